@@ -100,8 +100,8 @@ class Context:
 class Encoder(nn.Module):
     """Samples to features: the only thing that outlives pretraining.
 
-    Normalisation is its first layer, and mean and std (one number a channel, in units of the samples) are buffers, so an
-    exported encoder cannot be fed wrongly.
+    Normalisation is its first layer, and mean and std (one number a channel, in units of the samples) are buffers, so
+    an exported encoder cannot be fed wrongly.
     """
 
     dim: int  # width of `pooled` and of each token
@@ -128,7 +128,7 @@ class Encoder(nn.Module):
 
 
 class Pretext(nn.Module):
-    """A self-supervised task: it makes its own inputs and targets from unlabelled samples, and scores an encoder on them.
+    """A self-supervised task: it makes its own inputs and targets from unlabelled samples, and scores an encoder.
 
     A step, in this order:
         before_step(ctx)                                   once
@@ -167,7 +167,7 @@ class Pretext(nn.Module):
         """No gradient: a teacher follows its student, a queue takes its keys."""
 
     def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:
-        """Images in [0, 1] that the method makes (reconstructions, samples), for TensorBoard. No gradient, eval mode."""
+        """Images in [0, 1] that the method makes (reconstructions, samples), to be shown. No gradient, eval mode."""
         return {}
 
 

@@ -1,0 +1,197 @@
+"""From the command line to one resolved config, by Hydra: the only file that imports hydra and omegaconf.
+
+Hydra stops at the first mistake in the overrides. Here each one is looked at by itself, so that all are said at once.
+"""
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.core.utils import setup_globals
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ssl_runner.schema import nearest
+
+PACKAGE = Path(__file__).resolve().parent
+CHECKOUT = PACKAGE.parent / "conf"
+TREE = CHECKOUT if (CHECKOUT / "config.yaml").exists() else PACKAGE / "conf"  # the latter in an installed wheel
+MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError)
+
+
+@dataclass
+class Composed:
+    """A job's config: resolved plain values, the choice made in each group, the folder typed, what is wrong with it."""
+
+    content: dict[str, Any] = field(default_factory=dict)
+    choices: dict[str, str] = field(default_factory=dict)
+    folder: str | None = None  # hydra.run.dir, where it was typed
+    sweep_folder: str | None = None  # hydra.sweep.dir, likewise
+    problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
+
+
+class Composer:
+    """Composes configs from a tree of YAML files; a folder given beside it is looked in first."""
+
+    def __init__(self, folder: Path | None = None, name: str = "config"):
+        setup_globals()
+        path = create_config_search_path(f"file://{TREE}")
+        if folder is not None:
+            path.prepend("given", f"file://{folder.resolve()}")
+        self.name, self.loader = name, ConfigLoaderImpl(path)
+        self.groups = {group: self.loader.get_group_options(group) for group in self.loader.list_groups("")}
+        self.groups = {group: options for group, options in self.groups.items() if options and group != "hydra"}
+
+    def compose(self, overrides: Sequence[str]) -> Composed:
+        """One job. Never raises for what the user typed: that is in `problems`."""
+        result = Composed()
+        choices, values = [], []
+        for override in self._parsed(overrides, result.problems):
+            if override.is_sweep_override():
+                result.problems.append(f"{override.input_line}: is a sweep over several values; type -m to run it")
+            elif override.key_or_group in self.groups:
+                choices += self._choice(override, result.problems)
+            else:
+                values.append(override)
+        config = self._load([*UNNAMED, *choices], result.problems)
+        if config is None:
+            return result
+        good = [each for each in values if self._applies(each, config, result.problems)]
+        config = self._load([*UNNAMED, *choices, *(str(each.input_line) for each in good)], result.problems)
+        if config is None:
+            return result
+        HydraConfig.instance().set_config(config)  # for ${hydra:...} in a config
+        result.choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if k in self.groups}
+        result.folder = None if config.hydra.run.dir == NOT_TYPED else str(config.hydra.run.dir)
+        result.sweep_folder = None if config.hydra.sweep.dir == NOT_TYPED else str(config.hydra.sweep.dir)
+        result.content = _resolved(config, result.problems)
+        return result
+
+    def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
+        """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
+        problems: list[str] = []
+        axes = []
+        for override in self._parsed(overrides, problems):
+            if override.is_sweep_override() and not override.is_discrete_sweep():
+                problems.append(f"{override.input_line}: is an interval; a grid needs values: a=1,2 or a=range(1,4)")
+            elif override.is_sweep_override():
+                key = override.get_key_element()
+                axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+            else:
+                axes.append([str(override.input_line)])
+        return [list(job) for job in itertools.product(*axes)], problems
+
+    def _parsed(self, overrides: Iterable[str], problems: list[str]) -> list[Override]:
+        parser, parsed = OverridesParser.create(config_loader=self.loader), []
+        for text in overrides:
+            try:
+                override = parser.parse_override(text)
+            except HydraException as error:
+                problems.append(f"{text}: cannot be read as key=value ({_line(error)})")
+                continue
+            override.input_line = text
+            parsed.append(override)
+        return parsed
+
+    def _choice(self, override: Override, problems: list[str]) -> list[str]:
+        """A group's override as Hydra takes it, or nothing where it names no choice of the group."""
+        group, value = override.key_or_group, override.value()
+        words = value if isinstance(value, list) else [] if value is None or override.is_delete() else [value]
+        unknown = [str(word) for word in words if str(word) not in self.groups[group]]
+        for word in unknown:
+            options = self.groups[group]
+            problems.append(f"{group}: given {word}; possible are {', '.join(options)}{nearest(word, options)}")
+        if unknown:
+            return []
+        # `experiment` stands in the defaults list, empty; +experiment=NAME means the same to whoever types it
+        return [str(override.input_line).removeprefix("+") if group == "experiment" else str(override.input_line)]
+
+    def _applies(self, override: Override, config: DictConfig, problems: list[str]) -> bool:
+        key = override.key_or_group
+        if override.is_add() or override.is_force_add():
+            return True  # whether such a key may be there is for the schema to say
+        parent, _, last = key.rpartition(".")
+        node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
+        if isinstance(node, DictConfig) and last in node:
+            return True
+        keys = list(_keys(config))
+        same_end = [k for k in keys if k.rpartition(".")[2] == last]
+        guess = f"; did you mean {' or '.join(same_end[:3])}?" if same_end else nearest(key, [*keys, *self.groups])
+        siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [*map(str, config), *self.groups]
+        siblings = [k for k in dict.fromkeys(siblings) if not k.endswith("_target_") and k != "hydra"]
+        problems.append(f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}")
+        return False
+
+    def _load(self, overrides: list[str], problems: list[str]) -> DictConfig | None:
+        try:
+            return self.loader.load_configuration(self.name, overrides, RunMode.RUN, from_shell=False)
+        except MISTAKES as error:
+            problems.append(f"{self.name}: {_line(error)}")
+            return None
+
+
+NOT_TYPED = "auto"
+# Hydra's own default is a folder by the second, which two runs may share.
+UNNAMED = [f"hydra.run.dir={NOT_TYPED}", f"hydra.sweep.dir={NOT_TYPED}"]
+
+
+def read(path: Path) -> dict[str, Any]:
+    """A resolved config from a file. Raises OSError, or ValueError where it is no YAML mapping."""
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path} is no YAML ({_line(error)})") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds no config")
+    return content
+
+
+def read_list(path: Path) -> list[str]:
+    """Overrides from a file, none where it is absent. Raises OSError, or ValueError where it is no YAML list."""
+    content = yaml.safe_load(path.read_text()) if path.exists() else []
+    if not isinstance(content, list):
+        raise ValueError(f"{path} holds no list")
+    return [str(each) for each in content]
+
+
+def dump(content: Any) -> str:
+    return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def _resolved(config: DictConfig, problems: list[str]) -> dict[str, Any]:
+    """Plain values without Hydra's own; what is mandatory and missing, or points nowhere, is a problem."""
+    content = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    missing = OmegaConf.missing_keys(content)
+    problems += [f"{key}: is missing; type {key}=..." for key in sorted(missing)]
+    try:
+        plain = OmegaConf.to_container(content, resolve=True, throw_on_missing=False)
+    except OmegaConfBaseException as error:
+        problems.append(f"{getattr(error, 'full_key', '')}: {_line(error)}")
+        return {}
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterable[str]:
+    for key in config:
+        if not prefix and key == "hydra":
+            continue
+        yield f"{prefix}{key}"
+        node = config._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none() and not node._is_missing():
+            yield from _keys(node, f"{prefix}{key}.")
+
+
+def _line(error: BaseException) -> str:
+    """An error's own words on one line."""
+    return " ".join(str(error).split())[:300]

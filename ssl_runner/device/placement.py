@@ -1,0 +1,84 @@
+"""Where and in which precision a run computes: the only file that knows of devices."""
+
+import contextlib
+import os
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge
+from torch import nn
+
+PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Placement:
+    """Device, precision, memory format, compilation, determinism and threads of a run.
+
+    `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
+    around float32 weights; fp16 scales the loss. `threads` is the number of CPU threads, None leaves it to torch.
+    Raises ValueError where the machine has no such device.
+    """
+
+    def __init__(
+        self,
+        *,
+        name: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+        precision: Literal["float32", "bf16", "fp16"] = "float32",
+        channels_last: bool = False,
+        compile: bool = False,
+        deterministic: bool = False,
+        threads: Annotated[int, Ge(1)] | None = None,
+    ):
+        here = available()
+        if name != "auto" and name not in here:
+            raise ValueError(f"this machine has no {name} device; it has {', '.join(here)}: type device={here[0]}")
+        self.name, self.precision, self.channels_last = name, precision, channels_last
+        self.compile, self.deterministic, self.threads = compile, deterministic, threads
+        self.device = torch.device(here[0] if name == "auto" else name)
+
+    def apply(self) -> None:
+        """Sets what torch keeps for the whole process."""
+        if self.threads is not None:
+            torch.set_num_threads(self.threads)
+        if self.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and no run reads such memory
+        torch.use_deterministic_algorithms(self.deterministic)
+        torch.backends.cudnn.benchmark = not self.deterministic
+
+    def place(self, module: nn.Module) -> nn.Module:
+        module = module.to(self.device)
+        return module.to(memory_format=torch.channels_last) if self.channels_last else module
+
+    def compiled(self, module: nn.Module) -> nn.Module:
+        return torch.compile(module) if self.compile else module
+
+    def autocast(self) -> contextlib.AbstractContextManager:
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, PRECISION[self.precision])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
+
+    def peak_memory_mb(self) -> float:
+        """The most memory the process has held: on the GPU, or in RAM where it computes on the CPU."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self.device) / 2**20
+        import resource
+        import sys
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak / (2**20 if sys.platform == "darwin" else 2**10)
+
+    def __str__(self) -> str:
+        if self.device.type == "cuda":
+            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
+        return f"{self.device.type}, {self.precision}, {torch.get_num_threads()} threads"
+
+
+def available() -> list[str]:
+    """The devices of this machine, the fastest first."""
+    found = ["cuda"] if torch.cuda.is_available() else []
+    found += ["mps"] if torch.backends.mps.is_available() else []
+    return [*found, "cpu"]

@@ -1,0 +1,108 @@
+"""A run folder of its own for every run, and what is written in it once."""
+
+import contextlib
+import fcntl
+import importlib.metadata
+import platform
+import secrets
+import shlex
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ssl_runner.engine.checkpoint import write, write_json
+
+LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
+
+
+class Occupied(Exception):
+    """The folder that was asked for holds a run already."""
+
+
+def claim(folder: Path) -> Path:
+    """Makes a folder that no other run has. Raises Occupied where it has anything in it, OSError as mkdir does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if not folder.is_dir() or any(folder.iterdir()):
+            raise Occupied(
+                f"{folder} exists and is not empty; name another folder, "
+                f"or continue the run in it: ssl-runner resume {folder}"
+            ) from None
+    return folder
+
+
+def claim_new(parent: Path) -> Path:
+    """`parent/2026-01-31_12-00-00-1f3a`: two runs of the same second get different folders."""
+    while True:
+        folder = parent / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(2)}"
+        try:
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return folder
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds a run folder for this process; the lock goes with the process, however it ends. Raises Occupied."""
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Occupied(f"{folder} is being written by a running process; wait for it or stop it") from None
+        yield
+
+
+def describe(folder: Path, *, device: str, fingerprint: str) -> None:
+    """Writes environment.json and, where the code has uncommitted changes, source.diff."""
+    commit, diff = source()
+    if diff:
+        write(folder / "source.diff", diff.encode())
+    write_json(
+        folder / "environment.json",
+        {
+            "versions": {"python": platform.python_version(), **versions()},
+            "commit": commit,
+            "dirty": bool(diff) if commit else None,
+            "host": socket.gethostname(),
+            "platform": platform.platform(),
+            "device": device,
+            "threads": torch.get_num_threads(),
+            "argv": shlex.join(sys.argv),
+            "dataset": fingerprint,
+        },
+    )
+
+
+def versions() -> dict[str, str]:
+    found = {}
+    for library in LIBRARIES:
+        try:
+            found[library] = importlib.metadata.version(library)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def source() -> tuple[str | None, str]:
+    """The git commit of the code that runs and its uncommitted changes; (None, "") for an installed package."""
+    here = Path(__file__).resolve().parents[2]
+    if not (here / ".git").exists():
+        return None, ""
+    try:
+        commit = git(here, "rev-parse", "HEAD").strip()
+        return commit, git(here, "diff", "HEAD", "--", "ssl_runner", "conf")
+    except (OSError, subprocess.SubprocessError):
+        return None, ""
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", str(folder), *words], capture_output=True, text=True, check=True, timeout=20)
+    return done.stdout

@@ -1,0 +1,29 @@
+"""Ctrl-C and SIGTERM as a wish that the loop reads between two steps."""
+
+import signal
+import threading
+from types import FrameType
+
+
+class Interrupt:
+    """While entered, the first SIGINT or SIGTERM is noted in `.signal`; a second one acts as it usually does."""
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> "Interrupt":
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]
+        self._before.clear()
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        for each, handler in self._before.items():
+            signal.signal(each, handler)  # type: ignore[arg-type]

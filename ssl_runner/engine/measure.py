@@ -1,0 +1,53 @@
+"""Evaluators meet the frozen encoder, and leave it as they found it."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssl_runner.contract import Encoder, Evaluator, Rows
+from ssl_runner.engine.loader import samples
+
+ENCODE_BATCH = 512
+
+
+@contextlib.contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradient; each submodule's own mode is restored, also where some were in eval mode already."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training
+
+
+def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
+    """Rows to pooled features on the device; rows that are asked for again are not encoded again."""
+    known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
+
+    def encode(rows: Rows) -> Float[Tensor, "n d"]:
+        if id(rows) not in known:
+            parts = [
+                encoder(samples(rows[index].to(device))).pooled.float()
+                for index in torch.arange(len(rows)).split(ENCODE_BATCH)
+            ]
+            known[id(rows)] = (rows, torch.cat(parts))
+        return known[id(rows)][1]
+
+    return encode
+
+
+def measure(encoder: Encoder, evaluators: Mapping[str, Evaluator], device: torch.device) -> dict[str, float]:
+    """`knn/top1` and its like, of the evaluators given."""
+    with frozen(encoder):
+        encode = encoder_of(encoder, device)
+        return {
+            f"{name}/{key}": float(value)
+            for name, evaluator in evaluators.items()
+            for key, value in evaluator(encoder, encode).items()
+        }

@@ -1,0 +1,28 @@
+"""Every random draw is a function of (seed, purpose, place in training): nothing random needs to be saved."""
+
+import hashlib
+import random
+
+import numpy as np
+import torch
+from jaxtyping import Int
+from torch import Tensor
+
+
+def derive(seed: int, purpose: str, *place: int | str) -> int:
+    """A 63-bit seed that differs wherever the seed, the purpose or the place (step, micro-batch, rank) differs."""
+    text = "\x1f".join(map(str, (seed, purpose, *place)))
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big") >> 1
+
+
+def seed_everything(seed: int, purpose: str, *place: int | str) -> None:
+    """Seeds the global generators of torch (all devices), numpy and python: nothing between steps disturbs them."""
+    number = derive(seed, purpose, *place)
+    torch.manual_seed(number)
+    np.random.seed(number % 2**32)  # noqa: NPY002  a library below may draw from the global generator
+    random.seed(number)
+
+
+def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
+    """The order of the n training rows in an epoch."""
+    return torch.randperm(n, generator=torch.Generator().manual_seed(derive(seed, "shuffle", epoch)))

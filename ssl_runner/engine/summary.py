@@ -1,0 +1,43 @@
+"""A run in one small file: status, place, speed, and what was measured first, last and best."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from ssl_runner.engine.logbook import Logbook
+
+
+def summarise(
+    status: str,
+    logbook: Logbook,
+    evaluators: Sequence[str],
+    *,
+    steps: int,
+    step: int,
+    images_per_second: float,
+    peak_memory_mb: float,
+    error: str | None = None,
+) -> dict[str, Any]:
+    """The content of summary.json. `evaluators` are the groups of metrics.jsonl that hold measurements.
+
+    `status` is one of running, completed, failed, interrupted, stopped. Every measured number is better when larger;
+    what is no quality (the weight that a probe chose) is left out of `best`.
+    """
+    measured: dict[str, list[tuple[int, float]]] = {}
+    for row in logbook.rows:
+        for name, value in row.items():
+            if name.partition("/")[0] in evaluators:
+                measured.setdefault(name, []).append((row["step"], value))
+    tested = [row for row in logbook.rows if any(name.startswith("test/") for name in row)]
+    return {
+        "status": status,
+        "step": step,
+        "steps": steps,
+        "seconds": round(logbook.seconds, 2),
+        "images_per_second": round(images_per_second, 1),
+        "peak_memory_mb": round(peak_memory_mb, 1),
+        "baseline": {name: values[0][1] for name, values in measured.items() if values[0][0] == 0},
+        "final": {name: values[-1][1] for name, values in measured.items() if values[-1][0] == step},
+        "best": {name: max(v for _, v in values) for name, values in measured.items() if "/top" in name},
+        "test": {k.removeprefix("test/"): v for row in tested for k, v in row.items() if k.startswith("test/")},
+        "error": error,
+    }

@@ -1,0 +1,168 @@
+"""The loop of a run: learn, and on schedule measure, show, log and save."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ssl_runner.contract import Evaluator
+from ssl_runner.engine import checkpoint
+from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.logbook import Logbook
+from ssl_runner.engine.measure import frozen, measure
+from ssl_runner.engine.progress import Progress
+from ssl_runner.engine.window import Window
+
+log = logging.getLogger("ssl_runner")
+
+
+class Diverged(Exception):
+    """The loss is not finite."""
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When a run logs, saves, shows pictures and measures, in optimizer steps."""
+
+    steps: int
+    log_every: int
+    save_every: int
+    show_every: int
+    measure_every: Mapping[str, int]  # by evaluator
+    keep: int  # how many checkpoints stay
+
+
+class Trainer:
+    """One run in one folder. `validation` evaluators run on schedule; `test` ones once, when the run is complete."""
+
+    def __init__(
+        self,
+        learner: Learner,
+        schedule: Schedule,
+        folder: Path,
+        progress: Progress,
+        *,
+        validation: Mapping[str, Evaluator],
+        test: Mapping[str, Evaluator],
+        provenance: Mapping[str, Any],
+    ):
+        self.learner, self.schedule, self.folder, self.progress = learner, schedule, folder, progress
+        self.validation, self.test = validation, test
+        self.provenance = provenance  # plain values about the run (config, versions), saved with each checkpoint
+        self.encoder = learner.pretext.encoder
+        self.per_epoch = learner.loader.steps_per_epoch
+        self.checkpoints = folder / "checkpoints"
+        self.last_good: Path | None = None
+        self.checked = 0  # up to this step every loss is known to be finite
+
+    def restore(self) -> int:
+        """Loads the newest readable checkpoint of the folder and returns its step; 0 where there is none."""
+        state = checkpoint.newest(self.checkpoints)
+        if state is None:
+            return 0
+        self.learner.load(state)
+        self.last_good = self.checkpoints / f"{state['step']:07d}.pt"
+        return state["step"]
+
+    def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
+        """Trains from `start` and returns the step that was reached: `steps`, or less after an interrupt.
+
+        Raises Diverged at a loss that is not finite, and OSError where the last checkpoint cannot be written.
+        """
+        self.logbook, self.window, self.checked = logbook, Window(), start
+        steps = self.schedule.steps
+        for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
+            last = step == steps
+            if interrupt.signal is not None:
+                self.save(step)
+                return step
+            self.evaluate(step, last)
+            if last or (step > start and step % self.schedule.save_every == 0):
+                self.save(step, must=last)
+            if last:
+                break
+            if step % self.schedule.show_every == 0:
+                self.show(step)
+            logs = (step + 1) % self.schedule.log_every == 0 or step + 1 == steps
+            self.learner.step(step, self.window, measure_gradient=logs)
+            if logs:
+                self.report(step + 1)
+            self.progress.show(step + 1, self.window.seconds)
+        return steps
+
+    def evaluate(self, step: int, last: bool) -> None:
+        """Runs what is due: at step 0 (the random encoder), on schedule and at the end. Never twice for a step."""
+        due = {
+            name: each
+            for name, each in self.validation.items()
+            if (last or step % self.schedule.measure_every[name] == 0) and not self.logbook.has(step, name)
+        }
+        if due:
+            self._measure(step, due, prefix="")
+        if last and self.test and not self.logbook.has(step, "test"):
+            self._measure(step, self.test, prefix="test/")
+
+    def _measure(self, step: int, evaluators: Mapping[str, Evaluator], prefix: str) -> None:
+        self.check_finite(step)
+        self.progress.show(step, self.window.seconds, doing=f"measuring {prefix}{', '.join(evaluators)}")
+        with self.window.pause():
+            values = measure(self.encoder, evaluators, self.learner.device.device)
+        if prefix:
+            values = {prefix + name.replace("/", "_"): value for name, value in values.items()}
+        else:
+            self.progress.measured.update(values)
+        self.logbook.scalars(step, step / self.per_epoch, values)
+        self.progress.tell(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+
+    def check_finite(self, step: int) -> None:
+        if not bool(self.learner.finite):
+            good = f"the last good checkpoint is {self.last_good}" if self.last_good else "there is no checkpoint yet"
+            raise Diverged(
+                f"the loss was not finite between steps {self.checked} and {step}; {good}. "
+                "Try a lower optimizer.lr, optimizer.clip=1, a longer optimizer.warm_up or device.precision=float32"
+            )
+        self.checked = step
+
+    def report(self, step: int) -> None:
+        """Writes the window that ends here, and opens the next."""
+        self.check_finite(step)
+        window, loader = self.window, self.learner.loader
+        seconds = window.seconds
+        values = window.close()
+        self.progress.loss = values[f"train/{self.learner._named(self.learner.main)}loss"]
+        values["optimizer/lr"] = self.learner.rate(step - 1)
+        values["speed/images_per_second"] = window.steps * loader.batch_size / seconds
+        values["speed/data_wait"] = loader.waited / seconds
+        values["speed/peak_memory_mb"] = self.learner.device.peak_memory_mb()
+        self.logbook.scalars(step, step / self.per_epoch, values)
+        self.progress.report(step, window.steps, seconds)
+        self.window, loader.waited = Window(), 0.0
+
+    def show(self, step: int) -> None:
+        """A grid of the views that the encoder sees at this step, and the images that the method makes of them."""
+        with self.window.pause():
+            batch = self.learner.loader.batches(step)[0]
+            views = self.learner.views(batch, step, self.learner.main)
+            images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
+            for number, image in enumerate(images):
+                self.logbook.images(step, f"views/{number}", image)
+            with frozen(self.learner.pretext):
+                for name, image in self.learner.pretext.pictures(views).items():
+                    self.logbook.images(step, f"pictures/{name}", image)
+
+    def save(self, step: int, must: bool = False) -> None:
+        """Writes a checkpoint. A disk that refuses keeps the one before; only the last save must succeed."""
+        self.check_finite(step)
+        with self.window.pause():
+            try:
+                state = {**self.learner.state(), **self.provenance}
+                self.last_good = checkpoint.save(self.checkpoints, step, state, self.schedule.keep)
+            except OSError as error:
+                kept = f"the newest one is {self.last_good}" if self.last_good else "there is none yet"
+                log.error("checkpoint of step %d could not be written (%s); %s", step, error, kept)
+                if must:
+                    raise

@@ -1,0 +1,153 @@
+"""A config to a run: what a job's keys are, which combinations cannot be, and how the parts are put together."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+from rich.console import Console
+
+from ssl_runner.contract import Data, Dataset, Duration, Encoder, Evaluator, Optimizer, Pretext, Regulariser
+from ssl_runner.device.placement import Placement
+from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.loader import Loader
+from ssl_runner.engine.progress import Progress
+from ssl_runner.engine.seed import seed_everything
+from ssl_runner.engine.trainer import Schedule, Trainer
+from ssl_runner.schema import Node, check
+
+# What the runner itself hands to a constructor, by the key under which it stands.
+RUNTIME = {
+    "model": ("shape", "mean", "std"),
+    "pretext": ("encoder", "shape", "rows"),
+    "optimizer": ("batch_size",),
+    "evaluator": ("bank", "query", "classes"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The keys of a config, and what each may be."""
+
+    dataset: Node[Dataset]
+    pretext: Node[Pretext]
+    model: Node[Encoder]
+    optimizer: Node[Optimizer]
+    regulariser: Node[Regulariser]
+    device: Node[Placement]
+    evaluator: dict[str, Node[Evaluator]] = field(default_factory=dict)
+    length: Duration
+    batch_size: Annotated[int, Ge(1)]
+    accumulate: Annotated[int, Ge(1)] = 1
+    seed: Annotated[int, Ge(0)] = 0
+    log_every: Duration
+    save_every: Duration
+    show_every: Duration
+    keep: Annotated[int, Ge(1)] = 2
+    choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables
+
+
+def read(content: dict[str, Any]) -> tuple[Job | None, list[str]]:
+    """A config's content as a job, or a line for each thing that is wrong with it. Reads no data, writes nothing."""
+    node, problems = check(content, Job, RUNTIME)
+    if problems:
+        return None, problems
+    job = Job(**node.arguments)
+    return job, impossible(job)
+
+
+def impossible(job: Job) -> list[str]:
+    """What each setting allows by itself but their combination, or this machine, does not: found by building it all."""
+    problems: list[str] = []
+
+    def build(key: str, node: Node, **runtime: Any) -> Any:
+        try:
+            return node.build(**runtime)
+        except (ValueError, OSError, ImportError, RuntimeError) as error:
+            problems.append(f"{key}: {' '.join(str(error).split())}")
+            return None
+
+    build("device", job.device)
+    build("regulariser", job.regulariser)
+    optimizer = build("optimizer", job.optimizer, batch_size=job.batch_size)
+    dataset = build("dataset", job.dataset)
+    if dataset is None:
+        return problems
+    if job.batch_size > dataset.rows:
+        problems.append(f"batch_size: given {job.batch_size}, and the dataset has {dataset.rows} training rows")
+    elif job.batch_size % job.accumulate:
+        problems.append(f"accumulate: given {job.accumulate}, which does not divide batch_size={job.batch_size}")
+    else:
+        problems += durations(job, dataset.rows // job.batch_size)
+    neutral = {"mean": (0.5,) * dataset.shape[0], "std": (0.25,) * dataset.shape[0]}
+    encoder = build("model", job.model, shape=dataset.shape, **neutral)
+    if encoder is None:
+        return problems
+    pretext = build("pretext", job.pretext, encoder=encoder, shape=dataset.shape, rows=dataset.rows)
+    if pretext is not None and optimizer is not None:
+        for named in pretext.groups().values():
+            build("optimizer", Node(lambda named=named: optimizer.build(named)))
+    return problems
+
+
+def durations(job: Job, steps_per_epoch: int) -> list[str]:
+    problems = []
+    try:
+        if job.length.steps(steps_per_epoch) < 1:
+            problems.append(f"length: given {job.length}, which is less than one step; an epoch has {steps_per_epoch}")
+    except ValueError as error:
+        problems.append(f"length: {error}")
+    every = {"log_every": job.log_every, "save_every": job.save_every, "show_every": job.show_every}
+    every |= {f"evaluator.{n}.every": e.arguments["every"] for n, e in job.evaluator.items() if "every" in e.arguments}
+    problems += [
+        f"{k}: given {v}; type a duration above zero, as 1ep, 50st or 5%" for k, v in every.items() if v.amount <= 0
+    ]
+    return problems
+
+
+def evaluators(job: Job, data: Data) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
+    """The evaluators on the validation and on the test split; none where labels are missing. Raises ValueError."""
+    found = []
+    for query in (data.validation, data.test):
+        found.append({})
+        if data.bank is not None and query is not None:
+            runtime = {"bank": data.bank, "query": query, "classes": len(data.classes)}
+            found[-1] = {name: node.build(**runtime) for name, node in job.evaluator.items()}
+    return found[0], found[1]
+
+
+def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Console, provenance: dict) -> Trainer:
+    """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
+    device = job.device.build()
+    device.apply()
+    seed_everything(job.seed, "initialise")
+    encoder = job.model.build(shape=dataset.shape, mean=data.mean, std=data.std)
+    pretext = job.pretext.build(encoder=encoder, shape=dataset.shape, rows=len(data.train))
+    loader = Loader(
+        data.train, batch_size=job.batch_size, seed=job.seed, device=device.device, accumulate=job.accumulate
+    )
+    steps = job.length.steps(loader.steps_per_epoch)
+    learner = Learner(
+        pretext,
+        loader,
+        job.optimizer.build(batch_size=job.batch_size),
+        job.regulariser.build(),
+        device,
+        seed=job.seed,
+        steps=steps,
+    )
+    validation, test = evaluators(job, data)
+
+    def every(duration: Duration) -> int:
+        return max(1, duration.steps(loader.steps_per_epoch, steps))
+
+    schedule = Schedule(
+        steps=steps,
+        log_every=every(job.log_every),
+        save_every=every(job.save_every),
+        show_every=every(job.show_every),
+        measure_every={name: every(each.every) for name, each in validation.items()},
+        keep=job.keep,
+    )
+    progress = Progress(console, steps=steps, steps_per_epoch=loader.steps_per_epoch, batch_size=job.batch_size)
+    return Trainer(learner, schedule, folder, progress, validation=validation, test=test, provenance=provenance)

@@ -1,0 +1,247 @@
+"""A config checked against the signatures of what it names, whole, before anything is built.
+
+The constructor's signature is the schema: a key is a parameter, a value fits the parameter's annotation (ranges and
+choices included, checked by pydantic), and `_target_` names a class of the kind that the parameter wants.
+"""
+
+import difflib
+import importlib
+import inspect
+import json
+import os
+import types
+import typing
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Generic, TypeVar
+
+import pydantic
+
+TRUSTED = ("ssl_runner.", "torch.", "torchvision.", "timm.")
+TRUST_VARIABLE = "SSL_RUNNER_TRUST"  # more prefixes, separated by commas; a config cannot grant itself trust
+
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Node(Generic[T]):
+    """A class and checked arguments for it. `build` adds what only the runtime knows.
+
+    A parameter annotated `Node[Encoder]` receives the node of an encoder, one annotated `Encoder` the encoder built.
+    """
+
+    target: Callable[..., T]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    wants: frozenset[str] = frozenset()  # parameters that the runtime fills
+
+    def build(self, **runtime: Any) -> T:
+        """Calls the target with its own arguments and those of `runtime` that it wants."""
+        arguments = {name: built(value) for name, value in self.arguments.items()}
+        return self.target(**arguments, **{name: runtime[name] for name in self.wants})
+
+
+def built(value: Any) -> Any:
+    if isinstance(value, Node):
+        return value.build()
+    if isinstance(value, dict):
+        return {key: built(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [built(each) for each in value]
+    return value
+
+
+def check(
+    content: Mapping[str, Any], target: Callable[..., Any], runtime: Mapping[str, Iterable[str]]
+) -> tuple[Node, list[str]]:
+    """A config's content against a target's signature: the node to build, and one line for each thing that is wrong.
+
+    `runtime` names, for a top-level key, the parameters that the runtime fills in everything below it.
+    """
+    problems: list[str] = []
+    node = _node(content, target, "", runtime, frozenset(), problems)
+    return node, problems
+
+
+def nearest(word: str, possible: Iterable[str]) -> str:
+    """`; did you mean lr?`, or nothing where no possible word is near."""
+    near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _node(
+    content: Mapping[str, Any],
+    target: Callable[..., Any],
+    at: str,
+    runtime: Mapping[str, Iterable[str]],
+    filled: frozenset[str],
+    problems: list[str],
+) -> Node:
+    parameters = _parameters(target)
+    settable = [name for name in parameters if name not in filled]
+    arguments = {}
+    for key, value in content.items():
+        if key == "_target_":
+            continue
+        path = f"{at}.{key}" if at else str(key)
+        if key not in settable:
+            why = "is set by the runner" if key in parameters else "is no setting"
+            problems.append(f"{path}: {why}; possible here: {_names(settable)}{nearest(str(key), settable)}")
+            continue
+        below = filled if at else frozenset(runtime.get(str(key), ()))
+        arguments[key] = _value(value, parameters[key], path, below, runtime, problems)
+    for name in settable:
+        if name not in content and parameters[name][1] is inspect.Parameter.empty:
+            path = f"{at}.{name}" if at else name
+            problems.append(f"{path}: is missing; type {path}=...")
+    return Node(target, arguments, frozenset(parameters) & filled)
+
+
+def _value(
+    value: Any,
+    parameter: tuple[Any, Any],
+    path: str,
+    filled: frozenset[str],
+    runtime: Mapping[str, Iterable[str]],
+    problems: list[str],
+) -> Any:
+    annotation = parameter[0]
+    kind = _class_of(annotation)
+    if kind is None:
+        return _plain(value, annotation, path, problems)
+    if value is None and _optional(annotation):
+        return None
+    item = _class_of_items(annotation)
+    if item is not None:
+        if not isinstance(value, Mapping):
+            problems.append(f"{path}: given {_show(value)}, and names with a {item.__name__} each are wanted")
+            return None
+        return {k: _value(v, (item, None), f"{path}.{k}", filled, runtime, problems) for k, v in value.items()}
+    if not isinstance(value, Mapping) or "_target_" not in value:
+        problems.append(f"{path}: given {_show(value)}, and a {kind.__name__} with a _target_ is wanted")
+        return None
+    target = _resolve(value["_target_"], kind, path, problems)
+    return None if target is None else _node(value, target, path, runtime, filled, problems)
+
+
+def _resolve(name: Any, kind: type, path: str, problems: list[str]) -> type | None:
+    """The class that `_target_` names, if it may be used and is of the kind that is wanted."""
+    trusted = (*TRUSTED, *filter(None, os.environ.get(TRUST_VARIABLE, "").split(",")))
+    where = f"{path}._target_"
+    if not isinstance(name, str) or not name.startswith(trusted):
+        problems.append(
+            f"{where}: given {_show(name)}, which is not trusted; possible are names under {_names(trusted)}, "
+            f"and more by the environment variable {TRUST_VARIABLE}=prefix."
+        )
+        return None
+    module_name, _, attribute = name.rpartition(".")
+    try:
+        module = importlib.import_module(module_name)
+    except ImportError as error:
+        problems.append(f"{where}: given {name}, and {module_name} cannot be imported ({error})")
+        return None
+    found = getattr(module, attribute, None)
+    if found is None:
+        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
+        problems.append(
+            f"{where}: {module_name} has no {attribute}; it has {_names(classes)}{nearest(attribute, classes)}"
+        )
+        return None
+    if not f"{getattr(found, '__module__', None)}.".startswith(trusted):
+        problems.append(f"{where}: given {name}, which really is of the untrusted module {found.__module__}")
+        return None
+    if not isinstance(found, type) or not _is_a(found, kind):
+        problems.append(f"{where}: given {name}, which is no {kind.__name__}")
+        return None
+    return found
+
+
+def _is_a(found: type, kind: type) -> bool:
+    if getattr(kind, "_is_protocol", False):
+        methods = [n for n, v in vars(kind).items() if callable(v) and (not n.startswith("_") or n == "__call__")]
+        return all(callable(getattr(found, name, None)) for name in methods)
+    return issubclass(found, kind)
+
+
+def _plain(value: Any, annotation: Any, path: str, problems: list[str]) -> Any:
+    try:
+        adapter = pydantic.TypeAdapter(_with_parsers(annotation))
+        return adapter.validate_json(json.dumps(value), strict=True)  # as JSON, a list may be a tuple but "1" no int
+    except pydantic.ValidationError as error:
+        wanted = dict.fromkeys(_wanted(each) for each in error.errors())
+        guess = nearest(str(value), _choices(annotation))
+        problems.append(f"{path}: given {_show(value)}, and {' or '.join(wanted)} is wanted{guess}")
+    except TypeError:
+        problems.append(f"{path}: given {_show(value)}, which is no plain value")
+    return None
+
+
+def _wanted(error: Any) -> str:
+    message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    message = message.removeprefix("a valid ").removeprefix("Input ")
+    inside = [str(part) for part in error["loc"] if isinstance(part, int)]
+    return f"item {inside[0]}: {message}" if inside else message
+
+
+def _with_parsers(annotation: Any) -> Any:
+    """A class of ours that is written as text, such as a duration, is parsed by its own `parse`."""
+    if isinstance(annotation, type) and callable(getattr(annotation, "parse", None)):
+        return Annotated[annotation, pydantic.PlainValidator(annotation.parse)]
+    if _is_union(annotation):
+        return typing.Union[tuple(_with_parsers(each) for each in typing.get_args(annotation))]  # noqa: UP007
+    return annotation
+
+
+def _parameters(target: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
+    """(annotation, default) by name of what a class or function may be called with."""
+    called = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+    hints = typing.get_type_hints(called, include_extras=True)
+    return {
+        name: (hints.get(name, Any), parameter.default)
+        for name, parameter in inspect.signature(target).parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def _class_of(annotation: Any) -> type | None:
+    """The class of ours (not a plain value's) that an annotation asks for."""
+    if typing.get_origin(annotation) is Node:
+        return _class_of(typing.get_args(annotation)[0])
+    if typing.get_origin(annotation) is Annotated:
+        return _class_of(typing.get_args(annotation)[0])
+    if _is_union(annotation) or _class_of_items(annotation) is not None:
+        found = [kind for each in typing.get_args(annotation) if (kind := _class_of(each)) is not None]
+        return found[0] if found else None
+    plain = (int, float, str, bool, bytes, type(None), list, tuple, dict, set)
+    if not isinstance(annotation, type) or annotation in plain or typing.get_origin(annotation) is not None:
+        return None
+    return None if callable(getattr(annotation, "parse", None)) else annotation
+
+
+def _class_of_items(annotation: Any) -> type | None:
+    if typing.get_origin(annotation) in (dict, Mapping):
+        return _class_of(typing.get_args(annotation)[1])
+    return None
+
+
+def _is_union(annotation: Any) -> bool:
+    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+
+
+def _optional(annotation: Any) -> bool:
+    return _is_union(annotation) and type(None) in typing.get_args(annotation)
+
+
+def _choices(annotation: Any) -> list[str]:
+    if typing.get_origin(annotation) is typing.Literal:
+        return [str(each) for each in typing.get_args(annotation)]
+    return [word for each in typing.get_args(annotation) for word in _choices(each)]
+
+
+def _names(words: Iterable[str]) -> str:
+    return ", ".join(words) or "nothing"
+
+
+def _show(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 80 else f"{text[:77]}..."
