@@ -122,7 +122,7 @@ class Composer:
             return True  # whether such a key may be there is for the schema to say
         parent, _, last = key.rpartition(".")
         node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
-        if isinstance(node, DictConfig) and last in node:
+        if isinstance(node, DictConfig) and last in node.keys():  # noqa: SIM118  `in node` is false for ??? values
             return True
         keys = list(_keys(config))
         same_end = [k for k in keys if k.rpartition(".")[2] == last]
@@ -169,17 +169,29 @@ def dump(content: Any) -> str:
 
 
 def _resolved(config: DictConfig, problems: list[str]) -> dict[str, Any]:
-    """Plain values without Hydra's own; what is mandatory and missing, or points nowhere, is a problem."""
-    content = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
-    missing = OmegaConf.missing_keys(content)
-    problems += [f"{key}: is missing; type {key}=..." for key in sorted(missing)]
-    try:
-        plain = OmegaConf.to_container(content, resolve=True, throw_on_missing=False)
-    except OmegaConfBaseException as error:
-        problems.append(f"{getattr(error, 'full_key', '')}: {_line(error)}")
+    """Plain values without Hydra's own; what is mandatory and missing, or points nowhere, is a problem each."""
+    found = []
+    for key in _keys(config):
+        try:
+            if OmegaConf.is_missing(*_place(config, key)):
+                found.append(f"{key}: is missing; type {key}=...")
+            else:
+                OmegaConf.select(config, key)
+        except OmegaConfBaseException as error:
+            found.append(f"{key}: {_line(error).partition(' full_key')[0]}")
+    if found:
+        problems += found
         return {}
+    content = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    plain = OmegaConf.to_container(content, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
+
+
+def _place(config: DictConfig, key: str) -> tuple[DictConfig, str]:
+    """The mapping that holds a key's last part, and that part."""
+    parent, _, last = key.rpartition(".")
+    return (OmegaConf.select(config, parent) if parent else config), last
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterable[str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -179,6 +179,7 @@ class Regulariser(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
 
+@runtime_checkable
 class Rows(Protocol):
     """Samples by row: a tensor is one, and so is anything that decodes on demand. Images are uint8 (N, C, H, W)."""
 
@@ -210,6 +211,7 @@ class Data:
     fingerprint: str = ""  # hex digest of the rows that were read
 
 
+@runtime_checkable
 class Dataset(Protocol):
     """A source of samples. Its constructor is cheap and reads no sample, so that a config can be checked against it.
 
@@ -224,6 +226,7 @@ class Dataset(Protocol):
         ...
 
 
+@runtime_checkable
 class Optimizer(Protocol):
     """A recipe for the optimizer of a parameter group, and its learning rate as a pure function of the step."""
 
@@ -236,6 +239,7 @@ class Optimizer(Protocol):
         ...
 
 
+@runtime_checkable
 class Evaluator(Protocol):
     """Frozen encoder and labelled data to named numbers. It keeps no state and leaves the encoder as it found it."""
 

@@ -78,7 +78,11 @@ def impossible(job: Job) -> list[str]:
     elif job.batch_size % job.accumulate:
         problems.append(f"accumulate: given {job.accumulate}, which does not divide batch_size={job.batch_size}")
     else:
-        problems += durations(job, dataset.rows // job.batch_size)
+        steps_per_epoch = dataset.rows // job.batch_size
+        problems += durations(job, steps_per_epoch)
+        if optimizer is not None and not problems:
+            steps = job.length.steps(steps_per_epoch)
+            build("optimizer", Node(lambda: optimizer.rate(0, steps, steps_per_epoch)))
     neutral = {"mean": (0.5,) * dataset.shape[0], "std": (0.25,) * dataset.shape[0]}
     encoder = build("model", job.model, shape=dataset.shape, **neutral)
     if encoder is None:

@@ -5,12 +5,73 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
+import io
+from collections.abc import Callable
+from pathlib import Path
+
 import pytest
 import torch
+from rich.console import Console
+
+from ssl_runner import job as jobs
+from ssl_runner.config import TREE, Composer
+from ssl_runner.engine.trainer import Trainer
 
 torch.set_num_threads(1)
+
+# 90 training rows in batches of 16: an epoch is 5 steps with a remainder, and 12 steps end in the midst of one.
+TINY = (
+    "dataset.images=100",
+    "dataset.test=20",
+    "batch_size=16",
+    "length=12st",
+    "log_every=4st",
+    "save_every=100%",
+    "device=cpu",
+    "model=convnet_small",
+    "model.widths=[8,8,8]",
+)
+MEASURED = ("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st")
+MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
+
+
+def names(group: str) -> list[str]:
+    """The choices of a group: a new YAML is a new case of every generic test."""
+    return sorted(file.stem for file in (TREE / group).glob("*.yaml"))
+
+
+def tiny(*overrides: str) -> list[str]:
+    """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens."""
+    kept = [each for each in TINY if not each.startswith("model") or "pretext=mae" not in overrides]
+    masked = MASKED if "pretext=mae" in overrides else ()
+    measured = MEASURED if "evaluator=none" not in overrides else ()
+    return [*kept, *masked, *measured, *overrides]
+
+
+@pytest.fixture(scope="session")
+def composer() -> Composer:
+    return Composer()
 
 
 @pytest.fixture
 def rng() -> torch.Generator:
     return torch.Generator().manual_seed(0)
+
+
+@pytest.fixture
+def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
+    """A trainer for `tiny` overrides in a folder below tmp_path; `change` may alter its pretext before it is wrapped."""
+
+    def build(*overrides: str, folder: str = "run", change: Callable | None = None) -> Trainer:
+        composed = composer.compose(tiny(*overrides))
+        assert not composed.problems
+        job, problems = jobs.read(composed.content)
+        assert job is not None, problems
+        if change is not None:
+            object.__setattr__(job, "pretext", change(job.pretext))
+        dataset = job.dataset.build()
+        where = tmp_path / folder
+        where.mkdir(exist_ok=True)
+        return jobs.trainer(job, dataset, dataset.load(), where, Console(file=io.StringIO()), {"seed": job.seed})
+
+    return build

@@ -88,7 +88,7 @@ def versions() -> dict[str, str]:
             found[library] = importlib.metadata.version(library)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return found | {"torch": str(torch.__version__)}  # with the build, as in +cu130
 
 
 def source() -> tuple[str | None, str]:

@@ -26,7 +26,7 @@ class Learner:
         seed: int,
         steps: int,
     ):
-        self.pretext, self.regulariser = device.place(pretext), device.place(regulariser)
+        self.pretext, self.regulariser = device.place(pretext.train()), device.place(regulariser)
         self.loader, self.recipe, self.device, self.seed, self.steps = loader, optimizer, device, seed, steps
         self.score = device.compiled(self.pretext)
         self.groups = self.pretext.groups()
@@ -41,7 +41,6 @@ class Learner:
     def step(self, step: int, window: Window, *, measure_gradient: bool = False) -> None:
         """One optimizer step of each group; what it logs goes into the window."""
         seed_everything(self.seed, "step", step)
-        self.pretext.train()
         with torch.no_grad():
             self.pretext.before_step(self.context(step))
         batches = self.loader.batches(step)

@@ -1,0 +1,140 @@
+"""Images of your own: any tree of files, with class folders or none, with train/, val/ and test/ folders or none."""
+
+import logging
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Int
+from torch import Tensor
+
+from ssl_runner.contract import Data, Rows, Split
+from ssl_runner.parts.cache import decoded, default_folder, signature
+from ssl_runner.parts.image import SUFFIXES, Reader, common_side
+from ssl_runner.parts.split import Subset, fingerprint, statistics
+from ssl_runner.parts.stream import Stream
+from ssl_runner.parts.tree import plan
+
+LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
+
+logger = logging.getLogger("ssl_runner")
+
+
+class ImageFolder:
+    """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
+
+    A folder train/ makes val/ (or valid/, validation/) and test/ beside it parts of their own; without it the root is
+    one tree. A part without a folder is a seeded share of every class of the training images, test taken first. The
+    folders below a part are its classes; without them, or with one, there are no labels: nothing is held out, and
+    bank, validation and test are None. Hidden files and files of other suffixes are left out.
+
+    Args:
+        root: the folder.
+        size: pixels a side; None keeps images that are all squares of one size up to 96, and makes others 64.
+        channels: 3 for RGB, 1 for grey.
+        resize: what is not square: `crop` keeps the centred square, `squash` all of it with its sides made equal.
+        labels: false where folders are no classes.
+        validation: share of the training images, where there is no folder; 0 for none.
+        test: the same.
+        split_seed: of these shares. It is the data's own: runs of other seeds see the same split.
+        max_broken: unreadable files that are named and left out; one more is an error.
+        cache: folder of decoded images; true for $XDG_CACHE_HOME/ssl_runner or ~/.cache/ssl_runner, false to decode
+            into memory in every run.
+        stream: decode on demand, without a cache, for sets larger than the disk. An unreadable file is then a grey
+            image, its row being promised.
+        workers: threads that decode; None for one a core.
+
+    Raises:
+        FileNotFoundError: no such folder, or no images in it.
+        ValueError: folders that contradict each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        root: str,
+        size: Annotated[int, Ge(8)] | None = None,
+        channels: Literal[1, 3] = 3,
+        resize: Literal["crop", "squash"] = "crop",
+        labels: bool = True,
+        validation: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        test: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        split_seed: Annotated[int, Ge(0)] = 0,
+        max_broken: Annotated[int, Ge(0)] = 10,
+        cache: bool | str = True,
+        stream: bool = False,
+        workers: Annotated[int, Ge(1)] | None = None,
+    ):
+        self.root = root
+        self.size = size
+        self.channels = channels
+        self.resize = resize
+        self.labels = labels
+        self.validation = validation
+        self.test = test
+        self.split_seed = split_seed
+        self.max_broken = max_broken
+        self.cache = cache
+        self.stream = stream
+        self.workers = workers
+        self._folder = Path(root).expanduser()
+        if not self._folder.is_dir():
+            raise FileNotFoundError(
+                f"dataset.root={root} is no folder (looked at {self._folder.absolute()}"
+                f"{', a file: unpack it' if self._folder.is_file() else ''}); type dataset.root=FOLDER; "
+                f"dataset=shapes and dataset=digits need neither files nor network"
+            )
+        shares = {"test": test, "validation": validation}
+        self._plan = plan(self._folder, SUFFIXES, labels=labels, shares=shares, split_seed=split_seed)
+        if not self._plan.files:
+            raise FileNotFoundError(
+                f"dataset.root={root} holds no training images (looked below {self._folder.absolute()}); "
+                f"type dataset.root=FOLDER with files of {' '.join(sorted(SUFFIXES))}"
+            )
+        if size is None:
+            side = common_side([self._folder / file for file in self._plan.files])
+            size = side if side is not None and 8 <= side <= LARGEST else OTHERWISE
+        self.shape = (channels, size, size)
+        self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
+
+    def load(self) -> Data:
+        """Maps the cache, or decodes all images and writes it. Raises ValueError where too many cannot be read."""
+        plan, reader = self._plan, Reader(self.shape[1], self.channels, self.resize, self.workers)
+        for folder in plan.ignored:
+            logger.warning("%s is left out: it has no class folders as the training images have", self._folder / folder)
+        whole = torch.ones(len(plan.files), dtype=torch.bool)
+        if self.stream:
+            rows: Rows = Stream(self._folder, plan.files, reader, self.max_broken)
+            digest = signature(self._folder, plan.files, reader)
+        else:
+            at = default_folder() if isinstance(self.cache, bool) else Path(self.cache).expanduser()
+            rows, broken, digest = decoded(
+                self._folder, plan.files, reader, folder=at if self.cache else None, max_broken=self.max_broken
+            )
+            whole[list(broken)] = False
+        index = {part: rows_of[whole[rows_of]] for part, rows_of in plan.parts.items()}
+        splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i)}
+        if "train" not in splits:
+            raise ValueError(f"no training image in {self._folder} can be read; type dataset.root=FOLDER of others")
+        train = splits["train"]
+        self.rows = len(train.x)
+        mean, std = statistics(train.x, limit=1_000 if self.stream else 10_000)
+        return Data(
+            train=train.x,
+            bank=train if plan.classes else None,
+            validation=splits.get("validation"),
+            test=splits.get("test"),
+            mean=mean,
+            std=std,
+            classes=plan.classes,
+            fingerprint=fingerprint(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8), *index.values()),
+        )
+
+
+def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:
+    """Rows of an index, uncopied: a view where they lie side by side, a Subset elsewhere."""
+    first, last = int(index[0]) if len(index) else 0, int(index[-1]) if len(index) else -1
+    if isinstance(rows, Tensor) and last - first + 1 == len(index):
+        return rows[first : last + 1]
+    return Subset(rows, index)

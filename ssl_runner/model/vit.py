@@ -1,0 +1,118 @@
+"""An Image is Worth 16x16 Words, Dosovitskiy et al., ICLR 2021, arXiv:2010.11929; timm's blocks.
+
+Widths, depths and heads as in DeiT, Touvron et al., ICML 2021, arXiv:2012.12877, table 1. The encoder sees a part of
+the patches where a masked method asks, as in MAE, He et al., CVPR 2022, arXiv:2111.06377.
+
+Differs: positions are fixed sines and cosines, and weights start from Xavier's uniform, as in MAE's appendix A.1; the
+patch goes by the size of the image; there is no class token unless features are read from it.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Gt
+from jaxtyping import Float, Int
+from timm.models.vision_transformer import Block
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from ssl_runner.contract import Encoder, Features
+from ssl_runner.parts.position import sine_cosine
+
+
+def patch_of(height: int, width: int) -> int:
+    """The side in pixels of the patches that an image of this size is cut into: 4 for 32 px, 8 for 64, 16 for 224.
+
+    It is the common divisor that is nearest to 2, 4, 8 or 16, whichever suits the longer side.
+    Raises ValueError where no common divisor is within a factor of two of it.
+    """
+    longer = max(height, width)
+    wanted = 2 if longer <= 16 else 4 if longer <= 48 else 8 if longer <= 112 else 16
+    near = [p for p in divisors(height, width) if wanted / 2 <= p <= wanted * 2]
+    if not near:
+        raise ValueError(
+            f"no patch of about {wanted} px divides {height}x{width}; choose an image size that is a multiple "
+            f"of {wanted}, or model.patch out of {divisors(height, width)}"
+        )
+    return min(near, key=lambda p: max(p / wanted, wanted / p))
+
+
+def divisors(height: int, width: int) -> list[int]:
+    return [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
+
+
+class ViT(Encoder):
+    """A vision transformer. Tokens are its patches after the last norm, in raster order.
+
+    shape: (C, H, W) of a sample. Views of other sizes are welcome where the patch divides them: positions are
+        interpolated, as in DINO's multi-crop (arXiv:2104.14294).
+    width: of a token, a multiple of four and of `heads`.
+    patch: side in pixels; None goes by the size of the image, see `patch_of`.
+    pool: what `pooled` is: the `mean` of the tokens, or a `class` token, which only then exists.
+    Raises ValueError for a patch that does not divide the image and a width that heads do not divide.
+    """
+
+    drops_tokens = True
+
+    def __init__(
+        self,
+        *,
+        shape: tuple[int, int, int],
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        width: Annotated[int, Gt(0)] = 192,
+        depth: Annotated[int, Gt(0)] = 12,
+        heads: Annotated[int, Gt(0)] = 3,
+        patch: Annotated[int, Gt(0)] | None = None,
+        pool: Literal["mean", "class"] = "mean",
+    ):
+        super().__init__(mean, std)
+        channels, rows, columns = shape
+        self.patch = patch_of(rows, columns) if patch is None else patch
+        if rows % self.patch or columns % self.patch:
+            possible = divisors(rows, columns)
+            raise ValueError(f"model.patch={patch} does not divide {rows}x{columns}; these do: {possible}")
+        if width % heads or width % 4:
+            raise ValueError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}")
+        self.dim = width
+        self.grid = (rows // self.patch, columns // self.patch)
+        # Not persistent: it follows from the shape, and weights then load into an encoder for another image size.
+        self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
+        self.class_token = nn.Parameter(torch.empty(1, 1, width)) if pool == "class" else None
+        self.embed = nn.Conv2d(channels, width, self.patch, stride=self.patch)
+        self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
+        self.norm = nn.LayerNorm(width, eps=1e-6)
+        self.initialise()
+
+    @torch.no_grad()
+    def initialise(self) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                # The embedding is a linear map of flat patches. Query, key and value start as one matrix, as in MAE.
+                nn.init.xavier_uniform_(module.weight.view(module.weight.shape[0], -1))
+                nn.init.zeros_(module.bias)
+        if self.class_token is not None:
+            nn.init.normal_(self.class_token, std=0.02)
+
+    def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
+        """keep: distinct positions in [0, n) of the tokens to be seen; `tokens` then has these k, in this order, while
+        `grid` stays that of the whole image.
+        """
+        maps = self.embed(self.normalise(x))  # (B, dim, h, w)
+        grid = tuple(maps.shape[2:])
+        tokens = maps.flatten(2).transpose(1, 2) + self.positions_of(grid)  # (B, n, dim)
+        if keep is not None:
+            tokens = torch.take_along_dim(tokens, keep[..., None], dim=1)  # (B, k, dim)
+        if self.class_token is None:
+            tokens = self.norm(self.blocks(tokens))
+            return Features(pooled=tokens.mean(1), tokens=tokens, grid=grid)
+        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
+        tokens = self.norm(self.blocks(tokens))
+        return Features(pooled=tokens[:, 0], tokens=tokens[:, 1:], grid=grid)
+
+    def positions_of(self, grid: tuple[int, ...]) -> Float[Tensor, "n d"]:
+        """Positions of a grid that spans the same image as the encoder's own."""
+        if grid == self.grid:
+            return self.positions
+        maps = self.positions.T.unflatten(1, self.grid)[None]  # (1, dim, h, w)
+        return interpolate(maps, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T

@@ -1,0 +1,46 @@
+"""Muon: An optimizer for hidden layers in neural networks.
+
+Keller Jordan and others. 2024, https://kellerjordan.github.io/posts/muon. Steps are scaled to the size of AdamW's, so
+that both share a rate: Jingyuan Liu and others, Muon is Scalable for LLM Training, 2025, arXiv 2502.16982, section 2.2.
+
+timm's, from 1.0.27 (before it, the rate of what AdamW takes did not follow the schedule): torch.optim.Muon takes
+matrices only, and exists from torch 2.9.
+"""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import timm.optim
+import torch
+from annotated_types import Ge, Gt
+from torch import nn
+
+from ssl_runner.optimizer.groups import split
+from ssl_runner.optimizer.recipe import Momentum, Recipe
+
+
+@dataclass(frozen=True, kw_only=True)
+class Muon(Recipe):
+    """timm's Muon; the step of each weight, flattened to (out, in * kernel), is orthogonalised.
+
+    AdamW (NAdamW with `nesterov`) takes biases, norms, learnt tokens and positions, and weights too thin to
+    orthogonalise: a side below 4, sides 1 to 128 and beyond, depthwise kernels.
+    """
+
+    lr: Annotated[float, Gt(0)] = 1e-3
+    weight_decay: Annotated[float, Ge(0)] = 0.05  # decoupled
+    momentum: Momentum = 0.95
+    nesterov: bool = True
+    iterations: Annotated[int, Ge(1)] = 5  # of Newton and Schulz, in bfloat16
+    betas: tuple[Momentum, Momentum] = (0.9, 0.95)  # of AdamW
+
+    def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+        return timm.optim.Muon(
+            split(parameters, self.weight_decay, rest={"use_fallback": True}),
+            lr=self.peak,
+            momentum=self.momentum,
+            nesterov=self.nesterov,
+            ns_steps=self.iterations,
+            betas=self.betas,
+            adjust_lr_fn="match_rms_adamw",
+        )

@@ -1,0 +1,36 @@
+"""The embedding of a batch as terms on representations read it."""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ssl_runner.contract import Loss
+
+
+def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
+    """The embedding in float32, cut into the views that are stacked in its rows.
+
+    (B', D) is B' = views * B rows of D numbers, view after view as torch.cat leaves them; each piece is (B, D). A term
+    measures each view alone, since the rows of one sample are meant to meet. Where a method embeds a single view,
+    `views` of 2 measures two halves of the batch. Raises ValueError where the method has no embedding, or fewer than
+    two rows a view; `reader` names the term in it.
+    """
+    if loss.embedding is None:
+        raise ValueError(
+            f"regulariser {reader} reads the embedding of the samples, and this pretext has none; use a pretext that "
+            "has one, as simclr or byol, or a regulariser on weights: l1, l2, elastic_net, orthogonal"
+        )
+    rows = len(loss.embedding)
+    if rows < 2 * views:
+        raise ValueError(
+            f"regulariser {reader} needs two rows a view, and {views} views share {rows} rows; "
+            "use a larger batch_size, a smaller accumulate, or views=1 where the method embeds one view"
+        )
+    return list(torch.tensor_split(loss.embedding.float(), views))
+
+
+def unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows of length 1. A row of (almost) no length has no direction: it stays as it is, and its gradient stays small,
+    where a division by a tiny length would make it enormous."""
+    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (n, 1); its gradient at zero is zero
+    return z / length.where(length > 1e-6, 1.0)

@@ -1,0 +1,33 @@
+"""Images as sequences of patches, some of them hidden."""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def random_masks(
+    samples: int, tokens: int, kept: int, rng: torch.Generator
+) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
+    """Which tokens each sample shows and which it hides: a partition of range(tokens), its own for each sample.
+
+    Every subset of `kept` tokens is as likely as any other. Both come in random order, on the generator's device.
+    """
+    order = torch.rand(samples, tokens, generator=rng, device=rng.device).argsort(dim=1)  # (B, N)
+    return order[:, :kept], order[:, kept:]
+
+
+def patchify(x: Float[Tensor, "b c h w"], patch: tuple[int, int]) -> Float[Tensor, "b n d"]:
+    """Images as patches of `patch` (height, width) pixels in raster order; d = height * width * c."""
+    b, c, h, w = x.shape
+    tall, wide = patch
+    x = x.reshape(b, c, h // tall, tall, w // wide, wide)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, (h // tall) * (w // wide), tall * wide * c)  # (B, N, D)
+
+
+def unpatchify(
+    patches: Float[Tensor, "b n d"], patch: tuple[int, int], grid: tuple[int, int]
+) -> Float[Tensor, "b c h w"]:
+    """The inverse of `patchify`, for a grid of (rows, columns) of patches."""
+    tall, wide = patch
+    x = patches.unflatten(2, (tall, wide, -1)).unflatten(1, grid)  # (B, rows, columns, tall, wide, C)
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)

@@ -1,0 +1,26 @@
+"""Where in an image a window lies, as a class: what a network must know of a scene to tell is its layout.
+
+After C. Doersch, A. Gupta, A. A. Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015,
+arXiv 1505.05192, section 3.1: jitter each window, so that its class is not given away by where its pixels were sampled.
+"""
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+def draw_regions(
+    count: int, grid: int, size: float, jitter: float, rng: torch.Generator
+) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """Draws a region of the image for each sample: its class, and the top and left of its window.
+
+    The places where a square window of side `size` fits, [0, 1 - size] down and across, fall into grid x grid equal
+    bins; the class is the bin, in raster order. The window lies within the middle `jitter` of its bin, uniformly, so
+    classes never overlap, and a gap is left between neighbours where jitter < 1. Lengths are shares of the image's
+    sides, in [0, 1].
+    """
+    region = torch.randint(grid * grid, (count,), generator=rng, device=rng.device)
+    offset = 0.5 + jitter * (torch.rand(2, count, generator=rng, device=rng.device) - 0.5)  # of a bin
+    bins = torch.stack((region // grid, region % grid))
+    top, left = (bins + offset) * ((1 - size) / grid)
+    return region, top, left

@@ -1,0 +1,23 @@
+"""Which parameters are weights: what a penalty on the weights means to shrink."""
+
+from jaxtyping import Float
+from torch import Tensor, nn
+
+LEARNT_INPUTS = {"token", "tokens", "position", "positions", "pos", "class", "cls", "mask"}
+
+
+def is_weight(name: str, parameter: nn.Parameter) -> bool:
+    """Whether a parameter multiplies activations: two dimensions or more, and no learnt token or position.
+
+    It leaves out biases, the scales of norms, and parameters with a word of LEARNT_INPUTS in their own name
+    (`class_token`, `pos_embed`). The optimizers' weight decay draws the same line (optimizer/groups.py).
+    """
+    return parameter.ndim >= 2 and LEARNT_INPUTS.isdisjoint(name.rpartition(".")[2].split("_"))
+
+
+def weights(module: nn.Module) -> list[Float[Tensor, "..."]]:
+    """The trainable weights of a module, as they lie in it. Raises ValueError where there is none."""
+    found: list[Tensor] = [p for name, p in module.named_parameters() if p.requires_grad and is_weight(name, p)]
+    if not found:
+        raise ValueError(f"{type(module).__name__} has no trainable weights to penalise; use regulariser=none")
+    return found

@@ -1,0 +1,74 @@
+"""Denoising autoencoder: undo the damage done to an image.
+
+P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, "Extracting and Composing Robust Features with Denoising
+Autoencoders", ICML 2008; P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, "Stacked Denoising
+Autoencoders", JMLR 11, 2010.
+
+Differs: convolutional and trained end to end, where the paper stacks dense layers one by one; masking blacks out whole
+pixels (all channels); the damaged image is clamped to [0, 1]; the decoder ends in a sigmoid, and the loss is squared
+error.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Interval
+from jaxtyping import Float
+from torch import Tensor
+
+from ssl_runner.augment.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.parts.decoder import Decoder
+
+
+class Autoencoder(Pretext):
+    """Damages each image and asks for the clean one, decoded from the pooled features alone.
+
+    Pooled, not tokens: what is probed afterwards is then the bottleneck that all the image must pass through, and a
+    decoder that saw tokens could copy pixels past it.
+
+    noise: standard deviation of Gaussian noise, in units of [0, 1]. mask: chance of a pixel to be black.
+    augment comes before the damage, so the target is the augmented image.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, ...],
+        augment: Views,
+        noise: Annotated[float, Ge(0)] = 0.1,
+        mask: Annotated[float, Interval(ge=0, lt=1)] = 0.25,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.augment = augment
+        self.noise = noise
+        self.mask = mask
+        size = shape[1:] if augment.size is None else (augment.size, augment.size)
+        self.decoder = Decoder(encoder.dim, (shape[0], *size))
+
+    def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
+        """The damaged image and the clean one."""
+        clean = self.augment(batch.x, ctx.rng)
+        damaged = clean
+        if self.noise > 0:
+            damaged = damaged + self.noise * torch.randn(clean.shape, generator=ctx.rng, device=clean.device)
+        if self.mask > 0:
+            seen = torch.rand(clean[:, :1].shape, generator=ctx.rng, device=clean.device) >= self.mask  # (B, 1, H, W)
+            damaged = damaged * seen
+        return damaged.clamp(0, 1), clean
+
+    def forward(self, views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], group: str = "main") -> Loss:
+        damaged, clean = views
+        pooled = self.encoder(damaged).pooled
+        value = F.mse_loss(self.decoder(pooled), clean)
+        return Loss(value, {"psnr": -10 * value.detach().log10()}, pooled)  # decibels
+
+    def pictures(
+        self, views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
+    ) -> Mapping[str, Float[Tensor, "b c h w"]]:
+        damaged, clean = views
+        return {"input": damaged, "reconstruction": self.decoder(self.encoder(damaged).pooled), "target": clean}

@@ -1,0 +1,82 @@
+"""Bootstrap Your Own Latent: A New Approach to Self-Supervised Learning.
+
+Jean-Bastien Grill, Florian Strub, Florent Altché, Corentin Tallec, Pierre H. Richemond, et al. NeurIPS 2020,
+arXiv 2006.07733.
+
+Differs: the hidden width is 1024 and not 4096, for small encoders. Batch norm statistics are those of the rank's own
+micro-batch.
+"""
+
+import math
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Interval
+from jaxtyping import Float
+from torch import Tensor
+
+from ssl_runner.augment.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.parts.ema import follow, frozen_copy
+from ssl_runner.parts.heads import mlp
+
+
+def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
+    """Equation 2: the mean squared distance of the two on the unit sphere, 2 - 2 cos, in [0, 4]."""
+    return 2 - 2 * F.cosine_similarity(prediction.float(), target.float(), dim=1).mean()
+
+
+class BYOL(Pretext):
+    """Predicts, from one view of a sample, what a slowly moving average of the network makes of its other view.
+
+    `hidden` and `out` are the widths of projector and predictor; `momentum` is the share of itself that the target
+    keeps in the first step, from where it rises to 1 along a cosine (the paper: 0.996 for 1000 epochs, 0.99 for 300).
+    The target runs in training mode, as in the paper: its batch norm uses the statistics of the batch at hand. Its
+    running statistics, read by nothing in training, are copied from the online network.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        augment: Views,
+        augment_prime: Views,
+        momentum: Annotated[float, Interval(ge=0, le=1)] = 0.996,
+        hidden: Annotated[int, Ge(1)] = 1024,
+        out: Annotated[int, Ge(1)] = 256,
+    ):
+        super().__init__()
+        self.encoder = encoder
+        self.augment = augment
+        self.augment_prime = augment_prime
+        self.momentum = momentum
+        self.hidden = hidden
+        self.out = out
+        self.projector = mlp((encoder.dim, hidden, out))
+        self.predictor = mlp((out, hidden, out))
+        self.target_encoder = frozen_copy(self.encoder)
+        self.target_projector = frozen_copy(self.projector)
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        return self.augment(batch.x, ctx.rng), self.augment_prime(batch.x, ctx.rng)
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        # A pass for each view: T and T' differ, so each has batch norm statistics of its own (appendix J).
+        z, z_prime = (self.projector(self.encoder(view).pooled) for view in views)  # each (B, out)
+        with torch.no_grad():
+            target, target_prime = (self.target_projector(self.target_encoder(view).pooled) for view in views)
+        value = distance(self.predictor(z), target_prime) + distance(self.predictor(z_prime), target)  # below eq. 2
+        embedding = torch.cat([z, z_prime])  # (2B, out)
+        # 1 where the projections spread evenly over the sphere, 0 where they have collapsed to a point
+        spread = F.normalize(embedding.detach().float(), dim=1).std(dim=0).mean() * self.out**0.5
+        return Loss(value, {"spread": spread}, embedding)
+
+    def momentum_at(self, progress: float) -> float:
+        """1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 for k / K = `progress` (section 3.2)."""
+        return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
+
+    def after_step(self, ctx: Context) -> None:
+        momentum = self.momentum_at(ctx.progress)
+        follow(self.target_encoder, self.encoder, momentum)
+        follow(self.target_projector, self.projector, momentum)

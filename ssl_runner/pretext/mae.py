@@ -1,0 +1,141 @@
+"""Masked Autoencoders Are Scalable Vision Learners.
+
+Kaiming He, Xinlei Chen, Saining Xie, Yanghao Li, Piotr Dollár, Ross Girshick. CVPR 2022, arXiv 2111.06377.
+
+Differs: the default decoder is 128 wide and 2 deep and not 512 and 8, for small encoders and images. What it reads of
+the whole image is the encoder's `pooled`, which is the paper's class token only where the encoder pools by one. The
+variance of a target patch divides by the number of values and not by one less, so that a single value has one.
+"""
+
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssl_runner.augment.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext
+from ssl_runner.parts.masking import patchify, random_masks, unpatchify
+from ssl_runner.parts.position import sine_cosine
+
+
+@torch.no_grad()
+def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Tokens an axis for a sample of `shape`: an encoder tells it by encoding one, here zeros in eval mode."""
+    training = encoder.training
+    grid = encoder.eval()(torch.zeros(1, *shape, device=encoder.mean.device)).grid
+    encoder.train(training)
+    return grid
+
+
+class MAE(Pretext):
+    """Reconstructs hidden patches from the few that the encoder is shown.
+
+    `ratio` is the share of patches that is hidden; at least one is shown and one hidden. `width`, `depth` and `heads`
+    are the decoder's, which is thrown away. `normalise` scales each target patch to zero mean and unit variance
+    (section 3, "reconstruction target"). Raises ValueError for an encoder that cannot drop tokens or whose tokens are
+    no patches, and for a width that `heads` or 4 does not divide.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, int, int],
+        augment: Views,
+        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.75,
+        normalise: bool = True,
+        width: Annotated[int, Ge(4)] = 128,
+        depth: Annotated[int, Ge(1)] = 2,
+        heads: Annotated[int, Ge(1)] = 4,
+    ):
+        super().__init__()
+        if not encoder.drops_tokens:
+            name = type(encoder).__name__
+            raise ValueError(f"{name} cannot drop tokens; use model=vit_tiny for masked methods")
+        if width % heads or width % 4:
+            raise ValueError(
+                f"pretext.width={width} must be a multiple of 4 and of pretext.heads={heads}; 128 and 4 do"
+            )
+        channels, tall, wide = shape
+        grid = grid_of(encoder, shape)
+        if len(grid) != 2 or tall % grid[0] or wide % grid[1] or grid == (1, 1):
+            raise ValueError(
+                f"a grid of {grid} tokens does not cut {tall}x{wide} px into equal patches; set model.patch"
+            )
+        self.encoder = encoder
+        self.augment = augment
+        self.ratio = ratio
+        self.normalise = normalise
+        self.width = width
+        self.depth = depth
+        self.heads = heads
+        self.grid = (grid[0], grid[1])
+        self.patch = (tall // grid[0], wide // grid[1])
+        self.tokens = grid[0] * grid[1]
+        self.kept = min(max(round(self.tokens * (1 - ratio)), 1), self.tokens - 1)
+        self.embed = nn.Linear(encoder.dim, width)
+        self.embed_pooled = nn.Linear(encoder.dim, width)
+        self.mask_token = nn.Parameter(0.02 * torch.randn(width))
+        self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
+        self.decoder = nn.Sequential(
+            *(
+                nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
+                for _ in range(depth)
+            )
+        )
+        self.predict = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.patch[0] * self.patch[1] * channels))
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        """Samples, positions of the patches shown (B, k) and of those hidden (B, n - k)."""
+        return self.augment(batch.x, ctx.rng), *random_masks(len(batch.x), self.tokens, self.kept, ctx.rng)
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        x, keep, masked = views
+        features = self.encoder(x, keep)
+        prediction = self.decode(features, keep, masked).float()
+        target, _, _ = self.target(x, masked)
+        # "We compute the loss only on masked patches" (section 3)
+        return Loss((prediction - target).square().mean(), {}, features.pooled)
+
+    def decode(
+        self, features: Features, keep: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]
+    ) -> Float[Tensor, "b m p"]:
+        """The pixels of the hidden patches, from the tokens of the others."""
+        shown = self.embed(features.tokens)  # (B, k, width)
+        place = keep[..., None].expand_as(shown)
+        tokens = (
+            self.mask_token.to(shown.dtype).expand(len(shown), self.tokens, -1).scatter(1, place, shown)
+        )  # (B, n, width)
+        whole = self.embed_pooled(features.pooled)[:, None]  # (B, 1, width), at no position
+        tokens = self.decoder(torch.cat([whole, tokens + self.positions], dim=1))[:, 1:]
+        return self.predict(torch.take_along_dim(tokens, masked[..., None], dim=1))  # (B, n - k, patch pixels)
+
+    def target(
+        self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]
+    ) -> tuple[Float[Tensor, "b m p"], Float[Tensor, "b m #q"], Float[Tensor, "b m #q"]]:
+        """The hidden patches of the samples as the encoder normalises them, with the offset and scale taken off."""
+        patches = patchify(self.encoder.normalise(x), self.patch)
+        patches = torch.take_along_dim(patches, masked[..., None], dim=1)  # (B, n - k, patch pixels)
+        offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
+        if self.normalise:
+            offset = patches.mean(dim=2, keepdim=True)
+            scale = (patches.var(dim=2, keepdim=True, correction=0) + 1e-6).sqrt()
+        return (patches - offset) / scale, offset, scale
+
+    def pictures(self, views: tuple) -> dict[str, Float[Tensor, "b c h w"]]:
+        """What the encoder saw, and the same with the hidden patches filled in.
+
+        Where targets are normalised, the filling has the true mean and variance of each patch, which the network is
+        not asked for.
+        """
+        x, keep, masked = views
+        prediction = self.decode(self.encoder(x, keep), keep, masked).float()
+        _, offset, scale = self.target(x, masked)
+        patches = patchify(self.encoder.normalise(x), self.patch)
+        place = masked[..., None].expand(-1, -1, patches.shape[2])
+        filled = unpatchify(patches.scatter(1, place, prediction * scale + offset), self.patch, self.grid)
+        mean, std = self.encoder.mean.view(-1, 1, 1), self.encoder.std.view(-1, 1, 1)
+        seen = unpatchify(patchify(x, self.patch).scatter(1, place, 0.5), self.patch, self.grid)
+        return {"masked": seen, "reconstruction": (filled * std + mean).clamp(0, 1)}

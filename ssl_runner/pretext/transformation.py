@@ -1,0 +1,102 @@
+"""Transformation: which crop, flip and rotation was this image put through, each told by a head of its own?
+
+S. Gidaris, P. Singh, N. Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
+arXiv 1803.07728, for the rotations; C. Doersch and M. Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV
+2017, arXiv 1708.07860, for a head a task on one encoder.
+
+Crop, then flip, then rotation: the region is named in the frame of the image as it was, and nothing is resampled after
+a rotation. Flips are left to right only. Four rotations by four flips would be 16 labels for the 8 symmetries of the
+square (a half turn is both flips at once), and half the labels would be a coin toss; four by two are 8 distinct images,
+so every label can be told.
+"""
+
+from typing import Annotated, Literal
+
+import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssl_runner.augment import geometry
+from ssl_runner.augment.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.parts.classification import score
+from ssl_runner.parts.regions import draw_regions
+
+
+class Transformation(Pretext):
+    """Crops, flips and turns each image, and asks the encoder for all three.
+
+    rotation, flip, crop: weight of each task in the loss; a task of weight 0 is neither done to the image nor asked.
+    grid, size, jitter: the regions, as in the crop task.
+    Raises ValueError where images are not square, where every weight is 0, or where augment moves pixels.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, ...],
+        augment: Views,
+        rotation: Annotated[float, Ge(0)] = 1.0,
+        flip: Annotated[float, Ge(0)] = 1.0,
+        crop: Annotated[float, Ge(0)] = 1.0,
+        grid: Annotated[int, Ge(2)] = 2,
+        size: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
+        jitter: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        loss: Literal["cross_entropy", "mse"] = "cross_entropy",
+    ):
+        super().__init__()
+        classes = {"rotation": 4, "flip": 2, "crop": grid * grid}
+        self.weights = {k: w for k, w in {"rotation": rotation, "flip": flip, "crop": crop}.items() if w > 0}
+        if not self.weights:
+            raise ValueError(
+                "rotation, flip and crop all weigh 0, so there is nothing to tell; type pretext.rotation=1"
+            )
+        if shape[-1] != shape[-2] and augment.size is None and rotation > 0:
+            raise ValueError(
+                f"rotation by right angles needs square images, these are {shape[-2]} x {shape[-1]} pixels; "
+                f"type pretext.augment.size={min(shape[-2:])} or pretext.rotation=0"
+            )
+        for key, still in {"flip": 0, "vertical_flip": 0, "degrees": 0, "scale": (1, 1)}.items():
+            if getattr(augment, key) != still:
+                raise ValueError(
+                    f"augment.{key}={getattr(augment, key)} hides the transformation to be told; "
+                    f"type pretext.augment.{key}={still if still == 0 else '[1,1]'}"
+                )
+        self.encoder = encoder
+        self.augment = augment
+        self.rotation = rotation
+        self.flip = flip
+        self.crop = crop
+        self.grid = grid
+        self.size = size
+        self.jitter = jitter
+        self.loss = loss
+        self.heads = nn.ModuleDict({task: nn.Linear(encoder.dim, classes[task]) for task in self.weights})
+
+    def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b tasks"]]:
+        """The transformed images, and the class of each task, in the order of `weights`."""
+        x, rng, targets = batch.x, ctx.rng, {}
+        if self.crop > 0:
+            targets["crop"], top, left = draw_regions(len(x), self.grid, self.size, self.jitter, rng)
+            side = torch.full_like(top, self.size)
+            pixels = (self.augment.size, self.augment.size) if self.augment.size else tuple(x.shape[-2:])
+            x = geometry.resample(x, geometry.crop_matrix(top, left, side, side), pixels).clamp_(0, 1)
+        x = self.augment(x, rng)
+        if self.flip > 0:
+            targets["flip"] = torch.randint(2, (len(x),), generator=rng, device=x.device)
+            x = geometry.flip(x, targets["flip"] == 1, torch.zeros_like(targets["flip"], dtype=torch.bool))
+        if self.rotation > 0:
+            targets["rotation"] = torch.randint(4, (len(x),), generator=rng, device=x.device)
+            x = geometry.rot90(x, targets["rotation"])
+        return x, torch.stack([targets[task] for task in self.weights], 1)
+
+    def forward(self, views: tuple[Float[Tensor, "b c h w"], Int[Tensor, "b tasks"]], group: str = "main") -> Loss:
+        x, targets = views
+        pooled = self.encoder(x).pooled
+        scores = {t: score(self.heads[t](pooled), targets[:, i], self.loss) for i, t in enumerate(self.weights)}
+        value = torch.stack([weight * scores[task][0] for task, weight in self.weights.items()]).sum()
+        metrics = {f"{task}_accuracy": hits.mean() for task, (_, hits) in scores.items()}
+        metrics["accuracy"] = torch.stack([hits for _, hits in scores.values()]).amin(0).mean()  # all of them right
+        return Loss(value, metrics, pooled)

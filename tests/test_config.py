@@ -1,0 +1,178 @@
+"""A wrong config is refused whole: every problem at once, each in a line that says what to type."""
+
+import os
+from pathlib import Path
+
+import pytest
+from conftest import names, tiny
+
+from ssl_runner import job as jobs
+from ssl_runner.config import Composer
+from ssl_runner.contract import Duration
+from ssl_runner.schema import check
+
+GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator")
+NOT_HERE = {"cuda", "mps"}  # devices that this machine may lack
+
+
+def problems(composer: Composer, *overrides: str) -> list[str]:
+    composed = composer.compose(overrides)
+    if not composed.content:
+        return composed.problems
+    return composed.problems + jobs.read(composed.content)[1]
+
+
+CHOICES = [(group, name) for group in GROUPS for name in names(group)]
+
+
+@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+def test_every_choice_fits_its_signature(composer: Composer, group: str, name: str, tmp_path: Path) -> None:
+    """Each YAML composes, and each of its keys is a parameter of what it names, with a value that fits."""
+    overrides = [f"{group}={name}"] if group != "evaluator" else [f"evaluator=[{name}]"]
+    if name == "image_folder":
+        overrides.append(f"dataset.root='{tmp_path}'")
+    composed = composer.compose(overrides)
+    assert not composed.problems
+    assert composed.choices.get(group, name) == name
+    assert not check(composed.content, jobs.Job, jobs.RUNTIME)[1]
+
+
+@pytest.mark.parametrize("pretext", names("pretext"))
+@pytest.mark.parametrize("model", ["convnet_small", "resnet18", "vit_tiny"])
+def test_pretexts_take_every_model_that_can(composer: Composer, pretext: str, model: str) -> None:
+    found = problems(composer, f"pretext={pretext}", f"model={model}", "dataset.images=200", "evaluator=none")
+    if pretext == "mae" and model != "vit_tiny":
+        assert len(found) == 1
+        assert "cannot drop tokens; use model=vit_tiny" in found[0]
+    else:
+        assert not found
+
+
+def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: Composer) -> None:
+    assert composer.compose(["pretext=mae"]).choices["model"] == "vit_tiny"
+    assert composer.compose(["model=vit_small", "pretext=mae"]).choices["model"] == "vit_small"
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("pretext=simclar", ["pretext: given simclar", "possible are", "did you mean simclr?"]),
+        ("lr=0.1", ["lr: is no setting", "did you mean optimizer.lr?"]),
+        ("optimizer.lrr=0.1", ["optimizer.lrr: is no setting", "optimizer.momentum", "did you mean optimizer.lr?"]),
+        ("optimizer.lr=-1", ["optimizer.lr: given -1", "greater than"]),
+        ("optimizer.lr=fast", ['optimizer.lr: given "fast"', "number is wanted"]),
+        ("optimizer.lr=true", ["optimizer.lr: given true", "number is wanted"]),
+        ("batch_size=0", ["batch_size: given 0", "greater than or equal to 1"]),
+        ("batch_size=8.5", ["batch_size: given 8.5", "integer is wanted"]),
+        ("batch_size=100000", ["batch_size: given 100000", "9000 training rows"]),
+        ("accumulate=3", ["accumulate: given 3", "batch_size=128"]),
+        ("length=20", ["length: given 20", "200ep"]),
+        ("length=5%", ["length: 5% is a share of the run"]),
+        ("length=0ep", ["length: given 0ep", "less than one step"]),
+        ("log_every=0st", ["log_every: given 0st"]),
+        ("evaluator.knn.every=0%", ["evaluator.knn.every: given 0%"]),
+        ("optimizer.schedule=cosin", ["optimizer.schedule", "did you mean cosine?"]),
+        ("pretext.augment.scale=[0.9,0.1]", ["pretext: scale", "upside down"]),
+        ("pretext.augment.scale=[0.9,2]", ["pretext.augment.scale", "item 1", "less than or equal to 1"]),
+        ("+pretext.fancy=1", ["pretext.fancy: is no setting", "possible here"]),
+        ("+optimizer.batch_size=7", ["optimizer.batch_size: is set by the runner"]),
+        ("optimizer.lr=1,2", ["is a sweep over several values; type -m"]),
+        ("optimizer.lr", ["optimizer.lr: cannot be read as key=value"]),
+        ("regulariser._target_=os.system", ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"]),
+        ("regulariser._target_=ssl_runner.schema.os.system", ["regulariser._target_", "cannot be imported"]),
+        ("regulariser._target_=ssl_runner.schema.Callable", ["really is of the untrusted module collections.abc"]),
+        ("regulariser._target_=torch.hub.load", ["regulariser._target_", "no Regulariser"]),
+        ("regulariser._target_=torch.nn.Linear", ["regulariser._target_", "no Regulariser"]),
+        ("regulariser._target_=ssl_runner.regulariser.l2.L3", ["has no L3", "did you mean L2?"]),
+        ("dataset=image_folder", ["dataset.root: is missing; type dataset.root=..."]),
+        ("device.threads=0", ["device.threads: given 0", "greater than or equal to 1"]),
+        ("pretext.augment=simclr", ['pretext.augment: given "simclr"', "Views with a _target_ is wanted"]),
+        ("~optimizer.lr", ["optimizer.lr"]),
+        ("seed=-1", ["seed: given -1"]),
+        ("optimizer.lr=${oops}", ["oops"]),
+        ("experiment=nothing_like_it", ["experiment: given nothing_like_it"]),
+    ],
+)
+def test_each_mistake_has_its_line(composer: Composer, override: str, words: list[str]) -> None:
+    overrides = [override, *(["optimizer=sgd"] if "optimizer" in override else [])]
+    if override.startswith("~"):  # a setting with a default may be left out
+        assert not problems(composer, *overrides)
+        return
+    found = problems(composer, *overrides)
+    assert len(found) == 1, found
+    for word in words:
+        assert word in found[0]
+    assert "\n" not in found[0]
+
+
+def test_all_mistakes_at_once(composer: Composer) -> None:
+    wrong = ["pretext=simclar", "lr=1", "batch_size=-2", "optimizer.schedule=cosin", "length=3", "model=resnet"]
+    assert len(problems(composer, *wrong)) == len(wrong)
+
+
+def test_combinations_are_refused_together(composer: Composer) -> None:
+    found = problems(composer, "pretext=mae", "model=convnet_small", "batch_size=20000", "dataset.images=1000")
+    assert len(found) == 2
+    assert any("cannot drop tokens" in line for line in found)
+    assert any(line.startswith("batch_size") for line in found)
+
+
+def test_trust_comes_from_the_environment_only(composer: Composer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "mine_of_a_test.py").write_text(
+        "from ssl_runner.contract import Regulariser\nclass Mine(Regulariser):\n"
+        "    def __init__(self, *, weight: float = 1.0):\n        super().__init__()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    override = "regulariser._target_=mine_of_a_test.Mine"
+    assert "not trusted" in problems(composer, override)[0]
+    monkeypatch.setitem(os.environ, "SSL_RUNNER_TRUST", "mine_of_a_test.")
+    assert not problems(composer, override)
+    assert "greater" not in problems(composer, override, "+regulariser.weight=2")
+
+
+def test_values_arrive_as_the_signature_has_them(composer: Composer) -> None:
+    job, _ = jobs.read(composer.compose(tiny("optimizer.lr=1")).content)
+    assert job is not None
+    assert job.length == Duration(12.0, "st")
+    assert job.pretext.arguments["augment"].arguments["scale"] == (0.2, 1.0)
+    assert isinstance(job.optimizer.build(batch_size=16).lr, float | int)
+
+
+def test_a_sweep_is_a_grid(composer: Composer) -> None:
+    jobs_, wrong = composer.expand(["pretext=rotation,simclr", "optimizer.lr=0.1,0.2", "seed=range(2)", "batch_size=8"])
+    assert len(jobs_) == 8
+    assert not wrong
+    assert jobs_[0] == ["pretext=rotation", "optimizer.lr=0.1", "seed=0", "batch_size=8"]
+    assert composer.expand(["optimizer.lr=interval(0,1)"])[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"), [("200ep", 2000), ("1.5ep", 15), ("5000st", 5000), ("5%", 50), ("0.1%", 1), ("0st", 0)]
+)
+def test_durations(text: str, steps: int) -> None:
+    assert Duration.parse(text).steps(steps_per_epoch=10, total=1000) == steps
+    assert str(Duration.parse(text)) == text
+
+
+@pytest.mark.parametrize("text", ["5", "ep", "-1ep", "5 epochs", "", "5%%", "nanep"])
+def test_what_is_no_duration(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a duration; write epochs as 200ep"):
+        Duration.parse(text)
+
+
+def test_a_folder_given_is_looked_in_first(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("length: 3ep\n")
+    assert Composer(tmp_path).compose([]).content == {"length": "3ep"}
+    (tmp_path / "pretext").mkdir()
+    (tmp_path / "pretext" / "mine.yaml").write_text("defaults:\n  - rotation\ncopies: one\n")
+    (tmp_path / "config.yaml").unlink()
+    composed = Composer(tmp_path).compose(["pretext=mine"])
+    assert composed.choices["pretext"] == "mine"
+    assert composed.content["pretext"]["copies"] == "one"
+
+
+def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("a: [1\nb: : 2\n")
+    (line,) = Composer(tmp_path).compose([]).problems
+    assert "config" in line
+    assert Composer(tmp_path, "absent").compose([]).problems

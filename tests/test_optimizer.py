@@ -1,0 +1,320 @@
+"""Learning rates by hand, what decays, and that a built optimizer's state is all in its state_dict."""
+
+import importlib
+import inspect
+import io
+import math
+import typing
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from ssl_runner.contract import Duration
+from ssl_runner.optimizer import groups
+from ssl_runner.optimizer.groups import decays, split
+from ssl_runner.optimizer.lars import LARS
+from ssl_runner.optimizer.schedule import cosine, linear, stairs
+from ssl_runner.optimizer.sgd import SGD
+from ssl_runner.parts import weights
+from ssl_runner.parts.weights import is_weight
+
+CONF = sorted((Path(__file__).parent.parent / "conf" / "optimizer").glob("*.yaml"))
+NAMES = [path.stem for path in CONF]
+
+
+def settings(name):
+    """The class a YAML names and its values as the class wants them."""
+    content = yaml.safe_load(next(path for path in CONF if path.stem == name).read_text())
+    module, _, kind = content.pop("_target_").rpartition(".")
+    assert module == f"ssl_runner.optimizer.{name}"
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
+    return getattr(importlib.import_module(module), kind), values | {"warm_up": Duration.parse(values["warm_up"])}
+
+
+def recipe(name, **changed):
+    kind, values = settings(name)
+    return kind(**{"batch_size": 256, **values, **changed})
+
+
+class Net(nn.Module):
+    """Weights of several shapes beside everything that must not decay."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.class_token = nn.Parameter(torch.randn(1, 1, 8))
+        self.pos_embed = nn.Parameter(torch.randn(5, 8))
+        self.convolution = nn.Conv2d(3, 8, 3)
+        self.norm = nn.BatchNorm2d(8)
+        self.head = nn.Linear(8, 6)
+        self.thin = nn.Linear(8, 2)
+        nn.init.normal_(self.norm.weight)
+
+    def loss(self, x):
+        h = self.norm(self.convolution(x)).relu().mean((2, 3)) + self.class_token[0] + self.pos_embed.mean(0)
+        return (self.head(h).square().mean() - 1) ** 2 + self.thin(h).sin().mean()
+
+
+WEIGHTS = {"convolution.weight", "head.weight", "thin.weight"}
+
+
+def train(net, optimizer, rule, steps, start=0):
+    """As the trainer does: the rate of all groups from the step, data from the step."""
+    for step in range(start, steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rule.rate(step, 10, 5)
+        x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
+        net.loss(x).backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+
+
+# Schedules
+
+
+def test_a_warm_up_is_a_line_from_zero_to_one_without_its_ends():
+    assert [linear(step, 4) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
+
+
+def test_cosine_by_hand():
+    assert [cosine(p, 0.0) for p in (0.0, 1 / 3, 0.5, 1.0)] == pytest.approx([1, 0.75, 0.5, 0])
+    assert [cosine(p, 0.2) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.6, 0.2])
+
+
+def test_stairs_fall_at_each_milestone():
+    shares = [stairs(p, (0.5, 0.8), 0.1) for p in (0.0, 0.49, 0.5, 0.79, 0.8, 1.0)]
+    assert shares == pytest.approx([1, 1, 0.1, 0.1, 0.01, 0.01])
+    assert stairs(0.9, (), 0.1) == 1
+
+
+def test_rates_of_a_whole_run_by_hand():
+    rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(2.0, "st"))
+    expected = [1 / 3, 2 / 3, 1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
+    assert [rule.rate(step, 6, 3) for step in range(6)] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("warm_up", ["2ep", "8st", "40%"])
+def test_warm_up_lasts_as_long_as_its_unit_says(warm_up):
+    rule = SGD(batch_size=64, lr=1.0, warm_up=Duration.parse(warm_up), schedule="constant")
+    rates = [rule.rate(step, 20, 4) for step in range(20)]
+    assert rates == pytest.approx([(step + 1) / 9 for step in range(8)] + [1.0] * 12)
+
+
+def test_steps_fall_at_shares_of_what_follows_the_warm_up():
+    rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(10.0, "st"), schedule="step", milestones=(0.5, 0.7), gamma=0.5)
+    rates = [rule.rate(step, 20, 4) for step in range(10, 20)]
+    assert rates == pytest.approx([1] * 5 + [0.5] * 2 + [0.25] * 3)
+
+
+def test_without_warm_up_the_first_step_is_the_peak_and_the_last_still_learns():
+    rule = SGD(batch_size=64, lr=0.3, warm_up=Duration(0.0, "st"))
+    assert rule.rate(0, 100, 10) == 0.3
+    assert 0 < rule.rate(99, 100, 10) < 1e-4
+    assert SGD(batch_size=64, lr=0.3, final_lr=0.1).rate(99, 100, 10) == pytest.approx(0.03, rel=0.01)
+
+
+def test_a_run_of_one_step_has_a_rate():
+    assert SGD(batch_size=64).rate(0, 1, 1) == 0.05
+
+
+def test_a_warm_up_may_fill_the_run_and_not_exceed_it():
+    rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(3.0, "st"))
+    assert rule.rate(2, 3, 3) == 0.75
+    with pytest.raises(ValueError, match=r"warm_up=3st is 3 steps, and the whole run has 2.*warm_up=5%"):
+        rule.rate(0, 2, 3)
+
+
+def test_scaling_with_the_batch_is_linear_and_only_on_demand():
+    assert SGD(batch_size=1024, lr=0.1).peak == 0.1
+    scaled = SGD(batch_size=1024, lr=0.1, scale_lr=True, warm_up=Duration(0.0, "st"))
+    assert scaled.peak == pytest.approx(0.4)
+    assert scaled.rate(0, 10, 5) == pytest.approx(0.4)
+    assert scaled.build([("w", nn.Parameter(torch.ones(2, 2)))]).param_groups[0]["lr"] == pytest.approx(0.4)
+
+
+# What decays
+
+
+def test_decay_and_weight_penalties_mean_the_same_parameters():
+    named = dict(Net().named_parameters())
+    assert {name for name, p in named.items() if decays(name, p)} == WEIGHTS
+    assert groups.LEARNT_INPUTS == weights.LEARNT_INPUTS
+    matrix = nn.Parameter(torch.ones(2, 2))
+    for name in (
+        *named,
+        "head.position.weight",
+        "mask_token",
+        "encoder.position",
+        "cls_token",
+        "classifier",
+        "mask.weight",
+    ):
+        assert decays(name, named.get(name, matrix)) == is_weight(name, named.get(name, matrix))
+    assert decays("position.weight", matrix)  # a head that tells positions has weights like any other
+    assert decays("classifier", matrix)
+    assert not decays("decoder.mask_token", matrix)
+
+
+def test_an_empty_group_is_left_out():
+    weight, bias = ("w", nn.Parameter(torch.ones(2, 2))), ("b", nn.Parameter(torch.ones(2)))
+    assert [g["weight_decay"] for g in split([weight, bias], 0.1)] == [0.1, 0.0]
+    assert [g["weight_decay"] for g in split([bias], 0.1)] == [0.0]
+    assert [g["weight_decay"] for g in split([weight], 0.1)] == [0.1]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_gradient_a_step_shrinks_the_weights_and_nothing_else(name):
+    net = Net()
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    optimizer = recipe(name, weight_decay=0.1, lr=0.1).build(list(net.named_parameters()))
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+    optimizer.step()
+    moved = {n for n, p in net.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == WEIGHTS
+    assert all(net.get_parameter(n).norm() < before[n].norm() for n in WEIGHTS)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_parameter_is_stepped_once(name):
+    net = Net()
+    optimizer = recipe(name).build(list(net.named_parameters()))
+    held = [id(p) for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(held) == sorted(id(p) for p in net.parameters())
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+def test_lars_scales_the_step_to_the_norm_for_weights_only(weight_decay):
+    """By hand: a step of a weight is rate * trust * |w| / (|g| + decay |w|) * (g + decay w), of a bias rate * g."""
+    weight, bias = nn.Parameter(torch.tensor([[3.0, 4.0]])), nn.Parameter(torch.tensor([3.0, 4.0]))
+    rule = LARS(batch_size=256, lr=0.5, trust=0.1, weight_decay=weight_decay)
+    optimizer = rule.build([("w", weight), ("b", bias)])
+    weight.grad, bias.grad = torch.tensor([[0.0, 2.0]]), torch.tensor([0.0, 2.0])
+    optimizer.step()
+    local = 0.1 * 5 / (2 + weight_decay * 5)
+    step = 0.5 * local * torch.tensor([[3 * weight_decay, 2 + 4 * weight_decay]])
+    torch.testing.assert_close(weight.detach(), torch.tensor([[3.0, 4.0]]) - step)
+    torch.testing.assert_close(bias.detach(), torch.tensor([3.0, 3.0]))
+
+
+@pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
+def test_lamb_steps_a_weight_by_the_rate_times_its_norm(weight_decay):
+    weight, bias = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(8))
+    norm, before = weight.detach().norm(), bias.detach().clone()
+    optimizer = recipe("lamb", lr=0.01, weight_decay=weight_decay).build([("w", weight), ("b", bias)])
+    start = weight.detach().clone()
+    weight.grad, bias.grad = 50 * torch.randn(8, 8), 50 * torch.randn(8)
+    optimizer.step()
+    torch.testing.assert_close((weight.detach() - start).norm(), 0.01 * norm)
+    torch.testing.assert_close((bias.detach() - before).abs(), torch.full((8,), 0.01))  # Adam's first step, unclipped
+
+
+def test_lamb_clips_only_where_it_is_told_to():
+    """Adam by hand: after gradients of 100 and 1 the step is (9 + 0.1) / 0.19 over the root of 9.991 / 0.001999."""
+    bias = nn.Parameter(torch.zeros(1))
+    optimizer = recipe("lamb", lr=1.0).build([("b", bias)])
+    for gradient in (100.0, 1.0):
+        before = bias.item()
+        bias.grad = torch.tensor([gradient])
+        optimizer.step()
+    assert before - bias.item() == pytest.approx((9.1 / 0.19) / math.sqrt(9.991 / 0.001999), rel=1e-3)
+
+
+def test_muon_orthogonalises_a_kernel_and_takes_steps_of_the_size_of_adamws(rng):
+    kernel = nn.Parameter(torch.randn(4, 3, 2, 2, generator=rng))
+    before = kernel.detach().clone()
+    optimizer = recipe("muon", lr=0.1, weight_decay=0.0).build([("w", kernel)])
+    kernel.grad = torch.randn(4, 3, 2, 2, generator=rng)
+    optimizer.step()
+    step = ((before - kernel.detach()) / 0.1).flatten(1)  # (4, 12)
+    scale = 0.2 * math.sqrt(12)  # arXiv 2502.16982, equation 4
+    assert torch.linalg.svdvals(step / scale).sub(1).abs().max() < 0.3  # Newton and Schulz stop near 1
+
+
+def test_muon_leaves_to_adamw_what_is_no_weight_or_too_thin():
+    net = Net()
+    rule = recipe("muon")
+    optimizer = rule.build(list(net.named_parameters()))
+    train(net, optimizer, rule, 1)
+    by_muon = {n for n, p in net.named_parameters() if "momentum_buffer" in optimizer.state[p]}
+    assert by_muon == {"convolution.weight", "head.weight"}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_all_groups_follow_the_rate(name):
+    net = Net()
+    optimizer = recipe(name, weight_decay=0.0).build(list(net.named_parameters()))
+    before = {n: p.detach().clone() for n, p in net.named_parameters()}
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0
+    net.loss(torch.randn(4, 3, 6, 6)).backward()
+    optimizer.step()
+    assert all(torch.equal(p, before[n]) for n, p in net.named_parameters())
+
+
+# State
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_stopping_and_resuming_is_bit_identical(name):
+    rule, whole = recipe(name, lr=0.01), Net()
+    train(whole, rule.build(list(whole.named_parameters())), rule, 5)
+
+    first = Net()
+    optimizer = rule.build(list(first.named_parameters()))
+    train(first, optimizer, rule, 3)
+    file = io.BytesIO()
+    torch.save({"net": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    file.seek(0)
+    saved = torch.load(file, weights_only=True)
+
+    second = Net()
+    optimizer = rule.build(list(second.named_parameters()))
+    second.load_state_dict(saved["net"])
+    optimizer.load_state_dict(saved["optimizer"])
+    train(second, optimizer, rule, 5, start=3)
+    for n, p in whole.named_parameters():
+        assert torch.equal(p, second.get_parameter(n)), n
+    fresh = rule.build(list(first.named_parameters()))  # the test can fail: without its state it goes elsewhere
+    train(first, fresh, rule, 5, start=3)
+    assert not all(torch.equal(p, first.get_parameter(n)) for n, p in whole.named_parameters())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_config_finds_the_minimum_of_a_quadratic(name):
+    rng = torch.Generator().manual_seed(0)
+    targets = [torch.randn(8, 8, generator=rng), torch.randn(8, generator=rng)]
+    points = [nn.Parameter(t + 0.02 * torch.randn(t.shape, generator=rng)) for t in targets]
+    rule, steps = recipe(name), 400
+    optimizer = rule.build([("weight", points[0]), ("bias", points[1])])
+    away = [(p.detach() - t).norm().item() for p, t in zip(points, targets, strict=True)]
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = rule.rate(step, steps, 10)
+        sum((p - t).square().sum() / 2 for p, t in zip(points, targets, strict=True)).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    for p, t, start in zip(points, targets, away, strict=True):
+        assert (p.detach() - t).norm() < 0.1 * start
+
+
+# Config
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_each_config_spells_out_the_defaults_and_the_signature_is_a_schema(name):
+    kind, values = settings(name)
+    parameters = inspect.signature(kind).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+    assert {k: p.default for k, p in parameters.items() if p.default is not p.empty} == values
+    assert [k for k, p in parameters.items() if p.default is p.empty] == ["batch_size"]
+    hints = typing.get_type_hints(kind.__init__, include_extras=True)
+    assert hints["lr"].__metadata__[0].gt == 0
+
+
+def test_nesterov_without_momentum_is_refused():
+    with pytest.raises(ValueError, match=r"momentum=0.9"):
+        SGD(batch_size=64, momentum=0.0, nesterov=True)
