@@ -1,6 +1,6 @@
 """Finished and unfinished runs as a Markdown table, in per cent: python scripts/results.py outputs [FOLDER ...]
 
-Each FOLDER is a run's own, or holds some at any depth. `a → b`: the random encoder, then the trained one, on validation;
+Each FOLDER is a run's own, or holds some at any depth. `a → b`: random encoder, then trained one, on validation;
 `test`: the trained one on the test split, its evaluators in the order of the columns.
 """
 
@@ -33,7 +33,7 @@ def find(folders: Iterable[Path]) -> dict[Path, str]:
 def read(run: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Summary and config of a run. Raises ValueError or OSError where one is torn, foreign or absent."""
     summary, config = json.loads((run / "summary.json").read_text()), yaml.safe_load((run / "config.yaml").read_text())
-    if not (isinstance(summary, dict) and isinstance(config, dict) and "status" in summary):
+    if not (isinstance(summary, dict) and isinstance(config, dict) and {"status", "baseline", "final"} <= {*summary}):
         raise ValueError("summary.json or config.yaml is not that of a run")
     return summary, config
 
@@ -42,13 +42,10 @@ def row(name: str, summary: dict[str, Any], config: dict[str, Any], measures: Se
     if summary["status"] != "completed":
         name += f" ({summary['status']} at step {summary['step']:,} of {summary['steps']:,})"
     choices = config.get("choices", {})
-    chosen = [
-        choices.get(group) or config[group]["_target_"].rpartition(".")[2] for group in ("pretext", "dataset", "model")
-    ]
-    stages = [summary.get(stage, {}) for stage in ("baseline", "final")]
-    gains = [" → ".join(percent(stage.get(measure)) for stage in stages) for measure in measures]
-    test = summary.get("test")
-    tested = " / ".join(percent(test.get(measure.replace("/", "_"))) for measure in measures) if test else ""
+    chosen = [choices.get(group) or config[group]["_target_"].rpartition(".")[2] for group in GROUPS]
+    gains = [" → ".join(percent(summary[stage].get(m)) for stage in ("baseline", "final")) for m in measures]
+    test = summary.get("test")  # not there before the end
+    tested = " / ".join(percent(test.get(m.replace("/", "_"))) for m in measures) if test else ""
     speed = [f"{summary[key]:,.0f}" for key in ("seconds", "images_per_second")]
     return [name, *chosen, str(config["seed"]), str(config["length"]), *gains, tested, *speed]
 
@@ -70,8 +67,7 @@ def main(words: Sequence[str] | None = None) -> int:
             runs[run] = read(run)
         except (OSError, ValueError, yaml.YAMLError) as error:
             print(f"{run} is left out: {' '.join(str(error).split())}", file=sys.stderr)
-    shown = [summary.get(stage, {}) for summary, _ in runs.values() for stage in ("baseline", "final")]
-    measures = sorted({measure for numbers in shown for measure in numbers if measure.endswith("/top1")})
+    measures = sorted({m for s, _ in runs.values() for m in s["baseline"] | s["final"] if m.endswith("/top1")})
     heads = ["run", *GROUPS, "seed", "length", *(m.removesuffix("/top1") for m in measures), "test", "s", "images/s"]
     for cells in heads, ["---"] * len(heads), *(row(names[run], *runs[run], measures) for run in runs):
         print("|", " | ".join(cell.replace("|", "\\|") for cell in cells), "|")

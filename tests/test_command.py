@@ -71,7 +71,15 @@ def test_a_run_leaves_all_that_was_promised_and_runs_again_from_its_config(
     (folder,) = Path("outputs/simclr-shapes").iterdir()
     found = {file.name.split(".tfevents")[0] for file in folder.iterdir()}
     assert found >= {
-        *("config.yaml", "overrides.yaml", "environment.json", "metrics.jsonl", "summary.json", "checkpoints", "run.log"),
+        *(
+            "config.yaml",
+            "overrides.yaml",
+            "environment.json",
+            "metrics.jsonl",
+            "summary.json",
+            "checkpoints",
+            "run.log",
+        ),
         *("encoder.safetensors", "encoder.yaml", "events.out"),
     }
     assert len(list(folder.glob("events.out.tfevents.*"))) == 1, "one writer"
@@ -235,7 +243,9 @@ def test_killed_outright_at_random_moments(tmp_path: Path) -> None:
         logged = [row["step"] for row in read(tmp_path / "cut" / "metrics.jsonl")]
         assert max(logged, default=0) - max(saved, default=0) <= 40, "at most the steps since the last checkpoint"
         furthest = max(saved, default=0)
-        assert summary(tmp_path / "cut")["status"] == "running" if (tmp_path / "cut" / "summary.json").exists() else True
+        assert (
+            summary(tmp_path / "cut")["status"] == "running" if (tmp_path / "cut" / "summary.json").exists() else True
+        )
         process = start("resume", "cut")
     said, _ = process.communicate(timeout=600)
     assert process.returncode == 0, said

@@ -117,7 +117,9 @@ def test_combinations_are_refused_together(composer: Composer) -> None:
     assert any(line.startswith("batch_size") for line in found)
 
 
-def test_trust_comes_from_the_environment_only(composer: Composer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_trust_comes_from_the_environment_only(
+    composer: Composer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "mine_of_a_test.py").write_text(
         "from ssl_runner.contract import Regulariser\nclass Mine(Regulariser):\n"
         "    def __init__(self, *, weight: float = 1.0):\n        super().__init__()\n"

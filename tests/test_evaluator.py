@@ -192,6 +192,28 @@ def test_path_does_not_depend_on_how_it_was_walked():
     torch.testing.assert_close(mixed.weight, cold.weight, atol=1e-5, rtol=1e-5)
 
 
+def test_path_goes_on_from_where_it_ended(monkeypatch):
+    """The same weight again is a matter of one look, which the first time took many."""
+    looks = []
+    original = torch.Tensor.log_softmax
+    monkeypatch.setattr(torch.Tensor, "log_softmax", lambda self, dim: looks.append(0) or original(self, dim))
+    bank = blobs(300)
+    x = (bank.x.double() - bank.x.double().mean(0)) * torch.tensor([1, 2, 3, 1, 2, 3.0])
+    walk = path(x, bank.y, 3, (1e-2, 1e-2))
+    next(walk)
+    first = len(looks)
+    next(walk)
+    assert first > 5
+    assert len(looks) == first + 1
+
+
+def test_probe_chooses_the_strongest_of_equals():
+    bank = blobs(150, spread=0.05)
+    assert probe(bank, bank, l2=(1e-5, 1e-2, 1e-3)).choose(bank.x.double(), bank.y) == 1e-2
+    single = Split(bank.x[:3], bank.y[:3])  # nothing can be held out
+    assert probe(single, single, l2=(1e-5, 1e-2, 1e-3)).choose(single.x.double(), single.y) == 1e-2
+
+
 def test_probe_chooses_a_strong_penalty_for_noise_and_a_weak_one_for_signal():
     rng = torch.Generator().manual_seed(0)
     few = blobs(60, spread=1.5)
@@ -251,6 +273,17 @@ def test_dead_features_change_nothing(make):
 
     got = make(bank, query)(Flat(), encode)
     assert got == pytest.approx(plain if make is probe else knn(bank, query)(Flat(), rows), abs=1 / 300 + 1e-9)
+
+
+def test_rounding_errors_are_no_feature():
+    """A feature of 0.1 whose last bits happen to tell the bank's classes is as dead as one of 0.1."""
+    bank, query = blobs(300), blobs(300, seed=1)
+
+    def encode(x):
+        bits = 1e-8 * bank.y if x is bank.x else torch.zeros(300)
+        return torch.cat([x, (0.1 + bits)[:, None]], 1)
+
+    assert probe(bank, query)(Flat(), encode) == probe(bank, query)(Flat(), lambda x: x)
 
 
 @BOTH

@@ -55,7 +55,9 @@ def differing(a: Any, b: Any, at: str = "") -> list[str]:
     return [] if a == b else [at]
 
 
-def resumed_differs(make: Callable[..., Trainer], *overrides: str, stop: int, change: Callable | None = None) -> list[str]:
+def resumed_differs(
+    make: Callable[..., Trainer], *overrides: str, stop: int, change: Callable | None = None
+) -> list[str]:
     """One run to its end with no evaluation; the same with evaluations, stopped and gone on with. Where they differ."""
     whole = fit(make(*overrides, "evaluator=none", folder="whole", change=change))
     fit(make(*overrides, folder="parts", change=change), turns=stop)

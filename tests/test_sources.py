@@ -352,7 +352,9 @@ def test_reduced_jpeg_is_the_image(tmp_path):
     coarse.resize((512, 512), Image.Resampling.BICUBIC).save(tmp_path / "x.jpg", quality=95)
     with Image.open(tmp_path / "x.jpg") as image:
         whole = np.asarray(image.resize((128, 128), Image.Resampling.BICUBIC)).transpose(2, 0, 1)
-    assert np.abs(Reader(128).read(tmp_path / "x.jpg").astype(int) - whole).max() <= 8
+    difference = np.abs(Reader(128).read(tmp_path / "x.jpg").astype(int) - whole)
+    assert difference.mean() < 3, difference.mean()
+    assert difference.max() < 30, difference.max()
 
 
 def test_single_tree(tmp_path):

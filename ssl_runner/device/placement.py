@@ -8,6 +8,8 @@ import torch
 from annotated_types import Ge
 from torch import nn
 
+from ssl_runner.device.memory import keep_freed_memory
+
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -15,7 +17,8 @@ class Placement:
     """Device, precision, memory format, compilation, determinism and threads of a run.
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
-    around float32 weights; fp16 scales the loss. `threads` is the number of CPU threads, None leaves it to torch.
+    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format where it is known to
+    be faster: on a CPU, and on CUDA under autocast. `threads` is the number of CPU threads; None leaves it to torch.
     Raises ValueError where the machine has no such device.
     """
 
@@ -24,7 +27,7 @@ class Placement:
         *,
         name: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["float32", "bf16", "fp16"] = "float32",
-        channels_last: bool = False,
+        channels_last: bool | None = None,
         compile: bool = False,
         deterministic: bool = False,
         threads: Annotated[int, Ge(1)] | None = None,
@@ -32,14 +35,18 @@ class Placement:
         here = available()
         if name != "auto" and name not in here:
             raise ValueError(f"this machine has no {name} device; it has {', '.join(here)}: type device={here[0]}")
+        self.device = torch.device(here[0] if name == "auto" else name)
+        if channels_last is None:
+            channels_last = self.device.type == "cpu" or (self.device.type == "cuda" and precision != "float32")
         self.name, self.precision, self.channels_last = name, precision, channels_last
         self.compile, self.deterministic, self.threads = compile, deterministic, threads
-        self.device = torch.device(here[0] if name == "auto" else name)
 
     def apply(self) -> None:
         """Sets what torch keeps for the whole process."""
         if self.threads is not None:
             torch.set_num_threads(self.threads)
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and no run reads such memory

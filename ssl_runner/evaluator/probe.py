@@ -83,11 +83,11 @@ class Probe:
     def choose(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> float:
         """The L2 weight with the most hits on the held-out part of standardised rows; of equals, the strongest.
 
-        Without a class of two rows nothing can be held out, and the strongest is taken.
+        Where no class has two rows nothing can be held out, and all are equal.
         """
         rest, held = (rows.to(x.device) for rows in stratified(y, self.held_out, SEED))
-        if len(self.l2) == 1 or len(held) == 0:
-            return max(self.l2)
+        if len(self.l2) == 1:
+            return self.l2[0]
         best, most = max(self.l2), -1
         for l2, linear in path(x[rest], y[rest], self.classes, self.l2, CHOOSING):
             hits = int((linear.scores(x[held]).argmax(1) == y[held]).sum())

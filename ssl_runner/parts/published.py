@@ -81,14 +81,14 @@ class Published:
         looked = ", ".join(str(place.absolute()) for place in self.places(root))
         by_hand = f"or put {self.archive} into {root} and set dataset.download=true; " if self.archive else ""
         return (
-            f"dataset {self.name} {what}. Looked in {looked} for {', '.join(self.files)}. "
+            f"{self.name} {what}. Looked in {looked} for {', '.join(self.files)}. "
             f"Fetch them from {self.url} and type dataset.root=FOLDER with the folder that holds them; {by_hand}"
             f"dataset=shapes and dataset=digits need no network, dataset=image_folder reads images of your own"
         )
 
     def torn(self, folder: Path, why: object) -> ValueError:
         return ValueError(
-            f"dataset {self.name}: the files in {folder} are not those published ({why}); "
+            f"{self.name}: the files in {folder} are not those published ({why}); "
             f"delete them and run again with dataset.download=true"
         )
 
