@@ -182,7 +182,7 @@ def _resolved(config: DictConfig, problems: list[str]) -> dict[str, Any]:
     if found:
         problems += found
         return {}
-    content = OmegaConf.masked_copy(config, [key for key in config if key != "hydra"])
+    content = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
     plain = OmegaConf.to_container(content, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}
@@ -195,7 +195,7 @@ def _place(config: DictConfig, key: str) -> tuple[DictConfig, str]:
 
 
 def _keys(config: DictConfig, prefix: str = "") -> Iterable[str]:
-    for key in config:
+    for key in map(str, config):
         if not prefix and key == "hydra":
             continue
         yield f"{prefix}{key}"

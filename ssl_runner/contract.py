@@ -20,7 +20,7 @@ class Batch(NamedTuple):
     """Unlabelled samples. There is no label field: a pretext task cannot read one by accident."""
 
     x: Tensor  # (B, *shape). Images float32 in [0, 1] (B, C, H, W); waveforms float32 in [-1, 1]; text int64 ids
-    index: Tensor  # (B,) int64 row of each sample in the training set: banks, pseudo-labels
+    index: Tensor  # type: ignore[assignment]  # (B,) int64 row of each sample in the training set: banks, pseudo-labels
 
 
 @dataclass(frozen=True, slots=True)

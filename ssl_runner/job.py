@@ -111,7 +111,7 @@ def durations(job: Job, steps_per_epoch: int) -> list[str]:
 
 def evaluators(job: Job, data: Data) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
     """The evaluators on the validation and on the test split; none where labels are missing. Raises ValueError."""
-    found = []
+    found: list[dict[str, Evaluator]] = []
     for query in (data.validation, data.test):
         found.append({})
         if data.bank is not None and query is not None:

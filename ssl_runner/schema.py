@@ -186,7 +186,7 @@ def _wanted(error: Any) -> str:
 def _with_parsers(annotation: Any) -> Any:
     """A class of ours that is written as text, such as a duration, is parsed by its own `parse`."""
     if isinstance(annotation, type) and callable(getattr(annotation, "parse", None)):
-        return Annotated[annotation, pydantic.PlainValidator(annotation.parse)]
+        return Annotated[annotation, pydantic.PlainValidator(annotation.parse)]  # type: ignore[attr-defined]
     if _is_union(annotation):
         return typing.Union[tuple(_with_parsers(each) for each in typing.get_args(annotation))]  # noqa: UP007
     return annotation

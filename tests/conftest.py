@@ -60,7 +60,7 @@ def rng() -> torch.Generator:
 
 @pytest.fixture
 def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
-    """A trainer for `tiny` overrides in a folder below tmp_path; `change` may alter its pretext before it is wrapped."""
+    """A trainer for `tiny` overrides in a folder below tmp_path; `change` may put another pretext in the place."""
 
     def build(*overrides: str, folder: str = "run", change: Callable | None = None) -> Trainer:
         composed = composer.compose(tiny(*overrides))

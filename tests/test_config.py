@@ -65,7 +65,7 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: 
         ("batch_size=0", ["batch_size: given 0", "greater than or equal to 1"]),
         ("batch_size=8.5", ["batch_size: given 8.5", "integer is wanted"]),
         ("batch_size=100000", ["batch_size: given 100000", "9000 training rows"]),
-        ("accumulate=3", ["accumulate: given 3", "batch_size=128"]),
+        ("accumulate=3", ["accumulate: given 3", "batch_size=64"]),
         ("length=20", ["length: given 20", "200ep"]),
         ("length=5%", ["length: 5% is a share of the run"]),
         ("length=0ep", ["length: given 0ep", "less than one step"]),

@@ -1,5 +1,6 @@
 """The loader, the checkpoints, the logbook and the run folder, each by itself."""
 
+import itertools
 import json
 import logging
 import os
@@ -157,7 +158,7 @@ def test_a_logbook_drops_what_will_be_written_again(tmp_path: Path) -> None:
     again.close()
     lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     assert [(row["step"], row["knn/top1"]) for row in lines] == [(0, 0.0), (5, 0.05), (10, 0.9)]
-    assert all(a["time"] <= b["time"] for a, b in zip(lines, lines[1:], strict=False))
+    assert all(a["time"] <= b["time"] for a, b in itertools.pairwise(lines))
 
 
 def test_tensorboard_sees_one_curve_over_a_resume(tmp_path: Path) -> None:

@@ -92,6 +92,7 @@ def train(jobs: list[list[str]], composed: list[Composed], problems: list[str], 
         if parent is not None:
             console.print(f"job {number + 1} of {len(jobs)}: {' '.join(varied(overrides, jobs))}")
         try:
+            assert job is not None  # else there were problems
             status = begin(job, content, overrides, place, console)
         except Refused as reason:
             status = refuse(str(reason).splitlines())

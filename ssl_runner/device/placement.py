@@ -2,7 +2,7 @@
 
 import contextlib
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 import torch
 from annotated_types import Ge
@@ -11,6 +11,9 @@ from torch import nn
 from ssl_runner.device.memory import keep_freed_memory
 
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+M = TypeVar("M", bound=nn.Module)
 
 
 class Placement:
@@ -53,7 +56,7 @@ class Placement:
         torch.use_deterministic_algorithms(self.deterministic)
         torch.backends.cudnn.benchmark = not self.deterministic
 
-    def place(self, module: nn.Module) -> nn.Module:
+    def place(self, module: M) -> M:
         module = module.to(self.device)
         return module.to(memory_format=torch.channels_last) if self.channels_last else module
 
