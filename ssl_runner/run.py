@@ -22,7 +22,7 @@ from ssl_runner.engine.log import journal
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.summary import summarise
 from ssl_runner.engine.trainer import Diverged, Trainer
-from ssl_runner.job import Job, evaluators, trainer
+from ssl_runner.job import Job, durations, evaluators, trainer
 from ssl_runner.job import read as read_job
 
 log = logging.getLogger("ssl_runner")
@@ -95,6 +95,11 @@ def load(job: Job) -> tuple[Dataset, Data]:
         data = dataset.load()
     except (OSError, ValueError, RuntimeError) as error:
         raise Refused(f"dataset: {error}") from None
+    rows = len(data.train)  # fewer than the dataset counted on where files turned out to be broken
+    if job.batch_size > rows:
+        raise Refused(f"batch_size: given {job.batch_size}, and the dataset has {rows} training rows")
+    if problems := durations(job, rows // job.batch_size):
+        raise Refused("\n".join(problems))
     try:
         evaluators(job, data)
     except ValueError as error:

@@ -13,12 +13,10 @@ import yaml
 from torch import nn
 
 from ssl_runner.contract import Duration
-from ssl_runner.optimizer import groups
-from ssl_runner.optimizer.groups import decays, split
+from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.lars import LARS
 from ssl_runner.optimizer.schedule import cosine, linear, stairs
 from ssl_runner.optimizer.sgd import SGD
-from ssl_runner.parts import weights
 from ssl_runner.parts.weights import is_weight
 
 CONF = sorted((Path(__file__).parent.parent / "conf" / "optimizer").glob("*.yaml"))
@@ -138,24 +136,13 @@ def test_scaling_with_the_batch_is_linear_and_only_on_demand():
 # What decays
 
 
-def test_decay_and_weight_penalties_mean_the_same_parameters():
+def test_weights_decay_and_the_rest_does_not():
     named = dict(Net().named_parameters())
-    assert {name for name, p in named.items() if decays(name, p)} == WEIGHTS
-    assert groups.LEARNT_INPUTS == weights.LEARNT_INPUTS
+    assert {name for name, p in named.items() if is_weight(name, p)} == WEIGHTS
     matrix = nn.Parameter(torch.ones(2, 2))
-    for name in (
-        *named,
-        "head.position.weight",
-        "mask_token",
-        "encoder.position",
-        "cls_token",
-        "classifier",
-        "mask.weight",
-    ):
-        assert decays(name, named.get(name, matrix)) == is_weight(name, named.get(name, matrix))
-    assert decays("position.weight", matrix)  # a head that tells positions has weights like any other
-    assert decays("classifier", matrix)
-    assert not decays("decoder.mask_token", matrix)
+    assert is_weight("position.weight", matrix)  # a head that tells positions has weights like any other
+    assert is_weight("classifier", matrix)
+    assert not is_weight("decoder.mask_token", matrix)
 
 
 def test_an_empty_group_is_left_out():

@@ -7,8 +7,11 @@ import torch
 
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.dataset.digits import Digits
-from ssl_runner.dataset.shapes import OUTLINES, Scene, Shapes, wave
+from ssl_runner.dataset.shapes import Shapes
+from ssl_runner.parts.pictograms import OUTLINES
+from ssl_runner.parts.scene import Scene
 from ssl_runner.parts.split import Subset, fingerprint, held_out, statistics, stratified
+from ssl_runner.parts.texture import wave
 
 
 @pytest.fixture(scope="module")

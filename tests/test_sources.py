@@ -19,7 +19,7 @@ from ssl_runner.dataset.image_folder import ImageFolder
 from ssl_runner.dataset.mnist import MNIST, FashionMNIST, idx
 from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
-from ssl_runner.parts import cache, tree
+from ssl_runner.parts import cache, source, tree
 from ssl_runner.parts.image import Reader
 from ssl_runner.parts.split import Subset
 
@@ -153,6 +153,20 @@ def test_download(tmp_path, monkeypatch):
     assert not list((tmp_path / "data").glob(".*"))
     MNIST(root=str(tmp_path / "data"), download=False, validation=0.0).load()
     assert len(asked) == 4
+
+
+def test_what_a_killed_download_left_is_removed_once_it_is_old(tmp_path, monkeypatch):
+    counts(monkeypatch, MNIST, (4,) * 10)
+    mnist_files(tmp_path / "data", packed=False)
+    old, young = (tmp_path / "data" / f".ssl_runner-fetch-{name}" for name in ("old", "young"))
+    for left in (old, young):
+        (left / "MNIST").mkdir(parents=True)
+        (left / "MNIST" / "torn").write_bytes(b"?")
+    for each in (old / "MNIST" / "torn", old / "MNIST", old, young / "MNIST", young):  # a file is young in the second
+        os.utime(each, (1, 1))
+    MNIST(root=str(tmp_path / "data")).load()
+    assert not old.exists()
+    assert (young / "MNIST" / "torn").exists()
 
 
 def test_torn_and_foreign_idx(tmp_path, monkeypatch):
@@ -428,6 +442,9 @@ def test_unlabelled_test_folder(tmp_path, caplog):
     assert data.test is None
     assert len(data.train) == 18
     assert any("test" in r.getMessage() and "left out" in r.getMessage() for r in caplog.records)
+    caplog.clear()
+    assert folder(root, labels=False).load().test is None
+    assert any("test is left out" in r.getMessage() for r in caplog.records)
 
 
 def test_only_images_in_natural_order(tmp_path):
@@ -437,6 +454,13 @@ def test_only_images_in_natural_order(tmp_path):
     (root / "notes.txt").write_text("no image")
     (root / "link").symlink_to(root)  # a circle
     (root / "b").symlink_to(root / "a2")
+    assert sorted(["b10", "\u0663", "x\u00b2y", "b9", "1"], key=tree.natural) == [
+        "1",
+        "b9",
+        "b10",
+        "x\u00b2y",
+        "\u0663",
+    ]
     assert tree.images(root, {".png", ".jpg"}) == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
 
 
@@ -554,7 +578,7 @@ def test_second_run_decodes_nothing(tmp_path, monkeypatch):
     assert torch.equal(everything(first.train), everything(again.train))
     assert first.fingerprint == again.fingerprint
     assert len(entries(root)) == 1
-    assert not list((tmp_path / "cache").glob("*.tmp"))
+    assert len(list((tmp_path / "cache").iterdir())) == 2
     assert folder(root, cache=False).load().fingerprint == first.fingerprint
     (tmp_path / "moved").mkdir()
     root.rename(tmp_path / "moved" / "set")
@@ -585,7 +609,7 @@ def test_key_follows_content(tmp_path):
 
 def test_key_follows_the_time_of_every_file(tmp_path, monkeypatch):
     """Also of files of which no byte goes into the key."""
-    monkeypatch.setattr(cache, "SAMPLED", 1)
+    monkeypatch.setattr(source, "SAMPLED", 1)
     root = tmp_path / "set"
     for k in range(5):
         paint(root / f"{k}.bmp", k, mode="L")
@@ -664,6 +688,45 @@ def test_cut_off_while_writing_leaves_no_entry(tmp_path, monkeypatch):
     assert len(folder(root).load().train) == 16
 
 
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_failed_write_leaves_nothing(tmp_path, monkeypatch, caplog, call):
+    """A disk that is full only when the file is synced, at either file of an entry, or a name that cannot be given."""
+    classes_of(tmp_path / "set")
+    for allowed in (0, 1):
+        calls: list[object] = []
+        original = os.fsync if call == "fsync" else Path.replace
+
+        def failing(*arguments, calls=calls, original=original, allowed=allowed):
+            calls.append(arguments)
+            if len(calls) > allowed:
+                raise OSError(28, "No space left on device")
+            return original(*arguments)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync" if call == "fsync" else "pathlib.Path.replace", failing)
+            assert len(folder(tmp_path / "set").load().train) == 16
+        assert len(calls) == allowed + 1
+        assert not list((tmp_path / "cache").glob("*.half")), allowed
+        assert not entries(tmp_path / "set")
+    assert any("No space left" in r.getMessage() for r in caplog.records)
+
+
+def test_what_a_killed_run_left_is_removed_once_it_is_old(tmp_path):
+    """Also where the entry is there and nothing is decoded; what another run may be writing stays."""
+    root = tmp_path / "set"
+    classes_of(root)
+    folder(root).load()
+    old, young, foreign = (tmp_path / "cache" / name for name in ("0.npy.a.half", "0.npy.b.half", "notes.tmp"))
+    for file in (old, young, foreign):
+        file.write_bytes(b"torn")
+    for file in (old, foreign):
+        os.utime(file, (1, 1))
+    folder(root).load()
+    assert not old.exists()
+    assert young.exists()
+    assert foreign.exists()
+
+
 def test_unwritable_cache(tmp_path, caplog, monkeypatch):
     root = tmp_path / "set"
     classes_of(root)
@@ -723,7 +786,7 @@ def test_stream(tmp_path, caplog):
     spoil(root)
     grey = folder(root, stream=True, max_broken=5, validation=0.0, test=0.0, size=16).load()
     assert len(grey.train) == 25
-    names = grey.train.rows.files
+    names = grey.train.rows.source.files
     assert (everything(grey.train)[names.index("ant/empty.png")] == 127).all()
     assert everything(grey.train)[names.index("bee/9.png"), :, 0, 0].tolist() == [10, 9, 7]
     with pytest.raises(ValueError, match="max_broken=4"):

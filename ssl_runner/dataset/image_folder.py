@@ -10,8 +10,9 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Split
-from ssl_runner.parts.cache import decoded, default_folder, signature
+from ssl_runner.parts.cache import decoded, default_folder
 from ssl_runner.parts.image import SUFFIXES, Reader, common_side
+from ssl_runner.parts.source import Source
 from ssl_runner.parts.split import Subset, fingerprint, statistics
 from ssl_runner.parts.stream import Stream
 from ssl_runner.parts.tree import plan
@@ -100,18 +101,22 @@ class ImageFolder:
 
     def load(self) -> Data:
         """Maps the cache, or decodes all images and writes it. Raises ValueError where too many cannot be read."""
-        plan, reader = self._plan, Reader(self.shape[1], self.channels, self.resize, self.workers)
+        plan = self._plan
         for folder in plan.ignored:
-            logger.warning("%s is left out: it has no class folders as the training images have", self._folder / folder)
+            logger.warning(
+                "%s is left out: to measure on it takes class folders in it and in the training images",
+                self._folder / folder,
+            )
+        source = Source(
+            self._folder, plan.files, Reader(self.shape[1], self.channels, self.resize, workers=self.workers)
+        )
         whole = torch.ones(len(plan.files), dtype=torch.bool)
         if self.stream:
-            rows: Rows = Stream(self._folder, plan.files, reader, self.max_broken)
-            digest = signature(self._folder, plan.files, reader)
+            rows: Rows = Stream(source, self.max_broken)
+            digest = source.signature()  # the rows themselves would take as long as an epoch
         else:
-            at = default_folder() if isinstance(self.cache, bool) else Path(self.cache).expanduser()
-            rows, broken, digest = decoded(
-                self._folder, plan.files, reader, folder=at if self.cache else None, max_broken=self.max_broken
-            )
+            named = Path(self.cache).expanduser() if isinstance(self.cache, str) else default_folder()
+            rows, broken, digest = decoded(source, folder=named if self.cache else None, max_broken=self.max_broken)
             whole[list(broken)] = False
         index = {part: rows_of[whole[rows_of]] for part, rows_of in plan.parts.items()}
         splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i)}
@@ -133,8 +138,8 @@ class ImageFolder:
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:
-    """Rows of an index, uncopied: a view where they lie side by side, a Subset elsewhere."""
-    first, last = int(index[0]) if len(index) else 0, int(index[-1]) if len(index) else -1
+    """Rows of an ascending index, one or more, uncopied: a view where they lie side by side, a Subset elsewhere."""
+    first, last = int(index[0]), int(index[-1])
     if isinstance(rows, Tensor) and last - first + 1 == len(index):
         return rows[first : last + 1]
     return Subset(rows, index)

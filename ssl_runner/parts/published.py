@@ -13,8 +13,10 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Data, Split
+from ssl_runner.parts.atomic import remove_abandoned
 from ssl_runner.parts.split import fingerprint, held_out, statistics, stratified
 
+ASIDE = ".ssl_runner-fetch-"  # begins the name of a folder in the root while a download lasts
 SILENCE = 60  # seconds without a byte after which a download has failed
 
 
@@ -58,13 +60,14 @@ class Published:
         Raises:
             ConnectionError: they could not be had.
         """
+        base = Path(root).expanduser()
+        remove_abandoned(base, f"{ASIDE}*")
         found = self.find(root)
         if found is not None:
             return found
-        base = Path(root).expanduser()
         try:
             base.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".fetch-", dir=base) as aside, _patience():
+            with tempfile.TemporaryDirectory(prefix=ASIDE, dir=base) as aside, _patience():
                 if self.archive and (base / self.archive).is_file():
                     (Path(aside) / self.archive).symlink_to((base / self.archive).resolve())
                 download(aside)

@@ -1,15 +1,13 @@
 """Images that are decoded when they are asked for, for sets that fit on no disk a second time."""
 
 import logging
-from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from ssl_runner.parts.cache import printable, too_many
-from ssl_runner.parts.image import Reader
+from ssl_runner.parts.broken import described, limit
+from ssl_runner.parts.source import Source
 
 logger = logging.getLogger("ssl_runner")
 
@@ -21,24 +19,20 @@ class Stream:
         ValueError: in a request, more than `max_broken` files have been found to be unreadable.
     """
 
-    def __init__(self, root: Path, files: Sequence[str], reader: Reader, max_broken: int):
-        self.root = root
-        self.files = files
-        self.reader = reader
+    def __init__(self, source: Source, max_broken: int):
+        self.source = source
         self.max_broken = max_broken
         self.broken: dict[int, str] = {}  # why, by row
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.source.files)
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         asked = index.tolist()
-        rows, broken = self.reader.batch([self.root / self.files[i] for i in asked])
-        for position, why in broken.items():
-            row = asked[position]
-            if row not in self.broken:
-                self.broken[row] = f"{printable(self.files[row])} ({why})"
-                logger.warning("cannot read %s: it is a grey image", self.broken[row])
-        if len(self.broken) > self.max_broken:
-            raise too_many(list(self.broken.values()), self.max_broken)
+        rows, broken = self.source.reader.batch(self.source.paths(asked))
+        new = {asked[i]: why for i, why in broken.items() if asked[i] not in self.broken}
+        self.broken |= new
+        for name in described(self.source.files, new):
+            logger.warning("cannot read %s: it is a grey image", name)
+        limit(self.source.files, self.broken, self.max_broken)
         return torch.from_numpy(rows)

@@ -17,7 +17,8 @@ PARTS = {"train": "train", "val": "validation", "valid": "validation", "validati
 
 def natural(name: str) -> tuple:
     """A sort key that has 9 before 10 and a beside A."""
-    return [int(t) if t.isdigit() else t for t in re.split(r"([0-9]+)", name.casefold())], name
+    # By place, every second one being a number: ² and ١ are digits too, to Python, and no numbers of ours.
+    return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"([0-9]+)", name.casefold()))], name
 
 
 def images(folder: Path, suffixes: Collection[str]) -> list[str]:

@@ -10,7 +10,7 @@ def is_weight(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter multiplies activations: two dimensions or more, and no learnt token or position.
 
     It leaves out biases, the scales of norms, and parameters with a word of LEARNT_INPUTS in their own name
-    (`class_token`, `pos_embed`). The optimizers' weight decay draws the same line (optimizer/groups.py).
+    (`class_token`, `pos_embed`). Weight decay and the regularisers on weights draw the same line.
     """
     return parameter.ndim >= 2 and LEARNT_INPUTS.isdisjoint(name.rpartition(".")[2].split("_"))
 

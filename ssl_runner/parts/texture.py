@@ -1,0 +1,50 @@
+"""Textures that look alike in all directions, once they are turned at random."""
+
+from __future__ import annotations
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssl_runner.parts.draw import Plane, plane
+
+TEXTURES = ("gradient", "stripes", "checks", "dots", "clouds")
+
+
+def weave(
+    u: Plane,
+    v: Plane,
+    *,
+    texture: Int[Tensor, " b"],
+    period: Float[Tensor, " b"],
+    phase: Float[Tensor, "b 2"],
+    clouds: Float[Tensor, "b k k"],
+) -> Plane:
+    """How much of the second of two colours there is, in [0, 1].
+
+    u, v: coordinates, in sides of the image, that run along the texture.
+    texture: position in TEXTURES. Stripes, checks and dots repeat with a period in sides of the image and a phase in
+    periods; clouds are a coarse grid of numbers in [0, 1], which does not follow u and v.
+    """
+    a, b = wave(u / plane(period) + plane(phase[:, 0])), wave(v / plane(period) + plane(phase[:, 1]))
+    stripes, crossing = ((a - 0.5) * 4 + 0.5).clamp(0, 1), ((b - 0.5) * 4 + 0.5).clamp(0, 1)
+    dots = ((0.6 - (a * a + b * b).sqrt()) * 4).clamp(0, 1)
+    checks = stripes + crossing - 2 * stripes * crossing
+    woven = torch.zeros_like(u)
+    for kind, field in enumerate((u + 0.5, stripes, checks, dots, enlarged(clouds, u.shape[-1]))):
+        woven = torch.where(plane(texture) == kind, field, woven)
+    return woven.clamp(0, 1)
+
+
+def wave(turns: Plane) -> Plane:
+    """A triangle wave of period 1 in [0, 1]."""
+    return 2 * (turns - turns.floor() - 0.5).abs()
+
+
+def enlarged(grid: Float[Tensor, "b k k"], side: int) -> Float[Tensor, "b side side"]:
+    """The grid interpolated linearly, from the outermost pixel to the outermost."""
+    k = grid.shape[-1]
+    place = torch.arange(side) * ((k - 1) / (side - 1))
+    hat = (1 - (place[:, None] - torch.arange(k)).abs()).clamp(0, 1)  # (side, k)
+    lines = sum(grid[:, i, None, :] * hat[:, i, None] for i in range(k))  # (b, side, k)
+    return sum(lines[:, :, i, None] * hat[:, i] for i in range(k))  # (b, side, side)
