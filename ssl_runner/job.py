@@ -4,12 +4,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
+import torch
 from annotated_types import Ge
 from rich.console import Console
 
-from ssl_runner.contract import Data, Dataset, Duration, Encoder, Evaluator, Optimizer, Pretext, Regulariser
+from ssl_runner.contract import (
+    Batch,
+    Context,
+    Data,
+    Dataset,
+    Duration,
+    Encoder,
+    Evaluator,
+    Optimizer,
+    Pretext,
+    Regulariser,
+)
 from ssl_runner.device.placement import Placement
-from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.learner import Learner, main_group
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
@@ -68,7 +80,7 @@ def impossible(job: Job) -> list[str]:
             return None
 
     build("device", job.device)
-    build("regulariser", job.regulariser)
+    regulariser = build("regulariser", job.regulariser)
     optimizer = build("optimizer", job.optimizer, batch_size=job.batch_size)
     dataset = build("dataset", job.dataset)
     if dataset is None:
@@ -91,7 +103,21 @@ def impossible(job: Job) -> list[str]:
     if pretext is not None and optimizer is not None:
         for named in pretext.groups().values():
             build("optimizer", Node(lambda named=named: optimizer.build(named)))
+    if pretext is not None and regulariser is not None and not problems:
+        build("pretext", Node(lambda: rehearse(pretext, regulariser, dataset.shape, job.batch_size)))
     return problems
+
+
+def rehearse(pretext: Pretext, regulariser: Regulariser, shape: tuple[int, ...], batch_size: int) -> None:
+    """A forward pass of up to 4 samples of noise, on the CPU: what would be refused at step 0 is refused here.
+
+    Raises ValueError with the words of whatever refuses.
+    """
+    n, rng = min(4, batch_size), torch.Generator().manual_seed(0)
+    batch = Batch(torch.rand(n, *shape, generator=rng), torch.arange(n))
+    ctx = Context(step=0, steps=1, steps_per_epoch=1, rng=rng, sweep=lambda: iter([batch]))
+    with torch.no_grad():
+        regulariser(pretext(pretext.views(batch, ctx), main_group(pretext)), pretext)
 
 
 def durations(job: Job, steps_per_epoch: int) -> list[str]:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import shlex
 import signal
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -10,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 from safetensors.torch import save as to_safetensors
 
 from ssl_runner import config
@@ -24,12 +22,11 @@ from ssl_runner.engine.summary import summarise
 from ssl_runner.engine.trainer import Diverged, Trainer
 from ssl_runner.job import Job, durations, evaluators, trainer
 from ssl_runner.job import read as read_job
+from ssl_runner.report import HPARAM_METRICS, conclude, hparams, introduce
 
 log = logging.getLogger("ssl_runner")
 
 DONE, FAILED, REFUSED = 0, 1, 2  # exit statuses; that of an interrupted run is 128 + the signal, as a shell has it
-GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")
-HPARAM_METRICS = ("knn/top1", "probe/top1", "test/knn_top1", "test/probe_top1", "train/loss")
 
 
 class Refused(Exception):
@@ -169,28 +166,6 @@ def carry_out(
     return DONE if status == "completed" else FAILED if status == "failed" else 128 + int(interrupt.signal or 2)
 
 
-def introduce(run: Trainer, job: Job, data: Data, start: int) -> None:
-    learner, schedule = run.learner, run.schedule
-    trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
-    encoder = sum(p.numel() for p in run.encoder.parameters())
-    log.info(
-        "%s on %s: %s training samples, %s parameters (encoder %s), %s steps of %s samples, %s epochs, on %s",
-        *(job.choices.get("pretext", "pretext"), job.choices.get("dataset", "dataset"), f"{len(data.train):,}"),
-        *(f"{trained:,}", f"{encoder:,}", f"{schedule.steps:,}", job.batch_size),
-        *(f"{schedule.steps / run.per_epoch:g}", learner.device),
-    )
-    scaled = getattr(learner.recipe, "scale_lr", False)
-    if scaled:
-        log.info("learning rate scaled with the batch size: peak %.4g", learner.recipe.peak)  # type: ignore[attr-defined]
-    if not run.validation:
-        log.info(
-            "evaluation is off: %s", "no evaluator is chosen" if not job.evaluator else "the dataset has no labels"
-        )
-    log.info("run folder: %s", run.folder)
-    if start:
-        log.info("resumed at step %d of %d", start, schedule.steps)
-
-
 def export(run: Trainer, dataset: Dataset, data: Data, content: dict[str, Any], folder: Path) -> None:
     """The encoder, as weights beside what builds it."""
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.encoder.state_dict().items()}
@@ -199,54 +174,11 @@ def export(run: Trainer, dataset: Dataset, data: Data, content: dict[str, Any], 
     write(folder / "encoder.yaml", config.dump(recipe).encode())
 
 
-def hparams(job: Job, content: dict[str, Any], overrides: Sequence[str]) -> dict[str, str | float | bool]:
-    """The same names for every run, whatever was chosen: the columns of TensorBoard's HPARAMS tab."""
-    chosen: dict[str, str | float | bool] = {group: job.choices.get(group, "") for group in GROUPS}
-    return chosen | {
-        "optimizer.lr": content["optimizer"]["lr"],
-        "optimizer.weight_decay": content["optimizer"]["weight_decay"],
-        "batch_size": job.batch_size,
-        "length": str(job.length),
-        "seed": job.seed,
-        "overrides": shlex.join(overrides),
-    }
-
-
 def differences(before: dict[str, Any], data: Data) -> list[str]:
     """What a resumed run finds changed since it began."""
     now = {**folders.versions(), "dataset": data.fingerprint}
     then = {**before.get("versions", {}), "dataset": before.get("dataset")}
     return [f"{name} was {then[name]}, is {value}" for name, value in now.items() if then.get(name, value) != value]
-
-
-def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
-    """The table at the end, and what to type next."""
-    if summary["status"] == "interrupted":
-        console.print(f"interrupted at step {summary['step']} of {summary['steps']}; to go on:", highlight=False)
-        console.print(f"  ssl-runner resume {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
-        return
-    if summary["status"] == "failed":
-        console.print(f"failed; the whole story is in {folder / 'run.log'}", highlight=False, soft_wrap=True)
-        return
-    qualities = [name for name in summary["final"] if "/top" in name]
-    if qualities:
-        table = Table("accuracy", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name in qualities:
-            base, final = summary["baseline"].get(name), summary["final"][name]
-            test = summary["test"].get(name.replace("/", "_"))
-            gain = "" if base is None else f"{100 * (final - base):+.1f}"
-            table.add_row(name, percent(base), percent(final), gain, percent(test))
-        console.print(table)
-    seconds, speed = summary["seconds"], summary["images_per_second"]
-    console.print(f"{summary['steps']} steps in {seconds:.0f} s, {speed:,.0f} images/s", highlight=False)
-    console.print(f"run folder:   {folder}", highlight=False, soft_wrap=True)
-    console.print(f"to see it:    tensorboard --logdir {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
-
-
-def percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -178,3 +178,22 @@ def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
     (line,) = Composer(tmp_path).compose([]).problems
     assert "config" in line
     assert Composer(tmp_path, "absent").compose([]).problems
+
+
+def test_a_term_that_the_method_cannot_feed_is_refused_before_anything_starts(tmp_path: Path) -> None:
+    """A forward pass of noise finds what only a step would show."""
+    from test_resume import Toy
+
+    from ssl_runner.model.convnet import ConvNet
+    from ssl_runner.regulariser.koleo import KoLeo
+
+    class Mute(Toy):
+        def forward(self, views: tuple, group: str = "main") -> object:
+            return super().forward(views, group)._replace(embedding=None)
+
+    encoder = ConvNet(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, widths=(4, 4, 4))
+    jobs.rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+    with pytest.raises(ValueError, match="regulariser"):
+        jobs.rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+    with pytest.raises(ValueError, match="more than 1 value per channel"):
+        jobs.rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 1)

@@ -32,9 +32,7 @@ class Learner:
         self.groups = self.pretext.groups()
         self.optimizers = {group: optimizer.build(named) for group, named in self.groups.items()}
         self.scalers = {group: device.scaler() for group in self.groups}
-        encoder = {id(p) for p in self.pretext.encoder.parameters()}
-        # Only the loss that trains the encoder is regularised: an adversary has terms of its own.
-        self.main = next(g for g, named in self.groups.items() if any(id(p) in encoder for _, p in named))
+        self.main = main_group(self.pretext)
         self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
         self.rng = torch.Generator(device.device)
 
@@ -50,7 +48,7 @@ class Learner:
                 self._backward(step, group, micro, batch, 1 / len(batches), window)
             norm = self._update(group, optimizer, rate, measure_gradient)
             if norm is not None:
-                window.set(f"optimizer/{self._named(group)}gradient_norm", norm)
+                window.set(f"optimizer/{self.prefix(group)}gradient_norm", norm)
         with torch.no_grad():
             self.pretext.after_step(self.context(step))
         window.steps += 1
@@ -67,6 +65,10 @@ class Learner:
 
     def rate(self, step: int) -> float:
         return self.recipe.rate(step, self.steps, self.loader.steps_per_epoch)
+
+    def prefix(self, group: str) -> str:
+        """What the names of a group's numbers begin with: nothing where there is one group."""
+        return "" if len(self.groups) == 1 else f"{group}_"
 
     def state(self) -> dict[str, Any]:
         return {
@@ -92,7 +94,7 @@ class Learner:
             total = total + term
         self.scalers[group].scale(total * share).backward()
         self.finite = self.finite & torch.isfinite(total.detach())
-        window.add(f"train/{self._named(group)}loss", loss.value * share)
+        window.add(f"train/{self.prefix(group)}loss", loss.value * share)
         for name, value in loss.metrics.items():
             window.add(f"train/{name}", value * share)
         for name, value in terms.items():
@@ -114,8 +116,11 @@ class Learner:
         self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in the other groups' parameters
         return norm
 
-    def _named(self, group: str) -> str:
-        return "" if len(self.groups) == 1 else f"{group}_"
+
+def main_group(pretext: Pretext) -> str:
+    """The group whose loss trains the encoder: the one that is regularised and shown. Its adversary's is neither."""
+    encoder = {id(p) for p in pretext.encoder.parameters()}
+    return next(group for group, named in pretext.groups().items() if any(id(p) in encoder for _, p in named))
 
 
 def channels_last(view: Any) -> Any:

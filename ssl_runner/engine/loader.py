@@ -36,10 +36,11 @@ class Loader:
         self._ahead: tuple[int, Future] | None = None
 
     def index(self, step: int) -> Tensor:
-        """(batch_size,) int64 rows of a step."""
+        """(batch_size,) int64 rows of a step, where the rows are: on the device, or on the CPU to be fetched."""
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
-            self._order = (epoch, permutation(len(self.rows), self.seed, epoch))
+            order = permutation(len(self.rows), self.seed, epoch)
+            self._order = (epoch, order if self.resident is None else order.to(self.device))
         return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def batches(self, step: int) -> list[Batch]:
@@ -47,11 +48,9 @@ class Loader:
         started = time.perf_counter()
         index = self.index(step)
         if self.resident is not None:
-            index = index.to(self.device)
             raw = self.resident[index]
         else:
-            raw = self._fetch(step, index)
-            index = index.to(self.device)
+            raw, index = self._fetch(step, index), index.to(self.device)
         batches = [Batch(samples(x), i) for x, i in zip(self._split(raw), self._split(index), strict=True)]
         self.waited += time.perf_counter() - started
         return batches

@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +84,11 @@ class Logbook:
     def has(self, step: int, group: str) -> bool:
         """Whether a number `<group>/...` of that step is written already."""
         return any(row["step"] == step and any(k.startswith(f"{group}/") for k in row) for row in self.rows)
+
+    def latest(self, groups: Iterable[str]) -> dict[str, float]:
+        """The newest numbers of these groups."""
+        groups = tuple(groups)
+        return {k: v for row in self.rows for k, v in row.items() if k.partition("/")[0] in groups}
 
 
 def read(path: Path) -> list[dict[str, Any]]:

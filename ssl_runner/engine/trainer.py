@@ -74,6 +74,7 @@ class Trainer:
         Raises Diverged at a loss that is not finite, and OSError where the last checkpoint cannot be written.
         """
         self.logbook, self.window, self.checked = logbook, Window(), start
+        self.progress.start, self.progress.measured = start, logbook.latest(self.validation)
         steps = self.schedule.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             last = step == steps
@@ -133,7 +134,7 @@ class Trainer:
         window, loader = self.window, self.learner.loader
         seconds = window.seconds
         values = window.close()
-        self.progress.loss = values[f"train/{self.learner._named(self.learner.main)}loss"]
+        self.progress.loss = values[f"train/{self.learner.prefix(self.learner.main)}loss"]
         values["optimizer/lr"] = self.learner.rate(step - 1)
         values["speed/images_per_second"] = window.steps * loader.batch_size / seconds
         values["speed/data_wait"] = loader.waited / seconds
