@@ -11,7 +11,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a verb and returns the exit status: 0 done, 1 failed, 2 refused, 130 and 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else ("train", words)
-    return importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
+    try:
+        return importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
+    except KeyboardInterrupt:
+        print("interrupted; nothing was running yet", file=sys.stderr)
+        return 130
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ class Composer:
                 result.problems.append(f"{override.input_line}: is a sweep over several values; type -m to run it")
             elif override.key_or_group in self.groups:
                 choices += self._choice(override, result.problems)
+            elif override.key_or_group.startswith("hydra.") and override.key_or_group not in FOLDERS:
+                result.problems.append(f"{override.key_or_group}: is not used here; possible are {', '.join(FOLDERS)}")
             else:
                 values.append(override)
         config = self._load([*UNNAMED, *choices], result.problems)
@@ -72,9 +74,14 @@ class Composer:
             return result
         HydraConfig.instance().set_config(config)  # for ${hydra:...} in a config
         result.choices = {str(k): str(v) for k, v in config.hydra.runtime.choices.items() if k in self.groups}
-        result.folder = None if config.hydra.run.dir == NOT_TYPED else str(config.hydra.run.dir)
-        result.sweep_folder = None if config.hydra.sweep.dir == NOT_TYPED else str(config.hydra.sweep.dir)
         result.content = _resolved(config, result.problems)
+        try:
+            run, sweep = str(config.hydra.run.dir), str(config.hydra.sweep.dir)
+        except OmegaConfBaseException as error:
+            result.problems.append(f"hydra: {_line(error)}")
+            return result
+        result.folder = None if run == NOT_TYPED else run
+        result.sweep_folder = None if sweep == NOT_TYPED else sweep
         return result
 
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -85,8 +92,11 @@ class Composer:
             if override.is_sweep_override() and not override.is_discrete_sweep():
                 problems.append(f"{override.input_line}: is an interval; a grid needs values: a=1,2 or a=range(1,4)")
             elif override.is_sweep_override():
-                key = override.get_key_element()
-                axes.append([f"{key}={value}" for value in override.sweep_string_iterator()])
+                key, override.config_loader = override.get_key_element(), self.loader
+                try:
+                    axes.append([f"{key}={value}" for value in dict.fromkeys(override.sweep_string_iterator())])
+                except HydraException as error:
+                    problems.append(f"{override.input_line}: {_line(error)}")
             else:
                 axes.append([str(override.input_line)])
         return [list(job) for job in itertools.product(*axes)], problems
@@ -106,11 +116,14 @@ class Composer:
     def _choice(self, override: Override, problems: list[str]) -> list[str]:
         """A group's override as Hydra takes it, or nothing where it names no choice of the group."""
         group, value = override.key_or_group, override.value()
-        words = value if isinstance(value, list) else [] if value is None or override.is_delete() else [value]
-        unknown = [str(word) for word in words if str(word) not in self.groups[group]]
+        options = self.groups[group]
+        if override.is_delete() or (value is None and group == "experiment"):
+            return []
+        words = value if isinstance(value, list) and group == "evaluator" else [value]
+        unknown = [word for word in words if str(word) not in options]
         for word in unknown:
-            options = self.groups[group]
-            problems.append(f"{group}: given {word}; possible are {', '.join(options)}{nearest(word, options)}")
+            given = "null" if word is None else str(word)
+            problems.append(f"{group}: given {given}; possible are {', '.join(options)}{nearest(given, options)}")
         if unknown:
             return []
         # `experiment` stands in the defaults list, empty; +experiment=NAME means the same to whoever types it
@@ -124,11 +137,15 @@ class Composer:
         node = OmegaConf.select(config, parent, throw_on_resolution_failure=False) if parent else config
         if isinstance(node, DictConfig) and last in node.keys():  # noqa: SIM118  `in node` is false for ??? values
             return True
-        keys = list(_keys(config))
+        keys = [k for k in _keys(config) if not k.endswith("_target_")]
         same_end = [k for k in keys if k.rpartition(".")[2] == last]
-        guess = f"; did you mean {' or '.join(same_end[:3])}?" if same_end else nearest(key, [*keys, *self.groups])
-        siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [*map(str, config), *self.groups]
-        siblings = [k for k in dict.fromkeys(siblings) if not k.endswith("_target_") and k != "hydra"]
+        if key in ALIASES and ALIASES[key] in keys:
+            guess = f"; did you mean {ALIASES[key]}?"
+        elif same_end:
+            guess = f"; did you mean {' or '.join(same_end[:3])}?"
+        else:
+            guess = nearest(key, [*keys, *self.groups])
+        siblings = [k for k in keys if k.rpartition(".")[0] == parent] or [k for k in keys if "." not in k]
         problems.append(f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}")
         return False
 
@@ -136,32 +153,43 @@ class Composer:
         try:
             return self.loader.load_configuration(self.name, overrides, RunMode.RUN, from_shell=False)
         except MISTAKES as error:
-            problems.append(f"{self.name}: {_line(error)}")
+            line = _line(error)
+            if "match in the defaults list" in line:
+                line = (
+                    "this config is resolved, so no group can be chosen in it; change its keys, as in "
+                    "optimizer.lr=0.1, or start from the tree with what its overrides.yaml says"
+                )
+            problems.append(f"{self.name}: {line}")
             return None
 
 
-NOT_TYPED = "auto"
+FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
+NOT_TYPED = "<named by the runner>"
 # Hydra's own default is a folder by the second, which two runs may share.
-UNNAMED = [f"hydra.run.dir={NOT_TYPED}", f"hydra.sweep.dir={NOT_TYPED}"]
+UNNAMED = [f"{folder}='{NOT_TYPED}'" for folder in FOLDERS]
+# What others call our settings.
+ALIASES = {
+    "learning_rate": "optimizer.lr",
+    "lr": "optimizer.lr",
+    "epochs": "length",
+    "max_epochs": "length",
+    "batch": "batch_size",
+    "wd": "optimizer.weight_decay",
+}
 
 
-def read(path: Path) -> dict[str, Any]:
-    """A resolved config from a file. Raises OSError, or ValueError where it is no YAML mapping."""
+def read(path: Path, kind: type = dict) -> Any:
+    """A resolved config (a mapping), or a list of overrides, from a file.
+
+    Raises OSError, or ValueError where the file is torn or holds something else.
+    """
     try:
         content = yaml.safe_load(path.read_text())
-    except yaml.YAMLError as error:
-        raise ValueError(f"{path} is no YAML ({_line(error)})") from None
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} holds no config")
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is torn or no YAML ({_line(error)})") from None
+    if not isinstance(content, kind):
+        raise ValueError(f"{path} is torn: it holds no {'config' if kind is dict else kind.__name__}")
     return content
-
-
-def read_list(path: Path) -> list[str]:
-    """Overrides from a file, none where it is absent. Raises OSError, or ValueError where it is no YAML list."""
-    content = yaml.safe_load(path.read_text()) if path.exists() else []
-    if not isinstance(content, list):
-        raise ValueError(f"{path} holds no list")
-    return [str(each) for each in content]
 
 
 def dump(content: Any) -> str:

@@ -47,7 +47,7 @@ class Duration:
     amount: float
     unit: str
 
-    FORM: ClassVar = re.compile(r"(?P<amount>\d+(\.\d+)?)(?P<unit>ep|st|%)")
+    FORM: ClassVar = re.compile(r"(?P<amount>\d{1,12}(\.\d+)?)(?P<unit>ep|st|%)")
 
     @classmethod
     def parse(cls, text: str | Duration) -> Duration:
@@ -56,7 +56,7 @@ class Duration:
             return text
         match = cls.FORM.fullmatch(str(text).strip())
         if match is None:
-            raise ValueError(f"{text!r} is not a duration; write epochs as 200ep, steps as 5000st, a share as 5%")
+            raise ValueError(f"'{text}' is not a duration; write epochs as 200ep, steps as 5000st, a share as 5%")
         return cls(float(match["amount"]), match["unit"])
 
     def steps(self, steps_per_epoch: int, total: int | None = None) -> int:

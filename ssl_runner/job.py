@@ -104,16 +104,19 @@ def impossible(job: Job) -> list[str]:
         for named in pretext.groups().values():
             build("optimizer", Node(lambda named=named: optimizer.build(named)))
     if pretext is not None and regulariser is not None and not problems:
-        build("pretext", Node(lambda: rehearse(pretext, regulariser, dataset.shape, job.batch_size)))
+        try:
+            rehearse(pretext, regulariser, dataset.shape, job.batch_size // job.accumulate)
+        except ValueError as error:
+            problems.append(f"pretext: {' '.join(str(error).split())}")
     return problems
 
 
-def rehearse(pretext: Pretext, regulariser: Regulariser, shape: tuple[int, ...], batch_size: int) -> None:
+def rehearse(pretext: Pretext, regulariser: Regulariser, shape: tuple[int, ...], micro_batch: int) -> None:
     """A forward pass of up to 4 samples of noise, on the CPU: what would be refused at step 0 is refused here.
 
     Raises ValueError with the words of whatever refuses.
     """
-    n, rng = min(4, batch_size), torch.Generator().manual_seed(0)
+    n, rng = min(4, micro_batch), torch.Generator().manual_seed(0)
     batch = Batch(torch.rand(n, *shape, generator=rng), torch.arange(n))
     ctx = Context(step=0, steps=1, steps_per_epoch=1, rng=rng, sweep=lambda: iter([batch]))
     with torch.no_grad():

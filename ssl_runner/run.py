@@ -3,8 +3,9 @@
 import json
 import logging
 import signal
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import save as to_safetensors
 
 from ssl_runner import config
 from ssl_runner.contract import Data, Dataset
+from ssl_runner.engine import checkpoint
 from ssl_runner.engine import folder as folders
 from ssl_runner.engine.checkpoint import write, write_json
 from ssl_runner.engine.interrupt import Interrupt
@@ -26,11 +28,12 @@ from ssl_runner.report import HPARAM_METRICS, conclude, hparams, introduce
 
 log = logging.getLogger("ssl_runner")
 
-DONE, FAILED, REFUSED = 0, 1, 2  # exit statuses; that of an interrupted run is 128 + the signal, as a shell has it
+DONE, FAILED = 0, 1  # exit statuses; 2 is a refusal, and that of an interrupted run is 128 + the signal
+MAY_CHANGE = ("log_every", "save_every", "show_every", "keep", "device", "choices")  # without changing a run's result
 
 
 class Refused(Exception):
-    """The job cannot begin; nothing was written. One line for each reason."""
+    """The job cannot begin or go on; nothing was written. One line for each reason."""
 
 
 def begin(
@@ -40,53 +43,54 @@ def begin(
 
     Raises Refused where the data cannot be had or the folder cannot be made.
     """
-    with journal(console) as book, ExitStack() as stack:
+    with journal(console) as book:
         dataset, data = load(job)
         try:
             folder = claim()
-            stack.enter_context(folders.locked(folder))
-            write(folder / "config.yaml", config.dump(content).encode())
-            write(folder / "overrides.yaml", config.dump(list(overrides)).encode())
         except (folders.Occupied, OSError) as error:
             raise Refused(f"run folder: {error}") from None
-        book.into(folder)
-        return carry_out(job, content, overrides, dataset, data, folder, console)
+        with locked(folder):
+            try:
+                write(folder / "config.yaml", config.dump(content).encode())
+                write(folder / "overrides.yaml", config.dump(list(overrides)).encode())
+                book.into(folder)
+            except OSError as error:
+                raise Refused(f"run folder: {error}") from None
+            return Run(job, content, overrides, dataset, data, folder, console).carry_out()
 
 
 def resume(folder: Path, console: Console) -> int:
     """Goes on with the run of a folder, from its newest readable checkpoint, or from the start where there is none.
 
-    Raises Refused where the folder holds no run, or a running one, or one whose config this version does not accept.
+    Raises Refused where the folder holds no run, or a running one, or one that this version or its config does not fit.
     """
     if not (folder / "config.yaml").is_file():
         raise Refused(f"{folder} holds no run: there is no config.yaml in it")
     try:
         content = config.read(folder / "config.yaml")
-        overrides = config.read_list(folder / "overrides.yaml")
+        overrides = config.read(folder / "overrides.yaml", list) if (folder / "overrides.yaml").exists() else []
     except (OSError, ValueError) as error:
         raise Refused(str(error)) from None
     job, problems = read_job(content)
     if job is None or problems:
-        raise Refused("\n".join(problems))
-    with journal(console) as book, ExitStack() as stack:
-        try:
-            stack.enter_context(folders.locked(folder))
-        except (folders.Occupied, OSError) as error:
-            raise Refused(str(error)) from None
-        before = read_json(folder / "summary.json")
-        if before.get("status") == "completed":
-            console.print(f"{folder} is completed already: {before['steps']} steps", highlight=False, soft_wrap=True)
+        raise Refused("\n".join(f"{folder / 'config.yaml'}: {line}" for line in problems))
+    with journal(console) as book, locked(folder):
+        if read_json(folder / "summary.json").get("status") == "completed":
+            console.print(f"{folder} is completed already", soft_wrap=True)
             return DONE
         dataset, data = load(job)
-        book.into(folder)
+        try:
+            book.into(folder)
+        except OSError as error:
+            raise Refused(str(error)) from None
         changed = differences(read_json(folder / "environment.json"), data)
         if changed:
             log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changed))
-        return carry_out(job, content, overrides, dataset, data, folder, console)
+        return Run(job, content, [str(each) for each in overrides], dataset, data, folder, console).carry_out()
 
 
 def load(job: Job) -> tuple[Dataset, Data]:
-    """Reads the data and tries the evaluators on it. Raises Refused."""
+    """Reads the data and tries batches and evaluators on it. Raises Refused."""
     dataset = job.dataset.build()
     try:
         data = dataset.load()
@@ -104,86 +108,141 @@ def load(job: Job) -> tuple[Dataset, Data]:
     return dataset, data
 
 
-def carry_out(
-    job: Job,
-    content: dict[str, Any],
-    overrides: Sequence[str],
-    dataset: Dataset,
-    data: Data,
-    folder: Path,
-    console: Console,
-) -> int:
-    provenance = {"config": content, "versions": folders.versions(), "seed": job.seed, "length": str(job.length)}
-    run = trainer(job, dataset, data, folder, console, provenance)
-    if not (folder / "environment.json").exists():
-        folders.describe(folder, device=str(run.learner.device), fingerprint=data.fingerprint)
-    start = run.restore()
-    introduce(run, job, data, start)
-    logbook = Logbook(folder, start)
-    logbook.begin(hparams(job, content, overrides), HPARAM_METRICS)
-    logbook.text("config", f"```yaml\n{config.dump(content)}\n```")
-    error: str | None = None
-    step = start
-    with Interrupt() as interrupt:
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Holds the folder for this process. Raises Refused where another process does."""
+    try:
+        lock = folders.locked(folder)
+        lock.__enter__()
+    except (folders.Occupied, OSError) as error:
+        raise Refused(str(error)) from None
+    try:
+        yield
+    finally:
+        lock.__exit__(None, None, None)
 
-        def record(status: str) -> dict[str, Any]:
-            summary = summarise(
-                status,
-                logbook,
-                list(job.evaluator),
-                steps=run.schedule.steps,
-                step=step,
-                images_per_second=run.progress.images_per_second,
-                peak_memory_mb=run.learner.device.peak_memory_mb(),
-                error=error,
+
+@dataclass
+class Run:
+    """A job in its folder. Whatever happens, summary.json says what has become of it."""
+
+    job: Job
+    content: dict[str, Any]
+    overrides: Sequence[str]
+    dataset: Dataset
+    data: Data
+    folder: Path
+    console: Console
+    trainer: Trainer | None = field(default=None, init=False)
+    logbook: Logbook | None = field(default=None, init=False)
+    step: int = field(default=0, init=False)
+
+    def carry_out(self) -> int:
+        """Trains, measures and exports. Returns the exit status."""
+        status, error = "failed", None
+        with Interrupt() as interrupt:
+            try:
+                status = self.train(interrupt)
+            except KeyboardInterrupt:  # the second one, which does not wait for a checkpoint
+                status, interrupt.signal = "interrupted", signal.SIGINT
+            except (Diverged, checkpoint.Unreadable) as reason:
+                error = str(reason)
+                log.error("%s", reason)
+            except OSError as reason:
+                kept = self.trainer and self.trainer.last_good
+                error = f"{reason}; the newest checkpoint is {kept}" if kept else str(reason)
+                log.error("%s; when that is mended: ssl-runner resume %s", error, self.folder)
+                log.debug("", exc_info=True)
+            except Refused:
+                raise
+            except Exception as reason:  # a bug: its traceback is in run.log, and the summary says so
+                error = f"{type(reason).__name__}: {reason}"
+                log.exception("the run failed: %s", error)
+            summary = self.close(status, error)
+        conclude(summary, self.folder, self.console)
+        return {"completed": DONE, "failed": FAILED}.get(status, 128 + int(interrupt.signal or signal.SIGINT))
+
+    def train(self, interrupt: Interrupt) -> str:
+        """The run itself, and how it ended: completed or interrupted."""
+        provenance = {"config": self.content, "versions": folders.versions()}
+        run = self.trainer = trainer(self.job, self.dataset, self.data, self.folder, self.console, provenance)
+        if not (self.folder / "environment.json").exists():
+            folders.describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
+        start = self.step = run.restore()
+        self.check_same(run.restored.get("config", self.content))
+        introduce(run, self.job, self.data, start)
+        self.logbook = Logbook(self.folder, start)
+        self.logbook.begin(hparams(self.job, self.overrides), HPARAM_METRICS)
+        self.logbook.text("config", f"```yaml\n{config.dump(self.content)}\n```")
+        self.record("running")
+        with run.progress:
+            self.step = run.fit(start, self.logbook, interrupt)
+        self.export(run)
+        return "completed" if self.step == run.schedule.steps else "interrupted"
+
+    def check_same(self, before: dict[str, Any]) -> None:
+        """Raises Refused where a setting that shapes the result is not what the checkpoint was made with."""
+        keys = [key for key in {**before, **self.content} if key not in MAY_CHANGE]
+        changed = [key for key in keys if before.get(key) != self.content.get(key)]
+        if changed:
+            raise Refused(
+                f"{self.folder / 'config.yaml'}: {', '.join(changed)} changed since the checkpoint was written; put it "
+                "back, or begin a new run with it: ssl-runner --config-dir FOLDER --config-name config"
             )
-            write_json(folder / "summary.json", summary)
-            return summary
 
+    def record(self, status: str, error: str | None = None) -> dict[str, Any]:
+        """Writes summary.json. Raises OSError."""
+        run, book = self.trainer, self.logbook
+        summary = summarise(
+            status,
+            book.rows if book else [],
+            list(self.job.evaluator),
+            seconds=book.seconds if book else 0.0,
+            step=self.step,
+            steps=run.schedule.steps if run else 0,
+            images_per_second=run.progress.images_per_second if run else 0.0,
+            peak_memory_mb=run.learner.device.peak_memory_mb() if run else 0.0,
+            error=error,
+        )
+        write_json(self.folder / "summary.json", summary)
+        return summary
+
+    def close(self, status: str, error: str | None) -> dict[str, Any]:
+        """The last summary, and every file closed, whatever the disk says to it."""
+        if self.trainer is not None and status != "completed":
+            self.step = max(self.step, self.trainer.checked)
+        summary: dict[str, Any] = {"status": "failed", "step": self.step, "steps": 0}
         try:
-            record("running")
-            with run.progress:
-                step = run.fit(start, logbook, interrupt)
-            export(run, dataset, data, content, folder)
-            status = "completed" if step == run.schedule.steps else "interrupted"
-        except Diverged as reason:
-            status, error, step = "failed", str(reason), run.checked
-            log.error("%s", reason)
-        except KeyboardInterrupt:
-            status, step, interrupt.signal = "interrupted", run.checked, signal.SIGINT
-        except Exception as reason:  # whatever went wrong is in the log and in the summary, and the status says so
-            status, error, step = "failed", f"{type(reason).__name__}: {reason}", run.checked
-            log.exception("the run failed: %s", reason)
-        try:
-            logbook.close()
-            summary = record(status)
+            summary = self.record(status, error)
         except OSError as reason:
             log.error("the summary could not be written: %s", reason)
-            return FAILED
-        finally:
-            run.learner.loader.close()
-    conclude(summary, folder, console)
-    return DONE if status == "completed" else FAILED if status == "failed" else 128 + int(interrupt.signal or 2)
+        with suppress(Exception):  # TensorBoard's writer passes on whatever its thread died of
+            if self.logbook is not None:
+                self.logbook.close()
+        if self.trainer is not None:
+            self.trainer.learner.loader.close()
+        return summary
 
-
-def export(run: Trainer, dataset: Dataset, data: Data, content: dict[str, Any], folder: Path) -> None:
-    """The encoder, as weights beside what builds it."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.encoder.state_dict().items()}
-    write(folder / "encoder.safetensors", to_safetensors(state))
-    recipe = {**content["model"], "shape": list(dataset.shape), "mean": list(data.mean), "std": list(data.std)}
-    write(folder / "encoder.yaml", config.dump(recipe).encode())
+    def export(self, run: Trainer) -> None:
+        """The encoder, as weights beside what builds it."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.encoder.state_dict().items()}
+        write(self.folder / "encoder.safetensors", to_safetensors(state))
+        made = {"shape": list(self.dataset.shape), "mean": list(self.data.mean), "std": list(self.data.std)}
+        write(self.folder / "encoder.yaml", config.dump({**self.content["model"], **made}).encode())
 
 
 def differences(before: dict[str, Any], data: Data) -> list[str]:
     """What a resumed run finds changed since it began."""
+    versions = before.get("versions")
+    then = {**versions, "dataset": before.get("dataset")} if isinstance(versions, dict) else {}
     now = {**folders.versions(), "dataset": data.fingerprint}
-    then = {**before.get("versions", {}), "dataset": before.get("dataset")}
     return [f"{name} was {then[name]}, is {value}" for name, value in now.items() if then.get(name, value) != value]
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's content; empty where it is absent or torn."""
+    """A JSON file's mapping; empty where it is absent or torn."""
     try:
-        return json.loads(path.read_text())
-    except (OSError, json.JSONDecodeError):
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
         return {}
+    return content if isinstance(content, dict) else {}

@@ -65,7 +65,7 @@ def check(
 
 def nearest(word: str, possible: Iterable[str]) -> str:
     """`; did you mean lr?`, or nothing where no possible word is near."""
-    near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.5)
+    near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.6)
     return f"; did you mean {near[0]}?" if near else ""
 
 
@@ -81,7 +81,7 @@ def _node(
     settable = [name for name in parameters if name not in filled]
     arguments = {}
     for key, value in content.items():
-        if key == "_target_":
+        if key == "_target_" and at:
             continue
         path = f"{at}.{key}" if at else str(key)
         if key not in settable:
@@ -147,10 +147,13 @@ def _resolve(name: Any, kind: type, path: str, problems: list[str]) -> type | No
             f"{where}: {module_name} has no {attribute}; it has {_names(classes)}{nearest(attribute, classes)}"
         )
         return None
-    if not f"{getattr(found, '__module__', None)}.".startswith(trusted):
+    if not isinstance(found, type):
+        problems.append(f"{where}: given {name}, which is no class, and a {kind.__name__} is wanted")
+        return None
+    if not f"{found.__module__}.".startswith(trusted):
         problems.append(f"{where}: given {name}, which really is of the untrusted module {found.__module__}")
         return None
-    if not isinstance(found, type) or not _is_a(found, kind):
+    if not _is_a(found, kind):
         problems.append(f"{where}: given {name}, which is no {kind.__name__}")
         return None
     return found
@@ -165,10 +168,15 @@ def _is_a(found: type, kind: type) -> bool:
 
 def _plain(value: Any, annotation: Any, path: str, problems: list[str]) -> Any:
     try:
-        adapter = pydantic.TypeAdapter(_with_parsers(annotation))
+        adapter = pydantic.TypeAdapter(_with_parsers(annotation), config={"allow_inf_nan": False})
         return adapter.validate_json(json.dumps(value), strict=True)  # as JSON, a list may be a tuple but "1" no int
     except pydantic.ValidationError as error:
-        wanted = dict.fromkeys(_wanted(each) for each in error.errors())
+        errors = error.errors()
+        own = [str(each["msg"]).removeprefix("Value error, ") for each in errors if each["type"] == "value_error"]
+        if own:  # a parser's words stand by themselves
+            problems.append(f"{path}: {own[0]}")
+            return None
+        wanted = list(dict.fromkeys(_wanted(each) for each in errors))[:3]
         guess = nearest(str(value), _choices(annotation))
         problems.append(f"{path}: given {_show(value)}, and {' or '.join(wanted)} is wanted{guess}")
     except TypeError:
@@ -178,7 +186,7 @@ def _plain(value: Any, annotation: Any, path: str, problems: list[str]) -> Any:
 
 def _wanted(error: Any) -> str:
     message = str(error["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
-    message = message.removeprefix("a valid ").removeprefix("Input ")
+    message = message.removeprefix("a valid ").removeprefix("Input ").replace("array", "list")
     inside = [str(part) for part in error["loc"] if isinstance(part, int)]
     return f"item {inside[0]}: {message}" if inside else message
 
@@ -186,7 +194,7 @@ def _wanted(error: Any) -> str:
 def _with_parsers(annotation: Any) -> Any:
     """A class of ours that is written as text, such as a duration, is parsed by its own `parse`."""
     if isinstance(annotation, type) and callable(getattr(annotation, "parse", None)):
-        return Annotated[annotation, pydantic.PlainValidator(annotation.parse)]  # type: ignore[attr-defined]
+        return Annotated[Any, pydantic.PlainValidator(annotation.parse)]  # type: ignore[attr-defined]
     if _is_union(annotation):
         return typing.Union[tuple(_with_parsers(each) for each in typing.get_args(annotation))]  # noqa: UP007
     return annotation

@@ -52,8 +52,7 @@ def summary(folder: Path) -> dict:
 
 def states(folder: Path) -> tuple[dict, dict]:
     """What a run ended in: its last checkpoint's tensors and its encoder."""
-    state = checkpoint.newest(folder / "checkpoints")
-    assert state is not None
+    _, state = next(checkpoint.newest_first(folder / "checkpoints"))
     return state["pretext"], load_file(folder / "encoder.safetensors")
 
 

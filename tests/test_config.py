@@ -66,7 +66,7 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: 
         ("batch_size=8.5", ["batch_size: given 8.5", "integer is wanted"]),
         ("batch_size=100000", ["batch_size: given 100000", "9000 training rows"]),
         ("accumulate=3", ["accumulate: given 3", "batch_size=64"]),
-        ("length=20", ["length: given 20", "200ep"]),
+        ("length=20", ["length: '20' is not a duration", "200ep"]),
         ("length=5%", ["length: 5% is a share of the run"]),
         ("length=0ep", ["length: given 0ep", "less than one step"]),
         ("log_every=0st", ["log_every: given 0st"]),
@@ -80,10 +80,21 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: 
         ("optimizer.lr", ["optimizer.lr: cannot be read as key=value"]),
         ("regulariser._target_=os.system", ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"]),
         ("regulariser._target_=ssl_runner.schema.os.system", ["regulariser._target_", "cannot be imported"]),
-        ("regulariser._target_=ssl_runner.schema.Callable", ["really is of the untrusted module collections.abc"]),
-        ("regulariser._target_=torch.hub.load", ["regulariser._target_", "no Regulariser"]),
+        ("regulariser._target_=ssl_runner.contract.Mapping", ["really is of the untrusted module collections.abc"]),
+        ("regulariser._target_=ssl_runner.schema", ["regulariser._target_", "no class"]),
+        ("+_target_=os.system", ["_target_: is no setting"]),
+        ("optimizer.lr=inf", ["optimizer.lr: given Infinity", "finite number"]),
+        ("hydra.verbose=true", ["hydra.verbose: is not used here", "hydra.run.dir"]),
+        ("hydra.run.dir=${oops}", ["oops"]),
+        ("learning_rate=1", ["did you mean optimizer.lr?"]),
+        ("epochs=3", ["did you mean length?"]),
+        ("optimizer=null", ["optimizer: given null; possible are adam"]),
+        ("pretext=[simclr]", ["pretext: given", "possible are"]),
+        ("model.widths=8", ["model.widths: given 8", "list is wanted"]),
+        ("length=20 ep", ["length: '20 ep' is not a duration; write epochs as 200ep"]),
+        ("regulariser._target_=torch.hub.load", ["regulariser._target_", "no class"]),
         ("regulariser._target_=torch.nn.Linear", ["regulariser._target_", "no Regulariser"]),
-        ("regulariser._target_=ssl_runner.regulariser.l2.L3", ["has no L3", "did you mean L2?"]),
+        ("regulariser._target_=ssl_runner.regulariser.l2.L3", ["has no L3", "it has L2"]),
         ("dataset=image_folder", ["dataset.root: is missing; type dataset.root=..."]),
         ("device.threads=0", ["device.threads: given 0", "greater than or equal to 1"]),
         ("pretext.augment=simclr", ['pretext.augment: given "simclr"', "Views with a _target_ is wanted"]),
@@ -123,6 +134,7 @@ def test_trust_comes_from_the_environment_only(
     (tmp_path / "mine_of_a_test.py").write_text(
         "from ssl_runner.contract import Regulariser\nclass Mine(Regulariser):\n"
         "    def __init__(self, *, weight: float = 1.0):\n        super().__init__()\n"
+        "    def forward(self, loss, pretext):\n        return {}\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     override = "regulariser._target_=mine_of_a_test.Mine"

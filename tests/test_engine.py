@@ -92,8 +92,7 @@ def test_checkpoints_are_kept_by_number_and_found_newest_first(tmp_path: Path) -
     for step in (5, 10, 10_000_000, 15):
         checkpoint.save(tmp_path, step, {"w": torch.full((3,), float(step))}, keep=3)
     assert [p.name for p in checkpoint.steps(tmp_path)] == ["0000010.pt", "0000015.pt", "10000000.pt"]
-    state = checkpoint.newest(tmp_path)
-    assert state is not None
+    _, state = next(checkpoint.newest_first(tmp_path))
     assert state["step"] == 10_000_000
 
 
@@ -114,14 +113,13 @@ def test_a_checkpoint_that_cannot_be_read_is_named_and_the_one_before_used(
         torch.save({"format": 99, "step": 2}, bad)
     else:
         torch.save({"format": 1, "step": 2, "w": nn.Linear(1, 1)}, bad)  # an object, which is code: never loaded
-    state = checkpoint.newest(tmp_path)
-    assert state is not None
+    _, state = next(checkpoint.newest_first(tmp_path))
     assert state["step"] == 1
     assert str(bad) in caplog.text
 
 
 def test_no_checkpoint_is_none(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path / "absent") is None
+    assert not list(checkpoint.newest_first(tmp_path / "absent"))
 
 
 def test_a_failed_write_leaves_the_file_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

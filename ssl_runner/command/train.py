@@ -4,13 +4,20 @@ import argparse
 import re
 import sys
 import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ssl_runner import __version__
-from ssl_runner.config import TREE, Composed, Composer, dump
+from ssl_runner.config import TREE, Composer, dump
+
+if TYPE_CHECKING:
+    from ssl_runner.job import Job
 
 USAGE = """\
 usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments the default job
@@ -54,55 +61,82 @@ def main(words: list[str]) -> int:
     composer = Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
     jobs, problems = composer.expand(typed.overrides) if typed.multirun else ([typed.overrides], [])
     composed = [composer.compose(overrides) for overrides in jobs]
-    problems = list(dict.fromkeys(problems + [line for each in composed for line in each.problems]))
-    if typed.cfg and not problems:
-        print(dump(composed[0].content), end="")
-        return 0
-    return train(jobs, composed, problems, sweep=typed.multirun)
-
-
-def train(jobs: list[list[str]], composed: list[Composed], problems: list[str], *, sweep: bool) -> int:
-    """Checks every job before the first one begins, then runs them one after another."""
-    from ssl_runner import job as jobs_of  # torch is imported here, after all that needs none
-    from ssl_runner.engine.folder import claim, claim_new
-    from ssl_runner.run import Refused, begin
+    problems += [line for each in composed for line in each.problems]
+    if typed.multirun and any(each.folder for each in composed):
+        problems.append("hydra.run.dir: names the folder of a single run; type hydra.sweep.dir=... with -m")
+    if not typed.multirun and any(each.sweep_folder for each in composed):
+        problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
+    from ssl_runner.job import read  # torch is imported here, after all that needs none
 
     ready = []
-    for each in composed:
-        content = {**each.content, "choices": {**each.content.get("choices", {}), **each.choices}}
-        job, wrong = jobs_of.read(content) if each.content else (None, [])
-        problems = list(dict.fromkeys(problems + wrong))
-        ready.append((job, content))
+    for overrides, each in zip(jobs, composed, strict=True):
+        chosen = each.content.get("choices", {}) if each.content else {}
+        content = {**each.content, "choices": {**chosen, **each.choices}} if isinstance(chosen, dict) else each.content
+        job, wrong = read(content) if each.content else (None, [])
+        problems += wrong
+        if job is not None:
+            ready.append(Ready(job, content, overrides, each.folder))
     if problems:
         return refuse(problems)
-    console = Console(highlight=False)
-    parent = (Path(composed[0].sweep_folder) if composed[0].sweep_folder else None) if sweep else None
-    if sweep:
-        parent = claim(parent) if parent else claim_new(Path("outputs/sweeps"))
-    rows, worst = [], 0
-    for number, (overrides, each, (job, content)) in enumerate(zip(jobs, composed, ready, strict=True)):
-        chosen = content["choices"]
-        name = f"{chosen.get('pretext', 'pretext')}-{chosen.get('dataset', 'dataset')}"
+    if typed.cfg:
+        print("---\n".join(dump(each.content) for each in composed), end="")
+        return 0
+    console = Console(highlight=False, markup=False)
+    return sweep(ready, composed[0].sweep_folder, console) if typed.multirun else single(ready[0], console)
 
-        def place(each=each, number=number, overrides=overrides, name=name) -> Path:
-            if parent is not None:
-                return claim(parent / f"{number:03d}-{slug(overrides, jobs)}")
-            return claim(Path(each.folder)) if each.folder else claim_new(Path("outputs") / name)
 
-        if parent is not None:
-            console.print(f"job {number + 1} of {len(jobs)}: {' '.join(varied(overrides, jobs))}")
-        try:
-            assert job is not None  # else there were problems
-            status = begin(job, content, overrides, place, console)
-        except Refused as reason:
-            status = refuse(str(reason).splitlines())
-        worst = max(worst, status)
-        rows.append((" ".join(varied(overrides, jobs)), status))
-        if status >= 128:
+@dataclass(frozen=True)
+class Ready:
+    """A job that was checked, as it was typed."""
+
+    job: "Job"
+    content: dict[str, Any]
+    overrides: list[str]
+    folder: str | None
+
+    @property
+    def name(self) -> str:
+        return "-".join(self.job.choices.get(group, group) for group in ("pretext", "dataset"))
+
+
+def single(ready: Ready, console: Console) -> int:
+    """Runs one job in a folder of its own."""
+    from ssl_runner.engine.folder import claim, claim_new
+
+    folder = ready.folder
+    return start(ready, lambda: claim(Path(folder)) if folder else claim_new(Path("outputs") / ready.name), console)
+
+
+def sweep(jobs: list[Ready], typed: str | None, console: Console) -> int:
+    """Runs jobs one after another, each in its own folder below the sweep's. A failed one does not stop the others."""
+    from ssl_runner.engine.folder import Occupied, claim, claim_new
+
+    try:
+        parent = claim(Path(typed)) if typed else claim_new(Path("outputs/sweeps"))
+    except (Occupied, OSError) as error:
+        return refuse([f"sweep folder: {error}"])
+    every = [each.overrides for each in jobs]
+    rows: list[tuple[str, int]] = []
+    for number, ready in enumerate(jobs):
+        label = " ".join(varied(ready.overrides, every)) or "the only job"
+        console.print(f"job {number + 1} of {len(jobs)}: {label}")
+        folder = parent / f"{number:03d}-{slug(ready.overrides, every)}"
+        rows.append((label, start(ready, partial(claim, folder), console)))
+        if rows[-1][1] >= 128:  # interrupted
             break
-    if parent is not None:
-        conclude(rows, len(jobs), parent, console)
-    return worst
+    if not any(parent.iterdir()):
+        parent.rmdir()
+    conclude(rows, len(jobs), parent, console)
+    return max(status for _, status in rows)
+
+
+def start(ready: Ready, place: Callable[[], Path], console: Console) -> int:
+    from ssl_runner.run import Refused, begin
+
+    try:
+        return begin(ready.job, ready.content, ready.overrides, place, console)
+    except Refused as reason:
+        return refuse(str(reason).splitlines())
 
 
 def varied(overrides: list[str], jobs: list[list[str]]) -> list[str]:
@@ -127,11 +161,13 @@ def conclude(rows: list[tuple[str, int]], jobs: int, folder: Path, console: Cons
     console.print(table)
     if len(rows) < jobs:
         console.print(f"{jobs - len(rows)} jobs were not begun")
-    console.print(f"to compare:   tensorboard --logdir {folder}", soft_wrap=True)
+    if folder.exists():
+        console.print(f"to compare:   tensorboard --logdir {folder}", soft_wrap=True)
 
 
 def refuse(problems: list[str]) -> int:
-    """Says all that is wrong, a line each, and returns the exit status of a refusal."""
+    """Says all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
+    problems = list(dict.fromkeys(problems))
     many = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
     print(f"ssl-runner: {many}, nothing was started", file=sys.stderr)
     for line in problems:

@@ -5,9 +5,10 @@ import io
 import json
 import logging
 import os
-import pickle
+import re
 import tempfile
-from collections.abc import Mapping
+import zipfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ class Unreadable(Exception):
     """A checkpoint that is torn, or of another program, or of another format."""
 
 
-def write(path: Path, content: bytes) -> None:
+def write(path: Path, content: bytes | memoryview) -> None:
     """Replaces a file by new content, or leaves it as it was: temporary name, flush, fsync, rename. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
@@ -52,7 +53,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     path = folder / f"{step:07d}.pt"
-    write(path, buffer.getvalue())
+    write(path, buffer.getbuffer())
     for old in steps(folder)[:-keep]:
         old.unlink(missing_ok=True)
     for torn in folder.glob(".*.tmp"):  # left by a process that was killed while it wrote
@@ -62,28 +63,31 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
 
 def steps(folder: Path) -> list[Path]:
     """The checkpoints in a folder, oldest first."""
-    return sorted((p for p in folder.glob("*.pt") if p.stem.isdigit()), key=lambda p: int(p.stem))
+    return sorted((p for p in folder.glob("*.pt") if re.fullmatch(r"[0-9]+", p.stem)), key=lambda p: int(p.stem))
 
 
 def load(path: Path) -> dict[str, Any]:
     """Raises Unreadable with the reason."""
     try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # torch itself does not look at the checksums
+        if damaged is not None:
+            raise ValueError(f"{damaged} is damaged")
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except Exception as error:  # a torn pickle can raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise Unreadable(f"{path} cannot be read ({reason})") from None
-    if not isinstance(state, dict) or "format" not in state or "step" not in state:
+    if not isinstance(state, dict) or not isinstance(state.get("step"), int) or "format" not in state:
         raise Unreadable(f"{path} is no checkpoint of ssl_runner")
     if state["format"] != FORMAT:
         raise Unreadable(f"{path} has format {state['format']}, and this version of ssl_runner reads format {FORMAT}")
     return state
 
 
-def newest(folder: Path) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read; each one that cannot is named in the log. None where there is none."""
+def newest_first(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The checkpoints that can be read; each one that cannot is named in the log."""
     for path in reversed(steps(folder)):
         try:
-            return load(path)
+            yield path, load(path)
         except Unreadable as reason:
             log.warning("%s; trying the one before it", reason)
-    return None

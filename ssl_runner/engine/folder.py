@@ -26,16 +26,21 @@ class Occupied(Exception):
 
 def claim(folder: Path) -> Path:
     """Makes a folder that no other run has. Raises Occupied where it has anything in it, OSError as mkdir does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        folder.mkdir()
-    except FileExistsError:
-        if not folder.is_dir() or any(folder.iterdir()):
-            raise Occupied(
-                f"{folder} exists and is not empty; name another folder, "
-                f"or continue the run in it: ssl-runner resume {folder}"
-            ) from None
+    check_free(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raises Occupied where a folder cannot be a new run's."""
+    for above in folder.parents:
+        if above.exists() and not above.is_dir():
+            raise Occupied(f"{folder} cannot be made: {above} is a file; name another folder")
+    if folder.exists() and not folder.is_dir():
+        raise Occupied(f"{folder} is a file; name another folder")
+    if folder.exists() and any(folder.iterdir()):
+        go_on = f", or continue the run in it: ssl-runner resume {folder}" if (folder / "config.yaml").exists() else ""
+        raise Occupied(f"{folder} exists and is not empty; name another folder{go_on}")
 
 
 def claim_new(parent: Path) -> Path:

@@ -40,7 +40,7 @@ class Learner:
         """One optimizer step of each group; what it logs goes into the window."""
         seed_everything(self.seed, "step", step)
         with torch.no_grad():
-            self.pretext.before_step(self.context(step))
+            self.pretext.before_step(self.context(step, "before_step"))
         batches = self.loader.batches(step)
         rate = self.rate(step)
         for group, optimizer in self.optimizers.items():
@@ -50,7 +50,7 @@ class Learner:
             if norm is not None:
                 window.set(f"optimizer/{self.prefix(group)}gradient_norm", norm)
         with torch.no_grad():
-            self.pretext.after_step(self.context(step))
+            self.pretext.after_step(self.context(step, "after_step"))
         window.steps += 1
 
     def views(self, batch: Batch, step: int, group: str, micro: int = 0) -> tuple:
@@ -59,8 +59,9 @@ class Learner:
             views = self.pretext.views(batch, self.context(step, group, micro))
         return tuple(map(channels_last, views)) if self.device.channels_last else views
 
-    def context(self, step: int, group: str = "", micro: int = 0, rank: int = 0) -> Context:
-        self.rng.manual_seed(derive(self.seed, "views", step, group, micro, rank))
+    def context(self, step: int, purpose: str, micro: int = 0, rank: int = 0) -> Context:
+        """`purpose` is a group's name or a hook's; each draws from a generator of its own."""
+        self.rng.manual_seed(derive(self.seed, "step", step, purpose, micro, rank))
         return Context(step, self.steps, self.loader.steps_per_epoch, self.rng, self.loader.sweep)
 
     def rate(self, step: int) -> float:
@@ -69,6 +70,11 @@ class Learner:
     def prefix(self, group: str) -> str:
         """What the names of a group's numbers begin with: nothing where there is one group."""
         return "" if len(self.groups) == 1 else f"{group}_"
+
+    def is_finite(self) -> bool:
+        """Whether every loss so far was finite, and every parameter and buffer is now. Waits for the device."""
+        tensors = [t for t in self.pretext.state_dict().values() if t.is_floating_point()]
+        return bool(torch.stack([self.finite, *(t.isfinite().all() for t in tensors)]).all())
 
     def state(self) -> dict[str, Any]:
         return {
@@ -94,11 +100,12 @@ class Learner:
             total = total + term
         self.scalers[group].scale(total * share).backward()
         self.finite = self.finite & torch.isfinite(total.detach())
-        window.add(f"train/{self.prefix(group)}loss", loss.value * share)
+        prefix = self.prefix(group)
+        window.add(f"train/{prefix}loss", loss.value, share)
         for name, value in loss.metrics.items():
-            window.add(f"train/{name}", value * share)
+            window.add(f"train/{prefix}{name}", value, share)
         for name, value in terms.items():
-            window.add(f"regulariser/{name}", value * share)
+            window.add(f"regulariser/{name}", value, share)
 
     def _update(self, group: str, optimizer: torch.optim.Optimizer, rate: float, measure: bool) -> Tensor | None:
         for each in optimizer.param_groups:

@@ -69,11 +69,13 @@ class Loader:
     def _fetch(self, step: int, index: Tensor) -> Tensor:
         assert self._thread is not None
         fetched = self._ahead is not None and self._ahead[0] == step
-        raw = self._ahead[1].result() if fetched else self.rows[index]  # type: ignore[index]
-        self._ahead = (step + 1, self._thread.submit(self.rows.__getitem__, self.index(step + 1)))
-        if self.device.type == "cuda":
-            raw = raw.pin_memory()
+        raw = self._ahead[1].result() if fetched else self._read(index)  # type: ignore[index]
+        self._ahead = (step + 1, self._thread.submit(self._read, self.index(step + 1)))
         return raw.to(self.device, non_blocking=True)
+
+    def _read(self, index: Tensor) -> Tensor:
+        raw = self.rows[index]
+        return raw.pin_memory() if self.device.type == "cuda" else raw
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(self.batch_size // self.accumulate)

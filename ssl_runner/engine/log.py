@@ -22,7 +22,7 @@ class ToConsole(logging.Handler):
         if getattr(record, "routine", False) and self.console.is_terminal:
             return
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else None
-        text = self.format(record)
+        text = record.getMessage()  # without a traceback: that is in run.log
         if record.levelno > logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)

@@ -23,6 +23,7 @@ class Logbook:
 
     def __init__(self, folder: Path, start: int = 0):
         self.path = folder / "metrics.jsonl"
+        resumed = self.path.exists()
         self.rows = [row for row in read(self.path) if row["step"] <= start]
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
         self._opened = time.perf_counter()
@@ -30,7 +31,7 @@ class Logbook:
         self._file = self.path.open("a")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
-        self._events = SummaryWriter(str(folder), purge_step=start + 1 if self.rows else None)
+        self._events = SummaryWriter(str(folder), purge_step=start + 1 if resumed else None)
 
     @property
     def seconds(self) -> float:
@@ -38,7 +39,7 @@ class Logbook:
         return self._seconds + time.perf_counter() - self._opened
 
     def scalars(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
-        """Writes numbers named `<group>/<name>`; they are on the disk when this returns."""
+        """Writes numbers named `<group>/<name>`; a process that is killed after this has written them."""
         row = {"step": step, "epoch": round(epoch, 4), "time": round(self.seconds, 3), **values}
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
@@ -94,9 +95,11 @@ class Logbook:
 def read(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a line torn by a crash is left out. None written yet: an empty list."""
     rows = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            rows.append(json.loads(line))
+            row = json.loads(line)
         except json.JSONDecodeError:
             continue
+        if isinstance(row, dict) and {"step", "time"} <= row.keys():
+            rows.append(row)
     return rows

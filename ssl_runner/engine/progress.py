@@ -20,7 +20,7 @@ class Progress:
     def __init__(self, console: Console, *, steps: int, steps_per_epoch: int, batch_size: int):
         self.steps, self.steps_per_epoch, self.batch_size = steps, steps_per_epoch, batch_size
         self.start = 0  # where this process began
-        self.loss = float("nan")
+        self.loss: float | None = None
         self.measured: dict[str, float] = {}
         self.done, self.seconds = 0, 0.0  # steps that were reported, and what they took
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
@@ -59,9 +59,9 @@ class Progress:
         rate = done / seconds if seconds else 0.0
         parts = [
             f"{100 * step / self.steps:3.0f} %",
-            f"epoch {step / self.steps_per_epoch:.1f}/{self.steps / self.steps_per_epoch:g}",
+            f"epoch {step / self.steps_per_epoch:.1f}/{self.steps / self.steps_per_epoch:.4g}",
             f"step {step}/{self.steps}",
-            f"loss {self.loss:.4f}",
+            f"loss {self.loss:.4f}" if self.loss is not None else "",
             f"{rate * self.batch_size:,.0f} images/s",
             f"{clock((self.steps - step) / rate)} left" if rate else "",
             *(f"{n.removesuffix('/top1')} {100 * v:.1f} %" for n, v in self.measured.items() if n.endswith("/top1")),

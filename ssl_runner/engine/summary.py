@@ -1,38 +1,37 @@
 """A run in one small file: status, place, speed, and what was measured first, last and best."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-from ssl_runner.engine.logbook import Logbook
 
 
 def summarise(
     status: str,
-    logbook: Logbook,
+    rows: Sequence[Mapping[str, Any]],
     evaluators: Sequence[str],
     *,
-    steps: int,
+    seconds: float,
     step: int,
+    steps: int,
     images_per_second: float,
     peak_memory_mb: float,
     error: str | None = None,
 ) -> dict[str, Any]:
-    """The content of summary.json. `evaluators` are the groups of metrics.jsonl that hold measurements.
+    """The content of summary.json, from the rows of metrics.jsonl and the names of the evaluators that wrote in it.
 
     `status` is one of running, completed, failed, interrupted, stopped. Every measured number is better when larger;
     what is no quality (the weight that a probe chose) is left out of `best`.
     """
     measured: dict[str, list[tuple[int, float]]] = {}
-    for row in logbook.rows:
+    for row in rows:
         for name, value in row.items():
             if name.partition("/")[0] in evaluators:
                 measured.setdefault(name, []).append((row["step"], value))
-    tested = [row for row in logbook.rows if any(name.startswith("test/") for name in row)]
+    tested = [row for row in rows if any(name.startswith("test/") for name in row)]
     return {
         "status": status,
         "step": step,
         "steps": steps,
-        "seconds": round(logbook.seconds, 2),
+        "seconds": round(seconds, 2),
         "images_per_second": round(images_per_second, 1),
         "peak_memory_mb": round(peak_memory_mb, 1),
         "baseline": {name: values[0][1] for name, values in measured.items() if values[0][0] == 0},

@@ -15,6 +15,7 @@ from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.measure import frozen, measure
 from ssl_runner.engine.progress import Progress
+from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.window import Window
 
 log = logging.getLogger("ssl_runner")
@@ -55,18 +56,26 @@ class Trainer:
         self.provenance = provenance  # plain values about the run (config, versions), saved with each checkpoint
         self.encoder = learner.pretext.encoder
         self.per_epoch = learner.loader.steps_per_epoch
+        self.loss_name = f"train/{learner.prefix(learner.main)}loss"
         self.checkpoints = folder / "checkpoints"
         self.last_good: Path | None = None
+        self.restored: Mapping[str, Any] = {}  # the checkpoint that the run goes on from
         self.checked = 0  # up to this step every loss is known to be finite
 
     def restore(self) -> int:
-        """Loads the newest readable checkpoint of the folder and returns its step; 0 where there is none."""
-        state = checkpoint.newest(self.checkpoints)
-        if state is None:
-            return 0
-        self.learner.load(state)
-        self.last_good = self.checkpoints / f"{state['step']:07d}.pt"
-        return state["step"]
+        """Loads the newest readable checkpoint of the folder and returns its step; 0 where there is none.
+
+        Raises checkpoint.Unreadable where it is of another model, pretext task or optimizer.
+        """
+        for path, state in checkpoint.newest_first(self.checkpoints):
+            try:
+                self.learner.load(state)
+            except (KeyError, RuntimeError, ValueError) as error:
+                reason = " ".join(str(error).split())[:200]
+                raise checkpoint.Unreadable(f"{path} does not fit this config ({reason})") from None
+            self.last_good, self.restored = path, state
+            return state["step"]
+        return 0
 
     def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
         """Trains from `start` and returns the step that was reached: `steps`, or less after an interrupt.
@@ -74,11 +83,13 @@ class Trainer:
         Raises Diverged at a loss that is not finite, and OSError where the last checkpoint cannot be written.
         """
         self.logbook, self.window, self.checked = logbook, Window(), start
-        self.progress.start, self.progress.measured = start, logbook.latest(self.validation)
+        self.progress.start = start
+        self.progress.measured = logbook.latest(self.validation)
+        self.progress.loss = logbook.latest(["train"]).get(self.loss_name)
         steps = self.schedule.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             last = step == steps
-            if interrupt.signal is not None:
+            if interrupt.signal is not None and not last:  # at the end there is nothing left but to measure and save
                 self.save(step)
                 return step
             self.evaluate(step, last)
@@ -108,7 +119,8 @@ class Trainer:
             self._measure(step, self.test, prefix="test/")
 
     def _measure(self, step: int, evaluators: Mapping[str, Evaluator], prefix: str) -> None:
-        self.check_finite(step)
+        self.check_finite(step, weights=True)
+        seed_everything(self.learner.seed, "measure", step)
         self.progress.show(step, self.window.seconds, doing=f"measuring {prefix}{', '.join(evaluators)}")
         with self.window.pause():
             values = measure(self.encoder, evaluators, self.learner.device.device)
@@ -119,11 +131,12 @@ class Trainer:
         self.logbook.scalars(step, step / self.per_epoch, values)
         self.progress.tell(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
 
-    def check_finite(self, step: int) -> None:
-        if not bool(self.learner.finite):
+    def check_finite(self, step: int, weights: bool = False) -> None:
+        """Raises Diverged where a loss since the last check was not finite, or a weight is not."""
+        if not (self.learner.is_finite() if weights else bool(self.learner.finite)):
             good = f"the last good checkpoint is {self.last_good}" if self.last_good else "there is no checkpoint yet"
             raise Diverged(
-                f"the loss was not finite between steps {self.checked} and {step}; {good}. "
+                f"the loss or a weight was not finite between steps {self.checked} and {step}; {good}. "
                 "Try a lower optimizer.lr, optimizer.clip=1, a longer optimizer.warm_up or device.precision=float32"
             )
         self.checked = step
@@ -134,7 +147,7 @@ class Trainer:
         window, loader = self.window, self.learner.loader
         seconds = window.seconds
         values = window.close()
-        self.progress.loss = values[f"train/{self.learner.prefix(self.learner.main)}loss"]
+        self.progress.loss = values[self.loss_name]
         values["optimizer/lr"] = self.learner.rate(step - 1)
         values["speed/images_per_second"] = window.steps * loader.batch_size / seconds
         values["speed/data_wait"] = loader.waited / seconds
@@ -145,8 +158,11 @@ class Trainer:
 
     def show(self, step: int) -> None:
         """A grid of the views that the encoder sees at this step, and the images that the method makes of them."""
+        self.check_finite(step)
+        loader = self.learner.loader
         with self.window.pause():
-            batch = self.learner.loader.batches(step)[0]
+            waited, batch = loader.waited, loader.batches(step)[0]
+            loader.waited = waited
             views = self.learner.views(batch, step, self.learner.main)
             images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
             for number, image in enumerate(images):
@@ -157,7 +173,7 @@ class Trainer:
 
     def save(self, step: int, must: bool = False) -> None:
         """Writes a checkpoint. A disk that refuses keeps the one before; only the last save must succeed."""
-        self.check_finite(step)
+        self.check_finite(step, weights=True)
         with self.window.pause():
             try:
                 state = {**self.learner.state(), **self.provenance}

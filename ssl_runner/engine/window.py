@@ -17,15 +17,17 @@ class Window:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
+        self.shares: dict[str, float] = {}
         self.last: dict[str, Tensor] = {}
         self.steps = 0
         self._opened = time.perf_counter()
         self._paused = 0.0
 
-    def add(self, name: str, value: Float[Tensor, ""]) -> None:
-        """Adds to a number that is averaged over the steps."""
-        value = value.detach()
+    def add(self, name: str, value: Float[Tensor, ""], share: float = 1.0) -> None:
+        """Adds to a number that is averaged over the steps in which it was added; `share` is a micro-batch's."""
+        value = value.detach() * share
         self.sums[name] = self.sums[name] + value if name in self.sums else value
+        self.shares[name] = self.shares.get(name, 0.0) + share
 
     def set(self, name: str, value: Float[Tensor, ""]) -> None:
         """A number of the last step alone."""
@@ -44,7 +46,7 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """The averages, in one transfer from the device, in the order in which they were first seen."""
-        values = {name: value / self.steps for name, value in self.sums.items()} | self.last
+        values = {name: value / self.shares[name] for name, value in self.sums.items()} | self.last
         if not values:
             return {}
         return dict(zip(values, torch.stack([v.float() for v in values.values()]).tolist(), strict=True))

@@ -62,6 +62,8 @@ class SimCLR(Pretext):
         return self.augment(batch.x, ctx.rng), self.augment(batch.x, ctx.rng)
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
+        if len(views[0]) < 2:
+            raise ValueError("one sample a micro-batch has no negatives; raise batch_size or lower accumulate")
         h = self.encoder(torch.cat(views)).pooled  # (2B, dim)
         z = self.projector(h)  # (2B, out)
         value, nearest = nt_xent(z, self.temperature)
