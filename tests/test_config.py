@@ -48,6 +48,16 @@ def test_pretexts_take_every_model_that_can(composer: Composer, pretext: str, mo
         assert not found
 
 
+@pytest.mark.parametrize("experiment", names("experiment"))
+def test_every_committed_recipe_is_a_job(composer: Composer, experiment: str) -> None:
+    found = problems(composer, f"experiment={experiment}", "dataset=shapes")
+    assert not found
+    assert (
+        composer.compose([f"+experiment={experiment}"]).content
+        == composer.compose([f"experiment={experiment}"]).content
+    )
+
+
 def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: Composer) -> None:
     assert composer.compose(["pretext=mae"]).choices["model"] == "vit_tiny"
     assert composer.compose(["model=vit_small", "pretext=mae"]).choices["model"] == "vit_small"
