@@ -14,7 +14,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
     except KeyboardInterrupt:
-        print("interrupted; nothing was running yet", file=sys.stderr)
+        print("interrupted", file=sys.stderr)
         return 130
 
 

@@ -87,19 +87,25 @@ class Composer:
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
         problems: list[str] = []
-        axes = []
+        axes: dict[str, list[str]] = {}
         for override in self._parsed(overrides, problems):
+            key, text, override.config_loader = override.get_key_element(), str(override.input_line), self.loader
+            axes[key] = [text]  # of a key typed twice the last counts, as in a single run
             if override.is_sweep_override() and not override.is_discrete_sweep():
-                problems.append(f"{override.input_line}: is an interval; a grid needs values: a=1,2 or a=range(1,4)")
+                problems.append(f"{text}: is an interval; a grid needs values: a=1,2 or a=range(1,4)")
             elif override.is_sweep_override():
-                key, override.config_loader = override.get_key_element(), self.loader
                 try:
-                    axes.append([f"{key}={value}" for value in dict.fromkeys(override.sweep_string_iterator())])
+                    axes[key] = [f"{key}={value}" for value in dict.fromkeys(override.sweep_string_iterator())]
                 except HydraException as error:
-                    problems.append(f"{override.input_line}: {_line(error)}")
-            else:
-                axes.append([str(override.input_line)])
-        return [list(job) for job in itertools.product(*axes)], problems
+                    problems.append(f"{text}: {_line(error)}")
+                if not axes[key]:
+                    possible = self.groups.get(override.key_or_group, [])
+                    problems.append(
+                        f"{text}: matches nothing; possible are {', '.join(possible) or 'values, as in a=1,2'}"
+                    )
+        if problems:
+            return [], problems
+        return [list(job) for job in itertools.product(*axes.values())], problems
 
     def _parsed(self, overrides: Iterable[str], problems: list[str]) -> list[Override]:
         parser, parsed = OverridesParser.create(config_loader=self.loader), []

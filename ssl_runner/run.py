@@ -64,9 +64,9 @@ def resume(folder: Path, console: Console) -> int:
 
     Raises Refused where the folder holds no run, or a running one, or one that this version or its config does not fit.
     """
-    if not (folder / "config.yaml").is_file():
-        raise Refused(f"{folder} holds no run: there is no config.yaml in it")
     try:
+        if not (folder / "config.yaml").is_file():
+            raise Refused(f"{folder} holds no run: there is no config.yaml in it")
         content = config.read(folder / "config.yaml")
         overrides = config.read(folder / "overrides.yaml", list) if (folder / "overrides.yaml").exists() else []
     except (OSError, ValueError) as error:
@@ -243,6 +243,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's mapping; empty where it is absent or torn."""
     try:
         content = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

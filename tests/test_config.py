@@ -168,6 +168,7 @@ def test_a_sweep_is_a_grid(composer: Composer) -> None:
     assert not wrong
     assert jobs_[0] == ["pretext=rotation", "optimizer.lr=0.1", "seed=0", "batch_size=8"]
     assert composer.expand(["optimizer.lr=interval(0,1)"])[1]
+    assert composer.expand(["seed=1,2", "seed=3"]) == ([["seed=3"]], []), "the last counts"
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,9 @@
 
 import logging
 import logging.handlers
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -28,6 +29,13 @@ class ToConsole(logging.Handler):
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
+class ToFile(logging.FileHandler):
+    """Appends messages to a file, as long as the disk takes them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the console has the message, and what the disk refuses the run itself will say."""
+
+
 class Journal:
     """Holds messages until `into` names the run folder, whose run.log then gets them all."""
 
@@ -38,7 +46,7 @@ class Journal:
         ]
 
     def into(self, folder: Path) -> None:
-        file = logging.FileHandler(folder / "run.log")
+        file = ToFile(folder / "run.log")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         held = self.handlers[1]
         assert isinstance(held, logging.handlers.MemoryHandler)
@@ -58,9 +66,17 @@ def journal(console: Console) -> Iterator[Journal]:
     log.propagate = False
     for handler in opened.handlers:
         log.addHandler(handler)
+    before, threading.excepthook = threading.excepthook, thread_died
     try:
         yield opened
     finally:
+        threading.excepthook = before
         for handler in opened.handlers:
             log.removeHandler(handler)
-            handler.close()
+            with suppress(OSError):  # a full disk does not take the last lines either
+                handler.close()
+
+
+def thread_died(died: threading.ExceptHookArgs) -> None:
+    """A line about a thread that ended in an exception, as TensorBoard's does on a full disk; the rest to run.log."""
+    log.error("a thread died: %s", died.exc_value, exc_info=died.exc_value)

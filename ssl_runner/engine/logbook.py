@@ -1,6 +1,7 @@
 """What a run writes while it runs: metrics.jsonl and TensorBoard's event file, each number in both."""
 
 import json
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -40,7 +41,8 @@ class Logbook:
 
     def scalars(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Writes numbers named `<group>/<name>`; a process that is killed after this has written them."""
-        row = {"step": step, "epoch": round(epoch, 4), "time": round(self.seconds, 3), **values}
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no other numbers
+        row = {"step": step, "epoch": round(epoch, 4), "time": round(self.seconds, 3), **finite}
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
@@ -93,13 +95,14 @@ class Logbook:
 
 
 def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a line torn by a crash is left out. None written yet: an empty list."""
+    """The rows of a metrics.jsonl; a line that is torn by a crash or not of numbers is left out. No file: no rows."""
     rows = []
     for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):
             continue
-        if isinstance(row, dict) and {"step", "time"} <= row.keys():
+        numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
+        if numbers and {"step", "time"} <= row.keys():
             rows.append(row)
     return rows

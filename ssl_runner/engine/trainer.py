@@ -70,7 +70,7 @@ class Trainer:
         for path, state in checkpoint.newest_first(self.checkpoints):
             try:
                 self.learner.load(state)
-            except (KeyError, RuntimeError, ValueError) as error:
+            except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
                 raise checkpoint.Unreadable(f"{path} does not fit this config ({reason})") from None
             self.last_good, self.restored = path, state
@@ -123,7 +123,10 @@ class Trainer:
         seed_everything(self.learner.seed, "measure", step)
         self.progress.show(step, self.window.seconds, doing=f"measuring {prefix}{', '.join(evaluators)}")
         with self.window.pause():
-            values = measure(self.encoder, evaluators, self.learner.device.device)
+            try:
+                values = measure(self.encoder, evaluators, self.learner.device.device)
+            except FloatingPointError as error:  # features can overflow where each weight is finite
+                raise Diverged(f"{error} (step {step}); {self.good}") from None
         if prefix:
             values = {prefix + name.replace("/", "_"): value for name, value in values.items()}
         else:
@@ -134,12 +137,15 @@ class Trainer:
     def check_finite(self, step: int, weights: bool = False) -> None:
         """Raises Diverged where a loss since the last check was not finite, or a weight is not."""
         if not (self.learner.is_finite() if weights else bool(self.learner.finite)):
-            good = f"the last good checkpoint is {self.last_good}" if self.last_good else "there is no checkpoint yet"
             raise Diverged(
-                f"the loss or a weight was not finite between steps {self.checked} and {step}; {good}. "
+                f"the loss or a weight was not finite between steps {self.checked} and {step}; {self.good}. "
                 "Try a lower optimizer.lr, optimizer.clip=1, a longer optimizer.warm_up or device.precision=float32"
             )
         self.checked = step
+
+    @property
+    def good(self) -> str:
+        return f"the last good checkpoint is {self.last_good}" if self.last_good else "there is no checkpoint yet"
 
     def report(self, step: int) -> None:
         """Writes the window that ends here, and opens the next."""

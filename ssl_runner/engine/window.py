@@ -25,7 +25,7 @@ class Window:
 
     def add(self, name: str, value: Float[Tensor, ""], share: float = 1.0) -> None:
         """Adds to a number that is averaged over the steps in which it was added; `share` is a micro-batch's."""
-        value = value.detach() * share
+        value = value.detach().float() * share  # under autocast it may be bf16, where 256 + 1 is 256
         self.sums[name] = self.sums[name] + value if name in self.sums else value
         self.shares[name] = self.shares.get(name, 0.0) + share
 
