@@ -123,7 +123,9 @@ class Composer:
         """A group's override as Hydra takes it, or nothing where it names no choice of the group."""
         group, value = override.key_or_group, override.value()
         options = self.groups[group]
-        if override.is_delete() or (value is None and group == "experiment"):
+        if override.is_delete():
+            return [str(override.input_line)]  # what is then missing is for the schema to say
+        if value is None and group == "experiment":
             return []
         words = value if isinstance(value, list) and group == "evaluator" else [value]
         unknown = [word for word in words if str(word) not in options]

@@ -101,10 +101,15 @@ class Ready:
 
 def single(ready: Ready, console: Console) -> int:
     """Runs one job in a folder of its own."""
-    from ssl_runner.engine.folder import claim, claim_new
+    from ssl_runner.engine.folder import Occupied, check_free, claim, claim_new
 
-    folder = ready.folder
-    return start(ready, lambda: claim(Path(folder)) if folder else claim_new(Path("outputs") / ready.name), console)
+    if ready.folder is None:
+        return start(ready, partial(claim_new, Path("outputs") / ready.name), console)
+    try:
+        check_free(Path(ready.folder))  # now, and not after the data is read
+    except Occupied as error:
+        return refuse([f"run folder: {error}"])
+    return start(ready, partial(claim, Path(ready.folder)), console)
 
 
 def sweep(jobs: list[Ready], typed: str | None, console: Console) -> int:
