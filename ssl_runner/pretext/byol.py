@@ -3,7 +3,8 @@
 Jean-Bastien Grill, Florian Strub, Florent Altché, Corentin Tallec, Pierre H. Richemond, et al. NeurIPS 2020,
 arXiv 2006.07733.
 
-Differs: the hidden width is 1024 and not 4096, for small encoders. Batch norm statistics are those of the rank's own
+Differs: the hidden width is 1024 and not 4096, for small encoders. The default momentum is the paper's for 300 epochs
+and not for 1000, for short runs. Batch norm statistics are those of the rank's own
 micro-batch.
 """
 
@@ -42,7 +43,7 @@ class BYOL(Pretext):
         encoder: Encoder,
         augment: Views,
         augment_prime: Views,
-        momentum: Annotated[float, Interval(ge=0, le=1)] = 0.996,
+        momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99,
         hidden: Annotated[int, Ge(1)] = 1024,
         out: Annotated[int, Ge(1)] = 256,
     ):
