@@ -107,7 +107,7 @@ def single(ready: Ready, console: Console) -> int:
         return start(ready, partial(claim_new, Path("outputs") / ready.name), console)
     try:
         check_free(Path(ready.folder))  # now, and not after the data is read
-    except Occupied as error:
+    except (Occupied, OSError) as error:
         return refuse([f"run folder: {error}"])
     return start(ready, partial(claim, Path(ready.folder)), console)
 
