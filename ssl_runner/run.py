@@ -152,7 +152,6 @@ class Run:
                 kept = self.trainer and self.trainer.last_good
                 error = f"{reason}; the newest checkpoint is {kept}" if kept else str(reason)
                 log.error("%s; when that is mended: ssl-runner resume %s", error, self.folder)
-                log.debug("", exc_info=True)
             except Refused:
                 raise
             except Exception as reason:  # a bug: its traceback is in run.log, and the summary says so
