@@ -19,6 +19,7 @@ from ssl_runner.contract import (
     Optimizer,
     Pretext,
     Regulariser,
+    Split,
 )
 from ssl_runner.device.placement import Placement
 from ssl_runner.engine.learner import Learner, main_group
@@ -95,6 +96,10 @@ def impossible(job: Job) -> list[str]:
         if optimizer is not None and not problems:
             steps = job.length.steps(steps_per_epoch)
             build("optimizer", Node(lambda: optimizer.rate(0, steps, steps_per_epoch)))
+    rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
+    stand_in = Split(rows, rows)  # as many as there will be: an evaluator's refusal need not wait for the data
+    for name, node in job.evaluator.items():
+        build(f"evaluator.{name}", node, bank=stand_in, query=stand_in, classes=1)
     neutral = {"mean": (0.5,) * dataset.shape[0], "std": (0.25,) * dataset.shape[0]}
     encoder = build("model", job.model, shape=dataset.shape, **neutral)
     if encoder is None:

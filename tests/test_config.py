@@ -80,6 +80,7 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: 
         ("length=5%", ["length: 5% is a share of the run"]),
         ("length=0ep", ["length: given 0ep", "less than one step"]),
         ("log_every=0st", ["log_every: given 0st"]),
+        ("evaluator.knn.k=50000", ["evaluator.knn: ", "50000", "9000"]),
         ("evaluator.knn.every=0%", ["evaluator.knn.every: given 0%"]),
         ("optimizer.schedule=cosin", ["optimizer.schedule", "did you mean cosine?"]),
         ("pretext.augment.scale=[0.9,0.1]", ["pretext: scale", "upside down"]),
