@@ -241,9 +241,23 @@ class Optimizer(Protocol):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Frozen encoder and labelled data to named numbers. It keeps no state and leaves the encoder as it found it."""
+    """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it.
+
+    What only the runtime knows is a constructor parameter of one of these names:
+
+    Args:
+        bank: Split, the labelled rows that it may fit on.
+        query: Split, the labelled rows that it is measured on. Who asks for none is not measured on the test split.
+        validation: Split or None, the rows that choices may be made on; the very object `query` where that is it.
+        classes: int.
+        train: Rows, the training rows without labels.
+        fresh: seed -> Encoder, a randomly initialised encoder of the same architecture, on the CPU.
+        folder: Path, for what is no number (plots, lists); made when something is written, never before a call.
+    """
 
     every: Duration
+    version: int  # raised when the same settings would give another number
+    headline: str  # which of its numbers stands for it in a table
 
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
         """`encode` yields the pooled float32 features of rows on the encoder's device, encoded once an evaluation

@@ -1,5 +1,6 @@
 """A config to a run: what a job's keys are, which combinations cannot be, and how the parts are put together."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -34,7 +35,7 @@ RUNTIME = {
     "model": ("shape", "mean", "std"),
     "pretext": ("encoder", "shape", "rows"),
     "optimizer": ("batch_size",),
-    "evaluator": ("bank", "query", "classes"),
+    "evaluator": ("bank", "query", "validation", "classes", "train", "fresh", "folder"),
 }
 
 
@@ -96,12 +97,10 @@ def impossible(job: Job) -> list[str]:
         if optimizer is not None and not problems:
             steps = job.length.steps(steps_per_epoch)
             build("optimizer", Node(lambda: optimizer.rate(0, steps, steps_per_epoch)))
-    rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
-    stand_in = Split(rows, rows)  # as many as there will be: an evaluator's refusal need not wait for the data
-    for name, node in job.evaluator.items():
-        build(f"evaluator.{name}", node, bank=stand_in, query=stand_in, classes=1)
     neutral = {"mean": (0.5,) * dataset.shape[0], "std": (0.25,) * dataset.shape[0]}
     encoder = build("model", job.model, shape=dataset.shape, **neutral)
+    for name, node in job.evaluator.items():
+        build(f"evaluator.{name}", node, **stand_ins(dataset), fresh=lambda seed: encoder, folder=Path())
     if encoder is None:
         return problems
     pretext = build("pretext", job.pretext, encoder=encoder, shape=dataset.shape, rows=dataset.rows)
@@ -116,6 +115,13 @@ def impossible(job: Job) -> list[str]:
         except Exception:  # a bug of a method: the run itself will tell it, with its traceback
             pass
     return problems
+
+
+def stand_ins(dataset: Dataset) -> dict[str, Any]:
+    """As many rows as there will be: an evaluator's refusal need not wait for the data."""
+    rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
+    split = Split(rows, rows, dict.fromkeys(getattr(dataset, "factors", ()), rows))
+    return {"bank": split, "query": split, "validation": split, "classes": 1, "train": rows}
 
 
 def rehearse(pretext: Pretext, regulariser: Regulariser, shape: tuple[int, ...], micro_batch: int) -> None:
@@ -145,23 +151,42 @@ def durations(job: Job, steps_per_epoch: int) -> list[str]:
     return problems
 
 
-def evaluators(job: Job, data: Data) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
-    """The evaluators on the validation and on the test split; none where labels are missing. Raises ValueError."""
-    found: list[dict[str, Evaluator]] = []
-    for query in (data.validation, data.test):
-        found.append({})
-        if data.bank is not None and query is not None:
-            runtime = {"bank": data.bank, "query": query, "classes": len(data.classes)}
-            found[-1] = {name: node.build(**runtime) for name, node in job.evaluator.items()}
-    return found[0], found[1]
+def evaluators(
+    nodes: Mapping[str, Node[Evaluator]], data: Data, fresh: Callable[[int], Encoder], folder: Path
+) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
+    """The evaluators on the validation and on the test split; those left out that the data cannot feed.
+
+    `fresh` makes a random encoder from a seed; files are written below `folder`. Raises ValueError.
+    """
+    found: dict[str, dict[str, Evaluator]] = {}
+    for split, query in (("validation", data.validation), ("test", data.test)):
+        labelled = {"bank": data.bank, "query": query, "classes": len(data.classes)}
+        had = {"train": data.train, "validation": data.validation, "fresh": fresh}
+        had |= labelled if data.bank is not None and query is not None else {}
+        found[split] = {
+            name: node.build(**had, folder=folder / name / split)
+            for name, node in nodes.items()
+            if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants)
+        }
+    return found["validation"], found["test"]
+
+
+def encoders(job: Job, shape: tuple[int, ...], data: Data) -> Callable[[int], Encoder]:
+    """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
+
+    def fresh(seed: int) -> Encoder:
+        seed_everything(seed, "initialise")
+        return job.model.build(shape=shape, mean=data.mean, std=data.std)
+
+    return fresh
 
 
 def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Console, provenance: dict) -> Trainer:
     """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
     device = job.device.build()
     device.apply()
-    seed_everything(job.seed, "initialise")
-    encoder = job.model.build(shape=dataset.shape, mean=data.mean, std=data.std)
+    fresh = encoders(job, dataset.shape, data)
+    encoder = fresh(job.seed)  # and the generators stand where it left them
     pretext = job.pretext.build(encoder=encoder, shape=dataset.shape, rows=len(data.train))
     loader = Loader(
         data.train, batch_size=job.batch_size, seed=job.seed, device=device.device, accumulate=job.accumulate
@@ -176,7 +201,7 @@ def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Conso
         seed=job.seed,
         steps=steps,
     )
-    validation, test = evaluators(job, data)
+    validation, test = evaluators(job.evaluator, data, fresh, folder / "evaluation")
 
     def every(duration: Duration) -> int:
         return max(1, duration.steps(loader.steps_per_epoch, steps))

@@ -22,7 +22,7 @@ from ssl_runner.engine.log import journal
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.summary import summarise
 from ssl_runner.engine.trainer import Diverged, Trainer
-from ssl_runner.job import Job, durations, evaluators, trainer
+from ssl_runner.job import Job, durations, encoders, evaluators, trainer
 from ssl_runner.job import read as read_job
 from ssl_runner.report import HPARAM_METRICS, conclude, hparams, introduce
 
@@ -102,7 +102,7 @@ def load(job: Job) -> tuple[Dataset, Data]:
     if problems := durations(job, rows // job.batch_size):
         raise Refused("\n".join(problems))
     try:
-        evaluators(job, data)
+        evaluators(job.evaluator, data, encoders(job, dataset.shape, data), Path())
     except ValueError as error:
         raise Refused(f"evaluator: {error}") from None
     return dataset, data

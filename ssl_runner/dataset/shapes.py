@@ -7,7 +7,7 @@ from annotated_types import Ge, Interval
 
 from ssl_runner.contract import Data, Split
 from ssl_runner.parts.pictograms import OUTLINES
-from ssl_runner.parts.scene import Scene
+from ssl_runner.parts.scene import FACTORS, Scene
 from ssl_runner.parts.split import fingerprint, held_out, statistics, stratified
 
 
@@ -37,6 +37,7 @@ class Shapes:
         self.size = size
         self.seed = seed
         self.shape = (3, size, size)
+        self.factors = FACTORS
         counts = [len(range(label, images, len(OUTLINES))) for label in range(len(OUTLINES))]
         self.rows = images - sum(held_out(count, validation) for count in counts)
 

@@ -37,6 +37,9 @@ class KNN:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
+    version = 1
+    headline = "top1"
+
     def __init__(
         self,
         *,

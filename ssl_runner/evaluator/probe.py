@@ -42,6 +42,9 @@ class Probe:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
+    version = 1
+    headline = "top1"
+
     def __init__(
         self,
         *,

@@ -16,6 +16,7 @@ from ssl_runner.parts.texture import TEXTURES, weave
 
 CLUTTER = 5  # rods of other colours behind the shape
 CHUNK = 500  # images drawn at a time
+FACTORS = ("shape", "colour", "hue", "position", "size", "tilt", "texture", "background")
 
 
 class Scene:
