@@ -215,7 +215,8 @@ class Data:
 class Dataset(Protocol):
     """A source of samples. Its constructor is cheap and reads no sample, so that a config can be checked against it.
 
-    Constructor raises FileNotFoundError where the data is absent and may not be downloaded.
+    Constructor raises FileNotFoundError where the data is absent and may not be downloaded. A dataset whose splits have
+    `factors` names them in an attribute `factors`.
     """
 
     shape: tuple[int, ...]  # of a sample; (C, H, W) for images

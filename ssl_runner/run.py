@@ -1,6 +1,5 @@
 """A job carried out in a run folder, from its data to its summary."""
 
-import json
 import logging
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from ssl_runner import config
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.engine import checkpoint
 from ssl_runner.engine import folder as folders
-from ssl_runner.engine.checkpoint import write, write_json
+from ssl_runner.engine.checkpoint import read_json, write, write_json
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.log import journal
 from ssl_runner.engine.logbook import Logbook
@@ -163,7 +162,7 @@ class Run:
 
     def train(self, interrupt: Interrupt) -> str:
         """The run itself, and how it ended: completed or interrupted."""
-        provenance = {"config": self.content, "versions": folders.versions()}
+        provenance = {"config": self.content, "versions": folders.versions(), "shape": list(self.dataset.shape)}
         run = self.trainer = trainer(self.job, self.dataset, self.data, self.folder, self.console, provenance)
         if not (self.folder / "environment.json").exists():
             folders.describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
@@ -236,12 +235,3 @@ def differences(before: dict[str, Any], data: Data) -> list[str]:
     then = {**versions, "dataset": before.get("dataset")} if isinstance(versions, dict) else {}
     now = {**folders.versions(), "dataset": data.fingerprint}
     return [f"{name} was {then[name]}, is {value}" for name, value in now.items() if then.get(name, value) != value]
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where it is absent or torn."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}

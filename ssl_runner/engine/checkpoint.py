@@ -48,6 +48,15 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, (json.dumps(content, indent=2) + "\n").encode())
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; empty where it is absent or torn."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
 def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     """Writes `folder/0005000.pt` and then removes all but the newest `keep`. Raises OSError and removes nothing."""
     buffer = io.BytesIO()

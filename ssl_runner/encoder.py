@@ -1,0 +1,109 @@
+"""A trained encoder, found again: in a run folder, in a checkpoint of it, or as an exported file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ssl_runner import config
+from ssl_runner.contract import Encoder
+from ssl_runner.engine import checkpoint
+from ssl_runner.engine.checkpoint import read_json
+from ssl_runner.schema import Node, check
+
+WEIGHTS, RECIPE = "encoder.safetensors", "encoder.yaml"
+
+
+def load(path: str | Path) -> Encoder:
+    """The encoder of a run folder, of a checkpoint in it, or of an `encoder.safetensors` beside its `encoder.yaml`.
+
+    It is on the CPU, in eval mode, and takes float32 samples in [0, 1]: `load("outputs/RUN")(x).pooled`.
+    Raises ValueError or OSError with what is wrong and what to give instead.
+    """
+    return found(Path(path)).encoder
+
+
+@dataclass(frozen=True)
+class Found:
+    """An encoder and what is known of its origin."""
+
+    encoder: Encoder
+    weights: Path  # the file that they were read from
+    folder: Path  # of the run; where there is none, of the file
+    shape: tuple[int, ...]  # of a sample
+    step: int | None = None  # of training
+    content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
+
+    @property
+    def name(self) -> str:
+        """`encoder.safetensors`, `checkpoints/0000700.pt`: the file as seen from the folder."""
+        return self.weights.relative_to(self.folder).as_posix()
+
+
+def found(path: Path) -> Found:
+    """As `load`, with the origin."""
+    if path.is_file() and path.suffix == ".pt":
+        return of_checkpoint(path)
+    if path.is_file() and path.name == WEIGHTS:
+        return exported(path.parent)
+    if not path.is_dir():
+        raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
+    status = read_json(path / "summary.json").get("status")
+    checkpoints = checkpoint.steps(path / "checkpoints")
+    # What a run exported before it was resumed is older than its newest checkpoint.
+    if (path / WEIGHTS).is_file() and (status not in ("running", "failed") or not checkpoints):
+        return exported(path)
+    for newest, _ in checkpoint.newest_first(path / "checkpoints"):
+        return of_checkpoint(newest)
+    raise ValueError(f"{path} holds no encoder: neither {WEIGHTS} nor a readable checkpoint is in it")
+
+
+def exported(folder: Path) -> Found:
+    """The encoder that a run, or `ssl-runner export`, has written."""
+    made = config.read(folder / RECIPE)
+    try:
+        state = load_file(folder / WEIGHTS)
+    except SafetensorError as error:
+        raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
+    content = config.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
+    step = read_json(folder / "summary.json").get("step")
+    return Found(build(made, state, folder / WEIGHTS), folder / WEIGHTS, folder, tuple(made["shape"]), step, content)
+
+
+def of_checkpoint(path: Path) -> Found:
+    """The encoder of one step of a run."""
+    try:
+        state = checkpoint.load(path)
+    except checkpoint.Unreadable as error:
+        raise ValueError(str(error)) from None
+    prefix = "encoder."
+    weights = {k.removeprefix(prefix): v for k, v in state["pretext"].items() if k.startswith(prefix)}
+    folder, content = path.resolve().parent.parent, state.get("config")
+    if content is None or "mean" not in weights:
+        raise ValueError(f"{path} is no checkpoint of a run: it holds no config")
+    shape = state.get("shape") or (config.read(folder / RECIPE)["shape"] if (folder / RECIPE).is_file() else None)
+    if shape is None:
+        raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {RECIPE}")
+    made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
+    return Found(build(made, weights, path), path.resolve(), folder, tuple(shape), state["step"], content)
+
+
+def build(made: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
+    """The encoder that `made` describes, with these weights. Raises ValueError where they do not fit each other."""
+
+    def described(*, model: Node[Encoder]) -> None: ...
+
+    if "pretrained" in made:
+        made = {**made, "pretrained": False}  # the weights are in the file: nothing is fetched
+    node, problems = check({"model": made}, described, {})
+    if problems:
+        raise ValueError(f"{path.parent / RECIPE}: {'; '.join(problems)}")
+    encoder = node.arguments["model"].build()
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise ValueError(f"{path} does not fit its config ({' '.join(str(error).split())[:200]})") from None
+    return encoder.eval()
