@@ -33,9 +33,14 @@ class Found:
     encoder: Encoder
     weights: Path  # the file that they were read from
     folder: Path  # of the run; where there is none, of the file
-    shape: tuple[int, ...]  # of a sample
+    recipe: dict[str, Any]  # what builds it: the model's config, and shape, mean and std
     step: int | None = None  # of training
     content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of a sample."""
+        return tuple(self.recipe["shape"])
 
     @property
     def name(self) -> str:
@@ -70,7 +75,7 @@ def exported(folder: Path) -> Found:
         raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
     content = config.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
     step = read_json(folder / "summary.json").get("step")
-    return Found(build(made, state, folder / WEIGHTS), folder / WEIGHTS, folder, tuple(made["shape"]), step, content)
+    return Found(restored(made, state, folder / WEIGHTS), folder / WEIGHTS, folder, made, step, content)
 
 
 def of_checkpoint(path: Path) -> Found:
@@ -88,22 +93,27 @@ def of_checkpoint(path: Path) -> Found:
     if shape is None:
         raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {RECIPE}")
     made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
-    return Found(build(made, weights, path), path.resolve(), folder, tuple(shape), state["step"], content)
+    return Found(restored(made, weights, path), path.resolve(), folder, made, state["step"], content)
 
 
-def build(made: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
-    """The encoder that `made` describes, with these weights. Raises ValueError where they do not fit each other."""
+def build(recipe: dict[str, Any]) -> Encoder:
+    """The encoder that a recipe describes, with random weights. Raises ValueError with all that is wrong with it."""
 
     def described(*, model: Node[Encoder]) -> None: ...
 
-    if "pretrained" in made:
-        made = {**made, "pretrained": False}  # the weights are in the file: nothing is fetched
-    node, problems = check({"model": made}, described, {})
+    if "pretrained" in recipe:
+        recipe = {**recipe, "pretrained": False}  # nothing is fetched for what is to be replaced
+    node, problems = check({"model": recipe}, described, {})
     if problems:
-        raise ValueError(f"{path.parent / RECIPE}: {'; '.join(problems)}")
-    encoder = node.arguments["model"].build()
+        raise ValueError("; ".join(problems))
+    return node.arguments["model"].build()
+
+
+def restored(recipe: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
+    """The encoder of a recipe with the weights that were read from a file. Raises ValueError where they do not fit."""
     try:
+        encoder = build(recipe)
         encoder.load_state_dict(state)
-    except RuntimeError as error:
-        raise ValueError(f"{path} does not fit its config ({' '.join(str(error).split())[:200]})") from None
+    except (RuntimeError, ValueError) as error:
+        raise ValueError(f"{path} does not fit its config ({' '.join(str(error).split())[:300]})") from None
     return encoder.eval()

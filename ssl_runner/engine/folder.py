@@ -55,11 +55,14 @@ def claim_new(parent: Path) -> Path:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Holds a run folder for this process; the lock goes with the process, however it ends. Raises Occupied."""
+def locked(folder: Path, wait: bool = False) -> Iterator[None]:
+    """Holds a folder for this process; the lock goes with the process, however it ends.
+
+    Where another process holds it: waits, or raises Occupied.
+    """
     with (folder / ".lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Occupied(f"{folder} is being written by a running process; wait for it or stop it") from None
         yield

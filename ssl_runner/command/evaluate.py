@@ -1,0 +1,93 @@
+"""`ssl-runner evaluate RUN ... [PROTOCOL ...] [KEY=VALUE ...]`: measure encoders that are trained.
+
+RUN is a run folder, a checkpoint in it (RUN/checkpoints/0000700.pt), an exported encoder.safetensors, or a folder of
+runs such as a sweep's. Numbers go to RUN/evaluation/PROTOCOL.json, each with protocol, settings, data and split.
+"""
+
+import argparse
+from pathlib import Path
+
+from rich.console import Console
+
+from ssl_runner.command.train import refuse
+from ssl_runner.config import TREE
+from ssl_runner.schema import nearest
+
+EXAMPLES = """\
+protocols: {protocols}
+
+  ssl-runner evaluate outputs/RUN                                  kNN and linear probe, on validation and test
+  ssl-runner evaluate outputs/RUN probe dataset=cifar100           transfer to another dataset
+  ssl-runner evaluate outputs/RUN finetune init=random split=test  the supervised baseline
+  ssl-runner evaluate outputs/sweeps/NAME cluster geometry         every run of a sweep
+  ssl-runner evaluate outputs/RUN knn evaluator.knn.k=200          a protocol's own settings
+
+keys: dataset=, split=validation|test|both, init=trained|random, seed=, device=, evaluator.PROTOCOL.KEY=
+"""
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status."""
+    protocols = sorted(file.stem for file in (TREE / "evaluator").glob("*.yaml") if file.stem != "none")
+    parser = argparse.ArgumentParser(
+        prog="ssl-runner evaluate",
+        description=__doc__,
+        epilog=EXAMPLES.format(protocols=", ".join(protocols)),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="+", metavar="RUN | PROTOCOL | KEY=VALUE")
+    parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/evaluation")
+    typed = parser.parse_intermixed_args(words)
+    overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
+    chosen = [word for word in typed.words if word in protocols]
+    places = [word for word in typed.words if word not in overrides and word not in protocols]
+    problems = [
+        f"{word}: is neither a path nor a protocol; possible are {', '.join(protocols)}{nearest(word, protocols)}"
+        for word in places
+        if not Path(word).exists()
+    ]
+    if not places:
+        problems.append("RUN: is missing; give a run folder, a checkpoint or an encoder.safetensors")
+    if problems:
+        return refuse(problems)
+    paths = [run for place in places for run in runs(Path(place))]
+    if typed.to is not None and len(paths) > 1:
+        return refuse([f"--to: names one folder, and there are {len(paths)} encoders"])
+    return evaluate(paths, chosen, overrides, typed.to)
+
+
+def evaluate(paths: list[Path], protocols: list[str], overrides: list[str], to: Path | None) -> int:
+    from ssl_runner.encoder import found  # torch is imported here, after all that needs none
+    from ssl_runner.engine.log import journal
+    from ssl_runner.evaluation import Evaluation, plan
+    from ssl_runner.run import DONE, FAILED, Refused
+
+    console = Console(highlight=False, markup=False)
+    ready, problems = [], []
+    for path in paths:
+        try:
+            source = found(path)
+            ready.append((source, plan(source, protocols, overrides)))
+        except (Refused, OSError, ValueError) as error:
+            problems += str(error).splitlines()
+    if problems:
+        return refuse(problems)
+    evaluation, status = Evaluation(console), DONE
+    with journal(console):
+        for number, (source, made) in enumerate(ready):
+            if len(ready) > 1:
+                console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
+            try:
+                complete = evaluation.carry_out(source, made, to or source.folder / "evaluation")
+            except Refused as reason:
+                status = refuse(str(reason).splitlines())
+                continue
+            status = max(status, DONE if complete else FAILED)
+    return status
+
+
+def runs(path: Path) -> list[Path]:
+    """The path itself, or the runs below a folder that is none."""
+    if path.is_dir() and not (path / "config.yaml").exists() and not (path / "encoder.safetensors").exists():
+        return sorted(file.parent for file in path.rglob("config.yaml") if "conf" not in file.parts) or [path]
+    return [path]

@@ -1,0 +1,38 @@
+"""Images of one shape seen as those of another, so that an encoder can be tried on a dataset it was not made for."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from ssl_runner.contract import Rows
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
+
+
+class Fitted:
+    """Rows with the channels and the size of `shape` (C, H, W): resized with antialiasing, grey copied to all channels.
+
+    Colour becomes grey by its luma. Raises ValueError for other changes of channels.
+    """
+
+    def __init__(self, rows: Rows, shape: tuple[int, ...]):
+        self.rows, self.shape = rows, shape
+        channels = self.rows[torch.zeros(0, dtype=torch.int64)].shape[1]
+        if channels != shape[0] and 1 not in (channels, shape[0]):
+            raise ValueError(f"samples of {channels} channels cannot be made samples of {shape[0]}")
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        x = self.rows[index].float()
+        if x.shape[1] == 3 and self.shape[0] == 1:
+            x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+        elif x.shape[1] != self.shape[0]:
+            x = x.expand(-1, self.shape[0], -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
+        if x.shape[2:] != self.shape[1:]:
+            x = F.interpolate(x, size=self.shape[1:], mode="bilinear", antialias=True, align_corners=False)
+        return x.round().clamp(0, 255).to(torch.uint8)

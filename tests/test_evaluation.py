@@ -1,0 +1,221 @@
+"""`ssl-runner evaluate`: the numbers of a run again, from any form of its encoder, and what each number rests on."""
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import tiny
+
+from ssl_runner.__main__ import main
+from ssl_runner.encoder import found, load
+from ssl_runner.engine.checkpoint import read_json, write_json
+from ssl_runner.evaluation import record
+from ssl_runner.parts.fitted import Fitted
+
+K = "evaluator.knn.k=3"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    assert main([*tiny("pretext=simclr", "seed=5", "save_every=6st"), f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "run"))
+
+
+def results(folder: Path, protocol: str) -> dict[str, dict]:
+    """By split; each split once."""
+    every = read_json(folder / "evaluation" / f"{protocol}.json")["results"]
+    assert len({each["split"] for each in every}) == len(every)
+    return {each["split"]: each for each in every}
+
+
+def test_the_numbers_are_those_of_the_run(run: Path) -> None:
+    assert main(["evaluate", str(run), K]) == 0
+    summary = read_json(run / "summary.json")
+    for protocol in ("knn", "probe"):
+        made = results(run, protocol)
+        final = {k.partition("/")[2]: v for k, v in summary["final"].items() if k.startswith(f"{protocol}/")}
+        test = {k.removeprefix(f"{protocol}_"): v for k, v in summary["test"].items() if k.startswith(protocol)}
+        assert made["validation"]["values"] == final
+        assert made["test"]["values"] == test
+    knn = results(run, "knn")["test"]
+    assert knn["settings"] == {"_target_": "ssl_runner.evaluator.knn.KNN", "k": 3, "temperature": 0.07}
+    assert knn["value"] == knn["values"]["top1"]
+    assert (knn["version"], knn["seed"], knn["step"], knn["dataset"]) == (1, 5, 12, "shapes")
+    assert knn["fingerprint"] == read_json(run / "environment.json")["dataset"]
+    assert knn["encoder"] == "encoder.safetensors"
+    assert knn["settings_hash"] != results(run, "probe")["test"]["settings_hash"]
+
+
+def test_every_form_of_an_encoder_gives_the_same(run: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for name in ("encoder.safetensors", "encoder.yaml"):
+        shutil.copy(run / name, alone)
+    last = run / "checkpoints" / "0000012.pt"
+    to = str(tmp_path / "to")
+    assert main(["evaluate", str(run), "knn", K, "split=test"]) == 0
+    assert main(["evaluate", str(last), "knn", K, "split=test", "--to", to]) == 0
+    data = ("dataset=shapes", "dataset.images=100", "dataset.test=20")
+    assert main(["evaluate", str(alone / "encoder.safetensors"), "knn", K, "split=test", *data]) == 0
+    a, b, c = (
+        read_json(folder / "knn.json")["results"][0]
+        for folder in (run / "evaluation", tmp_path / "to", alone / "evaluation")
+    )
+    assert a["values"] == b["values"] == c["values"]
+    assert (b["encoder"], b["step"], b["seed"]) == ("checkpoints/0000012.pt", 12, 5)
+    x = torch.rand(2, 3, 32, 32)
+    with torch.no_grad():
+        features = [load(path)(x).pooled for path in (run, last, alone)]
+    assert torch.equal(features[0], features[1])
+    assert torch.equal(features[0], features[2])
+
+
+def test_the_middle_of_a_run_is_another_encoder(run: Path) -> None:
+    middle = found(run / "checkpoints" / "0000006.pt")
+    assert (middle.step, middle.folder, middle.name) == (6, run.resolve(), "checkpoints/0000006.pt")
+    assert not torch.equal(next(middle.encoder.parameters()), next(load(run).parameters()))
+
+
+def test_a_run_that_went_on_is_not_measured_by_what_it_exported_before(run: Path) -> None:
+    """Killed after a resume: the exported file is older than the newest checkpoint."""
+    assert found(run).name == "encoder.safetensors"
+    write_json(run / "summary.json", {**read_json(run / "summary.json"), "status": "running"})
+    assert found(run).name == "checkpoints/0000012.pt"
+
+
+def test_a_torn_checkpoint_gives_way_to_the_one_before(run: Path) -> None:
+    (run / "encoder.safetensors").unlink()
+    (run / "checkpoints" / "0000012.pt").write_bytes(b"torn")
+    assert found(run).step == 6
+
+
+def test_random_is_where_the_run_began(run: Path) -> None:
+    assert main(["evaluate", str(run), "knn", "probe", K, "init=random", "seed=5"]) == 0
+    baseline = read_json(run / "summary.json")["baseline"]
+    for protocol in ("knn", "probe"):
+        made = results(run, protocol)["validation"]
+        assert made["values"] == {k.partition("/")[2]: v for k, v in baseline.items() if k.startswith(f"{protocol}/")}
+        assert (made["encoder"], made["step"], made["seed"]) == ("random", 0, 5)
+
+
+def test_the_same_again_takes_its_own_place_and_anything_else_is_kept(run: Path) -> None:
+    for words in ([K], [K], ["evaluator.knn.k=4"], [K, "dataset=digits"]):
+        assert main(["evaluate", str(run), "knn", "split=test", *words]) == 0
+    made = read_json(run / "evaluation" / "knn.json")["results"]
+    assert [(each["settings"]["k"], each["dataset"]) for each in made] == [(3, "shapes"), (4, "shapes"), (3, "digits")]
+    assert len({each["fingerprint"] for each in made}) == 2
+
+
+def test_a_torn_file_of_results_is_put_aside(run: Path) -> None:
+    file = run / "evaluation" / "knn.json"
+    file.parent.mkdir()
+    file.write_text('{"results": [{"value": 0.5')
+    assert main(["evaluate", str(run), "knn", "split=test", K]) == 0
+    assert len(read_json(file)["results"]) == 1
+    assert file.with_suffix(".json.torn").read_text().endswith("0.5")
+
+
+def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        record(tmp_path, {"protocol": "knn", "encoder": "random", "seed": number, "value": 1.0, "values": {}})
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(write, range(40)))
+    assert {each["seed"] for each in read_json(tmp_path / "knn.json")["results"]} == {*range(40)}
+
+
+def test_nothing_of_the_run_is_touched(run: Path) -> None:
+    def files() -> dict:
+        return {
+            p: (p.read_bytes(), p.stat().st_mtime_ns)
+            for p in run.rglob("*")
+            if p.is_file() and "evaluation" not in p.parts
+        }
+
+    before = files()
+    assert main(["evaluate", str(run), "knn", K]) == 0
+    assert files() == before
+
+
+def test_tensorboard_shows_the_numbers(run: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    assert main(["evaluate", str(run), "knn", K]) == 0
+    events = EventAccumulator(str(run / "evaluation"))
+    events.Reload()
+    made = results(run, "knn")
+    ((step, value),) = [(e.step, e.value) for e in events.Scalars("knn/top1")]
+    assert (step, value) == (12, pytest.approx(made["validation"]["value"]))
+    assert events.Scalars("test/knn_top1")[0].value == pytest.approx(made["test"]["value"])
+
+
+def test_all_that_is_wrong_is_said_at_once(run: Path, capsys: pytest.CaptureFixture) -> None:
+    words = ["probe", "evaluator.knn.k=3", "split=tset", "evaluator.probe.held_out=2", "devic=cpu"]
+    assert main(["evaluate", str(run), *words]) == 2
+    said = capsys.readouterr().err
+    for part in ("evaluator.knn.k: is no setting", "did you mean test?", "held_out: given 2", "did you mean device?"):
+        assert part in said
+    assert main(["evaluate", str(run), "prob"]) == 2
+    assert "did you mean probe?" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "knn", "evaluator.knn.k=91"]) == 2
+    assert "k is 91 and the bank holds 90" in capsys.readouterr().err
+    assert main(["evaluate", "knn"]) == 2
+    assert "RUN: is missing" in capsys.readouterr().err
+    assert not (run / "evaluation").exists()
+
+
+def test_an_encoder_without_its_run_needs_a_dataset(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    (run / "config.yaml").unlink()
+    assert main(["evaluate", str(run), "knn"]) == 2
+    assert "type dataset=NAME" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "run" / "metrics.jsonl"), "knn"]) == 2
+    assert "is no encoder" in capsys.readouterr().err
+
+
+def test_every_run_of_a_folder_is_measured(run: Path, capsys: pytest.CaptureFixture) -> None:
+    shutil.copytree(run, run.parent / "sweep" / "000-a")
+    shutil.copytree(run, run.parent / "sweep" / "001-b")
+    assert main(["evaluate", str(run.parent / "sweep"), "knn", K, "split=test"]) == 0
+    for name in ("000-a", "001-b"):
+        assert results(run.parent / "sweep" / name, "knn")
+    assert "2 of 2" in capsys.readouterr().out
+
+
+def test_weights_that_do_not_fit_are_named(run: Path, capsys: pytest.CaptureFixture) -> None:
+    recipe = (run / "encoder.yaml").read_text()
+    (run / "encoder.yaml").write_text(recipe.replace("- 8", "- 9", 1))
+    assert main(["evaluate", str(run), "knn"]) == 2
+    assert "does not fit its config" in capsys.readouterr().err
+    (run / "encoder.yaml").write_text(recipe.replace("ssl_runner.model", "os"))
+    assert main(["evaluate", str(run), "knn"]) == 2
+    assert "not trusted" in capsys.readouterr().err
+
+
+def test_fitted_rows_by_hand() -> None:
+    grey = torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8).expand(3, 1, 2, 2)
+    colour = Fitted(grey, (3, 2, 2))[torch.tensor([2, 0])]
+    assert colour.shape == (2, 3, 2, 2)
+    assert torch.equal(colour[0], grey[0].expand(3, 2, 2))
+    red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert torch.equal(Fitted(red, (1, 4, 4))[torch.tensor([0])], torch.full((1, 1, 4, 4), 76, dtype=torch.uint8))
+    # Antialiased: a chessboard becomes its mean, and not one of its two colours.
+    board = (torch.arange(64).view(1, 1, 8, 8) // 8 + torch.arange(8)) % 2 * 255
+    small = Fitted(board.to(torch.uint8), (1, 2, 2))[torch.tensor([0])]
+    assert ((small.float() - 127.5).abs() < 20).all()
+    with pytest.raises(ValueError, match="2 channels"):
+        Fitted(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), (3, 4, 4))
+
+
+def test_the_json_is_plain(run: Path) -> None:
+    assert main(["evaluate", str(run), "knn", K]) == 0
+    text = (run / "evaluation" / "knn.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
