@@ -1,0 +1,98 @@
+"""`ssl-runner compare [RUN_OR_FOLDER ...]`: what differs between runs, and what the numbers show.
+
+Runs are found at any depth (default: in outputs), put into groups of equal settings, and judged over their seeds:
+mean ± 95 % interval, differences paired where seeds match. Formats go to standard output, or to FILE.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from rich.console import Console
+
+EXAMPLES = """\
+  ssl-runner compare outputs/sweeps/demo
+  ssl-runner compare outputs --metric test/knn_top1
+  ssl-runner compare outputs --html compare.html
+  ssl-runner compare outputs --csv | column -s, -t
+
+metrics: probe/top1 and its like (the last on validation), test/probe_top1, gain/probe/top1 (less the random encoder's),
+best/probe/top1, and test/finetune/top1 of what `ssl-runner evaluate` measured; an unknown name shows the possible ones.
+"""
+FORMATS = ("markdown", "csv", "json")
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status: 0, 1 where a folder was left out, 2 where nothing could be compared."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-runner compare",
+        description=__doc__,
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
+    parser.add_argument("--metric", help="what to compare (default: probe/top1, or else knn/top1)")
+    parser.add_argument("--smaller", action="store_true", help="smaller is better (default for ...loss and ...error)")
+    parser.add_argument("--rows", type=int, default=30, help="lines of the table; 0 is all (default: 30)")
+    for name in FORMATS:
+        parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE")
+    parser.add_argument("--html", metavar="FILE", help="a page with curves, for any browser, without a network")
+    typed = parser.parse_intermixed_args(words)
+    files = {name: getattr(typed, name) for name in FORMATS if getattr(typed, name) is not None}
+    for name, file in files.items():
+        if Path(file).is_dir():  # `--csv outputs` means the table of outputs
+            typed.places.append(Path(file))
+            files[name] = "-"
+    piped = [name for name, file in files.items() if file == "-"]
+    problems = [f"--{name}: give a FILE, since --{piped[0]} goes to standard output" for name in piped[1:]]
+    if typed.html is not None and Path(typed.html).is_dir():
+        problems.append(f"--html: {typed.html} is a folder; name a file, as compare.html")
+    if not typed.places and not Path("outputs").is_dir():
+        problems.append("RUN_OR_FOLDER: is missing, and there is no folder outputs here")
+    if typed.rows < 0:
+        problems.append(f"--rows: given {typed.rows}, and 0 or more is wanted")
+    return refuse(problems) if problems else show(typed, files, piped)
+
+
+def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> int:
+    from ssl_runner.comparison.export import to_csv, to_json
+    from ssl_runner.comparison.record import load
+    from ssl_runner.comparison.render import markdown, terminal
+    from ssl_runner.comparison.table import Unknown, compare
+
+    runs, problems, broken = load(typed.places or [Path("outputs")])
+    for line in broken:
+        print(line, file=sys.stderr)
+    if problems or not runs:
+        return refuse(problems or ["no folder could be read"])
+    try:
+        made = compare(runs, typed.metric, typed.smaller)
+    except Unknown as error:
+        return refuse([f"--metric: {error}"])
+    written = {"csv": to_csv, "json": to_json, "markdown": lambda made: markdown(made, typed.rows)}
+    try:
+        for name, file in files.items():
+            if file != "-":
+                Path(file).write_text(written[name](made), encoding="utf-8")
+        if typed.html is not None:
+            from ssl_runner.comparison.page import page
+
+            Path(typed.html).write_text(page(made), encoding="utf-8")
+    except OSError as error:
+        return refuse([str(error)])
+    if piped:
+        print(written[piped[0]](made), end="")
+        if piped[0] == "csv":
+            for line in made.warnings:
+                print(f"! {line}", file=sys.stderr)
+    else:
+        terminal(made, Console(highlight=False, markup=False), typed.rows)
+    for file in [*(file for file in files.values() if file != "-"), *([typed.html] if typed.html else [])]:
+        print(f"written: {file}", file=sys.stderr)
+    return 1 if broken else 0
+
+
+def refuse(problems: list[str]) -> int:
+    for line in problems:
+        print(f"ssl-runner compare: {line}", file=sys.stderr)
+    return 2

@@ -1,0 +1,49 @@
+"""Run folders below other folders, and what to call them."""
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+LARGE = ("checkpoints", "evaluation")  # folders of a run in which no other run is
+
+
+def find(places: Iterable[Path]) -> tuple[dict[Path, Path], list[str]]:
+    """Run folders below any of the places, in the order of their paths, and a line for each place that has none.
+
+    Keys are real paths, so that a run that is reached twice, by a link or by two places, is there once; the values are
+    the paths by which they were reached.
+    """
+    found: dict[Path, Path] = {}
+    problems = []
+    for place in places:
+        if not place.is_dir():
+            problems.append(f"{place} is no folder; give run folders, or one that holds them, as outputs")
+            continue
+        here = list(walk(place))
+        if not here:
+            problems.append(f"{place} holds no run: there is no summary.json in it or below")
+        for folder in here:
+            found.setdefault(folder.resolve(), Path(os.path.abspath(folder)))  # noqa: PTH100  links are kept
+    return found, problems
+
+
+def walk(place: Path) -> Iterator[Path]:
+    """Run folders in and below a place, links followed, none of them in a circle."""
+    seen: set[str] = set()
+    for above, folders, files in os.walk(place, followlinks=True):
+        real = os.path.realpath(above)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(each for each in folders if not each.startswith(".") and each not in LARGE)
+        if "summary.json" in files or ("config.yaml" in files and "overrides.yaml" in files):
+            yield Path(above)
+
+
+def names(paths: Mapping[Path, Path]) -> dict[Path, str]:
+    """What to call each run: its path below the deepest folder that holds all of them."""
+    if not paths:
+        return {}
+    above = os.path.commonpath([path.parent for path in paths.values()])
+    return {real: str(path.relative_to(above)) for real, path in paths.items()}

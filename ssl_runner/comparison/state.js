@@ -1,0 +1,125 @@
+// What the page knows and what is chosen on it; numbers, colours and axes that both charts and the table use.
+const D = JSON.parse(document.getElementById("data").textContent);
+const $ = (id) => document.getElementById(id);
+const COLOURS = 8, FIRST = 6;
+const S = {
+  metric: D.metric,
+  curve: D.curves.includes(D.metric) ? D.metric : D.curves.find((name) => name === "train/loss") || D.curves[0],
+  x: "step", cost: "seconds", log: false, others: D.groups.length <= 40, unfinished: false, alike: false,
+  single: false, filter: "", sort: null, down: false,
+  slots: new Map(D.groups.slice(0, FIRST).map((_, g) => [g, g])),  // chosen groups, and the colour of each
+};
+
+const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
+const told = (name) => D.metrics.find((m) => m.name === name) || { name, share: /(top\d+|accuracy|nmi|purity)$|few_label\/|robustness\//.test(name || "") };
+const colour = (slot) => `var(--c${slot % COLOURS})`;
+const dashes = (slot) => ["", "7 3", "2 3", "9 3 2 3"][Math.floor(slot / COLOURS + (slot % COLOURS) / 3) % 4];
+const GROUPS = /^(pretext|dataset|model|optimizer|regulariser)$/;
+let telling = [];  // places of the settings that tell the chosen groups apart, no more than it takes
+
+function tell() {
+  const chosen = [...S.slots.keys()], kinds = (places) => new Set(chosen.map((g) => places.map((i) => D.groups[g].settings[i]).join("\n"))).size;
+  telling = [];
+  D.keys.forEach((_, i) => { if (kinds([...telling, i]) > kinds(telling)) telling.push(i); });
+}
+
+function label(g) {
+  const group = D.groups[g], all = [...group.settings.keys()];
+  if (!all.length) return group.runs.length > 1 ? "all runs" : D.runs[group.runs[0]].name;
+  const places = S.slots.has(g) && telling.length ? telling : all;
+  return places.map((i) => (group.settings[i] === "-" ? "" : GROUPS.test(D.keys[i][0]) ? group.settings[i] : `${D.keys[i][1]} ${group.settings[i]}`)).filter(Boolean).join(", ") || D.runs[group.runs[0]].name;
+}
+
+function choose(g) {
+  if (S.slots.has(g)) S.slots.delete(g);
+  else {
+    const taken = new Set(S.slots.values());
+    let slot = 0;
+    while (taken.has(slot)) slot++;
+    S.slots.set(g, slot);
+  }
+  draw();
+}
+
+const mean = (x) => x.reduce((a, b) => a + b, 0) / x.length;
+
+function spread(x) {  // mean and half of its 95 % interval
+  const m = mean(x), n = x.length;
+  if (n < 2) return { mean: m, half: null, n };
+  const deviation = Math.sqrt(x.reduce((a, b) => a + (b - m) ** 2, 0) / (n - 1));
+  return { mean: m, half: ((D.t[n - 2] || 1.96) * deviation) / Math.sqrt(n), n };
+}
+
+function measured(runs, name) {  // over seeds; runs of the same seed count once
+  const seeds = new Map();
+  for (const r of runs) {
+    const value = D.runs[r].metrics[name];
+    if (value !== undefined) seeds.set(D.runs[r].seed, [...(seeds.get(D.runs[r].seed) || []), value]);
+  }
+  return seeds.size ? spread([...seeds.values()].map(mean)) : null;
+}
+
+function number(value, share, digits = 4) {
+  if (value === null || value === undefined) return "";
+  if (share) return (100 * value).toFixed(1);
+  return String(Number(value.toPrecision(digits)));
+}
+const range = (s, share) => (s ? number(s.mean, share) + (s.half === null ? "" : ` ± ${number(s.half, share, 3)}`) : "");
+
+function brief(value) {
+  const size = Math.abs(value);
+  if (size >= 1e6) return `${Number((value / 1e6).toPrecision(3))}M`;
+  if (size >= 1e4) return `${Number((value / 1e3).toPrecision(3))}k`;
+  return String(Number(value.toPrecision(4)));
+}
+
+function ticks(low, high, count, log) {
+  if (log) {
+    const found = [];
+    for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
+      for (const m of [1, 2, 5]) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) found.push(m * 10 ** e);
+    return found.length > count ? found.filter((v) => Math.abs(Math.log10(v) % 1) < 1e-9) : found;
+  }
+  const rough = (high - low) / count || 1, unit = 10 ** Math.floor(Math.log10(rough));
+  const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough);
+  const found = [];
+  for (let v = Math.ceil(low / step) * step; v <= high + step * 1e-6; v += step) found.push(Math.abs(v) < step * 1e-6 ? 0 : v);
+  return found;
+}
+
+const EDGE = { left: 52, right: 14, top: 8, bottom: 36 };
+
+function frame(box, xs, ys, names, share, logs) {  // scales, and axes as SVG
+  const w = Math.max(260, box.clientWidth), h = Math.max(160, box.clientHeight);
+  const scale = (from, to, values, log) => {
+    let low = Math.min(...values), high = Math.max(...values);
+    if (log) { if (low === high) { low /= 2; high *= 2; } return { low, high, log, at: (v) => from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from) }; }
+    if (low === high) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
+    return { low, high, log, at: (v) => from + ((v - low) / (high - low)) * (to - from) };
+  };
+  const x = scale(EDGE.left, w - EDGE.right, xs, logs.x), y = scale(h - EDGE.bottom, EDGE.top, ys, logs.y);
+  let svg = "";
+  for (const v of ticks(y.low, y.high, 6, logs.y))
+    svg += `<line class="grid" x1="${EDGE.left}" x2="${w - EDGE.right}" y1="${y.at(v)}" y2="${y.at(v)}"/><text x="${EDGE.left - 6}" y="${y.at(v) + 4}" text-anchor="end">${share ? number(v, true).replace(".0", "") + " %" : brief(v)}</text>`;
+  for (const v of ticks(x.low, x.high, 7, logs.x))
+    svg += `<line class="grid" y1="${EDGE.top}" y2="${h - EDGE.bottom}" x1="${x.at(v)}" x2="${x.at(v)}"/><text x="${x.at(v)}" y="${h - EDGE.bottom + 15}" text-anchor="middle">${brief(v)}</text>`;
+  svg += `<text x="${(w + EDGE.left) / 2}" y="${h - 4}" text-anchor="middle">${escaped(names.x)}</text>`;
+  return { x, y, w, h, svg };
+}
+
+function tip(html, event) {
+  const box = $("tip");
+  box.hidden = !html;
+  if (!html) return;
+  box.innerHTML = html;
+  const at = event.clientX === undefined || !event.clientX ? event.target.getBoundingClientRect() : { x: event.clientX, y: event.clientY };
+  box.style.left = `${Math.max(4, Math.min(at.x + 14, innerWidth - box.offsetWidth - 8))}px`;
+  box.style.top = `${Math.max(4, Math.min(at.y + 14, innerHeight - box.offsetHeight - 8))}px`;
+}
+
+const mark = (slot, x, y, size, more = "") => {  // a shape of its own for each colour
+  const s = size, [px, py] = [x.toFixed(1), y.toFixed(1)];
+  const shapes = [`<circle cx="${px}" cy="${py}" r="${s}" `, `<path d="M${px} ${y - s * 1.2}l${s * 1.15} ${s * 2}h${-2.3 * s}z" `, `<rect x="${x - s}" y="${y - s}" width="${2 * s}" height="${2 * s}" `, `<path d="M${px} ${y - s * 1.35}l${s * 1.35} ${s * 1.35}l${-s * 1.35} ${s * 1.35}l${-s * 1.35} ${-s * 1.35}z" `];
+  return `${shapes[slot % 4]}${more}/>`;
+};
+const sample = (slot) => `<svg class="sample" viewBox="0 0 30 12" aria-hidden="true"><line x1="0" x2="30" y1="6" y2="6" stroke="${colour(slot)}" stroke-width="2.5" stroke-dasharray="${dashes(slot)}"/>${mark(slot, 15, 6, 4, `fill="${colour(slot)}"`)}</svg>`;
