@@ -1,0 +1,182 @@
+"""Training with labels: a copy of an encoder, and a linear classifier on what it pools, learn together.
+
+AdamW, a linear warm-up and half a cosine, as vision transformers are fine-tuned in He et al., Masked autoencoders are
+scalable vision learners, CVPR 2022, arXiv 2111.06377, table 9. The classifier starts at zero, as in Kolesnikov et al.,
+Big transfer (BiT), ECCV 2020, arXiv 1912.11370, and has a larger learning rate, as in Caron et al., Unsupervised
+learning of visual features by contrasting cluster assignments (SwAV), NeurIPS 2020, arXiv 2006.09882, eval_semisup.py.
+Differs: what the classifier reads is first centred, and scaled by one number, so that one learning rate serves encoders
+of any scale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssl_runner.contract import Encoder, Rows
+from ssl_runner.parts.weights import is_weight
+
+AT_ONCE = 256  # samples in a forward pass without gradient
+CLIP = 1.0  # largest global gradient norm
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How a network is trained.
+
+    lr, head_lr: largest learning rates of AdamW, of the encoder and of the classifier.
+    weight_decay: of weights; biases, norms, tokens and positions have none.
+    batch_size: samples a step, all of them where there are fewer.
+    label_smoothing: share of the target that is spread over all classes, in [0, 1].
+    warmup: share of the steps in which the learning rates rise, in [0, 1); they then fall to 0 along a cosine.
+    augment: what makes a view of images in [0, 1]; None trains on samples as they are.
+    """
+
+    lr: float
+    head_lr: float
+    weight_decay: float
+    batch_size: int
+    label_smoothing: float = 0.0
+    warmup: float = 0.1
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+class Network(nn.Module):
+    """An encoder below a linear classifier that starts at zero."""
+
+    centre: Tensor
+    scale: Tensor
+
+    def __init__(self, encoder: Encoder, classes: int):
+        super().__init__()
+        self.encoder = encoder
+        if not any(parameter.requires_grad for parameter in encoder.parameters()):
+            encoder.requires_grad_()  # frozen as a whole, by whoever measures it
+        self.linear = nn.Linear(encoder.dim, classes)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.register_buffer("centre", torch.zeros(encoder.dim))
+        self.register_buffer("scale", torch.ones(()))
+
+    def forward(self, x: Tensor) -> Float[Tensor, "b c"]:
+        """Logits."""
+        return self.linear((self.encoder(x).pooled.float() - self.centre) / self.scale)
+
+    @torch.no_grad()
+    def calibrate(self, x: Tensor) -> None:
+        """Takes centre and scale from what the encoder makes of a batch; equal rows leave the scale at 1."""
+        pooled = self.encoder(x).pooled.float()  # (B, D)
+        self.centre.copy_(pooled.mean(0))
+        spread = (pooled - self.centre).square().mean().sqrt()
+        self.scale.copy_(torch.where(spread > 1e-6 * pooled.abs().max(), spread, 1.0))
+
+
+def fit(
+    encoder: Encoder,
+    x: Rows,
+    y: Int[Tensor, " n"],
+    classes: int,
+    recipe: Recipe,
+    *,
+    steps: int,
+    seed: int,
+    after_epoch: Callable[[int, Network], None] | None = None,
+) -> Network:
+    """A copy of the encoder, trained on the encoder's device with a classifier; the encoder stays as it is.
+
+    It depends on `seed` and on no global generator, nor does it move one, on the CPU and on CUDA. An epoch is a
+    permutation of the rows without what is left over by whole batches. `after_epoch` is told the number of epochs done.
+
+    Raises:
+        FloatingPointError: the loss is no number any more.
+    """
+    device = encoder.mean.device
+    y = y.to(device, torch.int64)
+    shuffle = torch.Generator().manual_seed(seed)
+    chance = torch.Generator(device).manual_seed(int(torch.randint(2**31, (), generator=shuffle)))
+    per_epoch = max(1, len(x) // recipe.batch_size)
+    with isolated(device, seed), torch.enable_grad():
+        network = Network(copy.deepcopy(encoder), classes).to(device).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(groups(network, recipe))
+        order, total = torch.empty(0), torch.zeros((), device=device)
+        for step in range(steps):
+            epoch, place = divmod(step, per_epoch)
+            if place == 0:
+                order = torch.randperm(len(x), generator=shuffle)
+                network.train()
+            rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
+            samples = read(x, rows, device)
+            if recipe.augment is not None:
+                samples = recipe.augment(samples, chance)
+            if step == 0:
+                network.calibrate(samples)
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * share(step, steps, recipe.warmup)
+            loss = F.cross_entropy(network(samples), y[rows.to(device)], label_smoothing=recipe.label_smoothing)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), CLIP)
+            optimizer.step()
+            total += loss.detach()
+            if place == per_epoch - 1 or step == steps - 1:
+                if not total.isfinite():
+                    raise FloatingPointError(
+                        f"the loss of training with labels is no number after {step + 1} of {steps} steps; "
+                        f"lower its lr ({recipe.lr:g}), or the encoder itself has diverged"
+                    )
+                if after_epoch is not None:
+                    after_epoch(epoch + 1, network)
+    return network.eval()
+
+
+@torch.no_grad()
+def ranked(network: Network, x: Rows) -> Int[Tensor, "q r"]:
+    """Up to five classes of each row, the likeliest first, in eval mode, a part of the rows at a time."""
+    network.eval()
+    device = network.centre.device
+    parts = [network(read(x, index, device)) for index in torch.arange(len(x)).split(AT_ONCE)]
+    logits = torch.cat(parts)  # (q, c)
+    return logits.topk(min(5, logits.shape[1])).indices
+
+
+@contextlib.contextmanager
+def isolated(device: torch.device, seed: int) -> Iterator[None]:
+    """Whatever draws from torch's global generators draws from `seed`, and they are then as they were."""
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        yield
+
+
+def groups(network: Network, recipe: Recipe) -> list[dict]:
+    """Parameters by learning rate and by whether they decay, as torch.optim takes them; `peak` is the largest rate."""
+    found = []
+    for module, lr in ((network.encoder, recipe.lr), (network.linear, recipe.head_lr)):
+        wanted = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+        for decays, decay in ((True, recipe.weight_decay), (False, 0.0)):
+            parameters = [p for name, p in wanted if is_weight(name, p) == decays]
+            found.append({"params": parameters, "lr": lr, "peak": lr, "weight_decay": decay})
+    return [group for group in found if group["params"]]
+
+
+def share(step: int, steps: int, warmup: float) -> float:
+    """Of the largest learning rate: a line up, half a cosine down. No step of them is at 0."""
+    rising = round(warmup * steps)
+    if step < rising:
+        return (step + 1) / (rising + 1)
+    return (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
+
+
+def read(x: Rows, index: Int[Tensor, " b"], device: torch.device) -> Tensor:
+    """Rows on the device as an encoder takes them: uint8 becomes float32 in [0, 1], images channels last."""
+    raw = x[index].to(device)
+    samples = raw.float().div_(255) if raw.dtype == torch.uint8 else raw
+    # On a CPU a step of ConvNet takes three quarters of the time that it takes in the other layout.
+    return samples.contiguous(memory_format=torch.channels_last) if samples.ndim == 4 else samples
