@@ -8,7 +8,8 @@ VERBS = sorted(p.stem for p in (Path(__file__).parent / "command").glob("[a-z]*.
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a verb and returns the exit status: 0 done, 1 failed, 2 refused, 130 and 143 interrupted."""
+    """Runs a verb and returns the exit status: 0 done, 1 failed, 2 refused, 3 stopped by a collapse,
+    130 and 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else ("train", words)
     try:

@@ -127,6 +127,14 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.forward")
 
 
+class Suspect(NamedTuple):
+    """A setting that can let features collapse, as it is set now."""
+
+    cause: str  # the setting with its value, and why it can: "pretext.predictor=false, the target is matched as it is"
+    remedy: str  # what to type: "pretext.predictor=true"
+    weight: float  # how likely, in (0, 1]; at 1 a collapse is certain
+
+
 class Pretext(nn.Module):
     """A self-supervised task: it makes its own inputs and targets from unlabelled samples, and scores an encoder.
 
@@ -169,6 +177,10 @@ class Pretext(nn.Module):
     def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:
         """Images in [0, 1] that the method makes (reconstructions, samples), to be shown. No gradient, eval mode."""
         return {}
+
+    def suspects(self) -> Sequence[Suspect]:
+        """Which of its own settings, as they are now, can let features collapse. Asked once they have."""
+        return ()
 
 
 class Regulariser(nn.Module):

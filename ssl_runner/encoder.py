@@ -12,6 +12,7 @@ from ssl_runner import config
 from ssl_runner.contract import Encoder
 from ssl_runner.engine import checkpoint
 from ssl_runner.engine.checkpoint import read_json
+from ssl_runner.migration import migrated
 from ssl_runner.schema import Node, check
 
 WEIGHTS, RECIPE = "encoder.safetensors", "encoder.yaml"
@@ -92,6 +93,7 @@ def of_checkpoint(path: Path) -> Found:
     shape = state.get("shape") or (config.read(folder / RECIPE)["shape"] if (folder / RECIPE).is_file() else None)
     if shape is None:
         raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {RECIPE}")
+    content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
     return Found(restored(made, weights, path), path.resolve(), folder, made, state["step"], content)
 

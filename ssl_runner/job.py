@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Ge
@@ -23,6 +23,7 @@ from ssl_runner.contract import (
     Split,
 )
 from ssl_runner.device.placement import Placement
+from ssl_runner.engine.doctor import NAME as DOCTOR
 from ssl_runner.engine.learner import Learner, main_group
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.progress import Progress
@@ -58,6 +59,7 @@ class Job:
     save_every: Duration
     show_every: Duration
     keep: Annotated[int, Ge(1)] = 2
+    on_collapse: Literal["warn", "stop"] = "warn"
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables
 
 
@@ -82,6 +84,9 @@ def impossible(job: Job) -> list[str]:
             return None
 
     build("device", job.device)
+    if job.on_collapse == "stop" and DOCTOR not in job.evaluator:
+        chosen = ",".join([*job.evaluator, DOCTOR])
+        problems.append(f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]")
     regulariser = build("regulariser", job.regulariser)
     optimizer = build("optimizer", job.optimizer, batch_size=job.batch_size)
     dataset = build("dataset", job.dataset)
@@ -161,7 +166,7 @@ def evaluators(
     found: dict[str, dict[str, Evaluator]] = {}
     for split, query in (("validation", data.validation), ("test", data.test)):
         labelled = {"bank": data.bank, "query": query, "classes": len(data.classes)}
-        had = {"train": data.train, "validation": data.validation, "fresh": fresh}
+        had: dict[str, Any] = {"train": data.train, "validation": data.validation, "fresh": fresh}
         had |= labelled if data.bank is not None and query is not None else {}
         found[split] = {
             name: node.build(**had, folder=folder / name / split)
@@ -215,4 +220,10 @@ def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Conso
         keep=job.keep,
     )
     progress = Progress(console, steps=steps, steps_per_epoch=loader.steps_per_epoch, batch_size=job.batch_size)
-    return Trainer(learner, schedule, folder, progress, validation=validation, test=test, provenance=provenance)
+    return Trainer(
+        *(learner, schedule, folder, progress),
+        validation=validation,
+        test=test,
+        provenance=provenance,
+        on_collapse=job.on_collapse,
+    )

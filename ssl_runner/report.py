@@ -2,7 +2,7 @@
 
 import logging
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from ssl_runner.job import Job
 log = logging.getLogger("ssl_runner")
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")
-HPARAM_METRICS = ("knn/top1", "probe/top1", "test/knn_top1", "test/probe_top1", "train/loss")
+SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # told of every run, typed or not
 
 
 def introduce(run: Trainer, job: Job, data: Data, start: int) -> None:
@@ -32,26 +32,36 @@ def introduce(run: Trainer, job: Job, data: Data, start: int) -> None:
     scaled = getattr(learner.recipe, "scale_lr", False)
     if scaled:
         log.info("learning rate scaled with the batch size: peak %.4g", learner.recipe.peak)  # type: ignore[attr-defined]
+    why = "there is no validation split" if run.test else "the dataset has no labels"
+    left_out = [name for name in job.evaluator if name not in run.validation]
     if not run.validation:
-        why = "no evaluator is chosen" if not job.evaluator else "the dataset has no labels"
-        log.info("evaluation while training is off: %s", "there is no validation split" if run.test else why)
+        log.info("evaluation while training is off: %s", why if job.evaluator else "no evaluator is chosen")
+    elif left_out:
+        log.info("not measured while training, as %s: %s", why, ", ".join(left_out))
     log.info("run folder: %s", run.folder)
     if start:
         log.info("resumed at step %d of %d", start, schedule.steps)
 
 
-def hparams(job: Job, overrides: Sequence[str]) -> dict[str, str | float | bool]:
-    """The same names for every run, whatever was chosen: the columns of TensorBoard's HPARAMS tab."""
-    recipe = job.optimizer.build(batch_size=job.batch_size)
-    chosen: dict[str, str | float | bool] = {group: job.choices.get(group, "") for group in GROUPS}
-    return chosen | {
-        "optimizer.lr": getattr(recipe, "lr", 0.0),
-        "optimizer.weight_decay": getattr(recipe, "weight_decay", 0.0),
-        "batch_size": job.batch_size,
-        "length": str(job.length),
-        "seed": job.seed,
-        "overrides": shlex.join(overrides),
-    }
+def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str | float | bool]:
+    """The run's row in TensorBoard's HPARAMS tab: its choices, some settings, and all that was typed.
+
+    `content` is the resolved config. Every job of a sweep was typed with all that the sweep varies. What is null is
+    left out: an empty cell keeps a column of numbers one of numbers.
+    """
+    typed = {key.lstrip("+~"): value for key, _, value in (each.partition("=") for each in overrides)}
+    row: dict[str, str | float | bool] = {}
+    for key in (*GROUPS, *SETTINGS, *typed):
+        value: Any = content.get("choices", {}).get(key)
+        if value is None:
+            value = content
+            for word in key.split("."):
+                value = value.get(word) if isinstance(value, Mapping) else None
+        if isinstance(value, Mapping) or (value is None and "@" in key):
+            value = typed.get(key)  # a list of evaluators, or a recipe that is mounted
+        if value is not None:
+            row[key] = value if isinstance(value, bool | int | float | str) else str(value)
+    return row
 
 
 def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
@@ -59,6 +69,15 @@ def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
     if summary["status"] == "interrupted":
         console.print(f"interrupted at step {summary['step']} of {summary['steps']}; to go on:", highlight=False)
         console.print(f"  ssl-runner resume {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
+        return
+    if summary["status"] == "stopped":
+        where = shlex.quote(str(folder))
+        console.print(f"stopped at step {summary['step']} of {summary['steps']}", highlight=False)
+        console.print(summary["error"], highlight=False, soft_wrap=True)
+        console.print("to go on all the same:", highlight=False)
+        if (summary.get("health") or {}).get("verdict") == "collapsed":
+            console.print(f"  put on_collapse: warn into {where}/config.yaml", highlight=False, soft_wrap=True)
+        console.print(f"  ssl-runner resume {where}", highlight=False, soft_wrap=True)
         return
     if summary["status"] == "failed":
         console.print(f"failed; the whole story is in {folder / 'run.log'}", highlight=False, soft_wrap=True)
@@ -74,6 +93,9 @@ def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
             gain = "" if base is None or final is None else f"{100 * (final - base):+.1f}"
             table.add_row(name.removesuffix("/top1"), percent(base), percent(final), gain, percent(tested.get(name)))
         console.print(table)
+    health = summary.get("health")
+    if health and health["verdict"] != "healthy":
+        console.print(health["text"], highlight=False, soft_wrap=True)
     seconds, speed = summary["seconds"], summary["images_per_second"]
     console.print(f"{summary['steps']} steps in {seconds:.0f} s, {speed:,.0f} images/s", highlight=False)
     console.print(f"run folder:   {folder}", highlight=False, soft_wrap=True)

@@ -23,12 +23,15 @@ from ssl_runner.engine.summary import summarise
 from ssl_runner.engine.trainer import Diverged, Trainer
 from ssl_runner.job import Job, durations, encoders, evaluators, trainer
 from ssl_runner.job import read as read_job
-from ssl_runner.report import HPARAM_METRICS, conclude, hparams, introduce
+from ssl_runner.migration import migrated, stamped
+from ssl_runner.report import conclude, hparams, introduce
 
 log = logging.getLogger("ssl_runner")
 
-DONE, FAILED = 0, 1  # exit statuses; 2 is a refusal, and that of an interrupted run is 128 + the signal
-MAY_CHANGE = ("log_every", "save_every", "show_every", "keep", "device", "choices")  # without changing a run's result
+# Exit statuses; 2 is a refusal, and that of an interrupted run is 128 + the signal.
+DONE, FAILED, STOPPED = 0, 1, 3  # stopped: by a collapse where on_collapse is stop, or by a file `stop`
+# What may change without changing a run's result.
+MAY_CHANGE = ("log_every", "save_every", "show_every", "keep", "on_collapse", "device", "choices")
 
 
 class Refused(Exception):
@@ -50,7 +53,7 @@ def begin(
             raise Refused(f"run folder: {error}") from None
         with locked(folder):
             try:
-                write(folder / "config.yaml", config.dump(content).encode())
+                write(folder / "config.yaml", config.dump(stamped(content)).encode())
                 write(folder / "overrides.yaml", config.dump(list(overrides)).encode())
                 book.into(folder)
             except OSError as error:
@@ -158,11 +161,17 @@ class Run:
                 log.exception("the run failed: %s", error)
             summary = self.close(status, error)
         conclude(summary, self.folder, self.console)
-        return {"completed": DONE, "failed": FAILED}.get(status, 128 + int(interrupt.signal or signal.SIGINT))
+        return {"completed": DONE, "failed": FAILED, "stopped": STOPPED}.get(
+            status, 128 + int(interrupt.signal or signal.SIGINT)
+        )
 
     def train(self, interrupt: Interrupt) -> str:
-        """The run itself, and how it ended: completed or interrupted."""
-        provenance = {"config": self.content, "versions": folders.versions(), "shape": list(self.dataset.shape)}
+        """The run itself, and how it ended: completed, stopped or interrupted."""
+        provenance = {
+            "config": stamped(self.content),
+            "versions": folders.versions(),
+            "shape": list(self.dataset.shape),
+        }
         run = self.trainer = trainer(self.job, self.dataset, self.data, self.folder, self.console, provenance)
         if not (self.folder / "environment.json").exists():
             folders.describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
@@ -170,16 +179,22 @@ class Run:
         self.check_same(run.restored.get("config", self.content))
         introduce(run, self.job, self.data, start)
         self.logbook = Logbook(self.folder, start)
-        self.logbook.begin(hparams(self.job, self.overrides), HPARAM_METRICS)
+        self.logbook.begin(hparams(self.content, self.overrides))
         self.logbook.text("config", f"```yaml\n{config.dump(self.content)}\n```")
         self.record("running")
         with run.progress:
             self.step = run.fit(start, self.logbook, interrupt)
         self.export(run)
-        return "completed" if self.step == run.schedule.steps else "interrupted"
+        if self.step == run.schedule.steps:
+            return "completed"
+        return "stopped" if run.stopped else "interrupted"
 
     def check_same(self, before: dict[str, Any]) -> None:
         """Raises Refused where a setting that shapes the result is not what the checkpoint was made with."""
+        try:
+            before = migrated(before, str(self.folder / "checkpoints"))
+        except ValueError as error:
+            raise Refused(str(error)) from None
         keys = [key for key in {**before, **self.content} if key not in MAY_CHANGE]
         changed = [key for key in keys if before.get(key) != self.content.get(key)]
         if changed:
@@ -200,7 +215,8 @@ class Run:
             steps=run.schedule.steps if run else 0,
             images_per_second=run.progress.images_per_second if run else 0.0,
             peak_memory_mb=run.learner.device.peak_memory_mb() if run else 0.0,
-            error=error,
+            error=error or (run.stopped if run else None) or None,
+            health=run.health.summary() if run and run.health else None,
         )
         write_json(self.folder / "summary.json", summary)
         return summary
@@ -216,7 +232,7 @@ class Run:
             log.error("the summary could not be written: %s", reason)
         with suppress(Exception):  # TensorBoard's writer passes on whatever its thread died of
             if self.logbook is not None:
-                self.logbook.close()
+                self.logbook.close(status)
         if self.trainer is not None:
             self.trainer.learner.loader.close()
         return summary
@@ -226,7 +242,7 @@ class Run:
         state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.encoder.state_dict().items()}
         write(self.folder / "encoder.safetensors", to_safetensors(state))
         made = {"shape": list(self.dataset.shape), "mean": list(self.data.mean), "std": list(self.data.std)}
-        write(self.folder / "encoder.yaml", config.dump({**self.content["model"], **made}).encode())
+        write(self.folder / "encoder.yaml", config.dump(stamped({**self.content["model"], **made})).encode())
 
 
 def differences(before: dict[str, Any], data: Data) -> list[str]:

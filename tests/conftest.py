@@ -31,7 +31,10 @@ TINY = (
     "model=convnet_small",
     "model.widths=[8,8,8]",
 )
-MEASURED = ("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st")
+MEASURED = (
+    *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
+    *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
+)
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 
 
@@ -44,7 +47,7 @@ def tiny(*overrides: str) -> list[str]:
     """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens."""
     kept = [each for each in TINY if not each.startswith("model") or "pretext=mae" not in overrides]
     masked = MASKED if "pretext=mae" in overrides else ()
-    measured = MEASURED if "evaluator=none" not in overrides else ()
+    measured = MEASURED if not any(each.startswith("evaluator=") for each in overrides) else ()
     return [*kept, *masked, *measured, *overrides]
 
 

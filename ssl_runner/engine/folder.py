@@ -83,6 +83,7 @@ def describe(folder: Path, *, device: str, fingerprint: str) -> None:
             "platform": platform.platform(),
             "device": device,
             "threads": torch.get_num_threads(),
+            "processor": torch.backends.cpu.get_cpu_capability(),  # which kernels it takes, and so how sums are rounded
             "argv": shlex.join(sys.argv),
             "dataset": fingerprint,
         },

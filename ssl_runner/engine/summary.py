@@ -15,11 +15,12 @@ def summarise(
     images_per_second: float,
     peak_memory_mb: float,
     error: str | None = None,
+    health: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The content of summary.json, from the rows of metrics.jsonl and the names of the evaluators that wrote in it.
 
-    `status` is one of running, completed, failed, interrupted, stopped. Every measured number is better when larger;
-    what is no quality (the weight that a probe chose) is left out of `best`.
+    `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `health` is the doctor's last
+    verdict, None without one. Only accuracies have a `best`: of the other numbers larger is not always better.
     """
     measured: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
@@ -38,5 +39,6 @@ def summarise(
         "final": {name: values[-1][1] for name, values in measured.items() if values[-1][0] == step},
         "best": {name: max(v for _, v in values) for name, values in measured.items() if "/top" in name},
         "test": {k.removeprefix("test/"): v for row in tested for k, v in row.items() if k.startswith("test/")},
+        "health": health,
         "error": error,
     }

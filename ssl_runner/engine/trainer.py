@@ -1,15 +1,15 @@
 """The loop of a run: learn, and on schedule measure, show, log and save."""
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor
 
 from ssl_runner.contract import Evaluator
-from ssl_runner.engine import checkpoint
+from ssl_runner.engine import checkpoint, doctor
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
@@ -19,6 +19,8 @@ from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.window import Window
 
 log = logging.getLogger("ssl_runner")
+
+STOP = "stop"  # a file of this name in the run folder ends the run at its next log; what is in it is the reason
 
 
 class Diverged(Exception):
@@ -50,14 +52,19 @@ class Trainer:
         validation: Mapping[str, Evaluator],
         test: Mapping[str, Evaluator],
         provenance: Mapping[str, Any],
+        on_collapse: Literal["warn", "stop"] = "warn",
     ):
         self.learner, self.schedule, self.folder, self.progress = learner, schedule, folder, progress
         self.validation, self.test = validation, test
+        self.on_collapse = on_collapse
+        self.health: doctor.Health | None = None  # None where no geometry is measured
+        self.stopped = ""  # why the run ended before its last step
         self.provenance = provenance  # plain values about the run (config, versions), saved with each checkpoint
         self.encoder = learner.pretext.encoder
         self.per_epoch = learner.loader.steps_per_epoch
         self.loss_name = f"train/{learner.prefix(learner.main)}loss"
         self.checkpoints = folder / "checkpoints"
+        self.wish = folder / STOP
         self.last_good: Path | None = None
         self.restored: Mapping[str, Any] = {}  # the checkpoint that the run goes on from
         self.checked = 0  # up to this step every loss is known to be finite
@@ -78,7 +85,7 @@ class Trainer:
         return 0
 
     def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
-        """Trains from `start` and returns the step that was reached: `steps`, or less after an interrupt.
+        """Trains from `start` and returns the step that was reached: `steps`, or less after an interrupt or a stop.
 
         Raises Diverged at a loss that is not finite, and OSError where the last checkpoint cannot be written.
         """
@@ -86,6 +93,8 @@ class Trainer:
         self.progress.start = start
         self.progress.measured = logbook.latest(self.validation)
         self.progress.loss = logbook.latest(["train"]).get(self.loss_name)
+        self.health = self.examine(logbook.rows)
+        self.wish.unlink(missing_ok=True)  # of the attempt before
         steps = self.schedule.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             last = step == steps
@@ -93,6 +102,10 @@ class Trainer:
                 self.save(step)
                 return step
             self.evaluate(step, last)
+            self.stopped = "" if last else self.reason_to_stop(step)
+            if self.stopped:
+                self.save(step, must=True)
+                return step
             if last or (step > start and step % self.schedule.save_every == 0):
                 self.save(step, must=last)
             if last:
@@ -122,17 +135,52 @@ class Trainer:
         self.check_finite(step, weights=True)
         seed_everything(self.learner.seed, "measure", step)
         self.progress.show(step, self.window.seconds, doing=f"measuring {prefix}{', '.join(evaluators)}")
+        examined = not prefix and doctor.NAME in evaluators
         with self.window.pause():
             try:
                 values = measure(self.encoder, evaluators, self.learner.device.device)
             except FloatingPointError as error:  # features can overflow where each weight is finite
                 raise Diverged(f"{error} (step {step}); {self.good}") from None
+            if examined:
+                values |= doctor.embedding(self.learner)
+        before = self.health
+        if examined and (health := self.examine([*self.logbook.rows, {"step": step, **values}])):
+            values[f"{doctor.NAME}/health"] = health.score
+            self.health = health
         if prefix:
             values = {prefix + name.replace("/", "_"): value for name, value in values.items()}
         else:
             self.progress.measured.update(values)
         self.logbook.scalars(step, step / self.per_epoch, values)
-        self.progress.tell(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in values.items()))
+        brief = f"{doctor.NAME}/"  # so many numbers that a line has room for the first of them only
+        first = next((name for name in values if name.startswith(brief)), "")
+        told = {name: value for name, value in values.items() if not name.startswith(brief) or name == first}
+        self.progress.tell(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in told.items()))
+        if examined:
+            self.announce(before)
+
+    def examine(self, rows: Sequence[Mapping[str, Any]]) -> doctor.Health | None:
+        """The doctor's verdict on all that was measured, with what may have caused it."""
+        health = doctor.diagnose(rows)
+        if health is None or health.verdict == "healthy":
+            return health
+        return replace(health, causes=doctor.suspects(self.learner, rows))
+
+    def announce(self, before: doctor.Health | None) -> None:
+        """Says a verdict that is new: in the log, and in TensorBoard."""
+        if self.health is None or self.health.verdict == (before.verdict if before else "healthy"):
+            return
+        say = log.info if self.health.verdict == "healthy" else log.warning
+        say("%s", self.health)
+        self.logbook.text("health", str(self.health), self.health.step)
+
+    def reason_to_stop(self, step: int) -> str:
+        """Features that have collapsed, where that is to end the run, or somebody's wish; empty where there is none."""
+        if self.on_collapse == "stop" and self.health is not None and self.health.verdict == "collapsed":
+            return str(self.health)
+        if step % self.schedule.log_every == 0 and self.wish.exists():
+            return self.wish.read_text(errors="replace").strip() or "it was asked to"
+        return ""
 
     def check_finite(self, step: int, weights: bool = False) -> None:
         """Raises Diverged where a loss since the last check was not finite, or a weight is not."""

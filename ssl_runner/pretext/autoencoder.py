@@ -9,7 +9,7 @@ pixels (all channels); the damaged image is clamped to [0, 1]; the decoder ends 
 error.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.views import Views
-from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.parts.decoder import Decoder
 
 
@@ -72,3 +72,13 @@ class Autoencoder(Pretext):
     ) -> Mapping[str, Float[Tensor, "b c h w"]]:
         damaged, clean = views
         return {"input": damaged, "reconstruction": self.decoder(self.encoder(damaged).pooled), "target": clean}
+
+    def suspects(self) -> Sequence[Suspect]:
+        found = []
+        if self.mask > 0.9:
+            cause = f"pretext.mask={self.mask:g}, too few pixels are left to tell images apart"
+            found.append(Suspect(cause, "pretext.mask=0.25", 0.6))
+        if self.noise > 0.5:
+            cause = f"pretext.noise={self.noise:g}, the images drown in it"
+            found.append(Suspect(cause, "pretext.noise=0.1", 0.6))
+        return found

@@ -9,7 +9,7 @@ keeps its weights in bounds instead (Miyato et al., ICLR 2018, arXiv 1802.05957)
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -21,7 +21,7 @@ from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
 from ssl_runner.augment.views import Views
-from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.parts.decoder import Decoder
 
 
@@ -119,3 +119,8 @@ class BiGAN(Pretext):
     def pictures(self, views: tuple) -> dict[str, Float[Tensor, "b c h w"]]:
         x, z = views
         return {"samples": self.generator(z), "reconstruction": self.generator(self.code(self.encoder(x).pooled))}
+
+    def suspects(self) -> Sequence[Suspect]:
+        if self.latent < 8:
+            return [Suspect(f"pretext.latent={self.latent}, codes of few numbers", "pretext.latent=64", 0.5)]
+        return []

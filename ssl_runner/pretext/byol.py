@@ -9,16 +9,17 @@ own micro-batch.
 """
 
 import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_runner.augment.views import Views
-from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.parts.ema import follow, frozen_copy
 from ssl_runner.parts.heads import mlp
 
@@ -31,7 +32,8 @@ def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> 
 class BYOL(Pretext):
     """Predicts, from one view of a sample, what a slowly moving average of the network makes of its other view.
 
-    `hidden` and `out` are the widths of projector and predictor; `momentum` is the share of itself that the target
+    `hidden` and `out` are the widths of projector and predictor; without `predictor` the projection itself is matched,
+    which collapses (table 5b). `momentum` is the share of itself that the target
     keeps in the first step, from where it rises to 1 along a cosine (the paper: 0.996 for 1000 epochs, 0.99 for 300).
     The target runs in training mode, as in the paper: its batch norm uses the statistics of the batch at hand. Its
     running statistics, read by nothing in training, are copied from the online network.
@@ -44,6 +46,7 @@ class BYOL(Pretext):
         augment: Views,
         augment_prime: Views,
         momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99,
+        predictor: bool = True,
         hidden: Annotated[int, Ge(1)] = 1024,
         out: Annotated[int, Ge(1)] = 256,
     ):
@@ -55,7 +58,7 @@ class BYOL(Pretext):
         self.hidden = hidden
         self.out = out
         self.projector = mlp((encoder.dim, hidden, out))
-        self.predictor = mlp((out, hidden, out))
+        self.predictor = mlp((out, hidden, out)) if predictor else nn.Identity()
         self.target_encoder = frozen_copy(self.encoder)
         self.target_projector = frozen_copy(self.projector)
 
@@ -76,6 +79,17 @@ class BYOL(Pretext):
     def momentum_at(self, progress: float) -> float:
         """1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 for k / K = `progress` (section 3.2)."""
         return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
+
+    def suspects(self) -> Sequence[Suspect]:
+        """Table 5: without a predictor, or with a target that is the online network itself, the paper saw collapses."""
+        found = []
+        if isinstance(self.predictor, nn.Identity):
+            cause = "pretext.predictor=false, the target network is matched without a predictor"
+            found.append(Suspect(cause, "pretext.predictor=true", 1.0))
+        if self.momentum < 0.9:
+            cause = f"pretext.momentum={self.momentum:g}, the target network follows too fast"
+            found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
+        return found
 
     def after_step(self, ctx: Context) -> None:
         momentum = self.momentum_at(ctx.progress)

@@ -7,6 +7,7 @@ the whole image is the encoder's `pooled`, which is the paper's class token only
 variance of a target patch divides by the number of values and not by one less, so that a single value has one.
 """
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -15,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.views import Views
-from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.parts.masking import patchify, random_masks, unpatchify
 from ssl_runner.parts.position import sine_cosine
 
@@ -139,3 +140,14 @@ class MAE(Pretext):
         mean, std = self.encoder.mean.view(-1, 1, 1), self.encoder.std.view(-1, 1, 1)
         seen = unpatchify(patchify(x, self.patch).scatter(1, place, 0.5), self.patch, self.grid)
         return {"masked": seen, "reconstruction": (filled * std + mean).clamp(0, 1)}
+
+    def suspects(self) -> Sequence[Suspect]:
+        if self.ratio > 0.92:
+            cause = (
+                f"pretext.ratio={self.ratio:g}, {self.kept} of {self.tokens} patches tell too little to predict from"
+            )
+            return [Suspect(cause, "pretext.ratio=0.75", 0.6)]
+        if self.ratio < 0.4:  # figure 5: what is missing can be filled in from its neighbours
+            cause = f"pretext.ratio={self.ratio:g}, hidden patches can be copied from their neighbours"
+            return [Suspect(cause, "pretext.ratio=0.75", 0.4)]
+        return []

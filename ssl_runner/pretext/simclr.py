@@ -6,6 +6,8 @@ Differs: the defaults suit small images (temperature 0.5, the paper's best on CI
 512). Negatives are the other samples of the same forward pass: not those of other ranks or micro-batches.
 """
 
+import math
+from collections.abc import Sequence
 from typing import Annotated
 
 import torch
@@ -15,7 +17,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ssl_runner.augment.views import Views
-from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.parts.heads import mlp
 
 
@@ -68,3 +70,12 @@ class SimCLR(Pretext):
         z = self.projector(h)  # (2B, out)
         value, nearest = nt_xent(z, self.temperature)
         return Loss(value, {"accuracy": nearest.float().mean()}, z)
+
+    def suspects(self) -> Sequence[Suspect]:
+        if self.temperature > 1.5:
+            cause = f"pretext.temperature={self.temperature:g} is too high, near and far samples are pushed alike"
+            return [Suspect(cause, "pretext.temperature=0.5", min(0.95, 0.5 + 0.25 * math.log10(self.temperature)))]
+        if self.temperature < 0.02:
+            cause = f"pretext.temperature={self.temperature:g} is too low, one negative has all the gradient"
+            return [Suspect(cause, "pretext.temperature=0.5", 0.5)]
+        return []
