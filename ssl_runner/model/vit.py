@@ -106,7 +106,7 @@ class ViT(Encoder):
         if self.class_token is None:
             tokens = self.norm(self.blocks(tokens))
             return Features(pooled=tokens.mean(1), tokens=tokens, grid=grid)
-        tokens = torch.cat([self.class_token.expand(len(x), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
+        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
         tokens = self.norm(self.blocks(tokens))
         return Features(pooled=tokens[:, 0], tokens=tokens[:, 1:], grid=grid)
 

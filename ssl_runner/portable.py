@@ -1,0 +1,147 @@
+"""The kinds of file that an encoder can be exported to: how each is made, used again, and loaded by two lines.
+
+Files for torch are torch.export programs: TorchScript is deprecated, and its own documentation names torch.export
+instead (https://docs.pytorch.org/docs/stable/jit.html).
+"""
+
+import importlib.util
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import load as from_safetensors
+from safetensors.torch import save as to_safetensors
+from torch import Tensor, nn
+
+from ssl_runner.contract import Encoder
+from ssl_runner.encoder import WEIGHTS, Found, restored
+
+NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # modules that a format cannot do without
+INSTALL = "pip install 'ssl-runner[onnx]'"
+
+Function = Callable[[Tensor], tuple[Tensor, Tensor]]  # samples to pooled features and tokens
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of file: how it is made of an encoder, how its content is used, and the lines that load it anywhere."""
+
+    file: str
+    make: Callable[[Found], bytes]
+    use: Callable[[bytes, Found], Function]
+    lines: str  # {folder} and {path} are the place of the file
+
+
+def make_safetensors(source: Found) -> bytes:
+    return to_safetensors({k: v.detach().contiguous() for k, v in source.encoder.state_dict().items()})
+
+
+def use_safetensors(content: bytes, source: Found) -> Function:
+    return outputs(restored(source.recipe, from_safetensors(content), Path(WEIGHTS)))
+
+
+class Named(nn.Module):
+    """An encoder as exported programs have it: samples to `pooled` and `tokens`."""
+
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        features = self.encoder(x)
+        return {"pooled": features.pooled, "tokens": features.tokens}
+
+
+def program(source: Found) -> torch.export.ExportedProgram:
+    """The encoder as a graph for any number of samples of its shape."""
+    batch = torch.export.Dim("batch", min=1)
+    example = torch.full((2, *source.shape), 0.5)  # not 1, which the exporter takes for a constant
+    with torch.no_grad():
+        exported = torch.export.export(Named(source.encoder).eval(), (example,), dynamic_shapes={"x": {0: batch}})
+    for node in exported.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine
+    return exported
+
+
+def make_torch(source: Found) -> bytes:
+    file = io.BytesIO()
+    torch.export.save(program(source), file)
+    return file.getvalue()
+
+
+def use_torch(content: bytes, source: Found) -> Function:
+    if not zipfile.is_zipfile(io.BytesIO(content)):
+        raise ValueError("it is no zip archive, as programs of torch.export are")  # torch itself would log a page
+    module = torch.export.load(io.BytesIO(content)).module()
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        features = module(x)
+        return features["pooled"], features["tokens"]
+
+    return run
+
+
+def make_onnx(source: Found) -> bytes:
+    made = torch.onnx.export(
+        program(source),
+        (),
+        input_names=["x"],
+        output_names=["pooled", "tokens"],
+        dynamic_shapes={"x": {0: "batch"}},  # the name that the graph shows
+        dynamo=True,
+        verbose=False,
+    )
+    assert made is not None
+    return made.model_proto.SerializeToString()
+
+
+def use_onnx(content: bytes, source: Found) -> Function:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        pooled, tokens = session.run(["pooled", "tokens"], {"x": x.numpy()})
+        return torch.from_numpy(pooled), torch.from_numpy(tokens)
+
+    return run
+
+
+FORMATS = {
+    "safetensors": Format(
+        WEIGHTS,
+        make_safetensors,
+        use_safetensors,
+        'from ssl_runner.encoder import load\nencoder = load("{folder}")  # encoder(x).pooled, encoder(x).tokens',
+    ),
+    "torch": Format(
+        "encoder.pt2",
+        make_torch,
+        use_torch,
+        'import torch\nencoder = torch.export.load("{path}").module()  # encoder(x)["pooled"], encoder(x)["tokens"]',
+    ),
+    "onnx": Format(
+        "encoder.onnx",
+        make_onnx,
+        use_onnx,
+        'import onnxruntime\nencoder = onnxruntime.InferenceSession("{path}")  # '
+        'encoder.run(["pooled", "tokens"], {{"x": x.numpy()}})',
+    ),
+}
+
+
+def missing(name: str) -> list[str]:
+    """The modules that a format needs and that are not installed."""
+    return [module for module in NEEDS.get(name, ()) if importlib.util.find_spec(module) is None]
+
+
+def outputs(encoder: Encoder) -> Function:
+    def run(x: Tensor) -> tuple[Tensor, Tensor]:
+        with torch.no_grad():
+            features = encoder(x)
+        return features.pooled, features.tokens
+
+    return run

@@ -1,0 +1,246 @@
+"""An exported encoder does what the encoder does, in a process that has never heard of ssl_runner."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import names, tiny
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ssl_runner import config, export, portable
+from ssl_runner.__main__ import main
+from ssl_runner.config import Composer
+from ssl_runner.contract import Encoder, Features
+from ssl_runner.encoder import RECIPE, WEIGHTS, Found, build, found
+from ssl_runner.model.convnet import ConvNet
+
+SHAPE = (3, 16, 16)
+SMALLEST = {
+    "ConvNet": ("model.widths=[4,8]",),
+    "ResNet": (),
+    "ViT": ("model.width=12", "model.depth=1", "model.heads=2"),
+    "Timm": ("model.name=test_vit",),
+}
+LARGER = ("resnet34", "resnet50", "vit_small", "vit_base")  # of the same files as their smaller ones
+EVERY = [name for name in names("model") if name not in LARGER]
+HAS_ONNX = not portable.missing("onnx")
+BLOCKED = "import sys\nsys.modules['ssl_runner'] = None\n"  # importing it raises ImportError
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
+    """A folder with an encoder whose weights and running statistics are unlike those of a new one."""
+    content = composer.compose(overrides).content["model"]
+    kind = content["_target_"].rpartition(".")[2]
+    content = composer.compose([*overrides, *(each for each in SMALLEST[kind] if each not in overrides)]).content
+    recipe = {**content["model"], "shape": list(SHAPE), "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
+    torch.manual_seed(0)
+    encoder = build(recipe).train()
+    with torch.no_grad():
+        for _ in range(3):
+            encoder(torch.rand(8, *SHAPE))
+        for parameter in encoder.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    Path(folder).mkdir()
+    save_file(encoder.state_dict(), Path(folder) / WEIGHTS)
+    (Path(folder) / RECIPE).write_text(config.dump(recipe))
+    return Path(folder)
+
+
+@pytest.fixture
+def small(composer: Composer) -> Path:
+    return stored(composer, "model=convnet_small")
+
+
+@pytest.mark.parametrize("model", EVERY)
+def test_every_model_family_is_exported(composer: Composer, model: str, capsys: pytest.CaptureFixture) -> None:
+    folder = stored(composer, f"model={model}")
+    assert main(["export", str(folder), "--to", "out"]) == 0, capsys.readouterr()
+    files = {file.name for file in Path("out").iterdir()}
+    assert files == {WEIGHTS, RECIPE, "encoder.pt2"} | ({"encoder.onnx"} if HAS_ONNX else set())
+    source = found(folder)
+    x = torch.rand(5, *SHAPE)
+    with torch.no_grad():
+        wanted = source.encoder(x)
+    for name in portable.FORMATS if HAS_ONNX else ("safetensors", "torch"):
+        kind = portable.FORMATS[name]
+        pooled, tokens = kind.use((Path("out") / kind.file).read_bytes(), source)(x)
+        assert torch.allclose(pooled, wanted.pooled, rtol=1e-4, atol=1e-4)
+        assert torch.allclose(tokens, wanted.tokens, rtol=1e-4, atol=1e-4)
+
+
+def test_a_class_token_is_exported(composer: Composer) -> None:
+    folder = stored(composer, "model=vit_tiny", "model.pool=class")
+    assert main(["export", str(folder), "--to", "out", "--format", "torch"]) == 0
+
+
+def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["export", str(small), "--to", "out"]) == 0
+    said = capsys.readouterr().out
+    paragraphs = [each for each in said.split("\n\n") if each.startswith("  ")]
+    assert len(paragraphs) == (3 if HAS_ONNX else 2)
+    ours, *others = ("\n".join(line.strip() for line in each.splitlines()) for each in paragraphs)
+    x = torch.rand(4, *SHAPE)
+    with torch.no_grad():
+        wanted = found(small).encoder(x)
+    torch.save({"x": x, "pooled": wanted.pooled, "tokens": wanted.tokens}, "wanted.pt")
+    close = "assert torch.allclose(torch.as_tensor({}), wanted['{}'], atol=1e-4)\n"
+    script = BLOCKED + "import torch\nwanted = torch.load('wanted.pt')\nx = wanted['x']\n"
+    for lines, get in zip(others, ("features['{}']", "dict(zip(('pooled', 'tokens'), features))['{}']"), strict=False):
+        called = "encoder(x)" if "torch.export" in lines else "encoder.run(['pooled', 'tokens'], {'x': x.numpy()})"
+        script += f"{lines}\nfeatures = {called}\n"
+        script += "".join(close.format(get.format(name), name) for name in ("pooled", "tokens"))
+    script += "try:\n    import ssl_runner\nexcept ImportError:\n    print('done without')\n"
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        timeout=120,
+    )
+    assert done.stdout.strip() == "done without", done.stderr
+    space: dict[str, Any] = {}
+    exec(ours, space)
+    with torch.no_grad():
+        assert torch.equal(space["encoder"](x).pooled, wanted.pooled)
+
+
+def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys: pytest.CaptureFixture) -> None:
+    assert main(tiny("length=2st", "evaluator=none", "save_every=1st", "hydra.run.dir=run")) == 0
+    before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
+    assert main(["export", "run", "--format", "safetensors,torch"]) == 0
+    assert main(["export", "run/checkpoints/0000001.pt", "--format", "torch"]) == 0
+    new = {str(file) for file in Path("run").rglob("*") if file.is_file() and file not in before}
+    assert new == {
+        *("run/export/encoder.safetensors", "run/export/encoder.yaml", "run/export/encoder.pt2"),
+        "run/export-0000001/encoder.pt2",
+    }
+    assert all(file.read_bytes() == content for file, content in before.items())
+    assert (Path("run/export") / WEIGHTS).read_bytes() == (Path("run") / WEIGHTS).read_bytes()
+    # the last checkpoint is the very encoder that the run has exported
+    assert main(["export", "run/checkpoints/0000002.pt", "--to", "run/export", "--format", "safetensors,torch"]) == 0
+    assert "was there" in capsys.readouterr().out
+    assert main(["export", "run/checkpoints/0000001.pt", "--to", "run/export", "--format", "torch"]) == 2
+    # what is exported can be exported further, beside itself
+    assert main(["export", "run/export", "--format", "torch"]) == 0
+    assert not Path("run/export/export").exists()
+
+
+def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.CaptureFixture) -> None:
+    out = Path("out")
+    words = ["export", str(small), "--to", "out", "--format", "safetensors,torch"]
+    assert main(words) == 0
+    times = {file: file.stat().st_mtime_ns for file in out.iterdir()}
+    assert main(words) == 0
+    assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == times, "the same files were written again"
+    (out / RECIPE).unlink()  # without it the weights are of no use
+    assert main(words) == 0
+    assert (out / RECIPE).exists()
+    (out / "encoder.pt2").write_bytes(b"mine")
+    other = stored(composer, "model=convnet_small", "model.batch_norm=false", folder="other")
+    capsys.readouterr()
+    for folder in (small, other):
+        assert main(["export", str(folder), "--to", "out", "--format", "safetensors,torch"]) == 2
+        assert (out / "encoder.pt2").read_bytes() == b"mine"
+        said = capsys.readouterr().err
+        assert "out/encoder.pt2 is there and is not this encoder" in said
+        assert "--overwrite" in said
+    assert "out/encoder.yaml is there and describes another encoder" in said
+    assert main([*words, "--overwrite"]) == 0
+    assert (out / "encoder.pt2").read_bytes() != b"mine"
+    assert not list(out.glob(".*")), "a temporary file was left"
+
+
+def test_a_file_that_differs_is_not_written(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def slightly_off(self: portable.Named, x: Tensor) -> dict[str, Tensor]:
+        features = self.encoder(x)
+        return {"pooled": 1.001 * features.pooled, "tokens": features.tokens}
+
+    monkeypatch.setattr(portable.Named, "forward", slightly_off)
+    assert main(["export", str(small), "--to", "out", "--format", "torch,safetensors"]) == 1
+    said = " ".join(capsys.readouterr().out.split())
+    assert "error: torch: features differ by up to" in said
+    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, RECIPE}
+
+
+class Noisy(ConvNet):
+    """A bug: it draws in eval mode as well."""
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+        features = super().forward(x)
+        return Features(features.pooled + 0.1 * torch.randn(features.pooled.shape), features.tokens, features.grid)
+
+
+class OneBatchOnly(ConvNet):
+    """A bug: the number of samples is a Python number in it."""
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+        features = super().forward(x)
+        return Features(features.pooled * float(len(x)), features.tokens, features.grid)
+
+
+class Broken(ConvNet):
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+        features = super().forward(x)
+        return Features(features.pooled * torch.nan, features.tokens, features.grid)
+
+
+@pytest.mark.parametrize(("kind", "words"), [(Noisy, "differ"), (OneBatchOnly, "cannot be"), (Broken, "differ by")])
+def test_planted_bugs_are_seen(kind: type[Encoder], words: str, tmp_path: Path) -> None:
+    encoder = kind(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()  # type: ignore[call-arg]
+    source = Found(encoder, tmp_path / WEIGHTS, tmp_path, {"shape": list(SHAPE)})
+    with pytest.raises(export.Unequal, match=words):
+        export.export(tmp_path, "torch", source)
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_onnx_the_rest_is_made(
+    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(portable, "NEEDS", {"onnx": ("torch", "no_such_module")})
+    assert main(["export", str(small), "--to", "out"]) == 0
+    assert "onnx is left out, since it needs no_such_module: pip install 'ssl-runner[onnx]'" in capsys.readouterr().out
+    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, RECIPE, "encoder.pt2"}
+    assert main(["export", str(small), "--to", "again", "--format", "torch,onnx"]) == 2
+    assert "--format: onnx needs no_such_module" in capsys.readouterr().err
+    assert not Path("again").exists()
+
+
+def test_onnx_says_what_goes_in_and_out(small: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    assert main(["export", str(small), "--to", "out", "--format", "onnx"]) == 0
+    model = onnx.load("out/encoder.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    shapes = {
+        each.name: [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim]
+        for each in (*model.graph.input, *model.graph.output)
+    }
+    assert shapes == {"x": ["batch", *SHAPE], "pooled": ["batch", 8], "tokens": ["batch", 16, 8]}
+    assert str(Path(portable.__file__).parent).encode() not in Path("out/encoder.onnx").read_bytes(), "a path of here"
+
+
+def test_mistakes(small: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["export", "absent"]) == 2
+    assert main(["export", str(small), "--format", "torchscript,onix"]) == 2
+    (small / WEIGHTS).write_bytes(b"torn")
+    assert main(["export", str(small)]) == 2
+    said = capsys.readouterr().err
+    for words in (
+        "absent is no encoder",
+        "given torchscript; possible are safetensors, torch, onnx",
+        "given onix",
+        "torn",
+    ):
+        assert words in said
+    assert "Traceback" not in said
