@@ -4,26 +4,30 @@ import argparse
 import re
 import sys
 import textwrap
-from collections.abc import Callable
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
 
 from ssl_runner import __version__
 from ssl_runner.config import TREE, Composer, dump
+from ssl_runner.migration import stamped
 
 if TYPE_CHECKING:
-    from ssl_runner.job import Job
+    from ssl_runner.ready import Ready
 
 USAGE = """\
 usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments the default job
-       ssl-runner -m KEY=A,B ...                         train each combination, one after another
-       ssl-runner resume FOLDER                          go on with an interrupted run, to the same weights
+       ssl-runner -m KEY=A,B ...                         a sweep: train each combination
+       ssl-runner -m sweep.resume=FOLDER                 go on with a sweep
+       ssl-runner resume RUN                             go on with an interrupted run, to the same weights
+       ssl-runner evaluate RUN [PROTOCOL ...]            measure an encoder
+       ssl-runner compare [FOLDER ...]                   runs side by side, over seeds
+       ssl-runner rerun RUN                              the same again: are the numbers the same?
+       ssl-runner export RUN                             the encoder for elsewhere
+       ssl-runner save RUN NAME                          a run as a recipe, ready to commit
        ssl-runner --cfg job [GROUP=CHOICE ...]           show the composed config and stop
+each verb has --help
 
 options:
   -m, --multirun          sweep over values separated by commas
@@ -39,6 +43,9 @@ settings of a job (and any key of a choice, as in optimizer.lr=0.1):
 {settings}
 
 hydra.run.dir=FOLDER names the run folder; by default runs go to outputs/<pretext>-<dataset>/<time>/.
+hydra.sweep.dir=FOLDER names a sweep's; by default it is outputs/sweeps/<time>/.
+settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.threads=N (of the CPU, a job), sweep.metric=knn/top1,
+sweep.on_error=continue|stop, sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
 """
 
 
@@ -59,115 +66,67 @@ def main(words: list[str]) -> int:
     if typed.config_dir is not None and not typed.config_dir.is_dir():
         return refuse([f"--config-dir: there is no folder {typed.config_dir}"])
     composer = Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
-    jobs, problems = composer.expand(typed.overrides) if typed.multirun else ([typed.overrides], [])
-    composed = [composer.compose(overrides) for overrides in jobs]
-    problems += [line for each in composed for line in each.problems]
-    if typed.multirun and any(each.folder for each in composed):
-        problems.append("hydra.run.dir: names the folder of a single run; type hydra.sweep.dir=... with -m")
-    if not typed.multirun and any(each.sweep_folder for each in composed):
-        problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
-    from ssl_runner.job import read  # torch is imported here, after all that needs none
+    if typed.multirun:
+        return sweep(words, typed.overrides, composer, show=bool(typed.cfg))
+    stray = [word for word in typed.overrides if re.match(r"(sweep\.|hydra[./](launcher|sweeper))", word)]
+    if stray:
+        return refuse([f"{word.partition('=')[0]}: is a setting of a sweep; type -m" for word in stray])
+    from ssl_runner.ready import prepared  # torch is imported here, after all that needs none
 
-    ready = []
-    for overrides, each in zip(jobs, composed, strict=True):
-        chosen = each.content.get("choices", {}) if each.content else {}
-        content = {**each.content, "choices": {**chosen, **each.choices}} if isinstance(chosen, dict) else each.content
-        job, wrong = read(content) if each.content else (None, [])
-        problems += wrong
-        if job is not None:
-            ready.append(Ready(job, content, overrides, each.folder))
-    if problems:
+    ready, problems, composed = prepared(composer, typed.overrides)
+    if composed.sweep_folder:
+        problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
+    if problems or ready is None:
         return refuse(problems)
     if typed.cfg:
-        print("---\n".join(dump(each.content) for each in composed), end="")
+        print(dump(stamped(composed.content)), end="")
         return 0
-    console = Console(highlight=False, markup=False)
-    return sweep(ready, composed[0].sweep_folder, console) if typed.multirun else single(ready[0], console)
+    return single(ready, Console(highlight=False, markup=False))
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A job that was checked, as it was typed."""
-
-    job: "Job"
-    content: dict[str, Any]
-    overrides: list[str]
-    folder: str | None
-
-    @property
-    def name(self) -> str:
-        return "-".join(self.job.choices.get(group, group) for group in ("pretext", "dataset"))
-
-
-def single(ready: Ready, console: Console) -> int:
+def single(ready: "Ready", console: Console) -> int:
     """Runs one job in a folder of its own."""
     from ssl_runner.engine.folder import Occupied, check_free, claim, claim_new
-
-    if ready.folder is None:
-        return start(ready, partial(claim_new, Path("outputs") / ready.name), console)
-    try:
-        check_free(Path(ready.folder))  # now, and not after the data is read
-    except (Occupied, OSError) as error:
-        return refuse([f"run folder: {error}"])
-    return start(ready, partial(claim, Path(ready.folder)), console)
-
-
-def sweep(jobs: list[Ready], typed: str | None, console: Console) -> int:
-    """Runs jobs one after another, each in its own folder below the sweep's. A failed one does not stop the others."""
-    from ssl_runner.engine.folder import Occupied, claim, claim_new
-
-    try:
-        parent = claim(Path(typed)) if typed else claim_new(Path("outputs/sweeps"))
-    except (Occupied, OSError) as error:
-        return refuse([f"sweep folder: {error}"])
-    every = [each.overrides for each in jobs]
-    rows: list[tuple[str, int]] = []
-    for number, ready in enumerate(jobs):
-        label = " ".join(varied(ready.overrides, every)) or "the only job"
-        console.print(f"job {number + 1} of {len(jobs)}: {label}")
-        folder = parent / f"{number:03d}-{slug(ready.overrides, every)}"
-        rows.append((label, start(ready, partial(claim, folder), console)))
-        if rows[-1][1] >= 128:  # interrupted
-            break
-    if not any(parent.iterdir()):
-        parent.rmdir()
-    conclude(rows, len(jobs), parent, console)
-    return max(status for _, status in rows)
-
-
-def start(ready: Ready, place: Callable[[], Path], console: Console) -> int:
     from ssl_runner.run import Refused, begin
 
+    folder = ready.composed.folder
+
+    def place() -> Path:
+        return claim_new(Path("outputs") / ready.name) if folder is None else claim(Path(folder))
+
     try:
+        if folder is not None:
+            check_free(Path(folder))  # now, and not after the data is read
         return begin(ready.job, ready.content, ready.overrides, place, console)
+    except (Occupied, OSError) as error:
+        return refuse([f"run folder: {error}"])
     except Refused as reason:
         return refuse(str(reason).splitlines())
 
 
-def varied(overrides: list[str], jobs: list[list[str]]) -> list[str]:
-    """Those overrides of a job that other jobs of the sweep do not share."""
-    return [each for each in overrides if not all(each in job for job in jobs)]
+def sweep(words: list[str], overrides: list[str], composer: Composer, show: bool) -> int:
+    """Runs jobs, each in a process and a folder of its own below the sweep's; or shows their configs."""
+    from ssl_runner.sweep import settings
+    from ssl_runner.sweep.ledger import Ledger
+    from ssl_runner.sweep.typed import carry_out, read
 
-
-def slug(overrides: list[str], jobs: list[list[str]]) -> str:
-    """What makes a job of a sweep, as part of a folder's name: letters, digits, dots and hyphens."""
-    words = [
-        f"{key.split('.')[-1]}-{value}" for key, _, value in (each.partition("=") for each in varied(overrides, jobs))
-    ]
-    return re.sub(r"[^A-Za-z0-9.]+", "-", "_".join(words)).strip("-.")[:60] or "job"
-
-
-def conclude(rows: list[tuple[str, int]], jobs: int, folder: Path, console: Console) -> None:
-    """What became of a sweep's jobs."""
-    table = Table("job", "status", box=None, pad_edge=False)
-    words = {0: "completed", 1: "failed", 2: "refused"}
-    for overrides, status in rows:
-        table.add_row(overrides, words.get(status, "interrupted"))
-    console.print(table)
-    if len(rows) < jobs:
-        console.print(f"{jobs - len(rows)} jobs were not begun")
-    if folder.exists():
-        console.print(f"to compare:   tensorboard --logdir {folder}", soft_wrap=True)
+    rest, own = settings.parted(overrides)
+    if "resume" in own and not rest:  # the jobs are those that it was begun with
+        try:
+            return main([*Ledger.open(Path(own["resume"])).command, *words])
+        except ValueError as error:
+            return refuse([f"sweep.resume: {error}"])
+    typed = read(overrides, composer)
+    if typed.problems:
+        return refuse(typed.problems)
+    if show:
+        print("---\n".join(dump(stamped(each.composed.content)) for each in typed.jobs), end="")
+        return 0
+    command = [word for word in words if not settings.is_own(word)]
+    try:
+        return carry_out(typed, command, composer, Console(highlight=False, markup=False))
+    except ValueError as error:
+        return refuse(str(error).splitlines())
 
 
 def refuse(problems: list[str]) -> int:

@@ -1,12 +1,15 @@
-"""Ctrl-C and SIGTERM as a wish that the loop reads between two steps."""
+"""Ctrl-C and a scheduler's signals as a wish that the loop reads between two steps."""
 
 import signal
 import threading
 from types import FrameType
 
+# What asks a run to save and end: a person, a system that shuts down, Slurm before it preempts a job or its time is up.
+WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+
 
 class Interrupt:
-    """While entered, the first SIGINT or SIGTERM is noted in `.signal`; a second one acts as it usually does."""
+    """While entered, the first of WISHES is noted in `.signal`; a second one acts as it usually does."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -14,7 +17,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in WISHES:
                 self._before[number] = signal.signal(number, self._note)
         return self
 

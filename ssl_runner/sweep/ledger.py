@@ -1,0 +1,114 @@
+"""sweep.json: every job of a sweep by the hash of its sorted overrides, and what has become of it."""
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from ssl_runner import config
+from ssl_runner.engine.checkpoint import read_json, write, write_json
+from ssl_runner.migration import stamped
+
+FORMAT = 1
+FILE = "sweep.json"
+ENDED = ("completed", "stopped")  # what is not to be run again
+
+
+@dataclass
+class Entry:
+    """A job of a sweep. `status`: waiting, running, completed, failed, refused, interrupted or stopped."""
+
+    number: int
+    overrides: list[str]
+    folder: str  # its name below the sweep's
+    status: str = "waiting"
+    attempts: int = 0  # how often a process has begun or gone on with it
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    final: dict[str, float] = field(default_factory=dict)
+    test: dict[str, float] = field(default_factory=dict)
+    error: str | None = None
+
+
+class Ledger:
+    """The jobs of a sweep's folder. What a run says of itself in its summary.json counts for more than this file."""
+
+    def __init__(self, folder: Path, command: Sequence[str] = ()):
+        self.folder, self.command = folder, list(command)
+        self.began = time.strftime("%Y-%m-%dT%H:%M:%S")
+        self.jobs: dict[str, Entry] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> "Ledger":
+        """The ledger of a sweep that has begun. Raises ValueError where the folder is none, or of a later format."""
+        content = read_json(folder / FILE)
+        if not content:
+            raise ValueError(f"{folder} holds no sweep: there is no readable {FILE} in it")
+        if content.get("format") != FORMAT:
+            raise ValueError(f"{folder / FILE} has format {content.get('format')}; this version reads format {FORMAT}")
+        known = {each.name for each in dataclasses.fields(Entry)}
+        try:
+            ledger = cls(folder, content["command"])
+            ledger.began = content["began"]
+            for key, entry in content["jobs"].items():
+                ledger.jobs[key] = Entry(**{name: value for name, value in entry.items() if name in known})
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / FILE} is torn ({error})") from None
+        for entry in ledger.jobs.values():
+            ledger.refresh(entry)
+        return ledger
+
+    def add(self, overrides: list[str], slug: str) -> Entry:
+        """The entry of a job: the one that it has already, or a new one with the next number."""
+        key = key_of(overrides)
+        if key not in self.jobs:
+            number = 1 + max((each.number for each in self.jobs.values()), default=-1)
+            self.jobs[key] = Entry(number, overrides, f"{number:03d}-{slug}")
+        return self.jobs[key]
+
+    def write(self) -> None:
+        """Raises OSError."""
+        jobs = {key: dataclasses.asdict(each) for key, each in self.jobs.items()}
+        content = {"format": FORMAT, "began": self.began, "command": self.command, "jobs": jobs}
+        write_json(self.folder / FILE, content)
+
+    def prepare(self, entry: Entry, content: dict[str, Any]) -> Path:
+        """The job's run folder with its config, made where it is not there yet. Raises OSError."""
+        folder = self.folder / entry.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "config.yaml").exists():
+            write(folder / "overrides.yaml", config.dump(list(entry.overrides)).encode())
+            write(folder / "config.yaml", config.dump(stamped(content)).encode())  # last: with it the folder is a run's
+        return folder
+
+    def refresh(self, entry: Entry) -> None:
+        """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
+        summary = read_json(self.folder / entry.folder / "summary.json")
+        if not summary:
+            if entry.status == "running":
+                entry.status = "interrupted"
+            return
+        status = summary.get("status")
+        entry.status = "interrupted" if status == "running" else str(status)
+        entry.step, entry.steps = int(summary.get("step") or 0), int(summary.get("steps") or 0)
+        entry.seconds = float(summary.get("seconds") or 0)
+        entry.final, entry.test = numbers(summary.get("final")), numbers(summary.get("test"))
+        entry.error = summary.get("error")
+
+
+def key_of(overrides: Sequence[str]) -> str:
+    """Twelve hex digits that depend on what is overridden, in any order."""
+    return hashlib.blake2b(json.dumps(sorted(overrides)).encode(), digest_size=6).hexdigest()
+
+
+def numbers(content: Any) -> dict[str, float]:
+    return {k: v for k, v in content.items() if _is_number(v)} if isinstance(content, dict) else {}
+
+
+def _is_number(value: Any) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,105 @@
+"""Jobs on the devices of this machine: each its own process, the next as soon as one ends."""
+
+import multiprocessing
+import multiprocessing.connection
+import os
+import signal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+
+from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.sweep.ledger import Entry
+from ssl_runner.sweep.settings import Settings
+from ssl_runner.sweep.watch import Watch
+from ssl_runner.sweep.worker import work
+
+LOOK = 0.5  # seconds between two looks at the jobs
+
+
+@dataclass
+class Slot:
+    """A place for one job: a share of a device."""
+
+    device: str | None  # of CUDA_VISIBLE_DEVICES; None for the CPU
+    threads: int | None
+    entry: Entry | None = None
+    process: BaseProcess | None = None
+
+
+def slots(settings: Settings) -> list[Slot]:
+    """One for each job that may run at once, those of different devices first."""
+    import torch
+
+    found: list[str | None] = [None]
+    if torch.cuda.is_available():
+        typed = os.environ.get("CUDA_VISIBLE_DEVICES")
+        found = list(typed.split(",")) if typed else [str(n) for n in range(torch.cuda.device_count())]
+    at_once = len(found) * settings.jobs_per_device
+    threads = settings.threads
+    if threads is None and at_once > 1:
+        threads = max(1, cores() // at_once)
+    return [Slot(device, threads) for _ in range(settings.jobs_per_device) for device in found]
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+class Queue:
+    """The runner's own launcher."""
+
+    def __init__(self, watch: Watch, todo: Sequence[Entry]):
+        self.watch, self.todo = watch, list(todo)
+        self.slots = slots(watch.settings)
+        self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
+        self.context.set_forkserver_preload(["ssl_runner.run"])
+
+    @property
+    def running(self) -> list[tuple[Slot, Entry, BaseProcess]]:
+        return [(slot, slot.entry, slot.process) for slot in self.slots if slot.entry and slot.process]
+
+    def carry_out(self) -> int | None:
+        """Returns the signal that ended it, or None where no job is left to do."""
+        with Interrupt() as interrupt:
+            passed_on = False
+            try:
+                while self.running or (self.todo and interrupt.signal is None and not self.watch.must_stop):
+                    if interrupt.signal is None and not self.watch.must_stop:
+                        self.fill()
+                    elif interrupt.signal is not None and not passed_on:
+                        passed_on = True
+                        for _, _, process in self.running:
+                            process.terminate()  # SIGTERM: it saves, and ends
+                    multiprocessing.connection.wait([process.sentinel for *_, process in self.running], timeout=LOOK)
+                    self.look()
+            except KeyboardInterrupt:  # the second one: nobody is waited for
+                for *_, process in self.running:
+                    process.kill()
+                    process.join()
+                self.look()
+                return signal.SIGINT
+        return interrupt.signal
+
+    def fill(self) -> None:
+        """Starts jobs in the slots that are free."""
+        for slot in self.slots:
+            if slot.process is None and self.todo:
+                slot.entry = self.todo.pop(0)
+                folder = str(self.watch.folder(slot.entry))
+                slot.process = self.context.Process(target=work, args=(folder, slot.threads, slot.device))
+                slot.process.start()
+                self.watch.begun(slot.entry)
+
+    def look(self) -> None:
+        """Takes note of what has ended and of how far the others are."""
+        for slot, entry, process in self.running:
+            if process.exitcode is None:
+                self.watch.follow(entry)
+                continue
+            process.join()
+            status = process.exitcode
+            process.close()
+            slot.entry = slot.process = None
+            self.watch.ended(entry, status)
+        self.watch.tell()

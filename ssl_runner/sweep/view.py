@@ -1,0 +1,95 @@
+"""What a person sees of a sweep: a live table on a terminal, a line for each beginning and end elsewhere."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from ssl_runner.engine.progress import clock
+from ssl_runner.sweep.ledger import Entry
+
+STYLE = {"completed": "green", "failed": "red", "refused": "red", "interrupted": "yellow", "stopped": "yellow"}
+SHOWN = 12  # jobs in the live table
+
+
+class View:
+    """Tells of a sweep while it runs."""
+
+    def __init__(self, console: Console, metric: str):
+        self.console, self.metric = console, metric
+        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+        self.began: dict[int, float] = {}  # by number
+
+    def __enter__(self) -> "View":
+        if self.live:
+            self.live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.live:
+            self.live.update(Text(""), refresh=True)
+            self.live.stop()
+
+    def tell(self, entries: Sequence[Entry], changed: Entry | None) -> None:
+        """Shows how things are; `changed` has just begun or ended."""
+        if changed is not None and changed.status == "running":
+            self.began[changed.number] = time.perf_counter()
+        if self.live:
+            self.live.update(self.table(entries), refresh=True)
+        elif changed is not None:
+            done = sum(each.status not in ("waiting", "running") for each in entries)
+            self.console.print(f"[{done}/{len(entries)}] {changed.folder}: {self.said(changed)}", soft_wrap=True)
+
+    def said(self, entry: Entry) -> str:
+        if entry.status == "running":
+            return "begins" if entry.attempts == 1 else f"goes on (attempt {entry.attempts})"
+        value = entry.final.get(self.metric)
+        parts = [entry.status, f"{entry.seconds:.0f} s", f"{self.metric} {value:.4g}" if value is not None else ""]
+        return ", ".join(filter(None, parts)) + (f": {entry.error}" if entry.error else "")
+
+    def table(self, entries: Sequence[Entry]) -> Group:
+        counts = Counter(each.status for each in entries)
+        states = ("completed", "running", "failed", "refused", "stopped", "interrupted", "waiting")
+        words = [f"{counts[state]} {state}" for state in states if counts[state]]
+        top = best(entries, self.metric)
+        line = f"{len(entries)} jobs: {', '.join(words)}"
+        if top is not None:
+            line += f"; best {self.metric} so far {top.final[self.metric]:.4g} ({top.folder})"
+        table = Table("job", "progress", "", self.metric, "time", box=None, pad_edge=False)
+        for each in sorted(entries, key=lambda e: (e.status != "running", -e.attempts, e.number))[:SHOWN]:
+            value = each.final.get(self.metric)
+            seconds = each.seconds
+            if each.status == "running":
+                seconds = time.perf_counter() - self.began.get(each.number, time.perf_counter())
+            bar = ProgressBar(total=max(1, each.steps), completed=each.step, width=20)
+            table.add_row(
+                each.folder,
+                bar if each.status == "running" else Text(each.status, style=STYLE.get(each.status, "dim")),
+                f"{each.step}/{each.steps}" if each.steps else "",
+                "" if value is None else f"{value:.4g}",
+                clock(seconds) if seconds else "",
+            )
+        return Group(Text(line, style="bold"), table)
+
+
+def best(entries: Sequence[Entry], metric: str) -> Entry | None:
+    """The job with the largest last value of a number."""
+    return max((e for e in entries if metric in e.final), key=lambda e: e.final[metric], default=None)
+
+
+def conclude(entries: Sequence[Entry], metric: str, console: Console) -> None:
+    """What became of each job; an error's last line is beside it, and the whole of it in the job's run.log."""
+    table = Table("job", "status", "s", metric, "", box=None, pad_edge=False)
+    table.columns[2].justify = table.columns[3].justify = "right"
+    for each in entries:
+        value = each.final.get(metric)
+        status = Text(each.status, style=STYLE.get(each.status, ""))
+        shown = "" if value is None else f"{value:.4g}"
+        lines = (each.error or "").splitlines() or [""]
+        table.add_row(each.folder, status, f"{each.seconds:.0f}", shown, lines[-1])
+    console.print(table)
