@@ -1,0 +1,61 @@
+"""`ssl-runner save RUN NAME`: a run as conf/experiment/NAME.yaml, ready to commit.
+
+The file holds choices and the settings that differ from what they give, and above them what to type, how long it took,
+on what, and the numbers. It is composed before it is written: it gives the config of the run, or nothing is written.
+"""
+
+import argparse
+import re
+from pathlib import Path
+
+from ssl_runner.command.train import refuse
+from ssl_runner.config import CHECKOUT, TREE
+
+NAME = re.compile(r"[A-Za-z0-9_-]+")
+NO_NAMES = ("null", "true", "false", "nan", "inf")  # experiment=null is none
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="ssl-runner save", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
+    parser.add_argument("name", help="of the recipe: letters, digits, _ and -")
+    parser.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="a folder of configs, for FOLDER/experiment/NAME.yaml; default: conf"
+    )
+    typed = parser.parse_args(words)
+    if not NAME.fullmatch(typed.name) or typed.name.lower() in NO_NAMES:
+        return refuse([f"NAME: given {typed.name}; possible are letters, digits, _ and -, as in simclr_cifar10"])
+    if typed.to is not None and typed.to.exists() and not typed.to.is_dir():
+        return refuse([f"--to: {typed.to} is a file; name a folder of configs"])
+    own = typed.to is None and TREE == CHECKOUT
+    folder = TREE if own else typed.to or Path("conf")
+    from ssl_runner.engine.checkpoint import write  # torch is imported here, after all that needs none
+    from ssl_runner.recipe.recipe import write_down
+
+    path = folder / "experiment" / f"{typed.name}.yaml"
+    try:
+        recipe = write_down(typed.run, typed.name, None if own else folder)
+        there = path.read_text() if path.exists() else None
+        if there is None:
+            write(path, recipe.text.encode())
+        elif there != recipe.text:
+            return refuse([f"NAME: {shown(path)} is there already and says something else; choose another name"])
+    except (OSError, ValueError) as error:
+        return refuse(str(error).splitlines())
+    print(f"{shown(path)} {'is written' if there is None else 'was there already'}: ", end="")
+    print(f"{recipe.settings} settings beside its choices, and it gives the config of the run")
+    for key in recipe.left_out:
+        print(f"{key} is left out, being a place on this machine", end="")
+        print(f": to be typed, as {key}=FOLDER" if key in recipe.missing else "; the default stands in for it")
+    words = ["ssl-runner", *([] if own else [f"--config-dir {shown(folder)}"]), f"experiment={typed.name}"]
+    print("to run it:    " + " ".join([*words, *(f"{key}=FOLDER" for key in recipe.missing)]))
+    print(f"to commit it: git add {shown(path)}")
+    return 0
+
+
+def shown(path: Path) -> str:
+    """As seen from here, where it lies below."""
+    return str(path.relative_to(Path.cwd()) if path.is_absolute() and path.is_relative_to(Path.cwd()) else path)

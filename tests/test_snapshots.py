@@ -1,0 +1,148 @@
+"""A YAML keeps its meaning: every choice against what it composed to, and random pairs of choices against the schema.
+
+A snapshot holds what the choice makes of the default job: each top-level key that differs, completed by the defaults of
+the signatures, since what a file leaves to a default changes with it.
+"""
+
+import difflib
+import inspect
+import os
+import random
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from conftest import names
+
+from ssl_runner import job as jobs
+from ssl_runner.config import TREE, Composer
+from ssl_runner.device.placement import Placement
+from ssl_runner.recipe.recipe import Dumper
+from ssl_runner.recipe.settings import completed, leaves
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+COUNT = 16  # random pairs
+UPDATE = "UPDATE_SNAPSHOTS"
+HOW = f"if that is meant: {UPDATE}=1 pytest tests/test_snapshots.py"
+MOUNTS = {"augment": "augment@pretext.augment"}  # where a choice of a group that is no key of a job is looked at
+GROUPS = sorted(file.name for file in TREE.iterdir() if any(file.glob("*.yaml")))
+
+
+def typed(group: str, name: str) -> str:
+    return f"{MOUNTS.get(group, group)}={f'[{name}]' if group == 'evaluator' and name != 'none' else name}"
+
+
+def described(composer: Composer, group: str) -> dict[str, Any]:
+    """What each choice of a group changes of the default job."""
+    default = completed(composer.tree([])[0])
+    found = {}
+    for name in composer.groups[group]:
+        composed = composer.compose([typed(group, name)])
+        content = completed(composed.content or composer.tree([typed(group, name)])[0])  # the latter: with ??? in it
+        found[name] = {
+            key: content.get(key, "(taken away)")
+            for key in {**default, **content}
+            if key == group or content.get(key) != default.get(key)
+        }
+    return found
+
+
+def text(content: Any) -> str:
+    return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10**6)
+
+
+def compared(name: str, now: str) -> list[str]:
+    """The lines of a unified diff between a snapshot and what is; where it is wished for, the snapshot is renewed."""
+    path = SNAPSHOTS / f"{name}.yaml"
+    if os.environ.get(UPDATE):
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(now)
+    before = path.read_text() if path.exists() else ""
+    return list(
+        difflib.unified_diff(before.splitlines(), now.splitlines(), f"snapshots/{name}.yaml", "now", lineterm="")
+    )
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_every_choice_means_what_it_meant(composer: Composer, group: str) -> None:
+    if diff := compared(group, text(described(composer, group))):
+        pytest.fail("\n".join([f"a choice of {group} composes to something else; {HOW}", *diff]), pytrace=False)
+
+
+@pytest.mark.parametrize("name", sorted(file.stem for file in TREE.glob("*.yaml")))
+def test_every_config_to_start_from_means_what_it_meant(name: str, tmp_path: Path) -> None:
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "run.yaml").write_text("of_the_run: true\n")  # what `ssl-runner evaluate` puts there
+    content = Composer(tmp_path, name).tree([])[0]
+    if diff := compared(name, text(completed(content) if name == "config" else content)):
+        pytest.fail("\n".join([f"{name}.yaml composes to something else; {HOW}", *diff]), pytrace=False)
+
+
+def test_every_plugins_settings_are_what_they_were() -> None:
+    """As they are written: to compose them takes the plugin itself."""
+    files = sorted((TREE / "hydra").rglob("*.yaml"))
+    content = {str(file.relative_to(TREE).with_suffix("")): yaml.safe_load(file.read_text()) for file in files}
+    if diff := compared("hydra", text(content)):
+        pytest.fail("\n".join([f"settings of a plugin changed; {HOW}", *diff]), pytrace=False)
+
+
+def test_no_snapshot_outlives_its_group() -> None:
+    known = {*GROUPS, "hydra", *(file.stem for file in TREE.glob("*.yaml"))}
+    assert {file.stem for file in SNAPSHOTS.glob("*.yaml")} == known
+
+
+def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(
+    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(UPDATE, raising=False)
+    (tmp_path / "device").mkdir()
+    original = (TREE / "device" / "cpu.yaml").read_text()
+
+    def changes(file: str, content: str) -> list[str]:
+        (tmp_path / "device" / file).write_text(content)
+        diff = compared("device", text(described(Composer(tmp_path), "device")))
+        return [line for line in diff if re.match(r"[-+] ", line)]
+
+    assert changes("cpu.yaml", original) == []
+    changed = changes("cpu.yaml", original.replace("precision: float32", "precision: bf16"))
+    assert changed == ["-    precision: float32", "+    precision: bf16"]
+    silent = original.replace("deterministic: false", "")
+    removed, added = ({each[1:] for each in changes("cpu.yaml", silent) if each[0] == sign} for sign in "-+")
+    assert removed == added, "only its place among the keys has changed"
+    with monkeypatch.context() as planted:
+        planted.setitem(inspect.unwrap(Placement.__init__).__kwdefaults__, "deterministic", True)
+        assert "+    deterministic: true" in changes("cpu.yaml", silent)
+    assert "+    name: cpu" in changes("mine.yaml", original)
+
+
+def draws(composer: Composer, count: int, seed: int = 0) -> list[list[str]]:
+    """Two choices of different groups, and a number of theirs set to another."""
+    rng = random.Random(seed)
+    found = []
+    while len(found) < count:
+        first, second = rng.sample(GROUPS, 2)
+        overrides = [typed(group, rng.choice(names(group))) for group in (first, second)]
+        try:
+            content = composer.tree(overrides)[0]
+        except ValueError:
+            continue  # the one mounts nothing where the other would stand
+        numbers = [
+            key for key, value in leaves(content) if isinstance(value, int | float) and not isinstance(value, bool)
+        ]
+        below = [key for key in numbers if key.split(".")[0] in (first, second)] or numbers
+        found.append([*overrides, f"{rng.choice(below)}={rng.choice([-1, 0, 0.5, 1, 2, 3, 7])}"])
+    return found
+
+
+def test_random_pairs_are_jobs_or_refused_in_well_formed_lines(composer: Composer) -> None:
+    refused = 0
+    for overrides in draws(composer, COUNT):
+        composed = composer.compose(overrides)
+        problems = composed.problems or jobs.read(composed.content)[1]
+        refused += bool(problems)
+        for line in problems:
+            assert re.fullmatch(r"[a-z_]+(\.\w+)*: .{10,}", line), (overrides, line)
+            assert re.search("given|is no setting|is missing|type |must be|wanted", line), (overrides, line)
+    assert 0 < refused < COUNT, "pairs that can be, and pairs that cannot"
