@@ -15,7 +15,7 @@ from annotated_types import Ge
 from rich.console import Console
 
 from ssl_runner import config
-from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows
+from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Split
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder import Found, build
 from ssl_runner.engine.checkpoint import read_json, write_json
@@ -176,16 +176,21 @@ def fitted(data: Data, shape: tuple[int, ...]) -> Data:
     def fit(rows: Rows) -> Rows:
         return known.setdefault(id(rows), Fitted(rows, shape))
 
+    def fit_split(split: Split | None) -> Split | None:
+        return None if split is None else dataclasses.replace(split, x=fit(split.x))
+
     try:
-        train = fit(data.train)
-        splits = {
-            name: None if (split := getattr(data, name)) is None else dataclasses.replace(split, x=fit(split.x))
-            for name in ("bank", "validation", "test")
-        }
+        fitting = dataclasses.replace(
+            data,
+            train=fit(data.train),
+            bank=fit_split(data.bank),
+            validation=fit_split(data.validation),
+            test=fit_split(data.test),
+        )
     except ValueError as error:
         raise Refused(f"dataset: {error}, which the encoder was made for") from None
-    mean, std = statistics(train)
-    return dataclasses.replace(data, train=train, mean=mean, std=std, **splits)
+    mean, std = statistics(fitting.train)
+    return dataclasses.replace(fitting, mean=mean, std=std)
 
 
 def described(

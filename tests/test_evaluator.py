@@ -13,10 +13,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-import ssl_runner.evaluator.knn as knn_file
+import ssl_runner.parts.linear as linear_file
+import ssl_runner.parts.neighbours as neighbours_file
 from ssl_runner.contract import Duration, Encoder, Features, Split
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
+from ssl_runner.parts.linear import choose
 from ssl_runner.parts.logistic import path
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
@@ -102,9 +104,9 @@ def test_knn_predicts_what_scikit_learn_predicts(k, temperature):
 def test_knn_in_pieces_is_knn_at_once(monkeypatch):
     bank, query = blobs(200), blobs(101, seed=1)
     whole = knn(bank, query)(Flat(), rows)
-    monkeypatch.setattr(knn_file, "CELLS", 7 * 200)
+    monkeypatch.setattr(neighbours_file, "CELLS", 7 * 200)
     assert knn(bank, query)(Flat(), rows) == whole
-    monkeypatch.setattr(knn_file, "CELLS", 1)
+    monkeypatch.setattr(neighbours_file, "CELLS", 1)
     assert knn(bank, query)(Flat(), rows) == whole
 
 
@@ -118,7 +120,7 @@ def test_knn_never_holds_the_whole_matrix(monkeypatch):
         return original(self, *args, **kwargs)
 
     monkeypatch.setattr(torch.Tensor, "topk", watched)
-    monkeypatch.setattr(knn_file, "CELLS", 2000)
+    monkeypatch.setattr(neighbours_file, "CELLS", 2000)
     knn(blobs(200), blobs(100, seed=1))(Flat(), rows)
     assert largest == 2000
 
@@ -209,9 +211,9 @@ def test_path_goes_on_from_where_it_ended(monkeypatch):
 
 def test_probe_chooses_the_strongest_of_equals():
     bank = blobs(150, spread=0.05)
-    assert probe(bank, bank, l2=(1e-5, 1e-2, 1e-3)).choose(bank.x.double(), bank.y) == 1e-2
-    single = Split(bank.x[:3], bank.y[:3])  # nothing can be held out
-    assert probe(single, single, l2=(1e-5, 1e-2, 1e-3)).choose(single.x.double(), single.y) == 1e-2
+    x, y, l2 = bank.x.double(), bank.y, (1e-5, 1e-2, 1e-3)
+    assert choose(x, y, 3, l2=l2, held_out=0.2) == 1e-2
+    assert choose(x[:3], y[:3], 3, l2=l2, held_out=0.2) == 1e-2  # nothing can be held out
 
 
 def test_probe_chooses_a_strong_penalty_for_noise_and_a_weak_one_for_signal():
@@ -219,26 +221,25 @@ def test_probe_chooses_a_strong_penalty_for_noise_and_a_weak_one_for_signal():
     few = blobs(60, spread=1.5)
     noisy = torch.cat([few.x, torch.randn(60, 300, generator=rng)], 1).double()
     weak, strong = 1e-6, 1.0
-    assert probe(few, few, l2=(weak, strong)).choose(noisy, few.y) == strong
+    assert choose(noisy, few.y, 3, l2=(weak, strong), held_out=0.2) == strong
     # A small feature decides: only with large weights can it be heard over a large one.
     x = torch.randn(2000, 2, generator=rng, dtype=torch.float64)
     y = (x[:, 0] + 30 * (x[:, 1] * 0.01) > 0.2).long()
     x[:, 1] *= 0.01
-    split = Split(x, y)
-    assert probe(split, split, 2, l2=(weak, strong)).choose(x, y) == weak
+    assert choose(x, y, 2, l2=(weak, strong), held_out=0.2) == weak
 
 
 def test_probe_is_blind_to_the_query_until_the_end(monkeypatch):
     """Neither its labels nor its samples reach the choice or the fit."""
     seen = []
-    original = Probe.choose
+    original = linear_file.choose
 
-    def watched(self, x, y):
-        chosen = original(self, x, y)
+    def watched(x, y, classes, **settings):
+        chosen = original(x, y, classes, **settings)
         seen.append((chosen, x, y))
         return chosen
 
-    monkeypatch.setattr(Probe, "choose", watched)
+    monkeypatch.setattr(linear_file, "choose", watched)
     bank, query = blobs(200, spread=2), blobs(200, spread=2, seed=1)
     other = Split(query.x * 100, query.y.flip(0))
     a, b = probe(bank, query)(Flat(), rows), probe(bank, other)(Flat(), rows)

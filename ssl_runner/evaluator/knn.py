@@ -12,14 +12,14 @@ from collections.abc import Callable, Mapping
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-
-CELLS = 2**24  # numbers in the largest matrix, 64 MB
+from ssl_runner.parts.accuracy import shares
+from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.neighbours import ranked
 
 
 class KNN:
@@ -63,21 +63,7 @@ class KNN:
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
-        bank = F.normalize(encode(self.bank.x), dim=1)  # (n, d)
-        query = F.normalize(encode(self.query.x), dim=1)  # (q, d)
-        if not (bank.isfinite().all() and query.isfinite().all()):
-            raise FloatingPointError("the features are not all finite: the encoder has diverged; lower optimizer.lr")
-        y, truth = self.bank.y.to(bank.device, torch.int64), self.query.y.to(bank.device, torch.int64)
-        at_once = max(1, CELLS // max(len(bank), self.k * self.classes))
-        first = first_five = 0
-        for part, labels in zip(query.split(at_once), truth.split(at_once), strict=True):
-            near, rows = (part @ bank.T).topk(self.k)  # (b, k), nearest first
-            # Less the largest: the same winner, and no overflow at a small temperature.
-            weight = ((near - near[:, :1]) / self.temperature).exp()
-            # A product and no scatter: sums of atomic adds differ from run to run on CUDA.
-            votes = (weight[:, None] @ F.one_hot(y[rows], self.classes).to(weight.dtype))[:, 0]  # (b, classes)
-            most, guesses = votes.topk(min(5, self.classes))
-            hits = (guesses == labels[:, None]) & (most > 0)  # a class without a vote is no guess
-            first, first_five = first + hits[:, 0].sum(), first_five + hits.sum()
-        shares = {"top1": float(first) / len(truth)}
-        return shares | ({"top5": float(first_five) / len(truth)} if self.classes > 5 else {})
+        bank, query = encode(self.bank.x), encode(self.query.x)  # (n, d), (q, d)
+        require_finite(bank, query)
+        guesses = ranked(bank, self.bank.y, query, k=self.k, temperature=self.temperature, classes=self.classes)
+        return shares(guesses, self.query.y, self.classes)

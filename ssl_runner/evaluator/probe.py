@@ -1,9 +1,7 @@
 """Linear probe: how well a linear classifier tells the classes apart on frozen features.
 
 After Alain & Bengio, Understanding intermediate layers using linear classifier probes, 2016, arXiv 1610.01644.
-Fitted as in Radford et al., Learning transferable visual models from natural language supervision, ICML 2021,
-arXiv 2103.00020, appendix A: multinomial logistic regression by L-BFGS, its L2 weight chosen on held-out training rows.
-Differs: the features are standardised, and the loss is a mean, so that one grid of L2 weights serves banks of any size.
+Fitted as parts/linear.py describes: multinomial logistic regression, its L2 weight chosen on held-out training rows.
 """
 
 from __future__ import annotations
@@ -13,22 +11,21 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Gt, Interval, MinLen
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.logistic import path
-from ssl_runner.parts.split import stratified
-
-SEED = 0  # of the held-out part; not the run's seed, so that runs are measured alike
-CHOOSING, FITTING = 1e-4, 1e-6  # largest gradient at the end; the last only settles the fourth digit
+from ssl_runner.parts.accuracy import shares
+from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.linear import fit
 
 
 class Probe:
     """Shares of query samples whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
     Beside them stands `l2`, the weight that was chosen: at an end of the grid, the grid is too short.
-    It works in float64 and draws nothing at random. The query plays no part in the fit or in the choice.
+    It works in float64, and its held-out part is not drawn from the run's seed: runs are measured alike. The query
+    plays no part in the fit or in the choice.
 
     Args:
         every: how often it runs.
@@ -67,38 +64,7 @@ class Probe:
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
-        bank, query = _wide(encode(self.bank.x)), _wide(encode(self.query.x))
-        if not (bank.isfinite().all() and query.isfinite().all()):
-            raise FloatingPointError("the features are not all finite: the encoder has diverged; lower optimizer.lr")
-        y, truth = self.bank.y.to(bank.device, torch.int64), self.query.y.to(bank.device, torch.int64)
-        mean, deviation = bank.mean(0), bank.std(0, correction=0)
-        # A constant feature has a deviation of rounding errors: dividing by it would blow noise up to unit size.
-        constant = deviation <= 1e-6 * bank.abs().amax(0)
-        per_unit = torch.where(constant, 0, 1 / deviation)  # (d,)
-        bank, query = (bank - mean) * per_unit, (query - mean) * per_unit
-        l2 = self.choose(bank, y)
-        ((_, linear),) = path(bank, y, self.classes, (l2,), FITTING)
-        guesses = linear.scores(query).topk(min(5, self.classes)).indices  # (q, 5)
-        hits = (guesses == truth[:, None]).double()
-        shares = {"top1": hits[:, 0].mean().item(), "l2": l2}
-        return shares | ({"top5": hits.sum(1).mean().item()} if self.classes > 5 else {})
-
-    def choose(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"]) -> float:
-        """The L2 weight with the most hits on the held-out part of standardised rows; of equals, the strongest.
-
-        Where no class has two rows nothing can be held out, and all are equal.
-        """
-        rest, held = (rows.to(x.device) for rows in stratified(y, self.held_out, SEED))
-        if len(self.l2) == 1:
-            return self.l2[0]
-        best, most = max(self.l2), -1
-        for l2, linear in path(x[rest], y[rest], self.classes, self.l2, CHOOSING):
-            hits = int((linear.scores(x[held]).argmax(1) == y[held]).sum())
-            if hits > most:
-                best, most = l2, hits
-        return best
-
-
-def _wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """In float64, on the CPU where the device has none."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
+        bank, query = encode(self.bank.x), encode(self.query.x)  # (n, d), (q, d)
+        require_finite(bank, query)
+        classifier = fit(bank, self.bank.y, self.classes, l2=self.l2, held_out=self.held_out)
+        return shares(classifier.ranked(query), self.query.y, self.classes) | {"l2": classifier.l2}

@@ -1,0 +1,171 @@
+"""Leakage: images of the query that stand in the bank too, exactly or nearly, and how accuracy fares without them.
+
+After Barz & Denzler, Do we train on test data? Purging CIFAR of near-duplicates, Journal of Imaging 2020, 6(6), 41,
+arXiv 1902.00423. Which images count as the same is decided by parts/duplicates.py.
+Differs: pairs are found by a perceptual hash and confirmed by their pixels, not by a network's features and by eye, so
+what is turned, or cut from another part of a scene, is not found. On CIFAR-10, saved as JPEG, the defaults find copies
+of 3.05 % of the test images among the training images, a tenth of them mirrored; the paper counts 3.25 %, copies among
+the test images included.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval, MinLen
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.parts.accuracy import shares
+from ssl_runner.parts.atomic import replacing
+from ssl_runner.parts.duplicates import Pair, pairs
+from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.linear import fit
+from ssl_runner.parts.neighbours import ranked
+
+SHOWN = 24  # pairs in the picture
+ORDER = ("exact", "near", "mirrored")  # a row counts in the first of them that it belongs to
+
+
+class Leakage:
+    """How many query rows have a copy in the bank (`leaked`), and kNN's and the linear probe's accuracy without them.
+
+    A leaked row is `exact` (a copy byte for byte), or else `near` (it shows the same), or else `mirrored`; it is
+    `conflicting` too where a copy has another label. Each is a count, and a share of the query as `leaked_share` and so
+    on. Accuracy is that on the whole query (`knn_top1`, `probe_top1`) and that on the rows that have not leaked
+    (`knn_top1_clean`, `probe_top1_clean`; left out where there are none), with the same bank. `duplicates.csv` lists
+    the pairs and `duplicates.png` shows up to 24, the least alike first: look there whether they are copies.
+
+    The defaults suit photographs. Where images have little in them, such as digits or garments on black, many are alike
+    that are no copies; raise `similarity` until the picture shows copies.
+
+    Args:
+        every: how often it runs.
+        distance: bits of 64 in which the perceptual hashes of a near or mirrored pair may differ.
+        similarity: its least structural similarity, at one brightness and contrast.
+        k, temperature: see evaluator.knn.KNN.
+        l2, held_out: see evaluator.probe.Probe.
+        bank: images that may have leaked.
+        query: images that should be new.
+        folder: where the list and the picture go.
+
+    Raises:
+        ValueError: k is larger than the bank, or the query is empty; from the call, where the samples are no images.
+        FloatingPointError: from the call, where a feature is not finite.
+    """
+
+    version = 1
+    headline = "leaked_share"
+
+    def __init__(
+        self,
+        *,
+        every: Duration,
+        distance: Annotated[int, Interval(ge=0, le=64)] = 14,
+        similarity: Annotated[float, Interval(gt=0, le=1)] = 0.78,
+        k: Annotated[int, Ge(1)] = 20,
+        temperature: Annotated[float, Gt(0)] = 0.07,
+        l2: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
+        held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
+        bank: Split,
+        query: Split,
+        classes: Annotated[int, Ge(1)],
+        folder: Path,
+    ):
+        if k > len(bank.y):
+            raise ValueError(
+                f"k is {k} and the bank holds {len(bank.y)} samples; use evaluator.leakage.k={len(bank.y)}"
+            )
+        if len(query.y) == 0:
+            raise ValueError("the query holds no labelled sample; give it some or leave leakage out")
+        self.every = every
+        self.distance = distance
+        self.similarity = similarity
+        self.k = k
+        self.temperature = temperature
+        self.l2 = l2
+        self.held_out = held_out
+        self.bank = bank
+        self.query = query
+        self.classes = classes
+        self.folder = folder
+
+    @torch.no_grad()
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+        found = pairs(self.query.x, self.bank.x, distance=self.distance, least=self.similarity)
+        self.write(found)
+        kind = {pair.query: pair.kind for pair in sorted(found, key=lambda pair: ORDER.index(pair.kind), reverse=True)}
+        kinds = list(kind.values())
+        counts = {"leaked": len(kind)} | {each: kinds.count(each) for each in ORDER}
+        counts["conflicting"] = len({pair.query for pair in found if self.conflict(pair)})
+        values = {f"{name}_share": count / len(self.query.y) for name, count in counts.items()}
+        values |= {name: float(count) for name, count in counts.items()}
+        clean = torch.ones(len(self.query.y), dtype=torch.bool)
+        clean[list(kind)] = False
+        return values | self.accuracies(encode(self.bank.x), encode(self.query.x), clean)
+
+    def accuracies(
+        self, bank: Float[Tensor, "n d"], query: Float[Tensor, "q d"], clean: Bool[Tensor, " q"]
+    ) -> dict[str, float]:
+        """Of kNN and the linear probe, on all query rows and on those that are clean."""
+        require_finite(bank, query)
+        y = self.bank.y
+        guesses = {
+            "knn": ranked(bank, y, query, k=self.k, temperature=self.temperature, classes=self.classes),
+            "probe": fit(bank, y, self.classes, l2=self.l2, held_out=self.held_out).ranked(query),
+        }
+        truth, values = self.query.y.cpu(), {}
+        for name, guess in guesses.items():
+            values[f"{name}_top1"] = shares(guess.cpu(), truth, self.classes)["top1"]
+            if clean.any():
+                values[f"{name}_top1_clean"] = shares(guess.cpu()[clean], truth[clean], self.classes)["top1"]
+        return values
+
+    def conflict(self, pair: Pair) -> bool:
+        return int(self.query.y[pair.query]) != int(self.bank.y[pair.bank])
+
+    def write(self, found: Sequence[Pair]) -> None:
+        """The pairs as a table, and as a picture where there are any."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        text = io.StringIO()
+        table = csv.writer(text)
+        table.writerow(["query_row", "bank_row", "kind", "distance", "similarity", "query_label", "bank_label"])
+        for pair in found:
+            labels = int(self.query.y[pair.query]), int(self.bank.y[pair.bank])
+            table.writerow([pair.query, pair.bank, pair.kind, pair.distance, f"{pair.similarity:.4f}", *labels])
+        with replacing(self.folder / "duplicates.csv") as file:
+            file.write(text.getvalue().encode())
+        picture = self.folder / "duplicates.png"
+        if found:
+            self.draw(sorted(found, key=lambda pair: (pair.similarity, pair))[:SHOWN], picture)
+        else:
+            picture.unlink(missing_ok=True)
+
+    def draw(self, shown: Sequence[Pair], path: Path) -> None:
+        """Query image beside bank image, six pairs a line; in red where the labels disagree."""
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+
+        lines = (len(shown) + 5) // 6
+        figure = Figure(figsize=(14, 1.75 * lines), layout="constrained")
+        axes = figure.subplots(lines, 12, squeeze=False).flat
+        for axis in axes:
+            axis.axis("off")
+        for place, pair in enumerate(shown):
+            colour = "red" if self.conflict(pair) else "black"
+            for side, (name, split, row) in enumerate(
+                (("query", self.query, pair.query), ("bank", self.bank, pair.bank))
+            ):
+                axis = axes[2 * place + side]
+                image = split.x[torch.tensor([row])][0].cpu().permute(1, 2, 0).numpy()
+                axis.imshow(image[..., 0] if image.shape[2] == 1 else image, cmap="gray", vmin=0, vmax=255)
+                measure = f"{pair.similarity:.3f}, {pair.distance} bits" if side else pair.kind
+                axis.set_title(f"{name} {row}\nclass {int(split.y[row])}, {measure}", fontsize=7, color=colour)
+        with replacing(path) as file:
+            FigureCanvasAgg(figure).print_png(file)
