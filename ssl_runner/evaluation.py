@@ -1,7 +1,6 @@
 """Protocols carried out on an encoder that is trained: what `ssl-runner evaluate` does."""
 
 import dataclasses
-import hashlib
 import json
 import logging
 import tempfile
@@ -18,13 +17,14 @@ from ssl_runner import config
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Split
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder import Found, build
-from ssl_runner.engine.checkpoint import read_json, write_json
-from ssl_runner.engine.folder import locked
+from ssl_runner.engine.folder import locked, versions
+from ssl_runner.engine.folder import source as source_of_code
 from ssl_runner.engine.measure import encoder_of, frozen
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.job import RUNTIME, evaluators, stand_ins
 from ssl_runner.parts.fitted import Fitted
 from ssl_runner.parts.split import statistics
+from ssl_runner.result import digest, measured, place, record
 from ssl_runner.run import Refused
 from ssl_runner.schema import Node, check
 
@@ -43,7 +43,8 @@ class Plan:
     evaluator: dict[str, Node[Evaluator]]
     split: Literal["validation", "test", "both"] = "both"
     init: Literal["trained", "random"] = "trained"
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0)] | None = None  # of a random encoder; None is the run's
+    named: bool = True  # whether the protocols were chosen by hand: one that cannot be is then refused, not left out
     content: dict[str, Any] = field(default_factory=dict)  # as it was composed
 
 
@@ -65,7 +66,9 @@ def plan(source: Found, protocols: Sequence[str], overrides: Sequence[str]) -> P
     content = {**composed.content, "choices": composed.choices}
     if composed.choices["dataset"] == OWN and source.content is not None:
         content["choices"]["dataset"] = source.content.get("choices", {}).get("dataset", OWN)
-    made = Plan(**node.arguments, content=content)
+    keys = {key: value for key, value in node.arguments.items() if value is not None}
+    keys = {"seed": (source.content or {}).get("seed", 0), "named": bool(protocols), **keys}
+    made = Plan(**keys, content=content)
     if problems := impossible(made, source):
         raise Refused("\n".join(problems))
     return made
@@ -81,7 +84,11 @@ def impossible(made: Plan, source: Found) -> list[str]:
         except (ValueError, OSError, ImportError) as error:
             problems.append(f"{key}: {' '.join(str(error).split())}")
 
-    attempt("device", made.device)
+    device = attempt("device", made.device)
+    if device is not None and (device.precision != "float32" or device.compile):
+        problems.append(
+            "device: protocols measure in float32 and do not compile; leave precision and compile as they are"
+        )
     dataset = attempt("dataset", made.dataset)
     if dataset is not None:
         for name, node in made.evaluator.items():
@@ -100,12 +107,13 @@ class Evaluation:
     def carry_out(self, source: Found, made: Plan, folder: Path) -> bool:
         """Measures an encoder and writes below `folder`. Returns whether every protocol came to its end.
 
-        Raises Refused where the data cannot be had, or does not suit a protocol.
+        Raises Refused where the data cannot be had, does not suit a protocol, or nothing can be written.
         """
         dataset, data = self.data(made)
         if source.shape != dataset.shape:
             data = fitted(data, source.shape)
             log.warning("samples %s are fitted to the encoder's %s", _size(dataset.shape), _size(source.shape))
+        writable(folder)
         device = made.device.build()
         device.apply()
 
@@ -113,40 +121,33 @@ class Evaluation:
             seed_everything(seed, "initialise")
             return build({**source.recipe, "mean": list(data.mean), "std": list(data.std)})
 
+        def identity(name: str, split: str) -> dict[str, Any]:
+            on = split if "query" in made.evaluator[name].wants else "train"
+            return identified(source, made, name, on, data)
+
         try:
-            validation, test = evaluators(made.evaluator, data, fresh, folder)
+            chosen = evaluators(made.evaluator, data, fresh, lambda *it: place(folder, identity(*it)))
         except ValueError as error:
             raise Refused(f"evaluator: {error}") from None
-        chosen = {"validation": validation, "test": test}
-        due = [
-            (name, split, each)
-            for name in made.evaluator
-            for split in ("validation", "test")
-            if (each := chosen[split].get(name)) is not None
-            and (made.split in ("both", split) or "query" not in made.evaluator[name].wants)
-        ]
-        if missing := [name for name in made.evaluator if name not in {each[0] for each in due}]:
-            raise Refused(f"evaluator: {', '.join(missing)}: the dataset has no labelled rows for it in this split")
-        encoder = device.place(fresh(made.seed) if made.init == "random" else source.encoder).eval()
+        encoder = device.place(fresh(made.seed or 0) if made.init == "random" else source.encoder).eval()
         complete = True
         with frozen(encoder):
             encode = encoder_of(encoder, device.device)
-            for name, split, each in due:
-                seed_everything(made.seed, "evaluate", name)
-                began = time.perf_counter()
-                on = split if "query" in made.evaluator[name].wants else "train"
+            for name, split, each in due(made, chosen):
+                about = identity(name, split)
                 if self.console.is_terminal:
-                    self.console.print(f"measuring {name} on {on}", end="\r")
+                    self.console.print(f"measuring {name} on {about['split']}", end="\r")
+                seed_everything(0, "evaluate", name)
+                began = time.perf_counter()
                 try:
-                    values = {k: float(v) for k, v in each(encoder, encode).items()}
-                except (FloatingPointError, ValueError, OSError) as error:
-                    self.console.print(f"{name} failed: {error}", style="red", soft_wrap=True)
+                    values = each(encoder, encode)
+                    result = {**about, **measured(values, each.headline, time.perf_counter() - began)}
+                    result |= surroundings(made, str(device))
+                    self.tell(result)
+                    record(folder, result)
+                except Exception as error:  # one protocol's failure is not the others': each may have taken hours
+                    log.error("%s on %s: %s: %s", name, about["split"], type(error).__name__, error)
                     complete = False
-                    continue
-                seconds = time.perf_counter() - began
-                result = described(source, made, name, each, data, on, values, seconds)
-                record(folder, result)
-                self.tell(result)
         self.console.print(f"written to {folder}", soft_wrap=True)
         return complete
 
@@ -193,59 +194,58 @@ def fitted(data: Data, shape: tuple[int, ...]) -> Data:
     return dataclasses.replace(fitting, mean=mean, std=std)
 
 
-def described(
-    source: Found,
-    made: Plan,
-    name: str,
-    evaluator: Evaluator,
-    data: Data,
-    split: str,
-    values: Mapping[str, float],
-    seconds: float,
-) -> dict[str, Any]:
-    """A number with all that it depends on."""
+def due(
+    made: Plan, chosen: tuple[Mapping[str, Evaluator], Mapping[str, Evaluator]]
+) -> list[tuple[str, str, Evaluator]]:
+    """Protocol, split and evaluator of each measurement. Raises Refused where one that was named cannot be."""
+    found = [
+        (name, split, evaluators[name])
+        for name in made.evaluator
+        for split, evaluators in zip(("validation", "test"), chosen, strict=True)
+        if name in evaluators and (made.split in ("both", split) or "query" not in made.evaluator[name].wants)
+    ]
+    missing = [name for name in made.evaluator if name not in {each[0] for each in found}]
+    if missing and (made.named or not found):
+        where = "it" if made.split == "both" else f"its {made.split} split"
+        raise Refused(
+            f"evaluator: {', '.join(missing)}: the dataset has no labelled rows for that in {where}; "
+            "possible without labels: geometry, as in evaluate RUN geometry"
+        )
+    return found
+
+
+def writable(folder: Path) -> None:
+    """Raises Refused where no result could be kept: better now than after an hour."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder, wait=True):
+            pass
+    except OSError as error:
+        raise Refused(f"{folder}: cannot be written ({error}); type --to FOLDER") from None
+
+
+def identified(source: Found, made: Plan, name: str, split: str, data: Data) -> dict[str, Any]:
+    """What a number says something about; see result.IDENTITY."""
     settings = {key: value for key, value in made.content["evaluator"][name].items() if key != "every"}
     trained = made.init == "trained"
     return {
         "protocol": name,
-        "version": evaluator.version,
+        "version": made.evaluator[name].target.version,  # type: ignore[attr-defined]
         "settings": settings,
-        "settings_hash": hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest(),
+        "settings_hash": digest(settings),
         "dataset": made.content["choices"]["dataset"],
+        "dataset_settings": made.content["dataset"],
         "fingerprint": data.fingerprint,
         "split": split,
         "seed": (source.content or {}).get("seed") if trained else made.seed,
         "encoder": source.name if trained else "random",
         "step": source.step if trained else 0,
-        "value": values[evaluator.headline],
-        "values": dict(values),
-        "seconds": round(seconds, 2),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
 
 
-NUMBERS = ("value", "values", "seconds", "time")  # all else says what was measured
-
-
-def record(folder: Path, result: Mapping[str, Any]) -> None:
-    """Adds a result to `folder/<protocol>.json`, in the place of one of the very same, and to TensorBoard."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{result['protocol']}.json"
-    with locked(folder, wait=True):
-        before = read_json(path).get("results", [])
-        if path.exists() and not before:
-            path.rename(path.with_suffix(".json.torn"))  # what cannot be read may still be wanted
-        others = [each for each in before if any(each.get(k) != v for k, v in result.items() if k not in NUMBERS)]
-        write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
-    if result["encoder"] == "random":
-        return
-    from torch.utils.tensorboard import SummaryWriter
-
-    with SummaryWriter(str(folder)) as events:
-        for name, value in result["values"].items():
-            tag = f"{result['protocol']}/{name}"
-            tag = f"test/{tag.replace('/', '_')}" if result["split"] == "test" else tag
-            events.add_scalar(tag, value, result["step"] or 0)
+def surroundings(made: Plan, device: str) -> dict[str, Any]:
+    """With what a number was made: other devices and versions may round in another way."""
+    return {"device": device, "versions": versions(), "commit": source_of_code()[0]}
 
 
 def _size(shape: tuple[int, ...]) -> str:

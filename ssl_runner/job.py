@@ -1,7 +1,7 @@
 """A config to a run: what a job's keys are, which combinations cannot be, and how the parts are put together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -157,11 +157,15 @@ def durations(job: Job, steps_per_epoch: int) -> list[str]:
 
 
 def evaluators(
-    nodes: Mapping[str, Node[Evaluator]], data: Data, fresh: Callable[[int], Encoder], folder: Path
+    nodes: Mapping[str, Node[Evaluator]],
+    data: Data,
+    fresh: Callable[[int], Encoder],
+    place: Callable[[str, str], Path],
 ) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
     """The evaluators on the validation and on the test split; those left out that the data cannot feed.
 
-    `fresh` makes a random encoder from a seed; files are written below `folder`. Raises ValueError.
+    `fresh` makes a random encoder from a seed; `place` says where an evaluator's files go, by its name and the split.
+    Raises ValueError.
     """
     found: dict[str, dict[str, Evaluator]] = {}
     for split, query in (("validation", data.validation), ("test", data.test)):
@@ -169,7 +173,7 @@ def evaluators(
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "fresh": fresh}
         had |= labelled if data.bank is not None and query is not None else {}
         found[split] = {
-            name: node.build(**had, folder=folder / name / split)
+            name: node.build(**had, folder=place(name, split))
             for name, node in nodes.items()
             if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants)
         }
@@ -178,10 +182,13 @@ def evaluators(
 
 def encoders(job: Job, shape: tuple[int, ...], data: Data) -> Callable[[int], Encoder]:
     """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
+    arguments = dict(job.model.arguments)
+    if "pretrained" in arguments:
+        arguments["pretrained"] = False  # random is random, also where the run begins from pretrained weights
 
     def fresh(seed: int) -> Encoder:
         seed_everything(seed, "initialise")
-        return job.model.build(shape=shape, mean=data.mean, std=data.std)
+        return replace(job.model, arguments=arguments).build(shape=shape, mean=data.mean, std=data.std)
 
     return fresh
 
@@ -190,8 +197,8 @@ def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Conso
     """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
     device = job.device.build()
     device.apply()
-    fresh = encoders(job, dataset.shape, data)
-    encoder = fresh(job.seed)  # and the generators stand where it left them
+    seed_everything(job.seed, "initialise")
+    encoder = job.model.build(shape=dataset.shape, mean=data.mean, std=data.std)
     pretext = job.pretext.build(encoder=encoder, shape=dataset.shape, rows=len(data.train))
     loader = Loader(
         data.train, batch_size=job.batch_size, seed=job.seed, device=device.device, accumulate=job.accumulate
@@ -206,7 +213,12 @@ def trainer(job: Job, dataset: Dataset, data: Data, folder: Path, console: Conso
         seed=job.seed,
         steps=steps,
     )
-    validation, test = evaluators(job.evaluator, data, fresh, folder / "evaluation")
+    validation, test = evaluators(
+        job.evaluator,
+        data,
+        encoders(job, dataset.shape, data),
+        lambda name, split: folder / "evaluation" / name / f"{split}-training",
+    )
 
     def every(duration: Duration) -> int:
         return max(1, duration.steps(loader.steps_per_epoch, steps))

@@ -82,7 +82,7 @@ def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
     if summary["status"] == "failed":
         console.print(f"failed; the whole story is in {folder / 'run.log'}", highlight=False, soft_wrap=True)
         return
-    tested = {name.replace("_", "/", 1): value for name, value in summary["test"].items()}
+    tested = {f"{name.removesuffix('_top1')}/top1": v for name, v in summary["test"].items() if name.endswith("_top1")}
     qualities = [name for name in {**summary["final"], **tested} if name.endswith("/top1")]
     if qualities:
         table = Table("accuracy", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)

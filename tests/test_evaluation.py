@@ -5,15 +5,18 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from conftest import tiny
+from conftest import names, tiny
+from PIL import Image
 
 from ssl_runner.__main__ import main
 from ssl_runner.encoder import found, load
 from ssl_runner.engine.checkpoint import read_json, write_json
-from ssl_runner.evaluation import record
+from ssl_runner.evaluator.knn import KNN
 from ssl_runner.parts.fitted import Fitted
+from ssl_runner.result import IDENTITY, record
 
 K = "evaluator.knn.k=3"
 
@@ -53,6 +56,30 @@ def test_the_numbers_are_those_of_the_run(run: Path) -> None:
     assert knn["fingerprint"] == read_json(run / "environment.json")["dataset"]
     assert knn["encoder"] == "encoder.safetensors"
     assert knn["settings_hash"] != results(run, "probe")["test"]["settings_hash"]
+
+
+SMALL = {  # settings with which a protocol takes a second
+    "few_label": ["labels=[1,2]", "draws=2", "steps=2"],
+    "finetune": ["epochs=1"],
+    "robustness": ["k=3"],
+    "leakage": ["k=3"],
+    "knn": ["k=3"],
+    "geometry": ["samples=20"],
+}
+
+
+@pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name != "none"])
+def test_every_protocol_is_carried_out(run: Path, protocol: str) -> None:
+    """A new YAML in conf/evaluator/ is a new case: finite numbers, its headline among them, and the same ones again."""
+    words = [f"evaluator.{protocol}.{each}" for each in SMALL.get(protocol, [])]
+    assert main(["evaluate", str(run), protocol, *words]) == 0
+    first = results(run, protocol)
+    assert all(each["values"] and isinstance(each["value"], float) for each in first.values())
+    assert {*first} in ({"validation", "test"}, {"train"})
+    torch.manual_seed(1)
+    assert main(["evaluate", str(run), protocol, *words]) == 0
+    again = results(run, protocol)
+    assert {k: v["values"] for k, v in again.items()} == {k: v["values"] for k, v in first.items()}
 
 
 def test_every_form_of_an_encoder_gives_the_same(run: Path, tmp_path: Path) -> None:
@@ -99,7 +126,7 @@ def test_a_torn_checkpoint_gives_way_to_the_one_before(run: Path) -> None:
 
 
 def test_random_is_where_the_run_began(run: Path) -> None:
-    assert main(["evaluate", str(run), "knn", "probe", K, "init=random", "seed=5"]) == 0
+    assert main(["evaluate", str(run), "knn", "probe", K, "init=random"]) == 0
     baseline = read_json(run / "summary.json")["baseline"]
     for protocol in ("knn", "probe"):
         made = results(run, protocol)["validation"]
@@ -126,7 +153,7 @@ def test_a_torn_file_of_results_is_put_aside(run: Path) -> None:
 
 def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
     def write(number: int) -> None:
-        record(tmp_path, {"protocol": "knn", "encoder": "random", "seed": number, "value": 1.0, "values": {}})
+        record(tmp_path, {**dict.fromkeys(IDENTITY), "protocol": "knn", "split": "test", "seed": number, "values": {}})
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(40)))
@@ -146,16 +173,82 @@ def test_nothing_of_the_run_is_touched(run: Path) -> None:
     assert files() == before
 
 
-def test_tensorboard_shows_the_numbers(run: Path) -> None:
+def test_tensorboard_shows_each_way_of_measuring_as_a_run_of_its_own(run: Path) -> None:
+    """Other data or settings under one name and step would be one curve; the same again is the same point."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    assert main(["evaluate", str(run), "knn", K]) == 0
-    events = EventAccumulator(str(run / "evaluation"))
-    events.Reload()
-    made = results(run, "knn")
-    ((step, value),) = [(e.step, e.value) for e in events.Scalars("knn/top1")]
-    assert (step, value) == (12, pytest.approx(made["validation"]["value"]))
-    assert events.Scalars("test/knn_top1")[0].value == pytest.approx(made["test"]["value"])
+    for words in ([K], [K], ["evaluator.knn.k=1"], [K, "dataset=digits"], [K, "init=random"]):
+        assert main(["evaluate", str(run), "knn", "split=test", *words]) == 0
+    shown = []
+    for folder in (run / "evaluation" / "knn").iterdir():
+        events = EventAccumulator(str(folder))
+        events.Reload()
+        shown += [(event.step, pytest.approx(event.value)) for event in events.Scalars("test/knn_top1")]
+    made = read_json(run / "evaluation" / "knn.json")["results"]
+    assert len(shown) == len(made) == 4
+    assert sorted((each["step"], each["value"]) for each in made) == sorted(shown, key=lambda e: (e[0], e[1].expected))
+
+
+def test_a_sweep_with_a_job_that_has_no_encoder_is_measured_without_it(
+    run: Path, capsys: pytest.CaptureFixture
+) -> None:
+    shutil.copytree(run, run.parent / "sweep" / "000-a")
+    failed = run.parent / "sweep" / "001-b"
+    failed.mkdir()
+    shutil.copy(run / "config.yaml", failed)
+    (failed / "summary.json").write_text('{"status": "failed"}')
+    assert main(["evaluate", str(run.parent / "sweep"), "knn", K, "split=test"]) == 1
+    assert "left out" in capsys.readouterr().out
+    assert results(run.parent / "sweep" / "000-a", "knn")
+    assert main(["evaluate", str(failed), "knn"]) == 2
+
+
+def test_where_nothing_can_be_kept_nothing_is_measured(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "blocked").write_text("")
+    monkeypatch.setattr(KNN, "__call__", lambda *_: pytest.fail("for nothing"))
+    assert main(["evaluate", str(run), "knn", K, "--to", str(tmp_path / "blocked")]) == 2
+    assert "type --to FOLDER" in capsys.readouterr().err
+
+
+def test_a_protocol_that_fails_costs_no_other(
+    run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    def out_of_memory(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setattr(KNN, "__call__", out_of_memory)
+    assert main(["evaluate", str(run), "knn", "probe", K, "split=test"]) == 1
+    assert "knn on test: RuntimeError: out of memory" in capsys.readouterr().out
+    assert results(run, "probe")
+
+
+def test_a_number_that_is_none_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(KNN, "__call__", lambda *_: {"top1": float("nan"), "top5": 0.5})
+    assert main(["evaluate", str(run), "knn", K, "split=test"]) == 0
+    text = (run / "evaluation" / "knn.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert results(run, "knn")["test"]["values"] == {"top5": 0.5}
+    assert results(run, "knn")["test"]["value"] is None
+
+
+def test_without_labels_what_needs_none_is_measured(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    rng = np.random.default_rng(0)
+    (tmp_path / "images").mkdir()
+    for number in range(30):
+        file = tmp_path / "images" / f"{number}.png"
+        Image.fromarray(rng.integers(256, size=(32, 32, 3), dtype=np.uint8)).save(file)
+    data = ["dataset=image_folder", f"dataset.root={tmp_path / 'images'}", "dataset.cache=false"]
+    assert main(["evaluate", str(run), "knn", "geometry", *data]) == 2
+    assert "possible without labels: geometry" in capsys.readouterr().err
+    assert main(["evaluate", str(run), "geometry", "evaluator.geometry.samples=20", *data]) == 0
+    assert {*results(run, "geometry")} == {"train"}
+
+
+def test_precision_is_not_silently_ignored(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["evaluate", str(run), "knn", K, "device.precision=bf16"]) == 2
+    assert "float32" in capsys.readouterr().err
 
 
 def test_all_that_is_wrong_is_said_at_once(run: Path, capsys: pytest.CaptureFixture) -> None:
@@ -213,9 +306,3 @@ def test_fitted_rows_by_hand() -> None:
     assert ((small.float() - 127.5).abs() < 20).all()
     with pytest.raises(ValueError, match="2 channels"):
         Fitted(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), (3, 4, 4))
-
-
-def test_the_json_is_plain(run: Path) -> None:
-    assert main(["evaluate", str(run), "knn", K]) == 0
-    text = (run / "evaluation" / "knn.json").read_text()
-    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))

@@ -21,6 +21,7 @@ FLOOR |= {
     "comparison": 6,
     "portable": 7,
     "identity": 7,
+    "result": 7,
     "run": 7,
     "evaluation": 8,
     "sweep": 8,

@@ -149,7 +149,7 @@ def test_held_out_rows_are_in_neither_training_nor_the_bank(composer: Composer, 
     assert bank <= train, "the kNN bank is of training rows"
     if data.test is not None:
         assert not bank & keys(data.test.x)
-    validating, testing = jobs.evaluators(job.evaluator, data, lambda seed: pytest.fail("not now"), tmp_path)
+    validating, testing = jobs.evaluators(job.evaluator, data, lambda seed: pytest.fail("not now"), lambda *_: tmp_path)
     for split, evaluators in ((data.validation, validating), (data.test, testing)):
         for evaluator in evaluators.values():
             if hasattr(evaluator, "bank"):

@@ -54,7 +54,7 @@ MIXES = {
         "dataset.root=/x/y",
     ],
     "mae": ["model=vit_small", "optimizer=lars", "length=5000st", "evaluator=none"],
-    "rotation": ["evaluator=[finetune]", "augment@evaluator.finetune.augment=none", "evaluator.finetune.init=random"],
+    "rotation": ["evaluator=[finetune]", "augment@evaluator.finetune.augment=none", "evaluator.finetune.epochs=3"],
     "simclr": [
         "regulariser=sum",
         "~regulariser@regulariser.terms.covariance",

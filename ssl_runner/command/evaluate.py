@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from ssl_runner.command.train import refuse
+from ssl_runner.comparison.find import walk
 from ssl_runner.config import TREE
 from ssl_runner.schema import nearest
 
@@ -50,31 +51,38 @@ def main(words: list[str]) -> int:
         problems.append("RUN: is missing; give a run folder, a checkpoint or an encoder.safetensors")
     if problems:
         return refuse(problems)
-    paths = [run for place in places for run in runs(Path(place))]
+    paths = {run: Path(place) == run for place in places for run in runs(Path(place))}
     if typed.to is not None and len(paths) > 1:
         return refuse([f"--to: names one folder, and there are {len(paths)} encoders"])
     return evaluate(paths, chosen, overrides, typed.to)
 
 
-def evaluate(paths: list[Path], protocols: list[str], overrides: list[str], to: Path | None) -> int:
+def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:
+    """Returns the exit status. `paths`: whether each was named itself, and not found below a folder."""
     from ssl_runner.encoder import found  # torch is imported here, after all that needs none
     from ssl_runner.engine.log import journal
-    from ssl_runner.evaluation import Evaluation, plan
+    from ssl_runner.evaluation import Evaluation, Plan, plan
     from ssl_runner.run import DONE, FAILED, Refused
 
     console = Console(highlight=False, markup=False)
-    ready, problems = [], []
-    for path in paths:
+    ready: list[tuple[Path, Plan]] = []
+    problems: list[str] = []
+    without: list[str] = []
+    for path, named in paths.items():
         try:
-            source = found(path)
-            ready.append((source, plan(source, protocols, overrides)))
-        except (Refused, OSError, ValueError) as error:
+            ready.append((path, plan(found(path), protocols, overrides)))
+        except Refused as error:
             problems += str(error).splitlines()
-    if problems:
-        return refuse(problems)
-    evaluation, status = Evaluation(console), DONE
+        except (OSError, ValueError) as error:
+            (problems if named else without).append(str(error))
+    if problems or not ready:
+        return refuse(problems + without)
+    for line in without:  # of a sweep: a job that failed before its first checkpoint
+        console.print(f"left out: {line}", style="yellow", soft_wrap=True)
+    evaluation, status = Evaluation(console), FAILED if without else DONE
     with journal(console):
-        for number, (source, made) in enumerate(ready):
+        for number, (path, made) in enumerate(ready):
+            source = found(path)  # again: the encoders of a sweep need not fit into memory together
             if len(ready) > 1:
                 console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
             try:
@@ -89,5 +97,5 @@ def evaluate(paths: list[Path], protocols: list[str], overrides: list[str], to: 
 def runs(path: Path) -> list[Path]:
     """The path itself, or the runs below a folder that is none."""
     if path.is_dir() and not (path / "config.yaml").exists() and not (path / "encoder.safetensors").exists():
-        return sorted(file.parent for file in path.rglob("config.yaml") if "conf" not in file.parts) or [path]
+        return list(walk(path)) or [path]
     return [path]

@@ -107,7 +107,10 @@ def source() -> tuple[str | None, str]:
         return None, ""
     try:
         commit = git(here, "rev-parse", "HEAD").strip()
-        return commit, git(here, "diff", "HEAD", "--", "ssl_runner", "conf")
+        diff = git(here, "diff", "HEAD", "--", "ssl_runner", "conf")
+        for name in git(here, "ls-files", "--others", "--exclude-standard", "ssl_runner", "conf").splitlines():
+            diff += f"+++ {name}, a new file\n{(here / name).read_text(errors='replace')}"
+        return commit, diff
     except (OSError, subprocess.SubprocessError):
         return None, ""
 

@@ -1,0 +1,62 @@
+"""A number with all that it rests on, kept in RUN/evaluation beside every other."""
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ssl_runner.engine.checkpoint import read_json, write_json
+from ssl_runner.engine.folder import locked
+
+# What tells one result from another; measured again, the same one is replaced.
+IDENTITY = ("protocol", "version", "settings_hash", "dataset", "fingerprint", "split", "seed", "encoder", "step")
+
+
+def digest(content: Any, size: int = 8) -> str:
+    """Hex digits that depend on plain values, whatever the order of their keys."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
+
+
+def place(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """Where the files of a result lie: pictures, lists, TensorBoard's events. No other result has the same place."""
+    return folder / identity["protocol"] / f"{identity['split']}-{digest({k: identity[k] for k in IDENTITY}, 3)}"
+
+
+def measured(values: Mapping[str, float], headline: str, seconds: float) -> dict[str, Any]:
+    """The numbers of a result. What is not finite is left out, since JSON has no word for it."""
+    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+    return {
+        "value": finite.get(headline),
+        "values": finite,
+        "seconds": round(seconds, 2),
+        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
+    }
+
+
+def record(folder: Path, result: Mapping[str, Any]) -> None:
+    """Adds a result to `folder/<protocol>.json`, and to TensorBoard as a run of its own. Raises OSError."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{result['protocol']}.json"
+    with locked(folder, wait=True):
+        before = read_json(path).get("results", [])
+        if path.exists() and not before:
+            path.rename(path.with_suffix(".json.torn"))  # what cannot be read may still be wanted
+        others = [each for each in before if any(each.get(key) != result[key] for key in IDENTITY)]
+        write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
+    show(place(folder, result), result)
+
+
+def show(folder: Path, result: Mapping[str, Any]) -> None:
+    """The numbers in TensorBoard, under the names that training gives them."""
+    from torch.utils.tensorboard import SummaryWriter
+
+    suffix = ".numbers"
+    for old in folder.glob(f"events.out.tfevents.*{suffix}"):
+        old.unlink()
+    with SummaryWriter(str(folder), filename_suffix=suffix) as events:
+        for name, value in result["values"].items():
+            tag = f"test/{result['protocol']}_{name}" if result["split"] == "test" else f"{result['protocol']}/{name}"
+            events.add_scalar(tag, value, result["step"] or 0)
