@@ -17,12 +17,13 @@ import scipy.stats
 import yaml
 
 from ssl_runner.command.compare import main
+from ssl_runner.comparison.metric import evaluator_of, is_share, larger_is_better
 from ssl_runner.comparison.page import content, embedded, page
 from ssl_runner.comparison.record import Run, load
 from ssl_runner.comparison.settings import choices_of, differing, flat, short, text
 from ssl_runner.comparison.statistics import difference, interval, quantile, seeds_needed, standing
-from ssl_runner.comparison.table import Comparison, Unknown, compare, evaluator_of
-from ssl_runner.comparison.thin import MOST, tracks
+from ssl_runner.comparison.table import Comparison, Unknown, compare
+from ssl_runner.comparison.thin import MOST, curves, tracks
 
 SETTINGS = {
     "choices": {"pretext": "rotation", "dataset": "shapes", "model": "convnet", "optimizer": "adamw", "device": "auto"},
@@ -154,20 +155,47 @@ def test_equal_groups_are_rarely_told_apart(groups):
         values = rng.normal(size=(groups, 4))
         values = values[np.argsort(-values.mean(1))]
         found = [difference(dict(enumerate(values[0])), dict(enumerate(each))) for each in values[1:]]
-        best, others = standing(found)
-        marked, worse, naive = marked + best, worse + any(others), naive + any(each.excludes_zero for each in found)
+        shown = standing(found, larger=True)
+        marked, worse = marked + shown.best, worse + any(shown.worse)
+        naive += any(each.excludes_zero for each in found)
     assert marked / 800 < 0.07
     assert worse / 800 < 0.07
     assert groups == 2 or naive / 800 > 0.1
 
 
+@pytest.mark.parametrize("larger", [True, False])
+@pytest.mark.parametrize(("count", "apart"), [(2, 0.0), (2, 0.05), (3, 0.0), (3, 0.05)])
+def test_unequal_seeds_rarely_mark_the_wrong_group(count, apart, larger):
+    """Seeds move numbers by far more than groups do, and groups have different ones: their means have any order.
+
+    The group that is marked is the best in truth, but for 5 %; so are those that are called worse or better.
+    """
+    rng = np.random.default_rng(7)
+    wrong = misled = marked = 0
+    for _ in range(800):
+        effect = rng.permutation(count) * apart
+        values = effect[:, None] + rng.normal(size=6) * 0.3 + rng.normal(size=(count, 6)) * 0.01
+        groups = [{seed: v[seed] for seed in rng.permutation(6)[: rng.integers(3, 7)]} for v in values]
+        order = sorted(range(count), key=lambda g: (-1 if larger else 1) * np.mean([*groups[g].values()]))
+        gain = (effect if larger else -effect)[order]
+        shown = standing([difference(groups[order[0]], groups[g]) for g in order[1:]], larger)
+        marked += shown.best
+        wrong += shown.best and not gain[0] > gain[1:].max()
+        misled += any(worse and gain[0] <= each for worse, each in zip(shown.worse, gain[1:], strict=True))
+        misled += any(better and gain[0] >= each for better, each in zip(shown.better, gain[1:], strict=True))
+    assert wrong / 800 < 0.06
+    assert misled / 800 < 0.07
+    assert apart == 0 or marked / 800 > 0.2  # and it does not keep silent
+
+
 def test_seeds_needed_are_enough_and_not_too_many():
     shown = difference({0: 0.1, 1: 0.3, 2: 0.2}, {0: 0.0, 1: 0.0, 2: 0.15})
     assert not shown.excludes_zero
-    n, spread = seeds_needed(shown), np.std([0.1, 0.3, 0.05], ddof=1)
+    n, spread = seeds_needed(shown, larger=True), np.std([0.1, 0.3, 0.05], ddof=1)
     assert n is not None
     assert quantile(n - 1) * spread / n**0.5 < shown.mean < quantile(n - 2) * spread / (n - 1) ** 0.5
-    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5})) is None  # no difference at all
+    assert seeds_needed(shown, larger=False) is None  # none would turn it round
+    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5}), larger=True) is None  # no difference at all
 
 
 # Which settings differ
@@ -284,6 +312,39 @@ def test_two_groups_apart_and_a_third_within_noise_mark_no_best(tmp_path):
     assert [each.worse for each in made.groups] == [False, False, True]
 
 
+@pytest.mark.parametrize("smaller", [False, True])
+def test_better_on_common_seeds_is_not_marked_against(tmp_path, smaller):
+    """Seeds 3 and 4 are kind to all, and one group alone ran them: its mean is first, on common seeds it is behind."""
+    sign = -1 if smaller else 1
+    simclr = {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}
+    byol = {0: 0.65, 1: 0.663, 2: 0.668}
+    seeds(tmp_path, "a", {seed: sign * value for seed, value in simclr.items()}, **pretext("simclr"))
+    seeds(tmp_path, "b", {seed: sign * value for seed, value in byol.items()}, **pretext("byol"))
+    made = compared(tmp_path, "probe/top1", smaller)
+    assert [each.settings["pretext"] for each in made.groups] == ["simclr", "byol"]
+    assert not made.best
+    assert (made.groups[1].worse, made.groups[1].better) == (False, True)
+    assert "on the seeds that both have, byol is better than the first" in made.verdict
+
+
+def test_ahead_on_common_seeds_within_noise_is_said(tmp_path):
+    seeds(tmp_path, "a", {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}, optimizer={"lr": 0.1})
+    seeds(tmp_path, "b", {0: 0.60, 1: 0.68, 2: 0.65}, optimizer={"lr": 0.2})
+    made = compared(tmp_path)
+    assert not made.groups[1].better
+    assert "On the seeds that both have, lr 0.2 has the better mean: run the same seeds" in made.verdict
+
+
+def test_numbers_without_spread_are_not_single_seeds(tmp_path):
+    seeds(tmp_path, "a", {0: 0.0, 1: 0.0, 2: 0.0})
+    seeds(tmp_path, "b", {0: 0.0, 1: 0.0, 2: 0.0}, **pretext("flip"))
+    assert compared(tmp_path).verdict.endswith(
+        "Where a difference does not vary over seeds, there is no spread to judge it by."
+    )
+    seeds(tmp_path, "c", {7: 0.1}, **pretext("crop"))
+    assert "single seed" in compared(tmp_path).verdict
+
+
 def test_one_seed_shows_nothing(tmp_path):
     make(tmp_path / "a", 0.9)
     make(tmp_path / "b", 0.1, **pretext("flip"))
@@ -305,6 +366,64 @@ def test_smaller_is_better_for_a_loss_and_on_demand(tmp_path):
     make(tmp_path / "b", summary={"final": {"held/loss": 1.0}}, **pretext("flip"))
     assert compared(tmp_path, "held/loss").groups[0].interval.mean == 1.0
     assert compared(tmp_path, "best/probe/top1", True).larger is False
+
+
+@pytest.mark.parametrize(
+    ("larger", "names"),
+    [
+        (True, "probe/top1 test/knn_top5 gain/probe/top1 test/probe/top1@digits#1a2b3c leakage/knn_top1_clean"),
+        (True, "cluster/nmi test/cluster_ari few_label/mean test/few_label_probe_5 robustness/knn_blur factors/mean"),
+        (False, "held/loss test/held_error leakage/leaked_share"),
+        (None, "geometry/alignment gain/geometry/rankme probe/l2 finetune/epoch few_label/probe_5_interval"),
+        (None, "projector/trustworthiness mine/safari leakage/leaked speed/seconds"),
+    ],
+)
+def test_what_is_better_is_known_of_some_metrics(larger, names):
+    for name in names.split():
+        assert larger_is_better(name) is larger, name
+
+
+def test_shares_are_told_in_per_cent_wherever_they_were_measured():
+    assert all(map(is_share, ("test/few_label_mean", "few_label/mean@digits", "leakage/knn_top1_clean", "best/x/top1")))
+    assert not any(map(is_share, ("geometry/std", "cluster/ari", "probe/l2", None)))
+
+
+def geometric(folder: Path) -> None:
+    for name, value in (("simclr", 0.1), ("byol", 0.9)):
+        for seed in range(3):
+            final = {"geometry/alignment": value + 0.01 * value * seed**2, "geometry/rankme": 9.0 + seed}
+            summary = {"final": final, "baseline": {}, "best": {}, "test": {}}
+            make(folder / f"{name}-{seed}", summary=summary, seed=seed, **pretext(name))
+
+
+def test_numbers_of_unknown_direction_are_shown_and_not_judged(tmp_path, capsys):
+    geometric(tmp_path)
+    made = compared(tmp_path)
+    assert made.metric is None
+    assert "No accuracy was measured; --metric takes geometry/alignment, geometry/rankme" in made.verdict
+    made = compared(tmp_path, "geometry/alignment")
+    assert made.larger is None
+    assert not made.best
+    assert all(each.to_best is None and not each.front and not each.worse for each in made.groups)
+    assert made.verdict.count("--larger or --smaller") == 1
+    assert main([str(tmp_path), "--metric", "geometry/alignment"]) == 0
+    out = capsys.readouterr().out
+    assert "best" not in out.replace("better", "").splitlines()[3]
+    assert "--larger or --smaller" in " ".join(out.split())
+    assert content(made)["larger"] is None
+    for smaller, first in ((True, "simclr"), (False, "byol")):
+        made = compared(tmp_path, "geometry/alignment", smaller, not smaller)
+        assert (made.best, made.larger, made.groups[0].settings["pretext"]) == (True, not smaller, first)
+
+
+def test_the_page_knows_the_direction_of_each_metric(tmp_path):
+    final = {"probe/top1": 0.5, "held/loss": 1.0, "geometry/rankme": 3.0}
+    make(tmp_path / "a", summary={"final": final})
+    make(tmp_path / "b", summary={"final": final}, **pretext("flip"))
+    known = {each["name"]: each["larger"] for each in content(compared(tmp_path))["metrics"]}
+    assert (known["probe/top1"], known["held/loss"], known["geometry/rankme"]) == (True, False, None)
+    make(tmp_path / "c", choices={"dataset": "digits"}, environment={"dataset": "beef"})
+    assert not any(each["larger"] for each in content(compared(tmp_path))["metrics"])
 
 
 def test_the_front_holds_what_nothing_surpasses_in_less_time(tmp_path):
@@ -349,6 +468,48 @@ def test_what_may_be_unfair_is_said(tmp_path, environment, words):
     make(tmp_path / "a", 0.5)
     make(tmp_path / "b", 0.6, seed=1, environment=environment)
     assert any(words in line for line in compared(tmp_path).warnings)
+
+
+def test_a_changed_folder_of_images_is_other_data(tmp_path):
+    """The config says the same of them, the fingerprint does not: neither judged nor averaged."""
+    seeds(tmp_path, "a", {0: 0.80, 1: 0.81, 2: 0.82}, environment={"dataset": "c1a55dbe00"}, **pretext("simclr"))
+    seeds(tmp_path, "b", {0: 0.60, 1: 0.61, 2: 0.62}, environment={"dataset": "beef000000"}, **pretext("byol"))
+    made = compared(tmp_path)
+    assert made.keys == ["pretext", "data"]
+    assert [each.name for each in made.groups] == ["simclr, data c1a55dbe", "byol, data beef0000"]
+    assert not made.best
+    assert not any(each.worse or each.to_best or each.front for each in made.groups)
+    assert any("numbers on different data are not ranked" in line for line in made.warnings)
+    make(tmp_path / "b-3", 0.7, environment={"dataset": "c1a55dbe00"}, seed=3, **pretext("byol"))
+    assert len(compared(tmp_path).groups) == 3
+
+
+def test_data_drawn_by_the_seed_are_no_other_data(tmp_path):
+    """Each seed has data of its own, in every group: pairs of seeds share them."""
+    for name, top1 in (("flip", 0.5), ("crop", 0.6)):
+        for seed in range(3):
+            more = {"dataset": {"seed": seed}, "environment": {"dataset": f"feed{seed}"}}
+            make(
+                tmp_path / f"{name}-{seed}",
+                top1 + 0.01 * seed**2 * (name == "flip"),
+                seed=seed,
+                **pretext(name),
+                **more,
+            )
+    made = compared(tmp_path)
+    assert made.keys == ["pretext"]
+    assert [len(each.runs) for each in made.groups] == [3, 3]
+    assert made.groups[1].to_best is not None
+
+
+def test_where_equal_data_lie_is_no_setting():
+    def run(seed: int, root: str, fingerprint: str) -> Run:
+        whole = merged(SETTINGS, {"seed": seed, "dataset": {"root": root, "seed": seed}})
+        more = {"settings": flat(whole), "seed": seed, "environment": {"dataset": fingerprint}}
+        return Run(folder=Path(), name="", status="completed", choices=choices_of(whole), **more)
+
+    assert differing([run(0, "a", "feed"), run(0, "b", "feed"), run(1, "b", "beef")]) == []
+    assert differing([run(0, "a", "feed"), run(0, "b", "beef")]) == ["dataset.root"]
 
 
 def test_the_same_changes_are_the_same_code(tmp_path):
@@ -423,6 +584,19 @@ def test_ways_of_evaluating_are_never_mixed(tmp_path):
     assert "measured in 3 ways" in made.warnings[0]
     other = next(name for name in re.findall(r"test/probe/top1#\w+", made.warnings[0])[1:])
     assert len(compared(tmp_path, other).groups[0].values) == 1
+
+
+def test_where_it_was_evaluated_is_compared(tmp_path):
+    for seed, device in enumerate(("cpu, 2 threads", "NVIDIA H100")):
+        run = make(tmp_path / str(seed), seed=seed)
+        versions = {"torch": f"2.{13 + seed}.0", "python": "3.11"}
+        evaluated(run, 0.5, device=device, versions=versions, commit="a" * 40, files="probe", dataset_settings={})
+    warnings = compared(tmp_path, "test/probe/top1").warnings
+    assert [line.split(": ")[1] for line in warnings] == [
+        "torch of the evaluation differs",
+        "device of the evaluation differs",
+    ]
+    assert not compared(tmp_path, "probe/top1").warnings
 
 
 # Finding and reading
@@ -502,6 +676,20 @@ def test_unfinished_runs_are_apart_with_what_to_type(tmp_path, capsys):
     assert f"ssl-runner resume '{tmp_path}/a b'" in out
     assert f"resume {killed}" in out
     assert f"resume {running}" not in out
+
+
+def test_what_would_stop_again_is_told_how_not_to(tmp_path, capsys):
+    ended = {"status": "stopped", "error": "features collapsed", "health": {"verdict": "collapsed"}}
+    stops = make(tmp_path / "stops", summary=ended, on_collapse="stop")
+    make(tmp_path / "warns", summary=ended, on_collapse="warn")  # mended already
+    make(tmp_path / "halved", summary={**ended, "health": None, "error": "not among the best"}, on_collapse="stop")
+    assert main([str(tmp_path)]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "resume" in line]
+    assert lines == [
+        f"ssl-runner resume {tmp_path}/halved",
+        f"put on_collapse: warn into {stops}/config.yaml, then ssl-runner resume {stops}",
+        f"ssl-runner resume {tmp_path}/warns",
+    ]
 
 
 @pytest.mark.parametrize(("name", "words"), [("absent", "is no folder"), (".", "holds no run")])
@@ -634,6 +822,28 @@ def test_curves_are_thinned_and_keep_their_ends():
     assert (track["values"][0][0], track["values"][0][-1]) == (0, 0)
     assert track["values"][0][50] == pytest.approx(0.5, abs=0.02)  # a mean, and no lucky point
     assert track["values"][1] == [1] * 100
+
+
+def test_a_step_that_was_logged_again_counts_as_it_was_last(tmp_path):
+    """The run went back to step 10; what was measured at a step is another row than what the training logged there."""
+    run = make(tmp_path / "a")
+    rows = [
+        {"step": 10, "time": 1.0, "train/loss": 3.0},
+        {"step": 20, "time": 2.0, "train/loss": 9.0, "train/entropy": 4.0},
+        {"step": 20, "time": 2.1, "probe/top1": 0.1},
+        {"step": 30, "time": 3.0, "train/loss": 8.0},
+        {"step": 20, "time": 2.2, "train/loss": 2.0},
+        {"step": 20, "time": 2.3, "probe/top1": 0.2},
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    read = curves(load([run])[0][0])
+    assert [(row["step"], row["train/loss"]) for row in read if "train/loss" in row] == [
+        (10, 3.0),
+        (20, 2.0),
+        (30, 8.0),
+    ]
+    assert [row["probe/top1"] for row in read if "probe/top1" in row] == [0.2]
+    assert sum(row.get("train/entropy", 0) for row in read) == 4.0
 
 
 def test_metrics_that_were_measured_differently_are_not_offered(tmp_path):

@@ -31,8 +31,10 @@ def main(words: list[str]) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
-    parser.add_argument("--metric", help="what to compare (default: probe/top1, or else knn/top1)")
-    parser.add_argument("--smaller", action="store_true", help="smaller is better (default for ...loss and ...error)")
+    parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
+    better = parser.add_mutually_exclusive_group()
+    better.add_argument("--larger", action="store_true", help="larger is better (default for accuracies)")
+    better.add_argument("--smaller", action="store_true", help="smaller is better (default for ...loss and ...error)")
     parser.add_argument("--rows", type=int, default=30, help="lines of the table; 0 is all (default: 30)")
     for name in FORMATS:
         parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE")
@@ -66,7 +68,7 @@ def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> 
     if problems or not runs:
         return refuse(problems or ["no folder could be read"])
     try:
-        made = compare(runs, typed.metric, typed.smaller)
+        made = compare(runs, typed.metric, typed.smaller, typed.larger)
     except Unknown as error:
         return refuse([f"--metric: {error}"])
     written = {"csv": to_csv, "json": to_json, "markdown": lambda made: markdown(made, typed.rows)}

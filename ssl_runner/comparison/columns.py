@@ -5,20 +5,14 @@ from collections.abc import Callable
 from functools import partial
 
 from ssl_runner.comparison.judge import Group
+from ssl_runner.comparison.metric import is_share
 from ssl_runner.comparison.settings import short
 from ssl_runner.comparison.statistics import Difference, Interval
 from ssl_runner.comparison.table import Comparison
 
-SHARES = ("top1", "top5", "accuracy", "nmi", "purity")  # ends of names that are told in per cent
-OF_SHARES = ("few_label", "robustness")  # protocols whose numbers are all accuracies
 GIVEN_UP = ("steps", "images/s", "images seen", "random")  # columns that go first where there is no room
 MOST_SETTINGS = 5  # columns; more of them share one
 HEADS = ("run", "seeds", "difference", "random", "test", "seconds", "images seen", "images/s", "steps")
-
-
-def is_share(metric: str | None) -> bool:
-    plain = (metric or "").partition("@")[0].partition("#")[0]
-    return plain.endswith(SHARES) or any(f"{protocol}/" in plain for protocol in OF_SHARES)
 
 
 def value(number: float | None, share: bool) -> str:
@@ -38,7 +32,7 @@ def behind(shown: Difference | None, share: bool) -> str:
     """How far a group is from the best: negative where less is worse."""
     if shown is None:
         return ""
-    number = f"{-100 * shown.mean:+.1f}" if share else f"{-shown.mean:+.4g}"
+    number = f"{0 - 100 * shown.mean:+.1f}" if share else f"{0 - shown.mean:+.4g}"  # 0 - 0 is no -0
     return number if math.isinf(shown.half) else f"{number} ± {value(shown.half, share)} {'p' if shown.paired else 'w'}"
 
 
@@ -55,8 +49,8 @@ def columns(made: Comparison) -> dict[str, Callable[[int, Group], str]]:
     unit = " %" if share else ""
 
     def mark(rank: int, each: Group) -> str:
-        unsure = each.to_best and not each.worse and not math.isinf(each.to_best.half)
-        signs = ["best"] * (made.best and rank == 0) + ["="] * bool(unsure)
+        unsure = each.to_best and not (each.worse or each.better) and not math.isinf(each.to_best.half)
+        signs = ["best"] * (made.best and rank == 0) + ["="] * bool(unsure) + [">"] * each.better
         return " ".join(signs + ["f"] * (each.front and len(made.groups) > 1))
 
     heads: dict[str, Callable[[int, Group], str]] = {

@@ -5,7 +5,7 @@ import json
 import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ class Result:
     step: int | None
     time: str
     value: float
+    machine: Mapping[str, str] = field(default_factory=dict)  # device, commit and versions, where they were written
 
 
 def results(folder: Path) -> tuple[tuple[Result, ...], list[str]]:
@@ -53,14 +54,26 @@ def values(row: Mapping[str, Any]) -> list[Result]:
             step=row.get("step"),
             time=str(row.get("time", "")),
             value=float(value),
+            machine=machine(row),
         )
         for name, value in row["values"].items()
         if isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     ]
 
 
-def offer(runs: Sequence[Any]) -> tuple[list[dict[str, float]], dict[str, str]]:
-    """For each run its results as metrics, and for each protocol that was measured in several ways a warning.
+def machine(row: Mapping[str, Any]) -> dict[str, str]:
+    """On what a result was measured: `device`, `commit`, and the version of each library by its name."""
+    versions = row.get("versions")
+    facts = {
+        **(versions if isinstance(versions, dict) else {}),
+        "device": row.get("device"),
+        "commit": row.get("commit"),
+    }
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+def offer(runs: Sequence[Any]) -> tuple[list[dict[str, float]], dict[str, list[str]]]:
+    """For each run its results as metrics; and by metric warnings of what was not measured alike.
 
     `test/probe/top1`, with `@dataset` where that is not the run's own; a random encoder's are `baseline/test/...`. A
     way of measuring is a version, settings and the data. Where there are several, the plain name is the way
@@ -83,15 +96,17 @@ def offer(runs: Sequence[Any]) -> tuple[list[dict[str, float]], dict[str, str]]:
     for newest in gathered:
         for name, how in newest:
             ways[name.removeprefix("baseline/")][how] += 1 if not name.startswith("baseline/") else 0
-    warnings = {}
+    warnings: dict[str, list[str]] = defaultdict(list)
     for name, counted in ways.items():
         if len(counted) > 1:
             told = ", ".join(f"{name}#{how} ({n} runs)" for how, n in counted.most_common())
-            warnings[name] = (
+            warnings[name].append(
                 f"{name} was measured in {len(counted)} ways, which are not mixed: {told}; plain is the first"
             )
+        taken = counted.most_common(1)[0][0]
+        warnings[name] += unlike(name, [newest[name, taken] for newest in gathered if (name, taken) in newest])
     if early:
-        warnings[""] = f"{early} results of checkpoints before the last step are left out"
+        warnings[""].append(f"{early} results of checkpoints before the last step are left out")
     offered = []
     for newest in gathered:
         metrics: dict[str, float] = {}
@@ -103,6 +118,18 @@ def offer(runs: Sequence[Any]) -> tuple[list[dict[str, float]], dict[str, str]]:
                 metrics[f"{name}#{how}"] = each.value
         offered.append(metrics)
     return offered, warnings
+
+
+def unlike(name: str, compared: Sequence[Result]) -> list[str]:
+    """A line for each fact about the machine that differs between results."""
+    lines = []
+    for fact in dict.fromkeys(fact for each in compared for fact in each.machine):
+        counted = Counter(each.machine.get(fact, "unknown") for each in compared)
+        if len(counted) > 1:
+            told = ", ".join(f"{value[:40]} ({n} run{'s' * (n > 1)})" for value, n in counted.most_common(3))
+            more = f", {len(counted) - 3} more" * (len(counted) > 3)
+            lines.append(f"{name}: {fact} of the evaluation differs: {told}{more}; the comparison may not be fair")
+    return lines
 
 
 def way(result: Result, own: bool) -> str:

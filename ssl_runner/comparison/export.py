@@ -56,6 +56,7 @@ def of_group(each: Group) -> dict[str, Any]:
         "test": of_interval(each.test),
         "to_first": of_difference(each.to_best),
         "shown_worse": each.worse,
+        "shown_better_on_common_seeds": each.better,
         "pareto_front": each.front,
         "seconds": each.seconds,
         "images_seen": each.images_seen,

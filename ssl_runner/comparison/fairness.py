@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from ssl_runner.comparison.record import Run
+from ssl_runner.comparison.settings import data_settings
 
 MOST = 3  # values that are told of each fact
 
@@ -25,7 +26,7 @@ def warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> list[str]:
         lines += line(name, known, groups, fact, "the comparison may not be fair")
     alike = defaultdict(list)  # another dataset has another fingerprint, as it should
     for run in known:
-        alike[run.choices.get("dataset"), *settings(run, "dataset.")].append(run)
+        alike[data_settings(run)].append(run)
     for same in alike.values():
         lines += line(
             "dataset fingerprint", same, groups, lambda run: run.environment.get("dataset"), "not the same data"
@@ -59,10 +60,6 @@ def versions(run: Run) -> dict[str, Any]:
 
 def version(name: str, run: Run) -> Any:
     return versions(run).get(name)
-
-
-def settings(run: Run, prefix: str) -> list[tuple[str, str]]:
-    return sorted((key, value) for key, value in run.settings.items() if key.startswith(prefix))
 
 
 def commit(run: Run) -> str | None:

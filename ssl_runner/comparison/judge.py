@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.statistics import Difference, Interval, difference, seeds_needed, standing
+from ssl_runner.comparison.settings import ABSENT, GROUPS, short
+from ssl_runner.comparison.statistics import MOST_SEEDS, Difference, Interval, difference, seeds_needed, standing
 
 
 @dataclass
@@ -24,7 +25,19 @@ class Group:
     steps: float
     to_best: Difference | None = None
     worse: bool = False  # shown not to be the best
+    better: bool = False  # shown to be better than the first on the seeds that both have, although its mean is not
     front: bool = False  # no other group is better in less time
+
+    @property
+    def name(self) -> str:
+        """Its settings in short: simclr, lr 0.1."""
+        names = short([*self.settings])
+        parts = [
+            value if key in GROUPS else f"{names[key]} {value}"
+            for key, value in self.settings.items()
+            if value != ABSENT
+        ]
+        return ", ".join(parts) or self.runs[0].name
 
 
 def judge(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
@@ -34,10 +47,10 @@ def judge(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
         return False, ""
     first, others = measured[0], measured[1:]
     differences = [difference(first.values, each.values) for each in others]
-    best, worse = standing(differences)
-    for each, shown, is_worse in zip(others, differences, worse, strict=True):
-        each.to_best, each.worse = shown, is_worse
-    if best:
+    found = standing(differences, larger)
+    for each, shown, worse, better in zip(others, differences, found.worse, found.better, strict=True):
+        each.to_best, each.worse, each.better = shown, worse, better
+    if found.best:
         what = (
             "interval of its difference to the other excludes"
             if len(others) == 1
@@ -46,19 +59,36 @@ def judge(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
         return True, f"The first is the best: the 95 % {what} zero."
     if all(len(each.values) < 2 for each in measured):
         return False, "One seed each, so no difference is shown: run more, as in seed=0,1,2."
-    undecided = [each for each, is_worse in zip(others, worse, strict=True) if not is_worse]
-    alone = [each for each in undecided if each.to_best and math.isinf(each.to_best.half)]
-    which = "the other" if len(others) == 1 else f"{len(undecided)} of {len(others)} others"
-    said = f"No best is marked: no difference is shown between the first and {which}."
-    needed = [seeds_needed(each.to_best) for each in undecided if each.to_best and not each.to_best.excludes_zero]
-    if alone:
-        return False, f"{said} Where one of two groups has a single seed, there is no interval."
-    if len(needed) > 0 and None not in needed:
-        most = max(n for n in needed if n is not None)
+    return False, "No best is marked: " + undecided(first, others, larger)
+
+
+def undecided(first: Group, others: Sequence[Group], larger: bool) -> str:
+    """Why the first is not shown to be the best, and what would show it."""
+    if better := [each.name for each in others if each.better]:
+        verb = "is" if len(better) == 1 else "are"
+        return (
+            f"on the seeds that both have, {' and '.join(better)} {verb} better than the first, and the means are over "
+            "different seeds. Run the same seeds in every group."
+        )
+    left = [(each, each.to_best) for each in others if each.to_best and not each.worse]
+    which = "the other" if len(others) == 1 else f"{len(left)} of {len(others)} others"
+    said = f"no difference is shown between the first and {which}."
+    if any(min(len(first.values), len(each.values)) < 2 for each, _ in left):
+        return f"{said} Where one of two groups has a single seed, there is no interval."
+    if any(math.isinf(shown.half) for _, shown in left):
+        return f"{said} Where a difference does not vary over seeds, there is no spread to judge it by."
+    if ahead := [each.name for each, shown in left if shown.toward(larger) < 0]:
+        verb = "has" if len(ahead) == 1 else "have"
+        return (
+            f"{said} On the seeds that both have, {' and '.join(ahead)} {verb} the better mean: "
+            "run the same seeds in every group."
+        )
+    needed = [seeds_needed(shown, larger) for _, shown in left if shown.toward(larger) <= shown.half]
+    if None in needed:
+        return f"{said} If means and spreads stayed as they are, not even {MOST_SEEDS} seeds each would show all."
+    if most := max((n for n in needed if n is not None), default=0):
         said += f" If means and spreads stayed as they are, about {most} seeds each would show it."
-    elif needed:
-        said += " If means and spreads stayed as they are, not even 50 seeds each would show all."
-    return False, said
+    return said
 
 
 def mark_front(groups: Sequence[Group], larger: bool) -> None:

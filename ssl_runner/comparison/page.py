@@ -6,14 +6,15 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.comparison.columns import is_share
+from ssl_runner.comparison.data import comparable
 from ssl_runner.comparison.export import of_difference
 from ssl_runner.comparison.fairness import commit, device, versions
+from ssl_runner.comparison.metric import companions, evaluator_of, is_share, larger_is_better
 from ssl_runner.comparison.record import Run
 from ssl_runner.comparison.render import go_on, summary_line
 from ssl_runner.comparison.settings import described, differing, short
 from ssl_runner.comparison.statistics import quantile
-from ssl_runner.comparison.table import Comparison, companions, evaluator_of
+from ssl_runner.comparison.table import Comparison
 from ssl_runner.comparison.thin import drawn, rounded
 
 HERE = Path(__file__).parent
@@ -49,14 +50,20 @@ def content(made: Comparison) -> dict[str, Any]:
     keys = list(dict.fromkeys(key for run in made.runs for key in configuration(run)))
     return {
         "metric": made.metric,
-        "larger": made.larger,
+        "larger": larger(made, made.metric),
         "best": made.best,
         "keys": [[key, name] for key, name in short(made.keys).items()],
         "summary": summary_line(made, {}),
         "verdict": made.verdict,
         "warnings": made.warnings,
         "metrics": [
-            {"name": name, "share": is_share(name), "baseline": companions(name)[0], "test": companions(name)[1]}
+            {
+                "name": name,
+                "share": is_share(name),
+                "larger": larger(made, name),
+                "baseline": companions(name)[0],
+                "test": companions(name)[1],
+            }
             for name in offered(made)
         ],
         "t": [round(quantile(n), 4) for n in range(1, max(most, 2))],
@@ -86,6 +93,13 @@ def content(made: Comparison) -> dict[str, Any]:
         ],
         **drawn(made.runs),
     }
+
+
+def larger(made: Comparison, name: str | None) -> bool | None:
+    """Whether larger is better, None where that is not known or the groups are not to be ranked by it."""
+    if not comparable(name, made.keys):
+        return None
+    return made.larger if name == made.metric else larger_is_better(name)
 
 
 def offered(made: Comparison) -> list[str]:

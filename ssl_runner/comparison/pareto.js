@@ -10,14 +10,14 @@ function drawPareto() {
   const values = runs.map((p) => p.y), reach = Math.max(...values) - Math.min(...values);
   const bars = all.filter((p) => S.slots.has(p.g) && p.s.half !== null).flatMap((p) => [1, -1].map((sign) => p.s.mean + sign * Math.min(p.s.half, reach / 2)));
   const heights = [...values, ...bars], bottom = Math.min(...heights), top = Math.max(...heights), air = (top - bottom) * 0.08 || Math.abs(top) * 0.05 || 1;
-  const better = (a, b) => (D.larger ? a > b : a < b);
+  const better = (a, b) => (m.larger ? a > b : a < b);
   const sorted = [...all].sort((a, b) => a.x - b.x || (better(a.s.mean, b.s.mean) ? -1 : 1));
-  const front = sorted.filter((p, i) => !sorted.slice(0, i).some((q) => !better(p.s.mean, q.s.mean)));
+  const front = m.larger === null ? [] : sorted.filter((p, i) => !sorted.slice(0, i).some((q) => !better(p.s.mean, q.s.mean)));
   const f = frame(box, log ? [low / room, high * room] : [Math.max(0, low - room), high + room], [bottom - air, top + air], { x: S.cost === "images" ? "images seen" : "seconds" }, m.share, { x: log, y: false });
   let svg = f.svg + '<g clip-path="url(#within)">';
   let line = "";
   front.forEach((p, i) => { line += i ? `H${f.x.at(p.x)}V${f.y.at(p.s.mean)}` : `M${f.x.at(p.x)} ${f.y.at(p.s.mean)}`; });
-  svg += `<path class="front" d="${line}H${f.w - EDGE.right}"/>`;
+  if (line) svg += `<path class="front" d="${line}H${f.w - EDGE.right}"/>`;
   const size = all.length > 60 ? 3 : 5;
   for (const p of runs) {
     if (D.groups[p.g].runs.length === 1) continue;

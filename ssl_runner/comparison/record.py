@@ -131,18 +131,6 @@ def metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     return named | gains
 
 
-def curves(run: Run) -> list[dict[str, Any]]:
-    """The rows of metrics.jsonl, without those that are torn; a step that was logged again counts as it was last."""
-    rows = []
-    with contextlib.suppress(OSError), (run.folder / "metrics.jsonl").open("rb") as file:
-        for line in file:
-            with contextlib.suppress(ValueError):
-                row = json.loads(line)
-                if isinstance(row, dict) and isinstance(row.get("step"), int):
-                    rows.append(row)
-    return rows
-
-
 def number(value: Any) -> float:
     real = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
     return float(value) if real else 0.0

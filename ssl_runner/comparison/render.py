@@ -13,7 +13,11 @@ from ssl_runner.comparison.columns import cells, fit
 from ssl_runner.comparison.record import Run
 from ssl_runner.comparison.table import Comparison
 
-MARKS = {"=": "not shown to be worse than the first, all comparisons allowed for", "f": "none is better in less time"}
+MARKS = {
+    "=": "not shown to be worse than the first, all comparisons allowed for",
+    ">": "better than the first on the seeds that both have",
+    "f": "none is better in less time",
+}
 
 
 def summary_line(made: Comparison, same: dict[str, str]) -> str:
@@ -51,7 +55,8 @@ def terminal(made: Comparison, console: Console, rows: int) -> None:
     for warning in made.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
     if made.unfinished:
-        console.print(Lines(Text(f"\nnot completed: {len(made.unfinished)}"), *unfinished(made.unfinished, rows)))
+        apart = Lines(Text(f"\nnot completed: {len(made.unfinished)}"), *unfinished(made.unfinished, rows))
+        console.print(apart, crop=False)  # what is to be typed is worth nothing without its end
 
 
 def note(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
@@ -82,9 +87,14 @@ def progress(run: Run) -> str:
 
 
 def go_on(run: Run) -> str:
-    """What to type; nothing where a process is at work already."""
+    """What to do; nothing where a process is at work already."""
     near = run.folder.relative_to(Path.cwd()) if run.folder.is_relative_to(Path.cwd()) else run.folder
-    return "" if run.status == "running" else f"ssl-runner resume {shlex.quote(str(near))}"
+    where = shlex.quote(str(near))
+    if run.status == "running":
+        return ""
+    stops_again = run.health == "collapsed" and run.settings.get("on_collapse") == "stop"
+    first = f"put on_collapse: warn into {where}/config.yaml, then " if stops_again else ""
+    return f"{first}ssl-runner resume {where}"
 
 
 def markdown(made: Comparison, rows: int) -> str:

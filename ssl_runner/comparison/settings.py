@@ -1,7 +1,7 @@
 """Configs as flat settings, and those of them that tell runs apart."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from typing import Any, Protocol
 
 GROUPS = ("pretext", "dataset", "model", "optimizer", "regulariser", "device")
@@ -9,7 +9,8 @@ GROUPS = ("pretext", "dataset", "model", "optimizer", "regulariser", "device")
 INDIFFERENT = {"seed", "log_every", "save_every", "show_every", "keep", "on_collapse", "experiment", "device"}
 INDIFFERENT |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
 INDIFFERENT |= {f"dataset.{each}" for each in ("download", "cache", "stream", "workers", "max_broken")}
-PLACES = ("dataset.root",)  # where data lies says nothing, as long as its fingerprint is the same
+PLACES = {"dataset.root"}  # where data lies says nothing, as long as its fingerprint is the same
+DATA = "data"  # the fingerprint, as a setting of runs which nothing else of their datasets tells apart
 ABSENT = "-"
 
 
@@ -74,6 +75,20 @@ def described(run: Configured) -> dict[str, str]:
     return {**run.choices, **leaves}
 
 
+def data_settings(run: Configured, ignored: Set[str] = INDIFFERENT) -> tuple[tuple[str, str], ...]:
+    """Which dataset was chosen, and its settings: those that can change what is in it."""
+    rows = [(key, value) for key, value in run.settings.items() if key.startswith("dataset.") and key not in ignored]
+    return ("dataset", run.choices.get("dataset", ABSENT)), *sorted(rows)
+
+
+def one_fingerprint(runs: Sequence[Configured]) -> bool:
+    """Whether the data of equal dataset settings, wherever they lie, is known to be the same."""
+    prints = defaultdict(set)
+    for run in runs:
+        prints[data_settings(run, INDIFFERENT | PLACES)].add(run.environment.get("dataset"))
+    return all(len(each) == 1 and None not in each for each in prints.values())
+
+
 def differing(runs: Sequence[Configured], evaluator: str | None = None) -> list[str]:
     """Keys that tell runs apart: each choice, and the settings that vary among runs of the same choices.
 
@@ -83,10 +98,7 @@ def differing(runs: Sequence[Configured], evaluator: str | None = None) -> list[
     every = [described(run) for run in runs]
     keys = list(dict.fromkeys(key for each in every for key in each))
     paths = list(dict.fromkeys(path for run in runs for path in run.choices if path != "device"))
-    ignored = set(INDIFFERENT)
-    prints = {run.environment.get("dataset") for run in runs}
-    if len(prints) == 1 and None not in prints:
-        ignored |= {*PLACES}
+    ignored = INDIFFERENT | PLACES if one_fingerprint(runs) else INDIFFERENT
     found = []
     for key in keys:
         head = key.partition(".")[0]
@@ -104,6 +116,7 @@ def differing(runs: Sequence[Configured], evaluator: str | None = None) -> list[
             continue
         found.append(key)
     heads = [key.partition(".")[0] for key in found]
+    heads = ["dataset" if head == DATA else head for head in heads]
     place = {key: GROUPS.index(head) if head in GROUPS else len(GROUPS) for key, head in zip(found, heads, strict=True)}
     return sorted(found, key=lambda key: (place[key], key not in paths))
 

@@ -35,6 +35,10 @@ class Difference:
     freedom: float
     p: float
 
+    def toward(self, larger: bool) -> float:
+        """How far it speaks for the first of the two, and against it where it is negative."""
+        return self.mean if larger else -self.mean
+
     @property
     def excludes_zero(self) -> bool:
         return abs(self.mean) > self.half
@@ -79,26 +83,46 @@ def judged(mean: float, error: float, freedom: float, paired: bool, n: int) -> D
     return Difference(mean, quantile(freedom) * error, paired, n, freedom, p)
 
 
-def standing(differences: Sequence[Difference]) -> tuple[bool, list[bool]]:
-    """Whether the best may be marked, and which of the others are shown not to be the best.
+@dataclass(frozen=True)
+class Standing:
+    """What the differences of a first group to each of the others show."""
 
-    The best is marked where the 95 % interval of its difference to each of the others excludes zero. To say
+    best: bool  # the first may be marked
+    worse: list[bool]  # which of the others are shown not to be the best
+    better: list[bool]  # which are shown to be better than the first, against the order of the means
+
+
+def standing(differences: Sequence[Difference], larger: bool) -> Standing:
+    """Whether the first, which has the best mean, may be marked as the best, and where the others stand.
+
+    It is marked where the 95 % interval of its difference to each of the others lies on its side of zero. To say
     that of all at once takes no correction (an intersection-union test: Berger, Technometrics 24:295, 1982). Where it
     is not marked, another is called worse only if p < 5 % / number of others: what is then claimed of several groups
     holds for all of them with 95 %, although the best was chosen by looking (Bonferroni in place of Dunnett's quantile
-    in multiple comparisons with the best: Hsu, Annals of Statistics 12:1136, 1984).
+    in multiple comparisons with the best: Hsu, Annals of Statistics 12:1136, 1984). Paired differences can point to the
+    other: where seeds are not the same, means are over more of them than differences.
     """
-    marked = bool(differences) and all(each.excludes_zero for each in differences)
-    return marked, [marked or each.p < (1 - LEVEL) / len(differences) for each in differences]
+    toward = [each.toward(larger) for each in differences]
+    best = bool(differences) and all(far > each.half for far, each in zip(toward, differences, strict=True))
+    shown = [each.p < (1 - LEVEL) / len(differences) for each in differences]
+    return Standing(
+        best,
+        worse=[best or (is_shown and far > 0) for far, is_shown in zip(toward, shown, strict=True)],
+        better=[is_shown and far < 0 for far, is_shown in zip(toward, shown, strict=True)],
+    )
 
 
-def seeds_needed(shown: Difference) -> int | None:
-    """How many seeds would exclude zero, if mean and spread stayed as they are; None beyond MOST_SEEDS."""
-    if not math.isfinite(shown.half) or shown.mean == 0:
+def seeds_needed(shown: Difference, larger: bool) -> int | None:
+    """How many seeds would show the first to be better, if mean and spread stayed as they are.
+
+    None beyond MOST_SEEDS, and where the mean speaks against it.
+    """
+    toward = shown.toward(larger)
+    if not math.isfinite(shown.half) or toward <= 0:
         return None
     spread = shown.half / quantile(shown.freedom) * math.sqrt(shown.n)
     for n in range(shown.n + 1, MOST_SEEDS + 1):
         freedom = n - 1 if shown.paired else 2 * (n - 1)
-        if quantile(freedom) * spread / math.sqrt(n) < abs(shown.mean):
+        if quantile(freedom) * spread / math.sqrt(n) < toward:
             return n
     return None

@@ -7,14 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ssl_runner.comparison import evaluated, fairness
+from ssl_runner.comparison.data import DATA, comparable, told_apart
 from ssl_runner.comparison.judge import Group, judge, mark_front
+from ssl_runner.comparison.metric import STAGES, companions, default, evaluator_of, larger_is_better
 from ssl_runner.comparison.record import Run
 from ssl_runner.comparison.settings import GROUPS, described, differing
 from ssl_runner.comparison.statistics import interval
 
-DEFAULTS = ("probe/top1", "knn/top1")
-STAGES = ("baseline", "best", "gain", "test")  # before the name of an evaluator, in a metric from summary.json
-SPLITS = ("train/", "validation/", "test/")  # before that of a protocol, in one from evaluation/
 COMMON = (*GROUPS[:-1], "length", "batch_size")
 
 
@@ -23,7 +22,7 @@ class Comparison:
     """All that is shown of runs, in whatever form."""
 
     metric: str | None
-    larger: bool  # is better
+    larger: bool | None  # is better; None where that is not known, and then nothing is judged
     keys: list[str]  # the settings that differ
     common: dict[str, str]
     groups: list[Group]  # the best first
@@ -39,34 +38,39 @@ class Unknown(ValueError):
     """No run has such a metric."""
 
 
-def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = False) -> Comparison:
-    """Puts completed runs into groups and judges them by a metric. Raises Unknown where no run has it."""
+def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = False, larger: bool = False) -> Comparison:
+    """Puts completed runs into groups and judges them by a metric. Raises Unknown where no run has it.
+
+    `smaller` or `larger` says what is better, where the metric's name does not say it or is not to be believed.
+    """
     offered, ambiguous = evaluated.offer(runs)
-    runs = [replace(run, metrics={**run.metrics, **more}) for run, more in zip(runs, offered, strict=True)]
+    runs = [replace(run, metrics={**run.metrics, **more}) for run, more in zip(told_apart(runs), offered, strict=True)]
     done = [run for run in runs if run.completed]
     counted = Counter(name for run in done for name in run.metrics)
     metrics = sorted(counted, key=lambda name: ("/" in name and name.split("/")[0] in STAGES, name))
     if metric is None:
-        metric = next((name for name in (*DEFAULTS, *metrics) if name in counted), None)
+        metric = default(metrics)
     elif done and metric not in counted:
         near = difflib.get_close_matches(metric, metrics, 3, 0.4) or metrics[:8]
         raise Unknown(f"{metric}: no completed run has it; possible are {', '.join(near) or 'none'}")
-    larger = not smaller and not (metric or "").endswith(("loss", "error"))
+    upward = larger if smaller or larger else larger_is_better(metric)
     keys = differing(done, evaluator_of(metric, done))
     grouped: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in done:
         has = described(run)
         grouped[tuple(has.get(key, "-") for key in keys)].append(run)
     groups = [group(dict(zip(keys, values, strict=True)), members, metric) for values, members in grouped.items()]
-    sign = -1 if larger else 1
+    sign = 1 if upward is False else -1
     groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
-    best, verdict = judge(groups, larger) if comparable(metric, keys) else (False, "")
-    mark_front(groups, larger)
+    best, verdict = False, unjudged(metric, metrics) if upward is None else ""
+    if upward is not None and comparable(metric, keys):
+        best, verdict = judge(groups, upward)
+        mark_front(groups, upward)
     first = described(done[0]) if done else {}
     same = {key: first[key] for key in COMMON if key in first and key not in keys}
     comparison = Comparison(
         metric=metric,
-        larger=larger,
+        larger=upward,
         keys=keys,
         common={key: value for key, value in same.items() if all(described(run).get(key) == value for run in done)},
         groups=groups,
@@ -80,32 +84,14 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
     return comparison
 
 
-def comparable(metric: str | None, keys: Sequence[str]) -> bool:
-    """Whether all values are of the same task: the dataset is the same, or all were measured on another one."""
-    return not {"dataset", "dataset.root"} & {*keys} or "@" in (metric or "")
-
-
-def evaluator_of(metric: str | None, runs: Sequence[Run]) -> str | None:
-    """The evaluator of the config that a metric came from, if any: probe of probe/top1 and of test/probe_top1."""
-    if metric is None or (metric.count("/") == 2 and metric.startswith(SPLITS)) or metric.count("/") > 2:
-        return None
-    stage, _, rest = metric.partition("/")
-    word = rest if stage in STAGES else stage
-    known = {key.split(".")[1] for run in runs for key in run.settings if key.startswith("evaluator.")}
-    return max(
-        (name for name in known if word.startswith((f"{name}/", f"{name}_")) or word == name), key=len, default=None
-    )
-
-
-def companions(metric: str | None) -> tuple[str | None, str | None]:
-    """The names of a metric of the random encoder, and on the test split."""
-    if metric is None or metric.split("/")[0] in ("baseline", "best", "gain"):
-        return None, None
-    if metric.count("/") == 1 and not metric.startswith("test/"):
-        return f"baseline/{metric}", f"test/{metric.replace('/', '_')}"
-    if metric.count("/") == 1:
-        return None, None
-    return f"baseline/{metric}", f"test/{metric.partition('/')[2]}" if metric.startswith("validation/") else None
+def unjudged(metric: str | None, metrics: Sequence[str]) -> str:
+    """Why nothing is judged, where it is not known what is better."""
+    if metric is not None:
+        return (
+            f"Nothing is judged, since it is not known whether larger {metric} is better: type --larger or --smaller."
+        )
+    possible = [name for name in metrics if not name.startswith("baseline/")][:8]
+    return f"No accuracy was measured; --metric takes {', '.join(possible)}." if possible else ""
 
 
 def group(settings: dict[str, str], runs: list[Run], metric: str | None) -> Group:
@@ -139,12 +125,13 @@ def by_seed(runs: Sequence[Run], metric: str | None) -> dict[int, float]:
     return {seed: sum(values) / len(values) for seed, values in sorted(found.items())}
 
 
-def cautions(made: Comparison, ambiguous: dict[str, str]) -> list[str]:
+def cautions(made: Comparison, ambiguous: dict[str, list[str]]) -> list[str]:
     """What to know of the numbers themselves."""
-    lines = [line for name, line in ambiguous.items() if name in ("", (made.metric or "").partition("#")[0])]
+    concerned = ("", (made.metric or "").partition("#")[0])
+    lines = [line for name, several in ambiguous.items() if name in concerned for line in several]
     if not comparable(made.metric, made.keys):
         lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
-    elif data := [key for key in made.keys if key.startswith("dataset.")]:
+    elif data := [key for key in made.keys if key.startswith("dataset.") or key == DATA]:
         lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
     if measured := [key for key in made.keys if key.startswith("evaluator.")]:
         lines.append(f"{made.metric} was not measured in the same way everywhere: {', '.join(measured)} differs")

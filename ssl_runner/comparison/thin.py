@@ -1,5 +1,7 @@
 """Curves of hundreds of runs, with as many points as one page can carry."""
 
+import contextlib
+import json
 import math
 from collections import Counter
 from collections.abc import Sequence
@@ -7,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from ssl_runner.comparison.record import Run, curves
+from ssl_runner.comparison.record import Run
 
+ASIDE = ("step", "epoch", "time")  # of a row: when its numbers were logged
 NUMBERS = 250_000  # of all curves together: about two megabytes
 LEAST, MOST = 20, 240  # points of a curve
 
@@ -27,12 +30,32 @@ def drawn(runs: Sequence[Run]) -> dict[str, Any]:
     return {"curves": names, "tracks": [tracks(rows, names, points) for rows in read]}
 
 
+def curves(run: Run) -> list[dict[str, Any]]:
+    """The rows of metrics.jsonl by their steps, without those that are torn.
+
+    A number that was logged again at the same step counts as it was last, so that a run that had to go back is one
+    curve. What is measured at a step stands in another row than what the training logs there.
+    """
+    rows = []
+    with contextlib.suppress(OSError), (run.folder / "metrics.jsonl").open("rb") as file:
+        for line in file:
+            with contextlib.suppress(ValueError, RecursionError):
+                row = json.loads(line)
+                if isinstance(row, dict) and isinstance(row.get("step"), int):
+                    rows.append(row)
+    last = {(row["step"], name): place for place, row in enumerate(rows) for name in row}
+    kept = [
+        {name: value for name, value in row.items() if name in ASIDE or last[row["step"], name] == place}
+        for place, row in enumerate(rows)
+    ]
+    return sorted((row for row in kept if row.keys() - {*ASIDE}), key=lambda row: row["step"])
+
+
 def numbers(row: dict[str, Any]) -> list[str]:
-    aside = ("step", "epoch", "time")
     return [
         name
         for name, value in row.items()
-        if name not in aside
+        if name not in ASIDE
         and not name.startswith("test/")
         and isinstance(value, (int, float))
         and math.isfinite(value)
