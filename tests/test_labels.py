@@ -1,11 +1,15 @@
 """What is done with labels: fine-tuning, few labels, a picture. Planted classes, leaks, seeds, draws, intervals."""
 
+import contextlib
 import csv
 import logging
+import math
+import random
 from inspect import signature
 from pathlib import Path
 from typing import get_type_hints
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -23,7 +27,7 @@ from ssl_runner.evaluator.finetune import FineTune
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.evaluator.projector import Projector, flattened, thumbnails
 from ssl_runner.job import RUNTIME
-from ssl_runner.parts.label_efficiency import half_width
+from ssl_runner.parts.label_efficiency import Score, common, half_width, write_plot
 from ssl_runner.parts.strata import places, spread
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
@@ -74,31 +78,37 @@ def measured(evaluator, encoder):
 
 def finetune(bank, query, validation=None, classes=2, **settings):
     settings = {"epochs": 3, "batch_size": 16, "augment": AUGMENT, "lr": 0.01, "head_lr": 0.05} | settings
-    return FineTune(
-        every=EVERY, bank=bank, query=query, validation=validation, classes=classes, fresh=Small, **settings
-    )
+    return FineTune(every=EVERY, bank=bank, query=query, validation=validation, classes=classes, **settings)
 
 
 def few(bank, query, folder, classes=2, **settings):
     settings = {"labels": (1, 4), "draws": 2, "steps": 4, "augment": AUGMENT, "batch_size": 16} | settings
-    return FewLabel(every=EVERY, bank=bank, query=query, classes=classes, fresh=Small, folder=folder, **settings)
+    return FewLabel(every=EVERY, bank=bank, query=query, classes=classes, fresh=fresh, folder=folder, **settings)
+
+
+def fresh(seed):
+    """As the runner makes one: it seeds every global generator."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)  # noqa: NPY002  what the runner does
+    return Small(seed)
+
+
+def drawn_states():
+    """Of all global generators."""
+    return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
 
 
 def look(query, folder, classes=2, **settings):
     return Projector(every=EVERY, query=query, classes=classes, folder=folder, **settings)
 
 
-ALL = pytest.mark.parametrize("make", ["finetune", "scratch", "few", "look"])
+ALL = pytest.mark.parametrize("make", ["finetune", "few", "look"])
 
 
 def made(make, folder, bank, query):
     if make == "look":
         return look(query, folder)
-    return (
-        few(bank, query, folder)
-        if make == "few"
-        else finetune(bank, query, init="random" if make == "scratch" else "pretrained")
-    )
+    return few(bank, query, folder) if make == "few" else finetune(bank, query)
 
 
 def test_only_fine_tuning_can_tell_what_the_encoder_does_not_see():
@@ -121,11 +131,11 @@ def test_the_encoder_and_the_generators_are_left_as_they_were(make, tmp_path):
     encoder.train()
     encoder.norm.eval()
     modes = [module.training for module in encoder.modules()]
-    state = torch.get_rng_state()
+    state = drawn_states()[:2]  # beartype draws from Python's own, in tests
     with torch.no_grad():
         evaluator(encoder, encoded(Small().eval()))
         assert not torch.is_grad_enabled()
-    assert torch.equal(state, torch.get_rng_state()) or make == "look"
+    assert drawn_states()[:2] == state
     assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
     assert [module.training for module in encoder.modules()] == modes
     assert all(parameter.grad is None for parameter in encoder.parameters())
@@ -153,6 +163,33 @@ def test_another_seed_trains_otherwise():
     a, b, c = weights(0), weights(0), weights(1)
     assert all(torch.equal(a[name], b[name]) for name in a)
     assert not torch.equal(a["encoder.conv.weight"], c["encoder.conv.weight"])
+
+
+def test_whatever_draws_globally_draws_from_the_seed_and_leaves_no_trace():
+    def draws():
+        return torch.rand(()).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    before, found = drawn_states(), []
+    for seed in (5, 5, 2**62):
+        with supervised.isolated(seed):
+            found.append(draws())
+        assert drawn_states() == before
+    assert found[0] == found[1]
+    assert all(one != other for one, other in zip(found[1], found[2], strict=True))
+    with contextlib.suppress(FloatingPointError), supervised.isolated(0):
+        draws()
+        raise FloatingPointError
+    assert drawn_states() == before
+
+
+def test_a_generator_that_torch_does_not_fork_is_restored_too(monkeypatch):
+    restored = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: restored.append(state.tolist()))
+    with supervised.isolated(0):
+        pass
+    assert restored == [[7]]
 
 
 def flipped(split):
@@ -209,20 +246,9 @@ def test_with_nothing_to_hold_out_the_last_epoch_is_taken():
     assert "choice_top1" not in found
 
 
-def test_random_is_random_and_pretrained_is_used(monkeypatch):
-    """The baseline starts from the seed's own encoder; fine-tuning at a tiny rate stays where the given one was."""
-    bank, query, trained = stripes(32), stripes(40, seed=1), []
-    original = supervised.fit
-
-    def watched(encoder, *args, **settings):
-        trained.append(encoder.conv.weight.clone())
-        return original(encoder, *args, **settings)
-
-    monkeypatch.setattr("ssl_runner.evaluator.finetune.fit", watched)
-    measured(finetune(bank, query, init="random", seed=7), Small(3))
-    measured(finetune(bank, query, init="pretrained", seed=7), Small(3))
-    assert torch.equal(trained[0], Small(7).conv.weight)
-    assert torch.equal(trained[1], Small(3).conv.weight)
+def test_the_given_encoder_is_where_training_starts():
+    """At a tiny rate it stays there, and it is a copy that is trained."""
+    bank = stripes(32)
     still = supervised.Recipe(lr=1e-12, head_lr=1e-12, weight_decay=0.0, batch_size=16)
     given = Small(5).eval()
     network = supervised.fit(given, bank.x, bank.y, 2, still, steps=2, seed=0)
@@ -355,39 +381,80 @@ def test_draws_are_stratified_paired_nested_and_of_the_size_asked(tmp_path, monk
     bank = Split(bank.x[kept], bank.y[kept])
     drawn = {}
 
-    def guesses(self, method, rows, draw, encoder, encode):
-        drawn.setdefault((draw, len(rows)), []).append((method, rows.tolist()))
+    def guesses(self, method, rows, seed, encoder, encode):
+        drawn.setdefault((seed, len(rows)), []).append((method, rows.tolist()))
         return torch.zeros(12, 1, dtype=torch.int64)
 
     monkeypatch.setattr(FewLabel, "guesses", guesses)
     measured(few(bank, stripes(12, 3, seed=1), tmp_path, 3, labels=(5, 1), shares=(0.1,), draws=3), Small())
     assert {size for _, size in drawn} == {3, 7, 13}
-    for (draw, size), each in drawn.items():
+    for (seed, size), each in drawn.items():
         assert [method for method, _ in each] == ["probe", "knn", "finetune", "supervised"]
         assert all(rows == each[0][1] for _, rows in each)
         wanted = {3: [1, 1, 1], 7: [3, 3, 1], 13: [5, 5, 3]}[size]
         assert bank.y[each[0][1]].bincount().tolist() == wanted
-        assert set(drawn[draw, 3][0][1]) <= set(each[0][1])
-    assert len({tuple(drawn[draw, 13][0][1]) for draw in range(3)}) == 3
+        assert set(drawn[seed, 3][0][1]) <= set(each[0][1])
+    assert len({tuple(rows[0][1]) for (_, size), rows in drawn.items() if size == 13}) == 3
     names = [(row["labels"], row["draw"], row["rows"], row["method"]) for row in table(tmp_path)]
     assert len(names) == len(set(names)) == 3 * 3 * 4
     assert ("0.1", "2", "7", "knn") in names
 
 
 def test_the_interval_by_hand(tmp_path, monkeypatch):
-    """Mean 0.5 and deviation 0.1 of three draws: 4.303 * 0.1 / sqrt(3)."""
-    assert half_width([0.4, 0.5, 0.6]) == pytest.approx(4.3026527 * 0.1 / 3**0.5)
-    assert half_width([0.4, 0.5, 0.6], 0.9) == pytest.approx(t.interval(0.9, 2, 0, 0.1 / 3**0.5)[1])
+    """Mean 0.5 and deviation 0.1 of three draws: 4.303 * 0.1 / sqrt(3) if they share nothing. Here they share half."""
+    assert half_width([0.4, 0.5, 0.6], 0.0) == pytest.approx(4.3026527 * 0.1 / 3**0.5)
+    assert half_width([0.4, 0.5, 0.6], 0.0, 0.9) == pytest.approx(t.interval(0.9, 2, 0, 0.1 / 3**0.5)[1])
     hits = iter([4, 5, 6])
 
-    def guesses(self, method, rows, draw, encoder, encode):
+    def guesses(self, method, rows, seed, encoder, encode):
         return torch.where(torch.arange(10) < next(hits), torch.arange(10) % 2, -1)[:, None]
 
     monkeypatch.setattr(FewLabel, "guesses", guesses)
     evaluator = few(stripes(20), stripes(10), tmp_path, labels=(5,), draws=3, methods=("knn",))
-    width = 4.3026527 * 0.1 / 3**0.5
+    width = 4.3026527 * 0.1 * (1 / 3 + 1) ** 0.5
     assert measured(evaluator, Small()) == pytest.approx({"mean": 0.5, "knn_5": 0.5, "knn_5_interval": width})
     assert [float(row["top1"]) for row in table(tmp_path)] == [0.4, 0.5, 0.6]
+
+
+def test_the_interval_covers_other_labels_also_where_draws_overlap():
+    """A score is the mean of its rows, with mean 0 where they come from: 19 of 20 intervals hold it, by any bank."""
+    rng = torch.Generator().manual_seed(0)
+    for held, drawn in ((1000, 5), (120, 40), (120, 100)):
+        inside = plain = 0
+        for _ in range(1000):
+            bank = torch.randn(held, generator=rng)
+            scores = [float(bank[torch.randperm(held, generator=rng)[:drawn]].mean()) for _ in range(5)]
+            mean = abs(sum(scores) / 5)
+            inside += mean < half_width(scores, drawn / held)
+            plain += mean < half_width(scores, 0.0)
+        assert 0.93 < inside / 1000 < 0.97
+    assert plain / 1000 < 0.45  # what an interval that takes draws for independent says of 100 rows of 120
+
+
+def test_rows_in_common_by_hand():
+    """Of equal classes the share of the bank; a class nearly used up counts whatever the size of the others."""
+    assert common(torch.tensor([100, 100]), torch.tensor([120, 120])) == pytest.approx(100 / 120)
+    assert common(torch.tensor([5, 5, 0]), torch.tensor([50, 50, 0])) == pytest.approx(0.1)
+    assert common(torch.tensor([100, 100]), torch.tensor([10_000, 120])) == pytest.approx(50 * (1e-4 + 1 / 120))
+    assert common(torch.tensor([5, 3]), torch.tensor([10, 3])) == pytest.approx((1 / 10 + 1 / 3) / (1 / 5 + 1 / 3))
+
+
+def test_draws_that_agree_have_no_interval(tmp_path, monkeypatch):
+    """Neither a key nor a bar: no spread is no certainty."""
+    assert half_width([0.5, 0.5, 0.5], 0.1) is None
+    assert half_width([0.5], 0.1) is None
+    found = few(blobs(90), blobs(30, seed=1), tmp_path, 3, labels=(5,), methods=("knn",))(Small(), lambda rows: rows)
+    assert found == {"mean": 1.0, "knn_5": 1.0}
+    from matplotlib.axes import Axes
+
+    bars, errorbar = [], Axes.errorbar
+    monkeypatch.setattr(
+        Axes, "errorbar", lambda self, x, y, e, **kw: bars.append(list(e)) or errorbar(self, x, y, e, **kw)
+    )
+    scores = [Score(labels, draw, 4, "knn", 0.5) for labels in ("1", "2") for draw in range(2)]
+    write_plot(scores, {("2", "knn"): 0.1}, 2, tmp_path / "plot.png")
+    assert math.isnan(bars[0][0])
+    assert bars[0][1] == pytest.approx(10)
 
 
 def test_few_labels_end_to_end(tmp_path):
@@ -435,7 +502,7 @@ def test_more_labels_help_where_there_is_something_to_learn(tmp_path):
 def test_numbers_of_labels_that_take_the_whole_bank_are_left_out(tmp_path):
     bank, query = stripes(20), stripes(10, seed=1)
     found = measured(few(bank, query, tmp_path, labels=(1, 10, 50), methods=("knn",)), Small())
-    assert set(found) == {"mean", "knn_1", "knn_1_interval"}
+    assert set(found) - {"knn_1_interval"} == {"mean", "knn_1"}
     with pytest.raises(ValueError, match=r"take the whole bank of 20 rows.*evaluator\.few_label\.labels=\[1\]"):
         few(bank, query, tmp_path, labels=(10,))
     with pytest.raises(ValueError, match="query"):
@@ -443,12 +510,16 @@ def test_numbers_of_labels_that_take_the_whole_bank_are_left_out(tmp_path):
 
 
 def test_a_random_encoder_of_its_own_for_each_draw(tmp_path):
-    asked = []
-    evaluator = few(stripes(20), stripes(10), tmp_path, methods=("supervised",), labels=(1,), draws=3, seed=5)
-    evaluator.fresh = lambda seed: asked.append(seed) or Small(seed)
-    found = [measured(evaluator, Small(seed)) for seed in (8, 9)]
-    assert asked == [5, 6, 7] * 2
+    asked, found = [], []
+    for seed, given in ((5, 8), (5, 9), (6, 8)):
+        evaluator = few(stripes(20), stripes(10), tmp_path, methods=("supervised",), labels=(1, 2), draws=3, seed=seed)
+        evaluator.fresh = lambda seed: asked.append(seed) or Small(seed)
+        found.append(measured(evaluator, Small(given)))
     assert found[0] == found[1]
+    assert asked[:6] == asked[6:12]
+    assert asked[0:6:2] == asked[1:6:2]  # one for all numbers of labels of a draw
+    assert len(set(asked[:6])) == 3
+    assert not set(asked[:6]) & set(asked[12:])  # another seed shares none of them
 
 
 def test_minutes_are_not_silent(tmp_path, caplog):
@@ -480,6 +551,22 @@ def test_a_collapsed_or_narrow_encoder_has_a_picture(tmp_path):
     with torch.no_grad():
         found = look(stripes(20), tmp_path)(Small(), lambda rows: torch.ones(len(rows), 4))
     assert 0 <= found["trustworthiness"] <= 1
+
+
+def test_trustworthiness_is_of_some_where_there_are_many(tmp_path, monkeypatch):
+    """Its ranks are of n x n points."""
+    import sklearn.manifold
+
+    sizes, original = [], sklearn.manifold.trustworthiness
+    monkeypatch.setattr(projector_file, "RANKED", 20)
+    monkeypatch.setattr(
+        sklearn.manifold, "trustworthiness", lambda x, y, **kw: sizes.append((len(x), len(y))) or original(x, y, **kw)
+    )
+    with torch.no_grad():
+        found = look(blobs(60), tmp_path, 3)(Small(), lambda rows: rows)
+    assert sizes == [(20, 20)]
+    assert found["samples"] == 60
+    assert 0.5 < found["trustworthiness"] <= 1
 
 
 def test_projector_writes_what_tensorboard_reads(tmp_path, capsys):
@@ -585,5 +672,5 @@ def test_the_runner_measures_them(make, tmp_path):
         found = measure(trainer.encoder, evaluators, torch.device("cpu"))
         assert {f"{name}/{evaluator.headline}" for name, evaluator in evaluators.items()} <= set(found)
         assert len(evaluators) == 3
-        for file in (f"few_label/{split}/few_label.png", f"projector/{split}/tsne.png"):
+        for file in (f"few_label/{split}-training/few_label.png", f"projector/{split}-training/tsne.png"):
             assert (tmp_path / "run" / "evaluation" / file).exists()

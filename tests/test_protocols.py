@@ -14,6 +14,7 @@ from PIL import Image
 from sklearn.linear_model import Ridge
 from sklearn.metrics import r2_score
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_runner.augment.corruption import CORRUPTIONS, STRENGTHS, corrupt
 from ssl_runner.contract import Duration, Encoder, Features, Split
@@ -488,8 +489,48 @@ def test_candidates_in_pieces_are_candidates_at_once(photographs, monkeypatch):
     assert torch.equal(duplicates.candidates(hashed[:50], hashed[50:], 24), whole)
 
 
-def leakage(bank, query, folder, **settings):
-    return Leakage(every=EVERY, bank=bank, query=query, classes=4, folder=folder, k=1, **settings)
+def test_no_matrix_is_larger_than_allowed_however_many_hashes_are_alike(monkeypatch):
+    """Flat images all have one hash: candidates are the first of the bank, and nothing grows with the pairs."""
+    sizes = []
+
+    class Watched(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+            made = function(*args, **(kwargs or {}))
+            sizes.extend(each.numel() for each in (made if isinstance(made, tuple | list) else [made]))
+            return made
+
+    monkeypatch.setattr(duplicates, "CELLS", 64 * 100)
+    query, bank = torch.ones(70, 64), torch.ones(100, 64)
+    with Watched():
+        got = duplicates.candidates(query, bank, 14)
+    assert got.tolist() == [[row, other, 0] for row in range(70) for other in range(duplicates.CANDIDATES)]
+    assert max(sizes) <= duplicates.CELLS
+
+
+def test_keys_of_candidates_are_exact_at_the_largest_part():
+    """Hashes as far apart as can be, in the last rows: the largest keys, where float32 would first be wrong."""
+    bank = torch.ones(duplicates.PART, 64)
+    bank[-9:] = -1
+    bank[-2:, 0] = 1
+    got = duplicates.candidates(-bank[:1], bank, 64)
+    nearest = [(0, duplicates.PART - 9 + place) for place in range(7)] + [(1, duplicates.PART - 2)]
+    assert [(distance, place) for _, place, distance in got.tolist()] == nearest
+    got = duplicates.candidates(bank[-1:] * 0 - bank[:1], bank[:-9], 64)
+    assert got[:, 1:].tolist() == [[place, 64] for place in range(8)]
+
+
+def test_a_bank_in_parts_is_looked_through_as_a_whole(photographs, monkeypatch):
+    bank, query = photographs[:200], photographs[200:].clone()
+    query[0], query[1], query[2] = bank[10], bank[150].flip(2), saved(bank[199], format="jpeg", quality=70)
+    whole = found(query, bank)
+    assert [(p.query, p.bank, p.kind) for p in whole] == [(0, 10, "exact"), (1, 150, "mirrored"), (2, 199, "near")]
+    monkeypatch.setattr(duplicates, "PART", 60)
+    assert found(query, bank) == whole
+
+
+def leakage(bank, query, folder, train=None, **settings):
+    train = bank.x if train is None else train
+    return Leakage(every=EVERY, bank=bank, query=query, train=train, classes=4, folder=folder, k=1, **settings)
 
 
 def test_leakage_counts_lists_and_measures_without(photographs, tmp_path):
@@ -549,6 +590,53 @@ def test_leakage_of_all_and_of_none(photographs, tmp_path):
     assert not (tmp_path / "duplicates.png").exists()  # the one of before would lie
 
 
+def test_copies_among_the_images_learnt_from_are_found_too(photographs, tmp_path):
+    """The bank is a small labelled part beside them, and clean but for one row; three others were pretrained on."""
+    y = torch.arange(300) % 4
+    bank, train = Split(photographs[:40], y[:40]), photographs[40:200]
+    query = Split(photographs[200:].clone(), y[200:].clone())
+    query.x[0], query.y[0] = bank.x[5], bank.y[5]
+    query.x[1], query.x[2] = train[7], train[8].flip(2)
+    query.x[3] = saved(train[9], format="jpeg", quality=70)
+    query.x[4] = bank.x[6]
+    encoder = Pixels()
+    got = leakage(bank, query, tmp_path, torch.cat([train, bank.x[6:7]]))(encoder, encoded(encoder))
+    assert (got["leaked"], got["pretrained_on"], got["pretrained_on_share"]) == (2, 4, 0.04)
+    features = [encoded(encoder)(rows) for rows in (bank.x, query.x)]
+    near = nn.functional.normalize(features[1], dim=1) @ nn.functional.normalize(features[0], dim=1).T
+    right = bank.y[near.argmax(1)] == query.y
+    assert got["knn_top1_unseen"] == pytest.approx(float(right[5:].float().mean()))  # neither there nor in the bank
+    clean = torch.cat([right[1:4], right[5:]])
+    assert got["knn_top1_clean"] == pytest.approx(float(clean.float().mean()))
+    assert "probe_top1_unseen" in got
+    with (tmp_path / "pretrained_on.csv").open() as file:
+        table = list(csv.DictReader(file))
+    assert [(row["kind"], row["query_row"], row["train_row"]) for row in table] == [
+        ("exact", "1", "7"),
+        ("mirrored", "2", "8"),
+        ("near", "3", "9"),
+        ("exact", "4", "160"),
+    ]
+    assert int(table[0]["query_label"]) == query.y[1]
+    assert "train_label" not in table[0]
+    with Image.open(tmp_path / "pretrained_on.png") as picture:
+        assert picture.size[0] > 1000
+
+
+def test_training_rows_that_are_the_banks_are_not_looked_through_again(photographs, tmp_path, monkeypatch):
+    import ssl_runner.evaluator.leakage as file
+
+    asked, looked = [], file.pairs
+    monkeypatch.setattr(file, "pairs", lambda *rows, **limits: asked.append(rows) or looked(*rows, **limits))
+    y = torch.arange(300) % 4
+    bank, query = Split(photographs[:40], y[:40]), Split(photographs[200:], y[200:])
+    for train in (bank.x, bank.x.clone()):
+        got = leakage(bank, query, tmp_path, train)(Pixels(), encoded(Pixels()))
+        assert not any("pretrained" in name or "unseen" in name for name in got)
+    assert len(asked) == 2
+    assert not (tmp_path / "pretrained_on.csv").exists()
+
+
 def test_leakage_refuses_what_is_no_image(tmp_path):
     split = Split(torch.zeros(30, 50), torch.zeros(30).long())
     with pytest.raises(ValueError, match="uint8 images"):
@@ -562,7 +650,7 @@ ALL = {"cluster": Cluster, "factors": Factors, "robustness": Robustness, "leakag
 
 
 def built(name, split, folder, **settings):
-    had = {"bank": split, "query": split, "classes": 1, "folder": folder}
+    had = {"bank": split, "query": split, "train": split.x, "classes": 1, "folder": folder}
     wanted = signature(ALL[name].__init__).parameters
     return ALL[name](every=EVERY, **{key: value for key, value in had.items() if key in wanted}, **settings)
 
@@ -586,7 +674,7 @@ def test_encoder_and_generators_are_left_as_found(name, shapes, tmp_path):
     before = {key: value.clone() for key, value in encoder.state_dict().items()}
     state, drawn = torch.get_rng_state(), np.random.get_state()[1].copy()  # noqa: NPY002  it is what must not change
     settings = {"corruptions": ("noise",)} if name == "robustness" else {}
-    had = {"bank": shapes.bank, "query": shapes.test, "classes": 10, "folder": tmp_path}
+    had = {"bank": shapes.bank, "query": shapes.test, "train": shapes.train, "classes": 10, "folder": tmp_path}
     wanted = signature(ALL[name].__init__).parameters
     evaluator = ALL[name](every=EVERY, **{k: v for k, v in had.items() if k in wanted}, **settings)
     first = evaluator(encoder, encoded(encoder))
@@ -616,7 +704,7 @@ def test_yaml_spells_out_the_defaults(name):
     assert node.pop("_target_") == f"{kind.__module__}.{kind.__name__}"
     Duration.parse(node["every"])
     hints = get_type_hints(kind.__init__, include_extras=True)
-    assert set(node) == set(hints) - {"return", "bank", "query", "classes", "folder"}
+    assert set(node) == set(hints) - {"return", "bank", "query", "train", "classes", "folder"}
     parameters = signature(kind.__init__).parameters.values()
     defaults = {p.name: p.default for p in parameters if p.default is not p.empty}
     assert {key: tuple(v) if isinstance(v, list) else v for key, v in node.items() if key != "every"} == defaults

@@ -1,8 +1,9 @@
 """Few labels: probe, kNN and fine-tuning at so many labels a class, beside training from scratch with the same labels.
 
 Semi-supervised evaluation as in Chen et al., A simple framework for contrastive learning of visual representations,
-ICML 2020, arXiv 2002.05709, section 4.2, at labels a class as in Kolesnikov et al., Big transfer (BiT), ECCV 2020,
-arXiv 1912.11370, section 3.2: training has a length in steps, whatever the labels, and is not chosen on anything.
+ICML 2020, arXiv 2002.05709, section 6 and appendix B.5, at labels a class as in Kolesnikov et al., Big transfer (BiT),
+ECCV 2020, arXiv 1912.11370, sections 3.3 and 3.5: training has a length in steps, whatever the labels, and is not
+chosen on anything.
 Differs: several draws of the labels, with the interval of their mean; AdamW; 200 steps, not BiT's 500; crops of half
 the image or more, as few samples want mild augmentation (Kim et al., How to fine-tune models with few samples, 2022,
 arXiv 2205.07874).
@@ -26,7 +27,7 @@ from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts import neighbours, supervised
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.label_efficiency import Score, half_width, write_plot, write_table
+from ssl_runner.parts.label_efficiency import Score, common, half_width, write_plot, write_table
 from ssl_runner.parts.linear import fit
 from ssl_runner.parts.split import Subset
 from ssl_runner.parts.strata import places
@@ -38,8 +39,13 @@ class FewLabel:
     """Mean shares of query samples whose class is first, over draws of a few labelled rows, in [0, 1].
 
     `probe_5` is the probe's at five labels a class, `probe_0.01` at 1 % of them, and `probe_5_interval` half the width
-    of the 95 % interval of that mean (Student's t over draws; absent for one draw); `mean` averages the first method
-    over all numbers of labels. In `folder`, few_label.csv holds every draw and few_label.png shows them.
+    of the 95 % interval of that mean; `mean` averages the first method over all numbers of labels. In `folder`,
+    few_label.csv holds every draw and few_label.png shows them.
+
+    The interval is over draws of labels from this bank, of one encoder on one query: what another pretraining or other
+    query images would give is not in it. It is widened where draws have many rows in common, see
+    parts.label_efficiency.half_width: at 100 of 120 rows a class it is five times that of draws apart. It is absent for
+    one draw, and where all draws agree.
 
     All methods see the same draws, and a draw's larger sets hold its smaller ones. A class with fewer rows than asked
     gives all it has; a number of labels that would take the whole bank is left out. Nothing is chosen on the query: the
@@ -48,8 +54,11 @@ class FewLabel:
     another random encoder each draw, in the same way as `finetune` trains the one given. At 1 to 5 labels the probe is
     often ahead of fine-tuning (Kim et al. find the same); a tenth of `lr` narrows the gap and starves the baseline.
 
-    A training costs steps * min(batch_size, labelled rows) images: with convnet_small on 32x32 images about 4 seconds
-    of one CPU core, 3 minutes for the 40 of the defaults. methods=[probe,knn] takes seconds.
+    A training costs steps * min(batch_size, labelled rows) images, and the defaults are 40 trainings for each split
+    that it measures: with convnet_small on 32x32 images of ten classes 3 minutes of one CPU core, and 1.5 more to rank
+    a query of 10,000 after each (extrapolated from trainings of 20 steps). A run that has it among its evaluators pays
+    for validation before the first step and after the last, and for test. Rather measure once: ssl-runner evaluate RUN
+    few_label split=test. methods=[probe,knn] takes seconds.
 
     Args:
         every: how often it runs.
@@ -129,32 +138,36 @@ class FewLabel:
         wanted, scores = self.wanted(), []
         for draw in range(self.draws):
             place = places(self.bank.y, rng)
+            seed = int(torch.randint(2**63 - 1, (), generator=rng))  # not seed + draw: seed=1 would repeat all but one
             for name, each in wanted.items():
                 rows = (place < each[self.bank.y.cpu()]).nonzero().flatten()
                 for method in self.methods:
-                    guesses = self.guesses(method, rows, draw, encoder, encode)
+                    guesses = self.guesses(method, rows, seed, encoder, encode)
                     top1 = shares(guesses, self.query.y, self.classes)["top1"]
                     scores.append(Score(name, draw, len(rows), method, top1))
             if {"finetune", "supervised"} & set(self.methods):
                 logger.info("few_label: draw %d of %d is done", draw + 1, self.draws)
         self.folder.mkdir(parents=True, exist_ok=True)
         write_table(scores, self.folder / "few_label.csv")
-        write_plot(scores, self.classes, self.folder / "few_label.png")
         found: dict[str, float] = {}
-        intervals: dict[str, float] = {}
-        for name in wanted:
+        widths: dict[tuple[str, str], float] = {}
+        has = self.bank.y.cpu().bincount(minlength=self.classes)  # (c,)
+        for name, each in wanted.items():
+            share = common(each.minimum(has), has)
             for method in self.methods:
                 drawn = [score.top1 for score in scores if (score.labels, score.method) == (name, method)]
                 found[f"{method}_{name}"] = fmean(drawn)
-                if self.draws > 1:
-                    intervals[f"{method}_{name}_interval"] = half_width(drawn)
+                if (width := half_width(drawn, share)) is not None:
+                    widths[name, method] = width
+        write_plot(scores, widths, self.classes, self.folder / "few_label.png")
+        intervals = {f"{method}_{name}_interval": width for (name, method), width in widths.items()}
         return {"mean": fmean(found[f"{self.methods[0]}_{name}"] for name in wanted)} | found | intervals
 
     def guesses(
         self,
         method: str,
         rows: Int[Tensor, " n"],
-        draw: int,
+        seed: int,
         encoder: Encoder,
         encode: Callable[[Rows], Float[Tensor, "n d"]],
     ) -> Int[Tensor, "q r"]:
@@ -168,9 +181,8 @@ class FewLabel:
                 return fit(bank, y, self.classes, l2=self.l2, held_out=self.held_out).ranked(query)
             k = min(self.k, int(y.bincount().max()))
             return neighbours.ranked(bank, y, query, k=k, temperature=self.temperature, classes=self.classes)
-        seed = self.seed + draw
         if method == "supervised":
-            with supervised.isolated(encoder.mean.device, seed):
+            with supervised.isolated(seed):
                 encoder = self.fresh(seed).to(encoder.mean.device)
         recipe = supervised.Recipe(
             lr=self.lr,

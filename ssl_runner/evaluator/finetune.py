@@ -1,14 +1,14 @@
-"""Fine-tuning: how well the whole encoder tells the classes apart once it is trained with labels, or trained anew.
+"""Fine-tuning: how well the whole encoder tells the classes apart once it is trained with labels.
 
 Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020, arXiv 2002.05709,
-section 4.2 and appendix B: crop and flip are the only augmentation. The training itself is that of parts/supervised.py.
+appendix B.5: crop and flip are the only augmentation. The training itself is that of parts/supervised.py.
 Differs: an epoch is chosen on rows that are not reported on.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Annotated, Literal
+from typing import Annotated
 
 from annotated_types import Ge, Gt, Interval
 from jaxtyping import Float
@@ -18,7 +18,7 @@ from ssl_runner.augment.views import Views
 from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.split import Subset, stratified
-from ssl_runner.parts.supervised import Network, Recipe, fit, isolated, ranked
+from ssl_runner.parts.supervised import Network, Recipe, fit, ranked
 
 
 class FineTune:
@@ -33,12 +33,11 @@ class FineTune:
 
     Args:
         every: how often it runs.
-        init: the encoder as it is, or a `random` one, which makes it the supervised baseline.
         epochs: passes over the labelled rows.
-        batch_size, lr, head_lr, weight_decay, label_smoothing, warmup: see parts.supervised.Recipe.
+        batch_size, lr, head_lr, weight_decay, label_smoothing, warm_up: see parts.supervised.Recipe.
         augment: what makes a view of images; null for samples that are none.
         held_out: share of each class of the bank that the epoch is chosen on where there is no other validation.
-        seed: of order, views, dropout and random weights; not the run's, so that runs are measured alike.
+        seed: of order, views and dropout; not the run's, so that runs are measured alike.
         bank: what it is trained on.
         query: what it is measured on.
 
@@ -54,14 +53,13 @@ class FineTune:
         self,
         *,
         every: Duration,
-        init: Literal["pretrained", "random"] = "pretrained",
         epochs: Annotated[int, Ge(1)] = 20,
         batch_size: Annotated[int, Ge(1)] = 64,
         lr: Annotated[float, Gt(0)] = 2e-3,
         head_lr: Annotated[float, Gt(0)] = 2e-2,
         weight_decay: Annotated[float, Ge(0)] = 0.05,
         label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0,
-        warmup: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
+        warm_up: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
         augment: Views | None,
         held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.1,
         seed: Annotated[int, Ge(0)] = 0,
@@ -69,22 +67,17 @@ class FineTune:
         query: Split,
         validation: Split | None,
         classes: Annotated[int, Ge(1)],
-        fresh: Callable[[int], Encoder],
     ):
         for name, split in (("bank", bank), ("query", query)):
             if len(split.y) == 0:
                 raise ValueError(f"the {name} holds no labelled sample; give it some or leave fine-tuning out")
-        self.every, self.init, self.epochs, self.batch_size = every, init, epochs, batch_size
+        self.every, self.epochs, self.batch_size = every, epochs, batch_size
         self.lr, self.head_lr, self.weight_decay = lr, head_lr, weight_decay
-        self.label_smoothing, self.warmup, self.augment = label_smoothing, warmup, augment
+        self.label_smoothing, self.warm_up, self.augment = label_smoothing, warm_up, augment
         self.held_out, self.seed = held_out, seed
-        self.bank, self.query, self.validation, self.classes, self.fresh = bank, query, validation, classes, fresh
+        self.bank, self.query, self.validation, self.classes = bank, query, validation, classes
 
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
-        device = encoder.mean.device
-        if self.init == "random":
-            with isolated(device, self.seed):
-                encoder = self.fresh(self.seed).to(device)
         bank, choice = self.parts()
         best, kept = {"epoch": float(self.epochs)}, {}
 
@@ -102,7 +95,7 @@ class FineTune:
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             label_smoothing=self.label_smoothing,
-            warmup=self.warmup,
+            warm_up=self.warm_up,
             augment=self.augment,
         )
         steps = self.epochs * max(1, len(bank.y) // self.batch_size)

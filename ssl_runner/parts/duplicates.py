@@ -28,6 +28,7 @@ SMALLEST = 16  # pixels: smaller images have too little in them to tell a copy f
 CANDIDATES = 8  # looked at for each query row, the nearest hashes; also the copies of it that are listed
 CELLS = 2**24  # numbers in the largest matrix, 64 MB
 AT_ONCE = 512  # rows read, and pairs compared, at a time
+PART = 2**16  # rows of the bank whose thumbnails are held at a time, 200 MB of colour; see candidates for the limit
 
 
 class Pair(NamedTuple):
@@ -42,46 +43,64 @@ class Pair(NamedTuple):
     similarity: float  # structural, at most 1
 
 
+class Digested(NamedTuple):
+    """What is kept of rows: a digest of the bytes of each, and its thumbnail, 1 kB a channel."""
+
+    digests: list[bytes]
+    thumbs: UInt8[Tensor, "n c side side"]
+
+
 def pairs(query: Rows, bank: Rows, *, distance: int, least: float) -> list[Pair]:
     """Pairs of rows that show the same, by query row; of each row CANDIDATES at most of a kind, the nearest hashes.
 
-    A pair stands in one kind alone, the first that it belongs to. Images with a side below SMALLEST have exact pairs
-    only.
+    As many again for each further PART rows of the bank. A pair stands in one kind alone, the first that it belongs to.
+    Images with a side below SMALLEST have exact pairs only.
     distance: bits that hashes may differ in. least: similarity of what is near or mirrored.
     Raises ValueError where the rows are no images.
     """
-    (query_bytes, query_thumbs), (bank_bytes, bank_thumbs) = read(query), read(bank)
+    known = read(query, torch.arange(len(query)))
+    tiny = min(query[torch.arange(1)].shape[2:]) < SMALLEST
+    return sorted(
+        pair._replace(bank=int(part[0]) + pair.bank)
+        for part in torch.arange(len(bank)).split(PART)
+        for pair in among(known, read(bank, part), None if tiny else distance, least)
+    )
+
+
+def among(query: Digested, bank: Digested, distance: int | None, least: float) -> list[Pair]:
+    """Pairs of rows that are read; exact ones alone where there is no distance."""
     copies: dict[bytes, list[int]] = defaultdict(list)
-    for row, digest in enumerate(bank_bytes):
+    for row, digest in enumerate(bank.digests):
         copies[digest].append(row)
     found = {
         (row, copy): Pair(row, copy, "exact", 0, 1.0)
-        for row, digest in enumerate(query_bytes)
+        for row, digest in enumerate(query.digests)
         for copy in copies.get(digest, ())[:CANDIDATES]
     }
-    if min(query[torch.arange(1)].shape[2:]) >= SMALLEST:
-        hashed = hashes(bank_thumbs)
-        for kind, thumbs in (("near", query_thumbs), ("mirrored", query_thumbs.flip(3))):
-            for row, other, bits, value in alike(thumbs, bank_thumbs, hashed, distance):
+    if distance is not None:
+        hashed = hashes(bank.thumbs)
+        for kind, thumbs in (("near", query.thumbs), ("mirrored", query.thumbs.flip(3))):
+            for row, other, bits, value in alike(thumbs, bank.thumbs, hashed, distance):
                 if value >= least:
                     found.setdefault((row, other), Pair(row, other, kind, bits, value))
-    return sorted(found.values())
+    return list(found.values())
 
 
-def read(rows: Rows) -> tuple[list[bytes], UInt8[Tensor, "n c side side"]]:
-    """A digest of each row's bytes, and its thumbnail: 1 kB a channel."""
+def read(rows: Rows, which: Int[Tensor, " n"]) -> Digested:
+    """Some of the rows."""
+    one = rows[which[:1]]
+    if one.ndim != 4 or one.dtype != torch.uint8:
+        raise ValueError(f"duplicates are looked for among uint8 images, and a sample is {tuple(one.shape[1:])}")
     digests: list[bytes] = []
-    thumbs = []
-    for index in torch.arange(len(rows)).split(AT_ONCE):
+    thumbs = torch.empty(len(which), one.shape[1], SIDE, SIDE, dtype=torch.uint8)
+    for index in which.split(AT_ONCE):
         x = rows[index].cpu().contiguous()  # (b, c, h, w)
-        if x.ndim != 4 or x.dtype != torch.uint8:
-            raise ValueError(f"duplicates are looked for among uint8 images, and a sample is {tuple(x.shape[1:])}")
         digests += [hashlib.blake2b(each.numpy().data, digest_size=16).digest() for each in x]
         if x.shape[2:] != (SIDE, SIDE):
             x = F.interpolate(x.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
             x = x.round().clamp(0, 255).to(torch.uint8)
-        thumbs.append(x)  # (b, c, SIDE, SIDE)
-    return digests, torch.cat(thumbs)
+        thumbs[len(digests) - len(x) : len(digests)] = x
+    return Digested(digests, thumbs)
 
 
 def hashes(thumbs: UInt8[Tensor, "n c side side"]) -> Float[Tensor, "n 64"]:
@@ -111,16 +130,17 @@ def alike(
 def candidates(query: Float[Tensor, "q 64"], bank: Float[Tensor, "n 64"], distance: int) -> Int[Tensor, "p 3"]:
     """Query row, bank row and the bits in which their hashes differ, of pairs that differ in `distance` at most.
 
-    They are sorted by query row and distance; of each query row there are CANDIDATES at most.
+    They are sorted by query row, distance and bank row; of each query row there are CANDIDATES at most. The bank has at
+    most 2^18 - 2^12 rows.
     """
-    found = []
-    step = max(1, CELLS // len(bank))
+    found, n = [], len(bank)
+    step = max(1, CELLS // n)
     for start in range(0, len(query), step):
-        bits = (64 - query[start : start + step] @ bank.T) / 2  # (b, n)
-        near = (bits <= distance).nonzero()  # (p, 2)
-        far = bits[near[:, 0], near[:, 1]].long()
-        order = (near[:, 0] * 65 + far).argsort(stable=True)
-        row, far = near[order, 0].contiguous(), far[order]
-        kept = torch.arange(len(row)) - torch.searchsorted(row, row) < CANDIDATES  # its place within its query row
-        found.append(torch.stack([row + start, near[order, 1], far], 1)[kept])
+        # Distance times n, plus the bank row, exact in float32 below 2^24: one order for both, and no ties.
+        keys = (query[start : start + step] @ bank.T).mul_(-n / 2).add_(torch.arange(n) + 32 * n)  # (b, n)
+        nearest = keys.topk(min(CANDIDATES, n), largest=False).values.long()  # (b, k)
+        del keys  # or there are two of them
+        rows = torch.arange(start, start + len(nearest))[:, None].expand_as(nearest)
+        some = torch.stack([rows, nearest % n, nearest // n], 2).flatten(0, 1)  # (b * k, 3)
+        found.append(some[some[:, 2] <= distance])
     return torch.cat(found)

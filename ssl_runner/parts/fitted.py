@@ -8,8 +8,7 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Rows
-
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
+from ssl_runner.parts.similarity import grey
 
 
 class Fitted:
@@ -28,11 +27,10 @@ class Fitted:
         return len(self.rows)
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
-        x = self.rows[index].float()
-        if x.shape[1] == 3 and self.shape[0] == 1:
-            x = (x * x.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
-        elif x.shape[1] != self.shape[0]:
-            x = x.expand(-1, self.shape[0], -1, -1) if x.shape[1] == 1 else x.mean(1, keepdim=True)
+        given = self.rows[index]
+        x = given.float()
+        if x.shape[1] != self.shape[0]:
+            x = x.expand(-1, self.shape[0], -1, -1) if x.shape[1] == 1 else grey(given)[:, None]
         if x.shape[2:] != self.shape[1:]:
             x = F.interpolate(x, size=self.shape[1:], mode="bilinear", antialias=True, align_corners=False)
         return x.round().clamp(0, 255).to(torch.uint8)

@@ -63,4 +63,4 @@ def aligned(
 
 def grey(x: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     """The luma of three channels, the mean of others."""
-    return (x * torch.tensor(LUMA).view(3, 1, 1)).sum(1) if x.shape[1] == 3 else x.float().mean(1)
+    return (x * torch.tensor(LUMA, device=x.device).view(3, 1, 1)).sum(1) if x.shape[1] == 3 else x.float().mean(1)

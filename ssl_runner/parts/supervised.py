@@ -13,9 +13,11 @@ from __future__ import annotations
 import contextlib
 import copy
 import math
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int
@@ -36,7 +38,7 @@ class Recipe:
     weight_decay: of weights; biases, norms, tokens and positions have none.
     batch_size: samples a step, all of them where there are fewer.
     label_smoothing: share of the target that is spread over all classes, in [0, 1].
-    warmup: share of the steps in which the learning rates rise, in [0, 1); they then fall to 0 along a cosine.
+    warm_up: share of the steps in which the learning rates rise, in [0, 1); they then fall to 0 along a cosine.
     augment: what makes a view of images in [0, 1]; None trains on samples as they are.
     """
 
@@ -45,7 +47,7 @@ class Recipe:
     weight_decay: float
     batch_size: int
     label_smoothing: float = 0.0
-    warmup: float = 0.1
+    warm_up: float = 0.1
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
 
 
@@ -92,8 +94,8 @@ def fit(
 ) -> Network:
     """A copy of the encoder, trained on the encoder's device with a classifier; the encoder stays as it is.
 
-    It depends on `seed` and on no global generator, nor does it move one, on the CPU and on CUDA. An epoch is a
-    permutation of the rows without what is left over by whole batches. `after_epoch` is told the number of epochs done.
+    It depends on `seed` and on no global generator, nor does it move one. An epoch is a permutation of the rows without
+    what is left over by whole batches. `after_epoch` is told the number of epochs done.
 
     Raises:
         FloatingPointError: the loss is no number any more.
@@ -103,7 +105,7 @@ def fit(
     shuffle = torch.Generator().manual_seed(seed)
     chance = torch.Generator(device).manual_seed(int(torch.randint(2**31, (), generator=shuffle)))
     per_epoch = max(1, len(x) // recipe.batch_size)
-    with isolated(device, seed), torch.enable_grad():
+    with isolated(seed), torch.enable_grad():
         network = Network(copy.deepcopy(encoder), classes).to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(groups(network, recipe))
         order, total = torch.empty(0), torch.zeros((), device=device)
@@ -119,7 +121,7 @@ def fit(
             if step == 0:
                 network.calibrate(samples)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * share(step, steps, recipe.warmup)
+                group["lr"] = group["peak"] * share(step, steps, recipe.warm_up)
             loss = F.cross_entropy(network(samples), y[rows.to(device)], label_smoothing=recipe.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
@@ -148,11 +150,25 @@ def ranked(network: Network, x: Rows) -> Int[Tensor, "q r"]:
 
 
 @contextlib.contextmanager
-def isolated(device: torch.device, seed: int) -> Iterator[None]:
-    """Whatever draws from torch's global generators draws from `seed`, and they are then as they were."""
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield
+def isolated(seed: int) -> Iterator[None]:
+    """Whatever draws from a global generator draws from `seed`; those of torch, NumPy and Python are then as they were.
+
+    Seeding reaches all devices, so that all of them are restored. seed: in [0, 2^63).
+    """
+    drawn, own = np.random.get_state(), random.getstate()  # noqa: NPY002  the global ones are what is kept apart
+    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None  # fork_rng knows one kind alone
+    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    try:
+        with torch.random.fork_rng(cuda):
+            torch.manual_seed(seed)
+            np.random.seed(seed % 2**32)  # noqa: NPY002
+            random.seed(seed)
+            yield
+    finally:
+        np.random.set_state(drawn)  # noqa: NPY002
+        random.setstate(own)
+        if apple is not None:
+            torch.mps.set_rng_state(apple)
 
 
 def groups(network: Network, recipe: Recipe) -> list[dict]:
@@ -166,9 +182,9 @@ def groups(network: Network, recipe: Recipe) -> list[dict]:
     return [group for group in found if group["params"]]
 
 
-def share(step: int, steps: int, warmup: float) -> float:
+def share(step: int, steps: int, warm_up: float) -> float:
     """Of the largest learning rate: a line up, half a cosine down. No step of them is at 0."""
-    rising = round(warmup * steps)
+    rising = round(warm_up * steps)
     if step < rising:
         return (step + 1) / (rising + 1)
     return (1 + math.cos(math.pi * (step - rising) / (steps - rising))) / 2
