@@ -20,6 +20,7 @@ from ssl_runner.dataset.mnist import MNIST, FashionMNIST, idx
 from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
 from ssl_runner.parts import cache, source, tree
+from ssl_runner.parts.atomic import replacing
 from ssl_runner.parts.image import Reader
 from ssl_runner.parts.split import Subset
 
@@ -792,3 +793,10 @@ def test_stream(tmp_path, caplog):
     with pytest.raises(ValueError, match="max_broken=4"):
         everything(folder(root, stream=True, max_broken=4, validation=0.0, test=0.0, size=16).load().train)
     assert any("ant/empty.png" in r.getMessage() for r in caplog.records)
+
+
+def test_others_may_read_what_was_written(tmp_path):
+    """A temporary file is its owner's alone; what becomes of it is a group's cache, table or picture."""
+    with replacing(tmp_path / "file") as file:
+        file.write(b"content")
+    assert (tmp_path / "file").stat().st_mode & 0o777 == 0o644

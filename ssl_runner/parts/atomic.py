@@ -24,6 +24,7 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            Path(file.name).chmod(0o644)  # a temporary file's 0600 would hide it from a group that shares the folder
             Path(file.name).replace(path)
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
