@@ -3,6 +3,7 @@
 Hydra stops at the first mistake in the overrides. Here each one is looked at by itself, so that all are said at once.
 """
 
+import copy
 import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -58,6 +59,7 @@ class Composer:
         self.loader.repository = Repository(path, name)
         self.groups = {group: self.loader.get_group_options(group) for group in self.loader.list_groups("")}
         self.groups = {group: options for group, options in self.groups.items() if options and group != "hydra"}
+        self._loaded: dict[tuple[str, ...], DictConfig] = {}  # by the choices: jobs of a sweep share them
 
     def compose(self, overrides: Sequence[str]) -> Composed:
         """One job. Never raises for what the user typed: that is in `problems`."""
@@ -261,8 +263,12 @@ class Composer:
         return False
 
     def _load(self, choices: Sequence[str], problems: list[str]) -> DictConfig | None:
+        words = [*UNNAMED, *choices]
         try:
-            return self.loader.load_configuration(self.name, [*UNNAMED, *choices], RunMode.RUN, from_shell=False)
+            if tuple(choices) not in self._loaded:
+                loaded = self.loader.load_configuration(self.name, words, RunMode.RUN, from_shell=False)
+                self._loaded[tuple(choices)] = loaded
+            return copy.deepcopy(self._loaded[tuple(choices)])
         except MISTAKES as error:
             line = _line(error)
             problems.append(line if line.startswith("experiment/") else f"{self.name}: {line}")

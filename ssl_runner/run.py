@@ -17,10 +17,10 @@ from ssl_runner.engine import checkpoint
 from ssl_runner.engine import folder as folders
 from ssl_runner.engine.checkpoint import read_json, write, write_json
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.engine.log import journal
+from ssl_runner.engine.log import Journal, journal
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.summary import summarise
-from ssl_runner.engine.trainer import Diverged, Trainer
+from ssl_runner.engine.trainer import STOP, Diverged, Trainer
 from ssl_runner.job import Job, durations, encoders, evaluators, trainer
 from ssl_runner.job import read as read_job
 from ssl_runner.migration import migrated, stamped
@@ -61,9 +61,10 @@ def begin(
             return Run(job, content, overrides, dataset, data, folder, console).carry_out()
 
 
-def resume(folder: Path, console: Console) -> int:
+def resume(folder: Path, console: Console, *, anew: bool = False) -> int:
     """Goes on with the run of a folder, from its newest readable checkpoint, or from the start where there is none.
 
+    `anew`: a wish to stop it, from the attempt before, is forgotten; a sweep, which stops jobs, sees to that itself.
     Raises Refused where the folder holds no run, or a running one, or one that this version or its config does not fit.
     """
     try:
@@ -80,15 +81,33 @@ def resume(folder: Path, console: Console) -> int:
         if read_json(folder / "summary.json").get("status") == "completed":
             console.print(f"{folder} is completed already", soft_wrap=True)
             return DONE
-        dataset, data = load(job)
+        if anew:
+            (folder / STOP).unlink(missing_ok=True)
+        begun = (folder / "overrides.yaml").exists()  # else a config may have come here by itself
+        if begun:
+            told(book, folder)
         try:
-            book.into(folder)
-        except OSError as error:
-            raise Refused(str(error)) from None
+            dataset, data = load(job)
+        except Exception as reason:  # whoever called says it on the console
+            if begun:
+                trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
+                record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace)
+                book.handlers[-1].handle(record)
+            raise
+        if not begun:
+            told(book, folder)
         changed = differences(read_json(folder / "environment.json"), data)
         if changed:
             log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changed))
         return Run(job, content, [str(each) for each in overrides], dataset, data, folder, console).carry_out()
+
+
+def told(book: Journal, folder: Path) -> None:
+    """From here on run.log has what is said. Raises Refused where it cannot be written."""
+    try:
+        book.into(folder)
+    except OSError as error:
+        raise Refused(str(error)) from None
 
 
 def load(job: Job) -> tuple[Dataset, Data]:
@@ -104,7 +123,7 @@ def load(job: Job) -> tuple[Dataset, Data]:
     if problems := durations(job, rows // job.batch_size):
         raise Refused("\n".join(problems))
     try:
-        evaluators(job.evaluator, data, encoders(job, dataset.shape, data), Path())
+        evaluators(job.evaluator, data, encoders(job, dataset.shape, data), lambda *_: Path())
     except ValueError as error:
         raise Refused(f"evaluator: {error}") from None
     return dataset, data

@@ -19,7 +19,7 @@ from ssl_runner.engine.logbook import read as read_rows
 from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin, parted, read
 from ssl_runner.plugins.launch import REPORTS, LauncherFailed, launch
-from ssl_runner.plugins.optimise import Found, divided, examples, objective, optimise
+from ssl_runner.plugins.optimise import Found, divided, examples, optimise
 from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.worker import carried_out
 
@@ -218,7 +218,7 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep: Callable, composer: Com
     composed = composer.compose(overrides)
     ledger = Ledger(parent)
     content = {**composed.content, "choices": composed.choices}
-    preempted, alone = (ledger.prepare(ledger.add([name], name, name), content) for name in ("preempted", "alone"))
+    preempted, alone = (ledger.prepare(ledger.add([name], name), content) for name in ("preempted", "alone"))
     (preempted / "how").write_text("run")
     statuses, sent = {}, False
     for news in launch(submitit, parent, [preempted], work):
@@ -327,20 +327,6 @@ def test_a_search_is_told_from_what_is_fixed_and_shown_by_its_ends() -> None:
     assert examples(["pretext=glob(*)"])[1]
 
 
-def test_an_objective_is_any_number_of_a_summary() -> None:
-    summary = {
-        "final": {"knn/top1": 0.5, "loss": float("nan")},
-        "test": {"knn/top1": 0.4, "probe/top1": 0.6},
-        "seconds": 7,
-    }
-    assert objective(summary, "knn/top1") == 0.5
-    assert objective(summary, "probe/top1") == 0.6
-    assert objective(summary, "seconds") == 7.0
-    assert objective(summary, "loss") is None
-    assert objective(summary, "status") is None
-    assert objective({"final": None, "status": "failed", "stopped": True}, "stopped") is None
-
-
 def value(trial: list[str]) -> float | None:
     """Best at a learning rate of 0.01 with rotation; simclr fails at seed 5."""
     words = dict(word.split("=") for word in trial)
@@ -386,8 +372,12 @@ def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:
     optuna = plugin("hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", kind="sweeper")
     optimise(optuna, tmp_path, ["seed=1,2"], lambda batch: [0.0] * len(batch))
     more = plugin("hydra/sweeper=optuna", "hydra.sweeper.n_trials=4", kind="sweeper")
+    (tmp_path / "own").mkdir()
+    optimise(optuna, tmp_path / "own", ["seed=1,2"], lambda batch: [0.0] * len(batch), "a")
     with pytest.raises(ValueError, match=r"study\.db"):
         optimise(more, tmp_path, ["seed=1,2,3"], lambda batch: [0.0] * len(batch))
+    with pytest.raises(ValueError, match=r"its trials are of sweep\.metric=a, not b"):
+        optimise(optuna, tmp_path / "own", ["seed=1,2"], lambda batch: [0.0] * len(batch), "b")
 
 
 def test_a_sweeper_is_checked_too() -> None:

@@ -18,6 +18,6 @@ def main(words: list[str]) -> int:
     from ssl_runner.run import Refused, resume
 
     try:
-        return resume(typed.folder, Console(highlight=False, markup=False))
+        return resume(typed.folder, Console(highlight=False, markup=False), anew=True)
     except Refused as reason:
         return refuse(str(reason).splitlines())

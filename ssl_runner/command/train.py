@@ -1,6 +1,7 @@
 """`ssl-runner [KEY=VALUE ...]`: one training job, or with -m a sweep of them."""
 
 import argparse
+import os
 import re
 import sys
 import textwrap
@@ -16,6 +17,7 @@ from ssl_runner.migration import stamped
 if TYPE_CHECKING:
     from ssl_runner.ready import Ready
 
+DEFAULT = "config"  # the name of the config to start from
 USAGE = """\
 usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments the default job
        ssl-runner -m KEY=A,B ...                         a sweep: train each combination
@@ -46,28 +48,21 @@ hydra.run.dir=FOLDER names the run folder; by default runs go to outputs/<pretex
 hydra.sweep.dir=FOLDER names a sweep's; by default it is outputs/sweeps/<time>/.
 settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.threads=N (of the CPU, a job), sweep.metric=knn/top1,
 sweep.on_error=continue|stop, sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
+{plugins}
 """
 
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="ssl-runner", add_help=False, usage="ssl-runner [KEY=VALUE ...] (see --help)")
-    parser.add_argument("overrides", nargs="*")
-    parser.add_argument("-m", "--multirun", action="store_true")
-    parser.add_argument("--config-dir", type=Path)
-    parser.add_argument("--config-name", default="config")
-    parser.add_argument("--cfg", choices=["job"])
-    parser.add_argument("-h", "--help", action="store_true")
-    parser.add_argument("--version", action="version", version=f"ssl-runner {__version__}")
-    typed = parser.parse_intermixed_args(words)
+    typed = options(words)
     if typed.help:
         print(help_text())
         return 0
     if typed.config_dir is not None and not typed.config_dir.is_dir():
         return refuse([f"--config-dir: there is no folder {typed.config_dir}"])
-    composer = Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
     if typed.multirun:
-        return sweep(words, typed.overrides, composer, show=bool(typed.cfg))
+        return sweep(words, typed)
+    composer = composer_of(typed)
     stray = [word for word in typed.overrides if re.match(r"(sweep\.|hydra[./](launcher|sweeper))", word)]
     if stray:
         return refuse([f"{word.partition('=')[0]}: is a setting of a sweep; type -m" for word in stray])
@@ -82,6 +77,23 @@ def main(words: list[str]) -> int:
         print(dump(stamped(composed.content)), end="")
         return 0
     return single(ready, Console(highlight=False, markup=False))
+
+
+def options(words: list[str]) -> argparse.Namespace:
+    """The words by what they are for."""
+    parser = argparse.ArgumentParser(prog="ssl-runner", add_help=False, usage="ssl-runner [KEY=VALUE ...] (see --help)")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("--config-name", default=DEFAULT)
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="version", version=f"ssl-runner {__version__}")
+    return parser.parse_intermixed_args(words)
+
+
+def composer_of(typed: argparse.Namespace) -> Composer:
+    return Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
 
 
 def single(ready: "Ready", console: Console) -> int:
@@ -104,29 +116,52 @@ def single(ready: "Ready", console: Console) -> int:
         return refuse(str(reason).splitlines())
 
 
-def sweep(words: list[str], overrides: list[str], composer: Composer, show: bool) -> int:
+def sweep(words: list[str], typed: argparse.Namespace) -> int:
     """Runs jobs, each in a process and a folder of its own below the sweep's; or shows their configs."""
-    from ssl_runner.sweep import settings
+    from dataclasses import replace
+
     from ssl_runner.sweep.ledger import Ledger
+    from ssl_runner.sweep.settings import RESUME, parted, together
     from ssl_runner.sweep.typed import carry_out, read
 
-    rest, own = settings.parted(overrides)
-    if "resume" in own and not rest:  # the jobs are those that it was begun with
+    now, command, as_they_are = parted(typed.overrides), together([], words), False
+    if now.resume is not None:
         try:
-            return main([*Ledger.open(Path(own["resume"])).command, *words])
+            ledger = Ledger.open(Path(now.resume))
         except ValueError as error:
             return refuse([f"sweep.resume: {error}"])
-    typed = read(overrides, composer)
-    if typed.problems:
-        return refuse(typed.problems)
-    if show:
-        print("---\n".join(dump(stamped(each.composed.content)) for each in typed.jobs), end="")
+        folder = went_back(Path(now.resume), ledger.cwd, typed)
+        command = together(ledger.command, [*now.own, *now.launcher, *now.sweeper])
+        before = options(command)
+        kept = parted(before.overrides)
+        if not now.jobs:  # they are those that it was begun with, and where there are some already, as they are
+            as_they_are = bool(ledger.jobs) and not typed.cfg
+            typed.config_dir = typed.config_dir or before.config_dir
+            typed.config_name = before.config_name if typed.config_name == DEFAULT else typed.config_name
+        own = [*kept.own, f"{RESUME}={folder}"]
+        now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=now.folder)
+    if typed.config_dir is not None and not typed.config_dir.is_dir():
+        return refuse([f"--config-dir: there is no folder {typed.config_dir}"])
+    composer, console = composer_of(typed), Console(highlight=False, markup=False, stderr=bool(typed.cfg))
+    asked = read(now, composer, console, as_they_are)
+    if asked.problems:
+        return refuse(asked.problems)
+    if typed.cfg:
+        print("---\n".join(dump(stamped(each.composed.content)) for each in asked.jobs), end="")
         return 0
-    command = [word for word in words if not settings.is_own(word)]
     try:
-        return carry_out(typed, command, composer, Console(highlight=False, markup=False))
+        return carry_out(asked, command, composer, console)
     except ValueError as error:
         return refuse(str(error).splitlines())
+
+
+def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
+    """Goes to where a sweep was begun, from where its jobs' relative paths start. Returns its folder as seen there."""
+    if Path(cwd).is_dir() and not Path.cwd().samefile(cwd):
+        folder = folder.resolve()
+        typed.config_dir = typed.config_dir and typed.config_dir.resolve()
+        os.chdir(cwd)
+    return folder
 
 
 def refuse(problems: list[str]) -> int:
@@ -155,4 +190,9 @@ def help_text() -> str:
     settings = [
         f"  {line}" for line in (TREE / "config.yaml").read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)
     ]
-    return USAGE.format(groups="\n".join(lines), settings="\n".join(settings))
+    own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
+    plugins = [
+        f"{group}={', '.join([first, *sorted(file.stem for file in (TREE / group).glob('*.yaml'))])}"
+        for group, first in own.items()
+    ]
+    return USAGE.format(groups="\n".join(lines), settings="\n".join(settings), plugins="\n".join(plugins))

@@ -9,7 +9,10 @@ WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupt:
-    """While entered, the first of WISHES is noted in `.signal`; a second one acts as it usually does."""
+    """While entered, the first of WISHES is noted in `.signal`. Only a second Ctrl-C acts as it usually does.
+
+    A scheduler and the sweep that a run belongs to may both ask it to end, and it is to save first all the same.
+    """
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -27,6 +30,6 @@ class Interrupt:
         self._before.clear()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)  # type: ignore[arg-type]
+        self.signal = self.signal or number
+        if number == signal.SIGINT:
+            signal.signal(number, self._before[number])  # type: ignore[arg-type]

@@ -94,7 +94,6 @@ class Trainer:
         self.progress.measured = logbook.latest(self.validation)
         self.progress.loss = logbook.latest(["train"]).get(self.loss_name)
         self.health = self.examine(logbook.rows)
-        self.wish.unlink(missing_ok=True)  # of the attempt before
         steps = self.schedule.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             last = step == steps

@@ -73,6 +73,12 @@ def read(kind: Kind, words: Sequence[str]) -> tuple[Plugin | None, list[str]]:
     return (None if problems else Plugin(kind, name, {str(k): v for k, v in plain.items()})), problems
 
 
+def values(words: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """The keys and values of words such as `sweep.threads=2`, of the same key the last; and what cannot be read."""
+    problems: list[str] = []
+    return {each.key_or_group: each.value() for each in _parsed(words, problems)}, problems
+
+
 def installed(target: str) -> bool:
     """Whether the package of a plugin's class is there."""
     try:

@@ -73,7 +73,8 @@ def launch(
                 process.join()
         left = {number: path for number, path in left.items() if number not in begun}
         if left and not begun and not halted():
-            raise LauncherFailed(f"{plugin.name}: {last_line(folder / LOG)} (more in {folder / LOG})")
+            said = last_line(folder / LOG) or "it said nothing"
+            raise LauncherFailed(f"{plugin.name}: {said} (more in {folder / LOG})")
 
 
 def followed(process: BaseProcess, reports: Path, halted: Callable[[], bool]) -> Iterator[list[News]]:
@@ -115,18 +116,26 @@ def read(reports: Path) -> dict[int, str]:
 
 def clear(folder: Path, jobs: Sequence[Path], patience: float = 120.0) -> None:
     """Has the jobs of an earlier launch save and end whose sweep was killed, and waits until their folders are free."""
-    left = list(folder.glob(f"{REPORTS}*"))
-    for each in left:
-        shutil.rmtree(each, ignore_errors=True)
+    left = release(folder)
     until = time.monotonic() + patience
     while left and any(map(held, jobs)) and time.monotonic() < until:
         time.sleep(LOOK)
 
 
+def release(folder: Path) -> list[Path]:
+    """Has those jobs save and end. Returns the folders of their reports, which are gone."""
+    left = list(folder.glob(f"{REPORTS}*"))
+    for each in left:
+        shutil.rmtree(each, ignore_errors=True)
+    return left
+
+
 def held(folder: Path) -> bool:
-    """Whether a process is at work in a run folder."""
+    """Whether a process is at work in a run folder. One that begins in the same instant may be refused for it."""
     from ssl_runner.engine.folder import Occupied, locked  # with torch, which the launcher's process does without
 
+    if not (folder / ".lock").exists():
+        return False
     try:
         with locked(folder):
             return False
@@ -202,5 +211,6 @@ class Numbered:
 
 
 def last_line(path: Path) -> str:
+    """The last line that says something; empty where none does."""
     lines = path.read_text(errors="replace").splitlines() if path.exists() else []
-    return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,7 +1,6 @@
 """A search by Optuna through hydra-optuna-sweeper: its study, its sampler and Hydra's syntax for what is searched."""
 
 import logging
-import math
 import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -17,6 +16,9 @@ from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import composed
 
 STUDY = "study.db"
+METRIC = "metric"  # an attribute of the study
+# What Optuna says of a study's best trial where all have failed: of one in a database, and in memory.
+NO_VALUE = ("Record does not exist.", "No trials are completed yet.")
 
 
 @dataclass(frozen=True)
@@ -61,32 +63,25 @@ def examples(search: Sequence[str]) -> tuple[list[list[str]], list[str]]:
     return trials, problems
 
 
-def objective(summary: Mapping[str, Any], metric: str) -> float | None:
-    """A finite number of summary.json by its name: in `final`, in `test`, or at the top level."""
-    for place in (summary.get("final"), summary.get("test"), summary):
-        value = place.get(metric) if isinstance(place, Mapping) else None
-        if isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value) if math.isfinite(value) else None
-    return None
-
-
 def optimise(
     plugin: Plugin,
     folder: Path,
     search: Sequence[str],
     evaluate: Callable[[list[list[str]]], Sequence[float | None]],
+    metric: str = "",
 ) -> Found:
     """Runs trials until the study has as many as were asked for, those of an earlier start included.
 
     `folder`: the sweep's, where the study is kept. `evaluate` gets a batch of trials, each the overrides of what is
     searched, and returns the objective of each, None where it failed. What it raises ends the search; the trials of
-    that batch are evaluated first when the search goes on. Raises ValueError where the study is of another search.
+    that batch are evaluated first when the search goes on. `metric`: the name of what `evaluate` returns. Raises
+    ValueError where the study is of another search, of another metric or of the other direction.
     """
     os.environ.setdefault("SQLALCHEMY_SILENCE_UBER_WARNING", "1")
     with warnings.catch_warnings():
         # 2026-11: optuna 2.10, the newest that hydra-optuna-sweeper 1.3 takes, is of the days of SQLAlchemy 1
         warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"(optuna|sqlalchemy|alembic)\.")
-        return _optimise(plugin, folder, search, evaluate)
+        return _optimise(plugin, folder, search, evaluate, metric)
 
 
 def _optimise(
@@ -94,6 +89,7 @@ def _optimise(
     folder: Path,
     search: Sequence[str],
     evaluate: Callable[[list[list[str]]], Sequence[float | None]],
+    metric: str,
 ) -> Found:
     import optuna
     from optuna.trial import TrialState
@@ -101,12 +97,18 @@ def _optimise(
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     logging.getLogger("hydra_plugins").setLevel(logging.CRITICAL)  # the sweep tells of failed jobs itself
     storage = plugin.settings["storage"] or f"sqlite:///{folder / STUDY}"
-    study = optuna.create_study(
-        storage=storage,
-        study_name=plugin.settings["study_name"],
-        direction=plugin.settings["direction"],
-        load_if_exists=True,
-    )
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=plugin.settings["study_name"],
+            direction=plugin.settings["direction"],
+            load_if_exists=True,
+        )
+    except ValueError as error:  # of the other direction
+        raise ValueError(f"{storage}: {error}") from None
+    if (has := study.user_attrs.get(METRIC, metric)) != metric:
+        raise ValueError(f"{storage}: its trials are of sweep.metric={has}, not {metric}; begin another sweep")
+    study.set_user_attr(METRIC, metric)
     cut_off = [trial for trial in study.trials if trial.state == TrialState.RUNNING]
     for trial in [each for each in cut_off if len(each.params) < len(search)]:  # it did not become a job
         cut_off.remove(trial)
@@ -118,8 +120,8 @@ def _optimise(
     if done < plugin.settings["n_trials"]:
         try:
             _sweeper(plugin, folder, storage, done, evaluate).sweep([_as_in_hydra(word) for word in search])
-        except ValueError as error:  # also where there is no best trial to tell of, since all have failed
-            if any(trial.state == TrialState.RUNNING for trial in study.trials):
+        except ValueError as error:
+            if str(error) not in NO_VALUE:
                 raise ValueError(f"{storage}: {error}") from None
     failed = sum(trial.state == TrialState.FAIL for trial in study.trials)
     if failed == len(study.trials):

@@ -6,40 +6,50 @@ Differs: a job that is not among the best 1/eta at a rung is stopped, not paused
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+Curve = Sequence[tuple[float, float]]  # (share of the run done, value), in order
 
 
 @dataclass
 class Halving:
     """Rungs at shares of a run: `first`, `first * eta`, ... below 1. A job is judged once at each.
 
-    `values` holds, for each rung, what each job had there: the larger, the better.
+    `values` holds, for each rung, what each job had there: the larger, the better, or else the `smaller`.
     """
 
     eta: int
     first: float
+    smaller: bool = False
     values: dict[int, dict[str, float]] = field(default_factory=dict)
+    judged: set[tuple[int, str]] = field(default_factory=set)
 
     @property
     def rungs(self) -> list[float]:
         count = max(1, math.ceil(-math.log(self.first, self.eta) - 1e-9))
         return [self.first * self.eta**number for number in range(count)]
 
-    def hopeless(self, job: str, curve: list[tuple[float, float]]) -> str | None:
-        """Why a job is to stop, or None. `curve`: (share of the run done, value), in order.
-
-        At a rung counts the first value at it or after it. Fewer than eta jobs at a rung tell nothing.
-        """
+    def remember(self, job: str, curve: Curve) -> None:
+        """Takes a job's values for others to be judged by. At a rung counts the first value at it or after it."""
         for number, rung in enumerate(self.rungs):
-            at = self.values.setdefault(number, {})
             value = next((value for share, value in curve if share >= rung - 1e-9), None)
-            if value is None or job in at:
+            if value is not None:
+                self.values.setdefault(number, {}).setdefault(job, value)
+
+    def hopeless(self, job: str, curve: Curve) -> str | None:
+        """Why a job is to stop, or None. Fewer than eta jobs at a rung tell nothing."""
+        self.remember(job, curve)
+        for number, rung in enumerate(self.rungs):
+            at = self.values.get(number, {})
+            if job not in at or (number, job) in self.judged:
                 continue
-            at[job] = value
+            self.judged.add((number, job))
             if len(at) < self.eta:
                 continue
             kept = max(1, len(at) // self.eta)
-            threshold = sorted(at.values(), reverse=True)[kept - 1]
-            if value < threshold:
-                return f"{value:.4g} at {100 * rung:.0f} % of the run; the best {kept} of {len(at)} had {threshold:.4g}"
+            threshold = sorted(at.values(), reverse=not self.smaller)[kept - 1]
+            if at[job] > threshold if self.smaller else at[job] < threshold:
+                done = f"{at[job]:.4g} at {100 * rung:.0f} % of the run"
+                return f"{done}; the best {kept} of {len(at)} had {threshold:.4g}"
         return None

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+import yaml
+
 from ssl_runner import config
 from ssl_runner.engine.checkpoint import read_json, write, write_json
 from ssl_runner.migration import stamped
@@ -40,6 +42,7 @@ class Ledger:
 
     def __init__(self, folder: Path, command: Sequence[str] = ()):
         self.folder, self.command = folder, list(command)
+        self.cwd = str(Path.cwd())  # what relative paths in the command start from
         self.began = time.strftime("%Y-%m-%dT%H:%M:%S")
         self.jobs: dict[str, Entry] = {}
 
@@ -54,7 +57,7 @@ class Ledger:
         known = {each.name for each in dataclasses.fields(Entry)}
         try:
             ledger = cls(folder, content["command"])
-            ledger.began = content["began"]
+            ledger.began, ledger.cwd = content["began"], str(content.get("cwd", Path.cwd()))
             for key, entry in content["jobs"].items():
                 ledger.jobs[key] = Entry(**{name: value for name, value in entry.items() if name in known})
         except (AttributeError, KeyError, TypeError) as error:
@@ -74,23 +77,34 @@ class Ledger:
     def write(self) -> None:
         """Raises OSError."""
         jobs = {key: dataclasses.asdict(each) for key, each in self.jobs.items()}
-        content = {"format": FORMAT, "began": self.began, "command": self.command, "jobs": jobs}
+        content = {"format": FORMAT, "began": self.began, "cwd": self.cwd, "command": self.command, "jobs": jobs}
         write_json(self.folder / FILE, content)
 
     def prepare(self, entry: Entry, content: dict[str, Any]) -> Path:
-        """The job's run folder with its config, made where it is not there yet. Raises OSError."""
+        """The job's run folder with its config, as long as there is no checkpoint that another one made.
+
+        Raises OSError.
+        """
         folder = self.folder / entry.folder
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "config.yaml").exists():
+        if not (folder / "config.yaml").exists() or not any(folder.glob("checkpoints/*.pt")):
             write(folder / "overrides.yaml", config.dump(list(entry.overrides)).encode())
             write(folder / "config.yaml", config.dump(stamped(content)).encode())  # last: with it the folder is a run's
         return folder
+
+    def differs(self, entry: Entry, content: dict[str, Any]) -> list[str]:
+        """The keys in which the config that a job goes on with is not the one that it would have now."""
+        try:
+            has = config.read(self.folder / entry.folder / "config.yaml")
+        except (OSError, ValueError):
+            return []  # the job itself will say so
+        now = yaml.safe_load(config.dump(content))
+        return [key for key in {**has, **now} if has.get(key) != now.get(key)]
 
     def refresh(self, entry: Entry) -> None:
         """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
         summary = read_json(self.folder / entry.folder / "summary.json")
         if not summary:
-            if entry.status == "running":
+            if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"
             return
         status = summary.get("status")

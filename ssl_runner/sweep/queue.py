@@ -1,20 +1,24 @@
 """Jobs on the devices of this machine: each its own process, the next as soon as one ends."""
 
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 
-from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.interrupt import WISHES, Interrupt
+from ssl_runner.plugins.launch import held
 from ssl_runner.sweep.ledger import Entry
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.watch import Watch
 from ssl_runner.sweep.worker import work
 
 LOOK = 0.5  # seconds between two looks at the jobs
+LOST = 255  # exit status of a process whose server is gone: it may still be at work
 
 
 @dataclass
@@ -53,7 +57,7 @@ class Queue:
         self.watch, self.todo = watch, list(todo)
         self.slots = slots(watch.settings)
         self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
-        self.context.set_forkserver_preload(["ssl_runner.run"])
+        self.context.set_forkserver_preload(["ssl_runner.sweep.server", "ssl_runner.run"])
 
     @property
     def running(self) -> list[tuple[Slot, Entry, BaseProcess]]:
@@ -62,39 +66,53 @@ class Queue:
     def carry_out(self) -> int | None:
         """Returns the signal that ended it, or None where no job is left to do."""
         with Interrupt() as interrupt:
-            passed_on = False
             try:
+                serve()
                 while self.running or (self.todo and interrupt.signal is None and not self.watch.must_stop):
-                    if interrupt.signal is None and not self.watch.must_stop:
+                    if interrupt.signal is not None:
+                        self.end(signal.SIGTERM)  # it saves, and ends; said again at each look, it changes nothing
+                    elif not self.watch.must_stop:
                         self.fill()
-                    elif interrupt.signal is not None and not passed_on:
-                        passed_on = True
-                        for _, _, process in self.running:
-                            process.terminate()  # SIGTERM: it saves, and ends
-                    multiprocessing.connection.wait([process.sentinel for *_, process in self.running], timeout=LOOK)
+                    multiprocessing.connection.wait(self.sentinels, timeout=LOOK)
                     self.look()
             except KeyboardInterrupt:  # the second one: nobody is waited for
+                self.end(signal.SIGKILL)
                 for *_, process in self.running:
-                    process.kill()
                     process.join()
                 self.look()
                 return signal.SIGINT
+            finally:  # where something went wrong here, jobs save and end
+                self.end(signal.SIGTERM)
+                for *_, process in self.running:
+                    process.join()
         return interrupt.signal
+
+    @property
+    def sentinels(self) -> list[int]:
+        return [process.sentinel for *_, process in self.running if process.exitcode is None]
+
+    def end(self, number: int) -> None:
+        for *_, process in self.running:
+            assert process.pid is not None
+            if process.exitcode in (None, LOST):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid, number)
 
     def fill(self) -> None:
         """Starts jobs in the slots that are free."""
         for slot in self.slots:
             if slot.process is None and self.todo:
-                slot.entry = self.todo.pop(0)
-                folder = str(self.watch.folder(slot.entry))
-                slot.process = self.context.Process(target=work, args=(folder, slot.threads, slot.device))
-                slot.process.start()
-                self.watch.begun(slot.entry)
+                entry = self.todo.pop(0)
+                folder = str(self.watch.folder(entry))
+                process = self.context.Process(target=work, args=(folder, slot.threads, slot.device))
+                process.start()
+                slot.entry, slot.process = entry, process
+                self.watch.begun(entry)
 
     def look(self) -> None:
         """Takes note of what has ended and of how far the others are."""
         for slot, entry, process in self.running:
-            if process.exitcode is None:
+            if process.exitcode is None or (process.exitcode == LOST and held(self.watch.folder(entry))):
                 self.watch.follow(entry)
                 continue
             process.join()
@@ -103,3 +121,17 @@ class Queue:
             slot.entry = slot.process = None
             self.watch.ended(entry, status)
         self.watch.tell()
+
+
+def serve() -> None:
+    """Starts the process that jobs are forked from. A signal to the sweep's process group does not end it.
+
+    Until it has said that it ignores them, the signals are blocked in it, as they are here when it is started.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, WISHES)
+    try:
+        resource_tracker.ensure_running()  # it unblocks some of them here
+        signal.pthread_sigmask(signal.SIG_BLOCK, WISHES)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -14,19 +14,21 @@ from ssl_runner.engine.progress import clock
 from ssl_runner.sweep.ledger import Entry
 
 STYLE = {"completed": "green", "failed": "red", "refused": "red", "interrupted": "yellow", "stopped": "yellow"}
+COUNTED = ("completed", "stopped", "running")  # jobs whose number may be the best so far
 SHOWN = 12  # jobs in the live table
 
 
 class View:
-    """Tells of a sweep while it runs."""
+    """Tells of a sweep while it runs. `smaller`: the smaller the metric, the better."""
 
-    def __init__(self, console: Console, metric: str):
-        self.console, self.metric = console, metric
-        self.live = Live(console=console, auto_refresh=False) if console.is_terminal else None
+    def __init__(self, console: Console, metric: str, smaller: bool):
+        self.console, self.metric, self.smaller = console, metric, smaller
+        self.live: Live | None = None
         self.began: dict[int, float] = {}  # by number
 
     def __enter__(self) -> "View":
-        if self.live:
+        if self.console.is_terminal:
+            self.live = Live(console=self.console, auto_refresh=False)
             self.live.start()
         return self
 
@@ -34,6 +36,10 @@ class View:
         if self.live:
             self.live.update(Text(""), refresh=True)
             self.live.stop()
+            self.live = None
+
+    def say(self, line: str) -> None:
+        self.console.print(line, style="red", soft_wrap=True)
 
     def tell(self, entries: Sequence[Entry], changed: Entry | None) -> None:
         """Shows how things are; `changed` has just begun or ended."""
@@ -56,7 +62,7 @@ class View:
         counts = Counter(each.status for each in entries)
         states = ("completed", "running", "failed", "refused", "stopped", "interrupted", "waiting")
         words = [f"{counts[state]} {state}" for state in states if counts[state]]
-        top = best(entries, self.metric)
+        top = self.best(entries)
         line = f"{len(entries)} jobs: {', '.join(words)}"
         if top is not None:
             line += f"; best {self.metric} so far {top.final[self.metric]:.4g} ({top.folder})"
@@ -76,20 +82,30 @@ class View:
             )
         return Group(Text(line, style="bold"), table)
 
+    def best(self, entries: Sequence[Entry]) -> Entry | None:
+        """The job with the best last value; that of a job that failed is of no use to anybody."""
+        counted = [each for each in entries if each.status in COUNTED and self.metric in each.final]
+        choose = min if self.smaller else max
+        return choose(counted, key=lambda each: each.final[self.metric], default=None)
 
-def best(entries: Sequence[Entry], metric: str) -> Entry | None:
-    """The job with the largest last value of a number."""
-    return max((e for e in entries if metric in e.final), key=lambda e: e.final[metric], default=None)
-
-
-def conclude(entries: Sequence[Entry], metric: str, console: Console) -> None:
-    """What became of each job; an error's last line is beside it, and the whole of it in the job's run.log."""
-    table = Table("job", "status", "s", metric, "", box=None, pad_edge=False)
-    table.columns[2].justify = table.columns[3].justify = "right"
-    for each in entries:
-        value = each.final.get(metric)
-        status = Text(each.status, style=STYLE.get(each.status, ""))
-        shown = "" if value is None else f"{value:.4g}"
-        lines = (each.error or "").splitlines() or [""]
-        table.add_row(each.folder, status, f"{each.seconds:.0f}", shown, lines[-1])
-    console.print(table)
+    def conclude(self, entries: Sequence[Entry]) -> None:
+        """What became of each job; an error's last line is beside it, and the whole of it in the job's run.log."""
+        table = Table("job", "status", "s", self.metric, "", box=None, pad_edge=False)
+        table.columns[2].justify = table.columns[3].justify = "right"
+        for each in entries:
+            value = each.final.get(self.metric)
+            shown = "" if value is None else f"{value:.4g}"
+            line = ((each.error or "").splitlines() or [""])[-1]
+            if self.console.is_terminal:
+                status = Text(each.status, style=STYLE.get(each.status, ""))
+                table.add_row(each.folder, status, f"{each.seconds:.0f}", shown, line)
+            else:
+                number = f"{self.metric} {shown}" if shown else ""
+                words = (each.folder, each.status, f"{each.seconds:.0f} s", number, line)
+                self.console.print("  ".join(filter(None, words)), soft_wrap=True)
+        if self.console.is_terminal:
+            self.console.print(table)
+        ended = [each for each in entries if each.status in ("completed", "stopped")]
+        possible = sorted({name for each in ended for name in each.final} | {n for each in ended for n in each.test})
+        if possible and not any(self.metric in each.final for each in ended):
+            self.console.print(f"no job has {self.metric}; possible are {', '.join(possible)}", soft_wrap=True)

@@ -1,0 +1,42 @@
+"""What a growing metrics.jsonl says of one metric, each row of it read once."""
+
+import json
+from pathlib import Path
+
+
+class Tail:
+    """The last step of a run, and the curve of a metric as (step, value)."""
+
+    def __init__(self, path: Path, metric: str):
+        self.path, self.metric = path, metric
+        self.step = 0
+        self.curve: list[tuple[int, float]] = []
+        self._file, self._offset = 0, 0
+
+    def read(self) -> bool:
+        """Reads on. Returns whether there was anything new; a file that was begun again is read from its start."""
+        try:
+            with self.path.open("rb") as file:
+                status = self.path.stat()
+                if status.st_ino != self._file or status.st_size < self._offset:
+                    self._file, self._offset, self.step, self.curve = status.st_ino, 0, 0, []
+                if status.st_size == self._offset:
+                    return False
+                file.seek(self._offset)
+                new = file.read()
+        except OSError:
+            return False
+        whole = new[: new.rfind(b"\n") + 1]  # of the last row only a part may be there
+        self._offset += len(whole)
+        for line in whole.splitlines():
+            self._take(line)
+        return bool(whole)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            row = json.loads(line)
+            self.step = int(row["step"])
+            if self.metric in row:
+                self.curve.append((self.step, float(row[self.metric])))
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return  # a line that a crash has torn
