@@ -240,6 +240,7 @@ def test_a_run_that_was_resumed_is_one_curve_and_one_row(make: Callable, look: A
             trainer.save = lambda at, must=False: at % 6 or type(trainer).save(trainer, at, must)
         assert trainer.fit(start, book, interrupt) == until
         book.close(status)
+        time.sleep(1.05)  # TensorBoard reads event files in the order of their names, which begin with the second
 
     attempt(11, None)
     attempt(15, "interrupted")
