@@ -6,6 +6,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
+from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ssl_runner import config
@@ -96,6 +97,11 @@ def of_checkpoint(path: Path) -> Found:
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
     return Found(restored(made, weights, path), path.resolve(), folder, made, state["step"], content)
+
+
+def serialised(encoder: Encoder) -> bytes:
+    """The content of an `encoder.safetensors`."""
+    return to_safetensors({name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()})
 
 
 def build(recipe: dict[str, Any]) -> Encoder:

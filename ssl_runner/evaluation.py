@@ -130,6 +130,11 @@ class Evaluation:
         except ValueError as error:
             raise Refused(f"evaluator: {error}") from None
         encoder = device.place(fresh(made.seed or 0) if made.init == "random" else source.encoder).eval()
+        made_with = {
+            "device": str(device),
+            "versions": versions(),
+            "commit": source_of_code()[0],
+        }  # may round otherwise
         complete = True
         with frozen(encoder):
             encode = encoder_of(encoder, device.device)
@@ -142,7 +147,7 @@ class Evaluation:
                 try:
                     values = each(encoder, encode)
                     result = {**about, **measured(values, each.headline, time.perf_counter() - began)}
-                    result |= surroundings(made, str(device))
+                    result |= made_with
                     self.tell(result)
                     record(folder, result)
                 except Exception as error:  # one protocol's failure is not the others': each may have taken hours
@@ -241,11 +246,6 @@ def identified(source: Found, made: Plan, name: str, split: str, data: Data) -> 
         "encoder": source.name if trained else "random",
         "step": source.step if trained else 0,
     }
-
-
-def surroundings(made: Plan, device: str) -> dict[str, Any]:
-    """With what a number was made: other devices and versions may round in another way."""
-    return {"device": device, "versions": versions(), "commit": source_of_code()[0]}
 
 
 def _size(shape: tuple[int, ...]) -> str:

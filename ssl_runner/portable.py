@@ -13,11 +13,10 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load as from_safetensors
-from safetensors.torch import save as to_safetensors
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder
-from ssl_runner.encoder import WEIGHTS, Found, restored
+from ssl_runner.encoder import WEIGHTS, Found, restored, serialised
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # modules that a format cannot do without
 INSTALL = "pip install 'ssl-runner[onnx]'"
@@ -36,7 +35,7 @@ class Format:
 
 
 def make_safetensors(source: Found) -> bytes:
-    return to_safetensors({k: v.detach().contiguous() for k, v in source.encoder.state_dict().items()})
+    return serialised(source.encoder)
 
 
 def use_safetensors(content: bytes, source: Found) -> Function:

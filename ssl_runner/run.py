@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from safetensors.torch import save as to_safetensors
 
 from ssl_runner import config
 from ssl_runner.contract import Data, Dataset
+from ssl_runner.encoder import RECIPE, WEIGHTS, serialised
 from ssl_runner.engine import checkpoint
 from ssl_runner.engine import folder as folders
 from ssl_runner.engine.checkpoint import read_json, write, write_json
@@ -258,10 +258,9 @@ class Run:
 
     def export(self, run: Trainer) -> None:
         """The encoder, as weights beside what builds it."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in run.encoder.state_dict().items()}
-        write(self.folder / "encoder.safetensors", to_safetensors(state))
+        write(self.folder / WEIGHTS, serialised(run.encoder))
         made = {"shape": list(self.dataset.shape), "mean": list(self.data.mean), "std": list(self.data.std)}
-        write(self.folder / "encoder.yaml", config.dump(stamped({**self.content["model"], **made})).encode())
+        write(self.folder / RECIPE, config.dump(stamped({**self.content["model"], **made})).encode())
 
 
 def differences(before: dict[str, Any], data: Data) -> list[str]:

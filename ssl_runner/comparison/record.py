@@ -1,7 +1,6 @@
 """Runs as they lie on a disk: found below folders, and read without loading what trained them."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ import yaml
 from ssl_runner.comparison.evaluated import Result, results
 from ssl_runner.comparison.find import find, names
 from ssl_runner.comparison.settings import choices_of, flat
+from ssl_runner.engine.lock import held
 from ssl_runner.migration import migrated
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
@@ -142,15 +142,3 @@ def changes(folder: Path) -> str | None:
         return hashlib.blake2b((folder / "source.diff").read_bytes(), digest_size=2).hexdigest()
     except OSError:
         return None
-
-
-def held(folder: Path) -> bool:
-    """Whether a process is at work in a run folder. A shared lock that is let go at once cannot disturb it."""
-    try:
-        with (folder / ".lock").open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False

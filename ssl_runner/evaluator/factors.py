@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.labelled import require_labelled
 from ssl_runner.parts.linear import fit, standardised
 
 
@@ -62,9 +63,7 @@ class Factors:
         for name in circular:
             if name not in bank.factors:
                 raise ValueError(f"circular names '{name}', and the factors are {', '.join(bank.factors)}")
-        for name, split in (("bank", bank), ("query", query)):
-            if len(split.y) == 0:
-                raise ValueError(f"the {name} holds no labelled sample; give it some or leave factors out")
+        require_labelled("factors", bank=bank, query=query)
         self.every = every
         self.circular = circular
         self.l2 = l2

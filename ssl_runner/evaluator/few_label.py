@@ -28,6 +28,7 @@ from ssl_runner.parts import neighbours, supervised
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.finite import require_finite
 from ssl_runner.parts.label_efficiency import Score, common, half_width, write_plot, write_table
+from ssl_runner.parts.labelled import require_labelled
 from ssl_runner.parts.linear import fit
 from ssl_runner.parts.split import Subset
 from ssl_runner.parts.strata import places
@@ -118,8 +119,7 @@ class FewLabel:
         self.weight_decay, self.augment = weight_decay, augment
         self.l2, self.held_out, self.k, self.temperature, self.seed = l2, held_out, k, temperature, seed
         self.bank, self.query, self.classes, self.fresh, self.folder = bank, query, classes, fresh, folder
-        if len(query.y) == 0:
-            raise ValueError("the query holds no labelled sample; give it some or leave few_label out")
+        require_labelled("few_label", query=query)
         if not self.wanted():
             raise ValueError(
                 f"labels={list(labels)} and shares={list(shares)} take the whole bank of {len(bank.y)} rows; "

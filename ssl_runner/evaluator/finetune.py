@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_runner.augment.views import Views
 from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.accuracy import shares
+from ssl_runner.parts.labelled import require_labelled
 from ssl_runner.parts.split import Subset, stratified
 from ssl_runner.parts.supervised import Network, Recipe, fit, ranked
 
@@ -68,9 +69,7 @@ class FineTune:
         validation: Split | None,
         classes: Annotated[int, Ge(1)],
     ):
-        for name, split in (("bank", bank), ("query", query)):
-            if len(split.y) == 0:
-                raise ValueError(f"the {name} holds no labelled sample; give it some or leave fine-tuning out")
+        require_labelled("fine-tuning", bank=bank, query=query)
         self.every, self.epochs, self.batch_size = every, epochs, batch_size
         self.lr, self.head_lr, self.weight_decay = lr, head_lr, weight_decay
         self.label_smoothing, self.warm_up, self.augment = label_smoothing, warm_up, augment

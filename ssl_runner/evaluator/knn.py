@@ -19,6 +19,7 @@ from torch import Tensor
 from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.labelled import require_labelled, require_neighbours
 from ssl_runner.parts.neighbours import ranked
 
 
@@ -50,10 +51,8 @@ class KNN:
         query: Split,
         classes: Annotated[int, Ge(1)],
     ):
-        if k > len(bank.y):
-            raise ValueError(f"k is {k} and the bank holds {len(bank.y)} samples; use evaluator.knn.k={len(bank.y)}")
-        if len(query.y) == 0:
-            raise ValueError("the query holds no labelled sample; give it some or leave kNN out")
+        require_neighbours(k, bank, "knn")
+        require_labelled("kNN", query=query)
         self.every = every
         self.k = k
         self.temperature = temperature

@@ -27,6 +27,7 @@ from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.atomic import replacing
 from ssl_runner.parts.duplicates import Pair, pairs
 from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.labelled import require_labelled, require_neighbours
 from ssl_runner.parts.linear import fit
 from ssl_runner.parts.neighbours import ranked
 
@@ -87,12 +88,8 @@ class Leakage:
         classes: Annotated[int, Ge(1)],
         folder: Path,
     ):
-        if k > len(bank.y):
-            raise ValueError(
-                f"k is {k} and the bank holds {len(bank.y)} samples; use evaluator.leakage.k={len(bank.y)}"
-            )
-        if len(query.y) == 0:
-            raise ValueError("the query holds no labelled sample; give it some or leave leakage out")
+        require_neighbours(k, bank, "leakage")
+        require_labelled("leakage", query=query)
         self.every = every
         self.distance = distance
         self.similarity = similarity

@@ -17,6 +17,7 @@ from torch import Tensor
 from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.labelled import require_labelled
 from ssl_runner.parts.linear import fit
 
 
@@ -52,9 +53,7 @@ class Probe:
         query: Split,
         classes: Annotated[int, Ge(1)],
     ):
-        for name, split in (("bank", bank), ("query", query)):
-            if len(split.y) == 0:
-                raise ValueError(f"the {name} holds no labelled sample; give it some or leave the probe out")
+        require_labelled("the probe", bank=bank, query=query)
         self.every = every
         self.l2 = l2
         self.held_out = held_out

@@ -21,6 +21,7 @@ from ssl_runner.contract import Duration, Encoder, Rows, Split
 from ssl_runner.parts.accuracy import shares
 from ssl_runner.parts.atomic import replacing
 from ssl_runner.parts.finite import require_finite
+from ssl_runner.parts.labelled import require_labelled, require_neighbours
 from ssl_runner.parts.linear import fit
 from ssl_runner.parts.neighbours import ranked
 
@@ -74,12 +75,8 @@ class Robustness:
         classes: Annotated[int, Ge(1)],
         folder: Path,
     ):
-        if k > len(bank.y):
-            raise ValueError(
-                f"k is {k} and the bank holds {len(bank.y)} samples; use evaluator.robustness.k={len(bank.y)}"
-            )
-        if len(query.y) == 0:
-            raise ValueError("the query holds no labelled sample; give it some or leave robustness out")
+        require_neighbours(k, bank, "robustness")
+        require_labelled("robustness", query=query)
         self.every = every
         self.corruptions = corruptions
         self.samples = samples

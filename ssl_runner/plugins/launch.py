@@ -22,6 +22,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from ssl_runner.engine.lock import held
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.supervisor import BEAT, HALT, LOOK, RUNNING, Supervisor
 
@@ -128,21 +129,6 @@ def release(folder: Path) -> list[Path]:
     for each in left:
         shutil.rmtree(each, ignore_errors=True)
     return left
-
-
-def held(folder: Path) -> bool:
-    """Whether a process is at work in a run folder. One that begins in the same instant may be refused for it."""
-    from ssl_runner.engine.folder import Occupied, locked  # with torch, which the launcher's process does without
-
-    if not (folder / ".lock").exists():
-        return False
-    try:
-        with locked(folder):
-            return False
-    except OSError:
-        return False
-    except Occupied:
-        return True
 
 
 def hand_over(plugin: Plugin, folder: str, numbers: Sequence[int], supervisor: Supervisor) -> None:

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from ssl_runner.engine.folder import Occupied, claim, claim_new, locked
 from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.lock import held
 from ssl_runner.engine.trainer import STOP
 from ssl_runner.plugins.chosen import Plugin
-from ssl_runner.plugins.launch import LauncherFailed, held, release
+from ssl_runner.plugins.launch import LauncherFailed, release
 from ssl_runner.sweep.compared import compared
 from ssl_runner.sweep.handed_over import HandedOver
 from ssl_runner.sweep.ledger import ENDED, FILE, Entry, Ledger, key_of

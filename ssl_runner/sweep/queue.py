@@ -11,7 +11,7 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 
 from ssl_runner.engine.interrupt import WISHES, Interrupt
-from ssl_runner.plugins.launch import held
+from ssl_runner.engine.lock import held
 from ssl_runner.sweep.ledger import Entry
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.watch import Watch
