@@ -17,6 +17,7 @@ from hydra._internal.config_repository import ConfigRepository
 from hydra._internal.utils import create_config_search_path
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.core.utils import setup_globals
@@ -56,9 +57,9 @@ class Composer:
         if folder is not None:
             path.prepend("given", f"file://{folder.resolve()}")
         self.loader = ConfigLoaderImpl(path)
-        self.loader.repository = Repository(path, name)
-        self.groups = {group: self.loader.get_group_options(group) for group in self.loader.list_groups("")}
-        self.groups = {group: options for group, options in self.groups.items() if options and group != "hydra"}
+        files = self.loader.repository = Repository(path, name)  # asked itself, since the loader copies it first
+        groups = {group: files.get_group_options(group) for group in files.get_group_options("", ObjectType.GROUP)}
+        self.groups = {group: options for group, options in groups.items() if options and group != "hydra"}
         self._loaded: dict[tuple[str, ...], DictConfig] = {}  # by the choices: jobs of a sweep share them
 
     def compose(self, overrides: Sequence[str]) -> Composed:

@@ -1,20 +1,26 @@
-"""A job as it was typed: composed, and checked before anything of it is begun."""
+"""A job as it was typed: composed, and checked before anything of it is begun.
+
+First by its signatures alone, for which torch is not imported; then, where nothing is wrong, by building all of it.
+"""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config import Composed, Composer
-from ssl_runner.job import RUNTIME, Job, read
 from ssl_runner.schema import check
+from ssl_runner.signatures import refused
+
+if TYPE_CHECKING:
+    from ssl_runner.job import Job
 
 
 @dataclass(frozen=True)
 class Ready:
     """A job that may begin."""
 
-    job: Job
+    job: "Job"
     content: dict[str, Any]  # its resolved config, the choices among it
     overrides: list[str]
     composed: Composed
@@ -25,29 +31,47 @@ class Ready:
         return "-".join(self.job.choices.get(group, group) for group in ("pretext", "dataset"))
 
 
+def looked_at(composer: Composer, overrides: Sequence[str]) -> Composed:
+    """A job of these overrides, composed; all that Hydra and the signatures find wrong with it is in its problems."""
+    composed = composer.compose(overrides)
+    if composed.content:
+        content = _with_choices(composed)
+        wrong = refused(content)
+        if wrong is None and composed.problems:  # it is refused, and torch is needed to say what else is wrong
+            from ssl_runner.job import RUNTIME, Job
+
+            wrong = check(content, Job, RUNTIME)[1]
+        composed.problems += wrong or []
+    return composed
+
+
 def prepared(
-    composer: Composer, overrides: Sequence[str], tried: set[str] | None = None
-) -> tuple[Ready | None, list[str], Composed]:
-    """A job of these overrides, or None and a line for each thing that is wrong; and what was composed either way.
+    composed: Composed, overrides: Sequence[str], tried: set[str] | None = None
+) -> tuple[Ready | None, list[str]]:
+    """The job of what was looked at, or None and a line for each thing that is wrong.
 
     `tried`: the jobs of a sweep that could be built so far, which is added to. A job that differs from one of them in
     nothing but its seed is not built again, only checked against the schema.
     """
-    composed = composer.compose(overrides)
-    if not composed.content:
-        return None, composed.problems, composed
-    chosen = composed.content.get("choices", {})
-    choices = {**chosen, **composed.choices} if isinstance(chosen, dict) else chosen
-    content = {**composed.content, "choices": choices}
+    if composed.problems:
+        return None, composed.problems
+    from ssl_runner.job import RUNTIME, Job, read
+
+    content = _with_choices(composed)
     known = json.dumps({**content, "seed": None}, default=str)
     if tried is not None and known in tried:
-        node, wrong = check(content, Job, RUNTIME)
-        job = None if wrong else Job(**node.arguments)
+        node, problems = check(content, Job, RUNTIME)
+        job = None if problems else Job(**node.arguments)
     else:
-        job, wrong = read(content)
-    problems = composed.problems + wrong
+        job, problems = read(content)
     if job is None or problems:
-        return None, problems, composed
+        return None, problems
     if tried is not None:
         tried.add(known)
-    return Ready(job, content, list(overrides), composed), [], composed
+    return Ready(job, content, list(overrides), composed), []
+
+
+def _with_choices(composed: Composed) -> dict[str, Any]:
+    chosen = composed.content.get("choices", {})
+    choices = {**chosen, **composed.choices} if isinstance(chosen, dict) else chosen
+    return {**composed.content, "choices": choices}

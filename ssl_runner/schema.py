@@ -52,15 +52,18 @@ def built(value: Any) -> Any:
 
 
 def check(
-    content: Mapping[str, Any], target: Callable[..., Any], runtime: Mapping[str, Iterable[str]]
+    content: Mapping[str, Any],
+    target: Callable[..., Any],
+    runtime: Mapping[str, Iterable[str]],
+    load: Callable[[str], types.ModuleType] = importlib.import_module,
 ) -> tuple[Node, list[str]]:
     """A config's content against a target's signature: the node to build, and one line for each thing that is wrong.
 
-    `runtime` names, for a top-level key, the parameters that the runtime fills in everything below it.
+    `runtime` names, for a top-level key, the parameters that the runtime fills in everything below it. `load` gives the
+    module of what a `_target_` names, or raises ImportError.
     """
-    problems: list[str] = []
-    node = _node(content, target, "", runtime, frozenset(), problems)
-    return node, problems
+    under_way = _Check(runtime, load)
+    return under_way.node(content, target, "", frozenset()), under_way.problems
 
 
 def nearest(word: str, possible: Iterable[str]) -> str:
@@ -69,94 +72,103 @@ def nearest(word: str, possible: Iterable[str]) -> str:
     return f"; did you mean {near[0]}?" if near else ""
 
 
-def _node(
-    content: Mapping[str, Any],
-    target: Callable[..., Any],
-    at: str,
-    runtime: Mapping[str, Iterable[str]],
-    filled: frozenset[str],
-    problems: list[str],
-) -> Node:
-    parameters = _parameters(target)
-    settable = [name for name in parameters if name not in filled]
-    arguments = {}
-    for key, value in content.items():
-        if key == "_target_" and at:
-            continue
-        path = f"{at}.{key}" if at else str(key)
-        if key not in settable:
-            why = "is set by the runner" if key in parameters else "is no setting"
-            problems.append(f"{path}: {why}; possible here: {_names(settable)}{nearest(str(key), settable)}")
-            continue
-        below = filled if at else frozenset(runtime.get(str(key), ()))
-        arguments[key] = _value(value, parameters[key], path, below, runtime, problems)
-    for name in settable:
-        if name not in content and parameters[name][1] is inspect.Parameter.empty:
-            path = f"{at}.{name}" if at else name
-            problems.append(f"{path}: is missing; type {path}=...")
-    return Node(target, arguments, frozenset(parameters) & filled)
+@dataclass
+class _Check:
+    """One check under way."""
 
+    runtime: Mapping[str, Iterable[str]]
+    load: Callable[[str], types.ModuleType]
+    problems: list[str] = field(default_factory=list)
 
-def _value(
-    value: Any,
-    parameter: tuple[Any, Any],
-    path: str,
-    filled: frozenset[str],
-    runtime: Mapping[str, Iterable[str]],
-    problems: list[str],
-) -> Any:
-    annotation = parameter[0]
-    kind = _class_of(annotation)
-    if kind is None:
-        return _plain(value, annotation, path, problems)
-    if value is None and _optional(annotation):
-        return None
-    item = _class_of_items(annotation)
-    if item is not None:
-        if not isinstance(value, Mapping):
-            problems.append(f"{path}: given {_show(value)}, and names with a {item.__name__} each are wanted")
+    def node(self, content: Mapping[str, Any], target: Callable[..., Any], at: str, filled: frozenset[str]) -> Node:
+        parameters = _parameters(target)
+        settable = [name for name in parameters if name not in filled]
+        arguments = {}
+        for key, value in content.items():
+            if key == "_target_" and at:
+                continue
+            path = f"{at}.{key}" if at else str(key)
+            if key not in settable:
+                why = "is set by the runner" if key in parameters else "is no setting"
+                self.problems.append(f"{path}: {why}; possible here: {_names(settable)}{nearest(str(key), settable)}")
+                continue
+            below = filled if at else frozenset(self.runtime.get(str(key), ()))
+            arguments[key] = self.value(value, parameters[key][0], path, below)
+        for name in settable:
+            if name not in content and parameters[name][1] is inspect.Parameter.empty:
+                path = f"{at}.{name}" if at else name
+                self.problems.append(f"{path}: is missing; type {path}=...")
+        return Node(target, arguments, frozenset(parameters) & filled)
+
+    def value(self, value: Any, annotation: Any, path: str, filled: frozenset[str]) -> Any:
+        kind = _class_of(annotation)
+        if kind is None:
+            return self.plain(value, annotation, path)
+        if value is None and _optional(annotation):
             return None
-        return {k: _value(v, (item, None), f"{path}.{k}", filled, runtime, problems) for k, v in value.items()}
-    if not isinstance(value, Mapping) or "_target_" not in value:
-        problems.append(f"{path}: given {_show(value)}, and a {kind.__name__} with a _target_ is wanted")
-        return None
-    target = _resolve(value["_target_"], kind, path, problems)
-    return None if target is None else _node(value, target, path, runtime, filled, problems)
+        item = _class_of_items(annotation)
+        if item is not None:
+            if not isinstance(value, Mapping):
+                self.problems.append(f"{path}: given {_show(value)}, and names with a {item.__name__} each are wanted")
+                return None
+            return {k: self.value(v, item, f"{path}.{k}", filled) for k, v in value.items()}
+        if not isinstance(value, Mapping) or "_target_" not in value:
+            self.problems.append(f"{path}: given {_show(value)}, and a {kind.__name__} with a _target_ is wanted")
+            return None
+        target = self.resolved(value["_target_"], kind, path)
+        return None if target is None else self.node(value, target, path, filled)
 
+    def resolved(self, name: Any, kind: type, path: str) -> type | None:
+        """The class that `_target_` names, if it may be used and is of the kind that is wanted."""
+        trusted = (*TRUSTED, *filter(None, os.environ.get(TRUST_VARIABLE, "").split(",")))
+        where = f"{path}._target_"
+        if not isinstance(name, str) or not name.startswith(trusted):
+            self.problems.append(
+                f"{where}: given {_show(name)}, which is not trusted; possible are names under {_names(trusted)}, "
+                f"and more by the environment variable {TRUST_VARIABLE}=prefix."
+            )
+            return None
+        module_name, _, attribute = name.rpartition(".")
+        try:
+            module = self.load(module_name)
+        except ImportError as error:
+            self.problems.append(f"{where}: given {name}, and {module_name} cannot be imported ({error})")
+            return None
+        found = getattr(module, attribute, None)
+        if found is None:
+            classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
+            self.problems.append(
+                f"{where}: {module_name} has no {attribute}; it has {_names(classes)}{nearest(attribute, classes)}"
+            )
+            return None
+        if not isinstance(found, type):
+            self.problems.append(f"{where}: given {name}, which is no class, and a {kind.__name__} is wanted")
+            return None
+        if not f"{found.__module__}.".startswith(trusted):
+            self.problems.append(f"{where}: given {name}, which really is of the untrusted module {found.__module__}")
+            return None
+        if not _is_a(found, kind):
+            self.problems.append(f"{where}: given {name}, which is no {kind.__name__}")
+            return None
+        return found
 
-def _resolve(name: Any, kind: type, path: str, problems: list[str]) -> type | None:
-    """The class that `_target_` names, if it may be used and is of the kind that is wanted."""
-    trusted = (*TRUSTED, *filter(None, os.environ.get(TRUST_VARIABLE, "").split(",")))
-    where = f"{path}._target_"
-    if not isinstance(name, str) or not name.startswith(trusted):
-        problems.append(
-            f"{where}: given {_show(name)}, which is not trusted; possible are names under {_names(trusted)}, "
-            f"and more by the environment variable {TRUST_VARIABLE}=prefix."
-        )
+    def plain(self, value: Any, annotation: Any, path: str) -> Any:
+        try:
+            adapter = pydantic.TypeAdapter(_with_parsers(annotation), config={"allow_inf_nan": False})
+            # as JSON, a list may be a tuple but "1" no int
+            return adapter.validate_json(json.dumps(value), strict=True)
+        except pydantic.ValidationError as error:
+            errors = error.errors()
+            own = [str(each["msg"]).removeprefix("Value error, ") for each in errors if each["type"] == "value_error"]
+            if own:  # a parser's words stand by themselves
+                self.problems.append(f"{path}: {own[0]}")
+                return None
+            wanted = list(dict.fromkeys(_wanted(each) for each in errors))[:3]
+            guess = nearest(str(value), _choices(annotation))
+            self.problems.append(f"{path}: given {_show(value)}, and {' or '.join(wanted)} is wanted{guess}")
+        except TypeError:
+            self.problems.append(f"{path}: given {_show(value)}, which is no plain value")
         return None
-    module_name, _, attribute = name.rpartition(".")
-    try:
-        module = importlib.import_module(module_name)
-    except ImportError as error:
-        problems.append(f"{where}: given {name}, and {module_name} cannot be imported ({error})")
-        return None
-    found = getattr(module, attribute, None)
-    if found is None:
-        classes = [n for n, v in vars(module).items() if isinstance(v, type) and v.__module__ == module_name]
-        problems.append(
-            f"{where}: {module_name} has no {attribute}; it has {_names(classes)}{nearest(attribute, classes)}"
-        )
-        return None
-    if not isinstance(found, type):
-        problems.append(f"{where}: given {name}, which is no class, and a {kind.__name__} is wanted")
-        return None
-    if not f"{found.__module__}.".startswith(trusted):
-        problems.append(f"{where}: given {name}, which really is of the untrusted module {found.__module__}")
-        return None
-    if not _is_a(found, kind):
-        problems.append(f"{where}: given {name}, which is no {kind.__name__}")
-        return None
-    return found
 
 
 def _is_a(found: type, kind: type) -> bool:
@@ -164,24 +176,6 @@ def _is_a(found: type, kind: type) -> bool:
         methods = [n for n, v in vars(kind).items() if callable(v) and (not n.startswith("_") or n == "__call__")]
         return all(callable(getattr(found, name, None)) for name in methods)
     return issubclass(found, kind)
-
-
-def _plain(value: Any, annotation: Any, path: str, problems: list[str]) -> Any:
-    try:
-        adapter = pydantic.TypeAdapter(_with_parsers(annotation), config={"allow_inf_nan": False})
-        return adapter.validate_json(json.dumps(value), strict=True)  # as JSON, a list may be a tuple but "1" no int
-    except pydantic.ValidationError as error:
-        errors = error.errors()
-        own = [str(each["msg"]).removeprefix("Value error, ") for each in errors if each["type"] == "value_error"]
-        if own:  # a parser's words stand by themselves
-            problems.append(f"{path}: {own[0]}")
-            return None
-        wanted = list(dict.fromkeys(_wanted(each) for each in errors))[:3]
-        guess = nearest(str(value), _choices(annotation))
-        problems.append(f"{path}: given {_show(value)}, and {' or '.join(wanted)} is wanted{guess}")
-    except TypeError:
-        problems.append(f"{path}: given {_show(value)}, which is no plain value")
-    return None
 
 
 def _wanted(error: Any) -> str:

@@ -13,6 +13,7 @@ FLOOR |= {
     "schema": 3,
     "migration": 3,
     "config": 4,
+    "signatures": 4,
     "plugins": 5,
     "job": 5,
     "ready": 6,

@@ -8,14 +8,13 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ssl_runner import __version__
 from ssl_runner.config import TREE, Composer, dump
 from ssl_runner.migration import stamped
+from ssl_runner.ready import Ready, looked_at, prepared
 
 if TYPE_CHECKING:
-    from ssl_runner.ready import Ready
+    from rich.console import Console
 
 DEFAULT = "config"  # the name of the config to start from
 USAGE = """\
@@ -66,16 +65,17 @@ def main(words: list[str]) -> int:
     stray = [word for word in typed.overrides if re.match(r"(sweep\.|hydra[./](launcher|sweeper))", word)]
     if stray:
         return refuse([f"{word.partition('=')[0]}: is a setting of a sweep; type -m" for word in stray])
-    from ssl_runner.ready import prepared  # torch is imported here, after all that needs none
-
-    ready, problems, composed = prepared(composer, typed.overrides)
+    composed = looked_at(composer, typed.overrides)
     if composed.sweep_folder:
-        problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
-    if problems or ready is None:
+        composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
+    ready, problems = prepared(composed, typed.overrides)  # torch is imported here, after all that needs none
+    if ready is None:
         return refuse(problems)
     if typed.cfg:
         print(dump(stamped(composed.content)), end="")
         return 0
+    from rich.console import Console
+
     return single(ready, Console(highlight=False, markup=False))
 
 
@@ -96,7 +96,7 @@ def composer_of(typed: argparse.Namespace) -> Composer:
     return Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
 
 
-def single(ready: "Ready", console: Console) -> int:
+def single(ready: Ready, console: "Console") -> int:
     """Runs one job in a folder of its own."""
     from ssl_runner.engine.folder import Occupied, check_free, claim, claim_new
     from ssl_runner.run import Refused, begin
@@ -120,12 +120,15 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
     """Runs jobs, each in a process and a folder of its own below the sweep's; or shows their configs."""
     from dataclasses import replace
 
-    from ssl_runner.sweep.ledger import Ledger
+    from rich.console import Console
+
     from ssl_runner.sweep.settings import RESUME, parted, together
     from ssl_runner.sweep.typed import carry_out, read
 
     now, command, as_they_are = parted(typed.overrides), together([], words), False
     if now.resume is not None:
+        from ssl_runner.sweep.ledger import Ledger
+
         try:
             ledger = Ledger.open(Path(now.resume))
         except ValueError as error:

@@ -8,14 +8,12 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config import Composer
-from ssl_runner.engine.folder import Occupied
 from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import LauncherFailed
 from ssl_runner.plugins.optimise import divided, examples
-from ssl_runner.ready import Ready, prepared
-from ssl_runner.sweep import objective, settings
-from ssl_runner.sweep.carry_out import Planned, again, grid, opened, search
+from ssl_runner.ready import Ready, looked_at, prepared
+from ssl_runner.sweep import settings
 from ssl_runner.sweep.naming import shared, slug
 from ssl_runner.sweep.settings import FOLDER, Parted, Settings
 
@@ -39,7 +37,7 @@ class Typed:
 
 
 def read(words: Parted, composer: Composer, console: Console, as_they_are: bool = False) -> Typed:
-    """Everything that is wrong is in `problems`, a line each."""
+    """Everything that is wrong is in `problems`, a line each. Jobs are built once nothing else is wrong."""
     keys, problems = settings.read(words.own)
     typed = Typed(keys, None, None, problems=problems, as_they_are=as_they_are)
     typed.launcher, wrong = chosen.read("launcher", words.launcher)
@@ -56,17 +54,20 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
     problems += wrong
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
-    tried: set[str] = set()
-    for job in jobs:
-        ready, wrong, composed = prepared(composer, job, tried)
-        problems += wrong
-        if ready is not None:
-            typed.jobs.append(ready)
+    looked = [looked_at(composer, job) for job in jobs]
+    for composed in looked:
+        problems += composed.problems
         if composed.folder:
             problems.append(f"hydra.run.dir: names the folder of a single run; type {FOLDER}=... with -m")
     if words.folder:
         typed.folder, wrong = place(words, jobs, composer)
         problems += wrong
+    tried: set[str] = set()
+    for composed, job in [] if problems else zip(looked, jobs, strict=True):
+        ready, wrong = prepared(composed, job, tried)
+        problems += wrong
+        if ready is not None:
+            typed.jobs.append(ready)
     if keys is not None and not problems:
         problems += decisive(keys, typed, words)
     if keys is not None and keys.resume is not None and typed.folder:
@@ -88,6 +89,8 @@ def decisive(keys: Settings, typed: Typed, words: Parted) -> list[str]:
     """What is wrong with a metric that decides which jobs are run."""
     if typed.sweeper is None and not keys.halving:
         return []
+    from ssl_runner.sweep import objective
+
     problems = (
         objective.mistaken(keys.metric, [each.job for each in typed.jobs], bool(keys.halving)) if typed.jobs else []
     )
@@ -100,18 +103,21 @@ def decisive(keys: Settings, typed: Typed, words: Parted) -> list[str]:
 
 def carry_out(typed: Typed, command: list[str], composer: Composer, console: Console) -> int:
     """Runs a sweep without problems. Returns the exit status. Raises ValueError where it cannot begin or go on."""
+    from ssl_runner.engine.folder import Occupied
+    from ssl_runner.sweep.carry_out import Planned, again, grid, opened, search
+
     assert typed.settings is not None
     common = shared([each.overrides for each in typed.jobs])
 
     def plan(trial: list[str]) -> Planned | None:
         overrides = [*typed.fixed, *trial]
-        ready, problems, _ = prepared(composer, overrides)
+        ready, problems = prepared(looked_at(composer, overrides), overrides)
         for line in problems:
             console.print(f"{' '.join(trial)} cannot be: {line}", style="red", soft_wrap=True)
         return None if ready is None else Planned(ready.content, overrides, slug(overrides, typed.fixed))
 
     def compose(overrides: list[str]) -> dict[str, Any]:
-        ready, problems, _ = prepared(composer, overrides)
+        ready, problems = prepared(looked_at(composer, overrides), overrides)
         if ready is None:
             raise ValueError("\n".join(f"{' '.join(overrides)}: {line}" for line in problems))
         return ready.content
