@@ -17,6 +17,7 @@ from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.watch import Watch
 from ssl_runner.sweep.worker import work
 
+PRELOADED = ("ssl_runner.sweep.server", "ssl_runner.run", "torch.utils.tensorboard")
 LOOK = 0.5  # seconds between two looks at the jobs
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
 
@@ -57,7 +58,9 @@ class Queue:
         self.watch, self.todo = watch, list(todo)
         self.slots = slots(watch.settings)
         self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
-        self.context.set_forkserver_preload(["ssl_runner.sweep.server", "ssl_runner.run"])
+        # torch.optim imports _dynamo in a second; not known to leave GPUs alone, which a job is given when it is forked
+        slow = ["torch._dynamo"] if all(slot.device is None for slot in self.slots) else []
+        self.context.set_forkserver_preload([*PRELOADED, *slow])
 
     @property
     def running(self) -> list[tuple[Slot, Entry, BaseProcess]]:
