@@ -14,12 +14,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 import ssl_runner.parts.linear as linear_file
+import ssl_runner.parts.logistic as logistic_file
 import ssl_runner.parts.neighbours as neighbours_file
 from ssl_runner.contract import Duration, Encoder, Features, Split
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.parts.linear import choose
-from ssl_runner.parts.logistic import path
+from ssl_runner.parts.logistic import Turned, path
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
 EVERY = Duration.parse("10%")
@@ -209,11 +210,64 @@ def test_path_goes_on_from_where_it_ended(monkeypatch):
     assert len(looks) == first + 1
 
 
+def chosen(x, y, classes, l2):
+    return choose(Turned.of(x), y, classes, l2=l2, held_out=0.2)[0]
+
+
+@pytest.mark.parametrize("classes", [2, 7])
+def test_cross_entropy_is_torchs_with_its_gradient(classes, monkeypatch):
+    """In blocks of whatever size, rows in float64 or in float32, which only the products see."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randn(103, 5, generator=rng).double(), torch.arange(103) % classes
+    weight, bias = (torch.randn(n, classes, generator=rng).double().requires_grad_() for n in (5, 1))
+    loss = nn.functional.cross_entropy(x @ weight + bias, y)
+    loss.backward()
+    expected = torch.cat([weight.grad, bias.grad])
+    for bytes_, dtype, close in ((2**20, torch.float64, 1e-12), (400, torch.float64, 1e-12), (1, torch.float32, 1e-7)):
+        monkeypatch.setattr(logistic_file, "BLOCK", bytes_)
+        with torch.no_grad():
+            got, slope = logistic_file.cross_entropy(x.to(dtype), y[:, None], weight, bias)
+        assert slope.dtype == got.dtype == torch.float64
+        torch.testing.assert_close((got, slope), (loss.detach(), expected), atol=close, rtol=close)
+
+
+def test_float32_first_ends_where_float64_alone_ends():
+    bank, _ = digits()
+    x = bank.x.double()
+    x = (x - x.mean(0)) / x.std(0).clamp(min=1e-3)
+    turned = Turned.of(x)
+    assert turned.coarse.dtype == torch.float32
+    wide = Turned(turned.x, turned.x, turned.axes, turned.variance)
+    for tolerance, close in ((1e-4, 5e-3), (1e-7, 3e-5)):
+        mixed, alone = (list(path(each, bank.y, 10, (1e-1, 1e-3), tolerance)) for each in (turned, wide))
+        for (_, a), (_, b) in zip(mixed, alone, strict=True):
+            torch.testing.assert_close(a.weight, b.weight, atol=close, rtol=0)
+
+
+def test_the_fit_of_some_rows_is_that_without_the_others():
+    bank = blobs(300)
+    x = bank.x.double() - bank.x.double().mean(0)
+    some = torch.arange(0, 300, 2)
+    ((_, among),) = path(x, bank.y, 3, (1e-3,), tolerance=1e-9, rows=some)
+    ((_, alone),) = path(x[some], bank.y[some], 3, (1e-3,), tolerance=1e-9)
+    torch.testing.assert_close(among.weight, alone.weight, atol=1e-6, rtol=0)
+
+
+def test_votes_of_many_neighbours_of_one_class_are_summed():
+    """Three of 0.9 beat two of 1: by the sum, not by the nearest and not by the last."""
+    cosine = torch.tensor([1.0, 1.0, 0.9, 0.9, 0.9])
+    bank = torch.stack([cosine, (1 - cosine.square()).sqrt()], 1)
+    got = neighbours_file.ranked(
+        bank, torch.tensor([4, 4, 2, 2, 2]), torch.tensor([[1.0, 0.0]]), k=5, temperature=10.0, classes=6
+    )
+    assert got.tolist() == [[2, 4, -1, -1, -1]]
+
+
 def test_probe_chooses_the_strongest_of_equals():
     bank = blobs(150, spread=0.05)
     x, y, l2 = bank.x.double(), bank.y, (1e-5, 1e-2, 1e-3)
-    assert choose(x, y, 3, l2=l2, held_out=0.2) == 1e-2
-    assert choose(x[:3], y[:3], 3, l2=l2, held_out=0.2) == 1e-2  # nothing can be held out
+    assert chosen(x, y, 3, l2) == 1e-2
+    assert chosen(x[:3], y[:3], 3, l2) == 1e-2  # nothing can be held out
 
 
 def test_probe_chooses_a_strong_penalty_for_noise_and_a_weak_one_for_signal():
@@ -221,12 +275,32 @@ def test_probe_chooses_a_strong_penalty_for_noise_and_a_weak_one_for_signal():
     few = blobs(60, spread=1.5)
     noisy = torch.cat([few.x, torch.randn(60, 300, generator=rng)], 1).double()
     weak, strong = 1e-6, 1.0
-    assert choose(noisy, few.y, 3, l2=(weak, strong), held_out=0.2) == strong
+    assert chosen(noisy, few.y, 3, (weak, strong)) == strong
     # A small feature decides: only with large weights can it be heard over a large one.
     x = torch.randn(2000, 2, generator=rng, dtype=torch.float64)
     y = (x[:, 0] + 30 * (x[:, 1] * 0.01) > 0.2).long()
     x[:, 1] *= 0.01
-    assert choose(x, y, 2, l2=(weak, strong), held_out=0.2) == weak
+    assert chosen(x, y, 2, (weak, strong)) == weak
+
+
+def test_weights_after_a_hopeless_one_are_not_tried(monkeypatch):
+    """Noise in as many dimensions as there are rows: the weaker, the worse. Doubtful losses end nothing."""
+    tried = []
+    original = linear_file.path
+
+    def watched(*args, **settings):
+        for penalty, linear in original(*args, **settings):
+            tried.append(penalty)
+            yield penalty, linear
+
+    monkeypatch.setattr(linear_file, "path", watched)
+    few, l2 = blobs(2000, spread=1.5), (1.0, 1e-3, 1e-5, 1e-6)
+    noisy = torch.cat([few.x, torch.randn(2000, 1000, generator=torch.Generator().manual_seed(0))], 1).double()
+    assert chosen(noisy, few.y, 3, l2) == 1.0
+    assert tried == [1.0, 1e-3, 1e-5]  # and not 1e-6
+    tried.clear()
+    assert chosen(noisy[:60], few.y[:60], 3, l2) == 1.0
+    assert tried == list(l2)
 
 
 def test_probe_is_blind_to_the_query_until_the_end(monkeypatch):
@@ -235,9 +309,9 @@ def test_probe_is_blind_to_the_query_until_the_end(monkeypatch):
     original = linear_file.choose
 
     def watched(x, y, classes, **settings):
-        chosen = original(x, y, classes, **settings)
-        seen.append((chosen, x, y))
-        return chosen
+        made = original(x, y, classes, **settings)
+        seen.append((made[0], x.x @ x.axes.T, y))
+        return made
 
     monkeypatch.setattr(linear_file, "choose", watched)
     bank, query = blobs(200, spread=2), blobs(200, spread=2, seed=1)

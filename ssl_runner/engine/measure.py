@@ -11,6 +11,7 @@ from ssl_runner.contract import Encoder, Evaluator, Rows
 from ssl_runner.engine.loader import samples
 
 ENCODE_BATCH = 512
+CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
 
 
 @contextlib.contextmanager
@@ -28,13 +29,14 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
     """Rows to pooled features on the device; rows that are asked for again are not encoded again."""
+    at_once = CACHED_BATCH if device.type == "cpu" else ENCODE_BATCH
     known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
 
     def encode(rows: Rows) -> Float[Tensor, "n d"]:
         if id(rows) not in known:
             parts = [
                 encoder(samples(rows[index].to(device))).pooled.float()
-                for index in torch.arange(len(rows)).split(ENCODE_BATCH)
+                for index in torch.arange(len(rows)).split(at_once)
             ]
             known[id(rows)] = (rows, torch.cat(parts))
         return known[id(rows)][1]

@@ -45,7 +45,7 @@ class Factors:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "mean"
 
     def __init__(

@@ -81,7 +81,7 @@ class FewLabel:
         FloatingPointError: from the call, where a feature or a loss is no number.
     """
 
-    version = 1
+    version = 2
     headline = "mean"
 
     def __init__(

@@ -43,7 +43,7 @@ class Geometry:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "rankme"
 
     def __init__(

@@ -69,7 +69,7 @@ class Leakage:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "leaked_share"
 
     def __init__(

@@ -25,7 +25,7 @@ class Probe:
     """Shares of query samples whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
     Beside them stands `l2`, the weight that was chosen: at an end of the grid, the grid is too short.
-    It works in float64, and its held-out part is not drawn from the run's seed: runs are measured alike. The query
+    It ends in float64, and its held-out part is not drawn from the run's seed: runs are measured alike. The query
     plays no part in the fit or in the choice.
 
     Args:
@@ -40,7 +40,7 @@ class Probe:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "top1"
 
     def __init__(

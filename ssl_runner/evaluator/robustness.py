@@ -54,7 +54,7 @@ class Robustness:
         FloatingPointError: from the call, where a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "probe_mean"
 
     def __init__(

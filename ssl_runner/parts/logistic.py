@@ -7,17 +7,23 @@ then scaled by the inverse root of its curvature where all classes are equally l
 of this form is Böhning's, Multinomial logistic regression algorithm, 1992), which makes the valley round: on a random
 ConvNet's features it takes 30 evaluations instead of 160, and 80 instead of 1,000 at a small penalty. Both are a change
 of variables, so the minimum is that of the problem as stated.
+
+An evaluation reads the rows once, in blocks that stay in the cache for both of its products. On a CPU it reads them in
+float32 first, which halves what is read, and adds up in float64; only what float32 cannot settle is done in float64.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
+
+BLOCK = 2**20  # bytes of rows that both products find in a core's second-level cache
+COARSE = 1e-5  # largest gradient that float32 rows are trusted to tell
 
 
 class Linear(NamedTuple):
@@ -31,46 +37,98 @@ class Linear(NamedTuple):
         return x @ self.weight + self.bias
 
 
+@dataclass(frozen=True)
+class Turned:
+    """Rows in coordinates along orthonormal axes, those of some rows' largest to smallest second moment."""
+
+    x: Float[Tensor, "n d"]
+    coarse: Float[Tensor, "n d"]  # float32 on a CPU; elsewhere `x` itself
+    axes: Float[Tensor, "d d"]  # a column each
+    variance: Float[Tensor, " d"]
+
+    @classmethod
+    def of(cls, x: Float[Tensor, "n d"]) -> Turned:
+        """Rows along their own principal axes."""
+        variance, axes = torch.linalg.eigh(x.T @ x / len(x))
+        turned = x @ axes  # (n, d)
+        # Float32 products may be TF32 on CUDA, whose three digits L-BFGS cannot descend by.
+        return cls(turned, turned.float() if x.device.type == "cpu" else turned, axes, variance.clamp(min=0))
+
+    def scores(self, linear: Linear, rows: Int[Tensor, " r"]) -> Float[Tensor, "r c"]:
+        """Log-probabilities of some rows up to a constant a row, in the precision of `coarse`."""
+        weight = (self.axes.T @ linear.weight).to(self.coarse.dtype)
+        return self.coarse[rows] @ weight + linear.bias.to(weight.dtype)
+
+
 def path(
-    x: Float[Tensor, "n d"],
+    x: Float[Tensor, "n d"] | Turned,
     y: Int[Tensor, " n"],
     classes: int,
     l2: Sequence[float],
     tolerance: float = 1e-5,
     iterations: int = 300,
+    rows: Int[Tensor, " r"] | None = None,
+    start: Linear | None = None,
 ) -> Iterator[tuple[float, Linear]]:
     """The classifier of each L2 weight, strongest first, each from where the last one ended.
 
-    `tolerance`: largest gradient at the end, in the scaled variables. It works in the precision of `x`: float64 makes
-    the line search reliable. A class without a sample gets a bias that tends to minus infinity and stays finite.
+    x: float64. rows: those that it is fitted on; None for all. start: where the first begins; None is zero.
+    tolerance: largest gradient at the end, in the scaled variables. A class without a sample gets a bias that tends to
+    minus infinity and stays finite.
     """
-    n = len(x)
-    variance, axes = torch.linalg.eigh(x.T @ x / n)
-    turned = x @ axes  # (n, d)
-    target = F.one_hot(y, classes).to(x.dtype)  # (n, c)
-    linear = Linear(x.new_zeros(x.shape[1], classes), x.new_zeros(classes))
+    turned = x if isinstance(x, Turned) else Turned.of(x)
+    y, precisions = y[:, None], [turned.coarse]
+    if tolerance < COARSE and turned.x is not turned.coarse:
+        precisions.append(turned.x)
+    if rows is not None:
+        y, precisions = y[rows], [each[rows] for each in precisions]
+    axes, variance = turned.axes, turned.variance
+    linear = start or Linear(axes.new_zeros(len(axes), classes), axes.new_zeros(classes))
     for penalty in sorted(l2, reverse=True):
-        curvature = torch.cat([variance.clamp(min=0) / classes + penalty, x.new_full((1,), 1 / classes)])
+        curvature = torch.cat([variance / classes + penalty, axes.new_full((1,), 1 / classes)])
         scale = curvature.rsqrt()[:, None]  # (d + 1, 1); the bias is the last row
         v = torch.cat([axes.T @ linear.weight, linear.bias[None]]) / scale  # (d + 1, c)
         optimizer = torch.optim.LBFGS(
-            [v.requires_grad_()],
-            max_iter=iterations,
-            tolerance_grad=tolerance,
-            tolerance_change=tolerance**2,  # of the loss: half the squared gradient, as the curvature is about 1
-            history_size=20,
-            line_search_fn="strong_wolfe",
+            [v.requires_grad_()], max_iter=iterations, history_size=20, line_search_fn="strong_wolfe"
         )
+        for features in precisions:
+            reached = max(tolerance, COARSE) if features.dtype == torch.float32 else tolerance
+            optimizer.param_groups[0]["tolerance_grad"] = reached
+            # Of the loss: half the squared gradient, as the curvature is about 1.
+            optimizer.param_groups[0]["tolerance_change"] = reached**2
 
-        @torch.no_grad()
-        def closure(v: Tensor = v, scale: Tensor = scale, penalty: float = penalty) -> Tensor:
-            weight, bias = (scale * v).tensor_split([-1])
-            log_p = (turned @ weight + bias).log_softmax(1)  # (n, c)
-            slope = (log_p.exp() - target) / n
-            v.grad = scale * torch.cat([turned.T @ slope + penalty * weight, slope.sum(0, keepdim=True)])
-            return penalty / 2 * weight.square().sum() - (target * log_p).sum() / n
+            @torch.no_grad()
+            def closure(
+                v: Tensor = v, scale: Tensor = scale, penalty: float = penalty, features: Tensor = features
+            ) -> Tensor:
+                weight, bias = (scale * v).tensor_split([-1])
+                loss, slope = cross_entropy(features, y, weight, bias)
+                slope[:-1].add_(weight, alpha=penalty)
+                v.grad = scale * slope
+                return loss + penalty / 2 * weight.square().sum()
 
-        optimizer.step(closure)
+            optimizer.step(closure)
         weight, bias = (scale * v.detach()).tensor_split([-1])
         linear = Linear(axes @ weight, bias[0])
         yield penalty, linear
+
+
+def cross_entropy(
+    x: Float[Tensor, "n d"], y: Int[Tensor, "n 1"], weight: Float[Tensor, "d c"], bias: Float[Tensor, "1 c"]
+) -> tuple[Float[Tensor, ""], Float[Tensor, "e c"]]:
+    """The mean cross-entropy, and its gradient with respect to weights and, as the last row, biases: e is d + 1.
+
+    Products are in the precision of `x`; what is added up over blocks of rows is in that of `weight`.
+    """
+    n, d = x.shape
+    across, shift = weight.T.to(x.dtype).contiguous(), bias.T.to(x.dtype)  # (c, d), (c, 1)
+    loss, slope, drift = weight.new_zeros(()), torch.zeros_like(weight.T), torch.zeros_like(bias.T)
+    rows = max(1, BLOCK // (d * x.element_size())) if x.device.type == "cpu" else n
+    for features, labels in zip(x.split(rows), y.split(rows), strict=True):
+        log_p = torch.addmm(shift, across, features.T).log_softmax(0)  # (c, b), the quicker way round for few classes
+        true = log_p.gather(0, labels.T)  # (1, b)
+        loss -= true.sum(dtype=loss.dtype)
+        error = log_p.exp_().scatter_(0, labels.T, true.expm1())  # probability, less 1 at the true class
+        slope += error @ features
+        drift += error.sum(1, keepdim=True, dtype=drift.dtype)
+    return loss / n, torch.cat([slope, drift], 1).T.contiguous() / n
