@@ -68,10 +68,36 @@ class TestDraws:
         torch.manual_seed(0)
         assert torch.equal(first, views(x, generator(5))), "the global generator has a say"
 
+    def test_one_setting_leaves_the_draws_of_the_others_alone(self):
+        plain, all_on = (Views(**settings).draw(64, (32, 32), generator()) for settings in ({}, EVERYTHING))
+        for name in ("box", "flip", "colour"):
+            assert torch.equal(getattr(plain, name), getattr(all_on, name)), name
+        assert plain.vertical_flip is plain.angle is plain.sigma is plain.solarise is None
+
+    def test_a_batch_of_which_none_or_one_is_chosen(self):
+        x = pictures(3)
+        views = Views(**OFF, blur=0.5, solarise=0.5, blur_sigma=(1.0, 1.0))
+        draw = views.draw(3, (16, 16), generator())
+        for rows in ([], [1], [0, 1, 2]):
+            sigma, inverted = torch.zeros(3), torch.zeros(3, dtype=torch.bool)
+            sigma[rows], inverted[rows] = 1.0, True
+            view = views.apply(x, draw._replace(sigma=sigma, solarise=inverted))
+            torch.testing.assert_close(view, solarise(blur(x, sigma), inverted), rtol=0, atol=1e-6)
+            untouched = [i for i in range(3) if i not in rows]
+            assert torch.equal(view[untouched], x[untouched])
+
     def test_images_are_left_as_they_were(self):
         x = pictures()
         before = x.clone()
-        for settings in (EVERYTHING, {**OFF, "jitter": 1.0}, {**OFF, "blur": 1.0}, {**OFF, "flip": 1.0}):
+        some = {"blur": 0.5, "solarise": 0.5}
+        for settings in (
+            EVERYTHING,
+            {**OFF, "jitter": 1.0},
+            {**OFF, "blur": 1.0},
+            {**OFF, "flip": 1.0},
+            {**OFF, **some},
+            {**OFF, "solarise": 1.0},
+        ):
             Views(**settings)(x, generator())
             assert torch.equal(x, before)
 
@@ -147,6 +173,13 @@ class TestDistribution:
             spread = of(theirs).std() / math.sqrt(self.N)
             assert abs(of(ours).mean() - of(theirs).mean()) <= 6 * spread + 1e-9, name
 
+    @pytest.mark.parametrize("shape", [(8, 20), (21, 9), (41, 7)])
+    def test_where_no_try_fits_it_is_the_box_in_the_centre_of_torchvision(self, shape):
+        scale, ratio = (0.95, 1.0), (0.9, 1.1)
+        box = Views(scale=scale, ratio=ratio).draw(50, shape, generator()).box
+        want = RandomResizedCrop.get_params(torch.zeros(1, *shape), list(scale), list(ratio))
+        assert (box * torch.tensor([*shape, *shape])).round().unique(dim=0).tolist() == [list(want)]
+
     def test_colours_are_uniform_in_their_ranges(self):
         views = Views(jitter=1.0, grey=0.0, brightness=0.4, contrast=1.5, saturation=0.2, hue=0.1)
         drawn = views.draw(self.N, (8, 8), generator()).colour
@@ -207,6 +240,15 @@ class TestGeometry:
             torch.testing.assert_close(view[i][:, *inner], want[:, *inner], rtol=0, atol=1e-5)
             if i == 0:
                 torch.testing.assert_close(view[i], want, rtol=0, atol=1e-5)
+
+    def test_a_crop_is_the_same_by_reflection_and_by_its_border(self):
+        x = pictures(64, 3, 32, 48)
+        draw = Views(scale=(0.05, 1.0), vertical_flip=0.5).draw(64, (32, 48), generator())
+        draw.box[:2] = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
+        matrix = crop_matrix(*draw.box.T, draw.flip, draw.vertical_flip)
+        for size in ((32, 48), (64, 64), (12, 12)):
+            reflected, cut = (resample(x, matrix, size, edge=edge) for edge in ("reflection", "border"))
+            torch.testing.assert_close(reflected, cut, rtol=0, atol=1e-5)
 
     def test_whole_pixels_are_copied(self):
         x = pictures(2, 1, 12, 12)
@@ -327,6 +369,17 @@ class TestColour:
         assert view.min() >= 0
         assert view.max() == 1
 
+    def test_products_of_low_precision_do_not_round_colours(self):
+        x, factors = pictures(), shift(1.2, 0.7, 1.3, 0.07)
+        exact = recolour(x, *factors)
+        before = torch.get_float32_matmul_precision()
+        try:
+            torch.set_float32_matmul_precision("medium")
+            assert torch.equal(recolour(x, *shift()), x)
+            torch.testing.assert_close(recolour(x, *factors), exact, rtol=0, atol=1e-6)
+        finally:
+            torch.set_float32_matmul_precision(before)
+
     def test_solarise_is_torchvisions_on_the_chosen(self):
         x = pictures(2)
         x[:, 0, 0, 0] = 0.25
@@ -337,7 +390,7 @@ class TestColour:
 
 
 class TestBlur:
-    @pytest.mark.parametrize(("shape", "radius"), [((16, 16), 1), ((13, 20), 3), ((7, 7), 6)])
+    @pytest.mark.parametrize(("shape", "radius"), [((16, 16), 1), ((13, 20), 3), ((7, 7), 6), ((130, 11), 4)])
     def test_is_torchvisions_by_its_own_width(self, shape, radius):
         x, sigma = pictures(4, 3, *shape), torch.tensor([0.1, 0.5, 1.0, 2.0])
         view = blur(x, sigma, radius)
@@ -389,10 +442,11 @@ class TestViews:
         plain = Views(**{**OFF, "jitter": 1.0, "brightness": 0.0, "contrast": 0.0, "hue": 0.5})
         assert torch.equal(plain(x, generator()), x)
 
-    def test_the_recipe_is_the_sum_of_its_parts(self):
-        views, x = Views(jitter=1.0, blur=0.5, solarise=0.5), pictures()
+    @pytest.mark.parametrize("degrees", [0.0, 30.0])
+    def test_the_recipe_is_the_sum_of_its_parts(self, degrees):
+        views, x = Views(jitter=1.0, blur=0.5, solarise=0.5, degrees=degrees), pictures()
         draw = views.draw(8, (16, 16), generator())
-        view = resample(x, crop_matrix(*draw.box.T, draw.flip, draw.vertical_flip), (16, 16))
+        view = resample(x, crop_matrix(*draw.box.T, draw.flip, draw.vertical_flip, draw.angle), (16, 16))
         want = solarise(blur(recolour(view, *draw.colour.T), draw.sigma), draw.solarise)
         torch.testing.assert_close(views.apply(x, draw), want, rtol=0, atol=1e-6)
 

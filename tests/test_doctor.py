@@ -239,7 +239,7 @@ def test_byol_without_its_predictor(make: Callable[..., Trainer], caplog: pytest
 
 
 def test_a_slow_collapse_shrinks_first(make: Callable[..., Trainer]) -> None:
-    trainer = make(*LEARNT, *BARE_BYOL, "pretext.momentum=0.9", "optimizer.lr=0.01")
+    trainer = make(*LEARNT, *BARE_BYOL, "pretext.momentum=0.9", "optimizer.lr=0.006")
     fit(trainer)
     assert trainer.health is not None
     assert (trainer.health.verdict, trainer.health.kind) == ("shrinking", "complete")
@@ -250,7 +250,7 @@ def test_a_slow_collapse_shrinks_first(make: Callable[..., Trainer]) -> None:
 def test_simclr_at_an_absurd_temperature(make: Callable[..., Trainer], temperature: float, end: str) -> None:
     """The loss is then about flat: what is left of it spreads the samples along a line or two."""
     heat = ("pretext=simclr", f"pretext.temperature={temperature}", "pretext.hidden=32", "pretext.out=64")
-    trainer = make(*LEARNT, *heat, "batch_size=40", "optimizer.lr=0.03")
+    trainer = make(*LEARNT, *heat, "batch_size=40", "optimizer.lr=0.1")
     fit(trainer)
     assert trainer.health is not None
     assert trainer.health.verdict == end

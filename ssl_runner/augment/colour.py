@@ -54,21 +54,23 @@ def recolour(
     mean = x.flatten(2).mean(2)  # (B, C)
     if x.shape[1] != 3:
         offset = (brightness - gain) * mean.mean(1)
-        return (x * gain.view(-1, 1, 1, 1)).add_(offset.view(-1, 1, 1, 1)).clamp_(0, 1)
-    one, luma, quarter = basis(x.device)
-    offset = (brightness - gain) * (mean * luma[0]).sum(1)
-    chroma = gain * saturation
-    p, q = chroma * torch.cos(2 * math.pi * hue), chroma * torch.sin(2 * math.pi * hue)
-    p, rest, q = p.view(-1, 1, 1), (gain - p).view(-1, 1, 1), q.view(-1, 1, 1)
-    matrix = (p * one + rest * luma + q * quarter)[..., None, None]  # (B, 3, 3, 1, 1)
-    # Not a matrix product: in TF32, where it is allowed, that would round the colours, untouched samples included.
-    view = matrix[:, :, 0] * x[:, 0:1]  # (B, 3, H, W)
-    view.addcmul_(matrix[:, :, 1], x[:, 1:2]).addcmul_(matrix[:, :, 2], x[:, 2:3])
-    return view.add_(offset.view(-1, 1, 1, 1)).clamp_(0, 1)
+        return torch.addcmul(offset.view(-1, 1, 1, 1), gain.view(-1, 1, 1, 1), x).clamp_(0, 1)
+    parts = basis(x.device)
+    offset = ((brightness - gain) * (mean @ parts[1, 0])).view(-1, 1, 1)
+    chroma, turn = gain * saturation, 2 * math.pi * hue
+    p, q = chroma * turn.cos(), chroma * turn.sin()
+    matrix = (torch.stack([p, gain - p, q], 1)[..., None, None] * parts).sum(1)  # (B, 3, 3)
+    if x.device.type == "cpu" and torch.get_float32_matmul_precision() != "medium":
+        return torch.baddbmm(offset, matrix, x.flatten(2)).clamp_(0, 1).view(x.shape)
+    # Not a product where it may be one in TF32 or bfloat16: that would round the colours, untouched samples included.
+    column = matrix[..., None, None]  # (B, 3, 3, 1, 1)
+    view = torch.addcmul(offset[..., None], column[:, :, 0], x[:, 0:1])  # (B, 3, H, W)
+    return view.addcmul_(column[:, :, 1], x[:, 1:2]).addcmul_(column[:, :, 2], x[:, 2:3]).clamp_(0, 1)
 
 
 def solarise(
     x: Float[Tensor, "b c h w"], chosen: Bool[Tensor, " b"], threshold: float = 0.5
 ) -> Float[Tensor, "b c h w"]:
     """Inverts the pixels at or above the threshold, a value in [0, 1], of the chosen images."""
-    return torch.where((x >= threshold) & chosen.view(-1, 1, 1, 1), 1 - x, x)
+    limit = torch.where(chosen, threshold, torch.inf).view(-1, 1, 1, 1)
+    return torch.where(x >= limit, 1 - x, x)

@@ -5,6 +5,8 @@ the draw, and on no other sample of the batch.
 """
 
 import math
+from collections.abc import Callable
+from functools import cache
 from typing import Annotated, NamedTuple
 
 import torch
@@ -18,13 +20,14 @@ from ssl_runner.augment.geometry import crop_matrix, flip, resample
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
 TRIES = 10  # boxes drawn before the crop falls back on the centre, as torchvision does
+BELOW_1 = 1 - 1e-6  # of k places, times k, it is less than k also when rounded
 
 
 class Draw(NamedTuple):
     """What is done to each of B samples; None is done to none of them."""
 
     box: Float[Tensor, "b 4"] | None  # top, left, height, width in shares of the image
-    flip: Bool[Tensor, " b"] | None  # None together with vertical_flip
+    flip: Bool[Tensor, " b"] | None
     vertical_flip: Bool[Tensor, " b"] | None
     angle: Float[Tensor, " b"] | None  # radians, counter-clockwise
     colour: Float[Tensor, "b 4"] | None  # factors of brightness, contrast and saturation (0 for grey); hue in turns
@@ -85,70 +88,91 @@ class Views:
         return self.apply(x, self.draw(b, (h, w), rng))
 
     def draw(self, n: int, shape: tuple[int, int], rng: torch.Generator) -> Draw:
-        """The random numbers for n images of a shape (height, width), on the generator's device."""
+        """The random numbers for n images of a shape (height, width), on the generator's device.
 
-        def uniform(low: float, high: float) -> Float[Tensor, " n"]:
-            return torch.rand(n, generator=rng, device=rng.device) * (high - low) + low
-
-        def chance(probability: float) -> Bool[Tensor, " n"]:
-            return torch.rand(n, generator=rng, device=rng.device) < probability
-
-        flips = self.flip or self.vertical_flip
-        radians = math.radians(self.degrees)
-        colour = None
-        if self.jitter or self.grey:
-            jittered = chance(self.jitter)
-            brightness, contrast, saturation = (
-                torch.where(jittered, uniform(max(0.0, 1 - strength), 1 + strength), 1.0)
-                for strength in (self.brightness, self.contrast, self.saturation)
-            )
-            hue = uniform(-self.hue, self.hue) * jittered
-            colour = torch.stack([brightness, contrast, saturation * ~chance(self.grey), hue], 1)  # (n, 4)
+        All are drawn whether they are asked for or not: what one setting does leaves the draws of the others alone.
+        """
+        device, tilt = rng.device, math.radians(self.degrees)
+        factors = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
+        ranges = [(0.0, BELOW_1), (0.0, BELOW_1), (-tilt, tilt), *factors, (-self.hue, self.hue), self.blur_sigma]
+        chances = (self.flip, self.vertical_flip, self.jitter, self.grey, self.blur, self.solarise)
+        u = torch.rand(len(ranges) + len(chances), n, generator=rng, device=device)
+        low, span = zip(*((low, high - low) for low, high in ranges), strict=True)
+        value = torch.addcmul(column(low, device), column(span, device), u[: len(ranges)])
+        flip, vertical_flip, jitter, grey, blur, solarise = u[len(ranges) :] < column(chances, device)
+        colour = torch.where(jitter, value[3:7], column((1.0, 1.0, 1.0, 0.0), device))  # (4, n)
+        colour[2].masked_fill_(grey, 0)
         return Draw(
-            box=None if self.scale == (1, 1) else self._boxes(n, shape, rng),
-            flip=chance(self.flip) if flips else None,
-            vertical_flip=chance(self.vertical_flip) if flips else None,
-            angle=uniform(-radians, radians) if radians else None,
-            colour=colour,
-            sigma=uniform(*self.blur_sigma) * chance(self.blur) if self.blur else None,
-            solarise=chance(self.solarise) if self.solarise else None,
+            box=None if self.scale == (1, 1) else self._boxes(shape, value[:2], rng),
+            flip=flip if self.flip else None,
+            vertical_flip=vertical_flip if self.vertical_flip else None,
+            angle=value[2] if self.degrees else None,
+            colour=colour.T if self.jitter or self.grey else None,
+            sigma=value[7] * blur if self.blur else None,
+            solarise=solarise if self.solarise else None,
         )
 
-    def _boxes(self, n: int, shape: tuple[int, int], rng: torch.Generator) -> Float[Tensor, "n 4"]:
-        """Crops in whole pixels, by the rejection of torchvision's RandomResizedCrop, with all tries made at once."""
-        h, w = shape
-        area, turn, down, across = torch.rand(4, n, TRIES, generator=rng, device=rng.device)
-        area = h * w * (area * (self.scale[1] - self.scale[0]) + self.scale[0])
-        low, high = (math.log(ratio) for ratio in self.ratio)
-        ratio = (turn * (high - low) + low).exp()
-        width, height = (area * ratio).sqrt().round(), (area / ratio).sqrt().round()  # (n, TRIES)
-        top, left = (down * (h - height + 1)).floor(), (across * (w - width + 1)).floor()
-        inside = (height > 0) & (height <= h) & (width > 0) & (width <= w)
-        boxes = torch.stack([top / h, left / w, height / h, width / w], 2)  # (n, TRIES, 4)
-        first = inside.int().argmax(1)  # argmax yields the first of equals
-        box = boxes.gather(1, first.view(-1, 1, 1).expand(-1, 1, 4))[:, 0]  # (n, 4)
-        # Where no try fits, the largest box in the centre whose ratio is allowed.
-        width, height = min(w, max(1, round(h * self.ratio[1]))), min(h, max(1, round(w / self.ratio[0])))
-        centre = ((h - height) // 2 / h, (w - width) // 2 / w, height / h, width / w)
-        fits = inside.any(1)
-        return torch.stack([torch.where(fits, box[:, i], centre[i]) for i in range(4)], 1)
+    def _boxes(self, shape: tuple[int, int], place: Float[Tensor, "2 n"], rng: torch.Generator) -> Float[Tensor, "n 4"]:
+        """Crops in whole pixels, by the rejection of torchvision's RandomResizedCrop, with all tries made at once.
+
+        place: how far down and across the crop lies where it fits, in [0, 1).
+        """
+        (h, w), n, device = shape, place.shape[1], rng.device
+        tries = torch.empty(2, TRIES + 1, n, device=device)
+        side = tries[0].uniform_(self.scale[0] * h * w, self.scale[1] * h * w, generator=rng).sqrt_()
+        stretch = tries[1].uniform_(*(math.log(ratio) / 2 for ratio in self.ratio), generator=rng).exp_()
+        sides = torch.stack([side / stretch, side * stretch]).round_()  # (2, TRIES + 1, n), heights and widths
+        # The last try always fits: the largest box in the centre whose ratio is allowed.
+        sides[0, TRIES] = min(h, max(1, round(w / self.ratio[0])))
+        sides[1, TRIES] = min(w, max(1, round(h * self.ratio[1])))
+        whole = column((h, w), device)
+        first = ((sides >= 1) & (sides <= whole[:, None])).all(0).int().argmax(0)  # argmax yields the first of equals
+        sides = sides.gather(1, first.expand(2, 1, n))[:, 0]  # (2, n)
+        corner = (place.masked_fill(first == TRIES, BELOW_1 / 2) * (whole - sides + 1)).floor_()
+        return (torch.cat([corner, sides]) / column((h, w, h, w), device)).T
 
     def apply(self, x: Float[Tensor, "b c h w"], draw: Draw) -> Float[Tensor, "b c h2 w2"]:
         """Does to each image what its row of the draw says. It returns `x` itself where there is nothing to do."""
         size = (self.size, self.size) if self.size else (x.shape[2], x.shape[3])
         view = x
         if draw.box is not None or draw.angle is not None or size != x.shape[2:]:
-            if (box := draw.box) is None:
-                box = x.new_zeros(len(x), 4)
-                box[:, 2:] = 1
+            box = column((0.0, 0.0, 1.0, 1.0), x.device).T.expand(len(x), 4) if draw.box is None else draw.box
             matrix = crop_matrix(*box.unbind(1), draw.flip, draw.vertical_flip, draw.angle, aspect=size[1] / size[0])
-            view = resample(x, matrix, size).clamp_(0, 1)  # the weights of a blend add up to 1 within rounding only
-        elif draw.flip is not None:
+            view = resample(x, matrix, size, edge="border" if draw.angle is None else "reflection")
+            if draw.colour is None:  # which clamps, too
+                view.clamp_(0, 1)  # the weights of a blend add up to 1 within rounding only
+        elif draw.flip is not None or draw.vertical_flip is not None:
             view = flip(x, draw.flip, draw.vertical_flip)
         if draw.colour is not None:
             view = recolour(view, *draw.colour.unbind(1))
-        if draw.sigma is not None:
-            view = blur(view, draw.sigma).clamp_(0, 1)
-        if draw.solarise is not None:
-            view = solarise(view, draw.solarise)
+        if view is x and (draw.sigma is not None or draw.solarise is not None):
+            view = x.clone()
+        if (sigma := draw.sigma) is not None:
+            view = change_(view, sigma > 0, lambda view, rows: blur(view, sigma[rows]).clamp_(0, 1))
+        if (chosen := draw.solarise) is not None:
+            view = change_(view, chosen, lambda view, rows: solarise(view, chosen[rows]))
         return view
+
+
+def change_(
+    x: Float[Tensor, "b c h w"],
+    chosen: Bool[Tensor, " b"],
+    change: Callable[[Float[Tensor, "n c h w"], Tensor | slice], Float[Tensor, "n c h w"]],
+) -> Float[Tensor, "b c h w"]:
+    """Changes the chosen images alone, in place, where it costs no waiting for a device to count them.
+
+    change: of images and their rows; it leaves those that are not chosen as they are.
+    """
+    everything = slice(None)
+    if x.device.type != "cpu":
+        return change(x, everything)
+    rows = chosen.nonzero()[:, 0]
+    if len(rows) == len(x):
+        return change(x, everything)
+    return x.index_copy_(0, rows, change(x[rows], rows)) if len(rows) else x
+
+
+@cache
+def column(numbers: tuple[int | float, ...], device: torch.device) -> Float[Tensor, "k 1"]:
+    """Numbers under each other. Kept a device: copying them there at each step would make the host wait."""
+    return torch.tensor(numbers, dtype=torch.float32, device="cpu")[:, None].to(device)

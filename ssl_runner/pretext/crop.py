@@ -64,7 +64,8 @@ class Crop(Pretext):
         region, top, left = draw_regions(len(batch.x), self.grid, self.size, self.jitter, ctx.rng)
         side = torch.full_like(top, self.size)
         pixels = (self.augment.size, self.augment.size) if self.augment.size else tuple(batch.x.shape[-2:])
-        x = geometry.resample(batch.x, geometry.crop_matrix(top, left, side, side), pixels).clamp_(0, 1)
+        window = geometry.crop_matrix(top, left, side, side)
+        x = geometry.resample(batch.x, window, pixels, edge="border").clamp_(0, 1)
         return self.augment(x, ctx.rng), region
 
     def forward(self, views: tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]], group: str = "main") -> Loss:

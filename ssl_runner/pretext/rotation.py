@@ -59,12 +59,10 @@ class Rotation(Pretext):
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "n c s s"], Int[Tensor, " n"]]:
         x = self.augment(batch.x, ctx.rng)
-        count = len(x)
         if self.copies == "all":
-            x = x.repeat_interleave(4, 0)  # (4B, C, S, S)
-            turns = torch.arange(4, device=x.device).repeat(count)
-        else:
-            turns = torch.randint(4, (count,), generator=ctx.rng, device=x.device)
+            turns = torch.arange(4, device=x.device).repeat(len(x))
+            return torch.stack([x.rot90(k, (2, 3)) for k in range(4)], 1).flatten(0, 1), turns  # (4B, C, S, S)
+        turns = torch.randint(4, (len(x),), generator=ctx.rng, device=x.device)
         return geometry.rot90(x, turns), turns
 
     def forward(self, views: tuple[Float[Tensor, "n c s s"], Int[Tensor, " n"]], group: str = "main") -> Loss:

@@ -82,11 +82,12 @@ class Transformation(Pretext):
             targets["crop"], top, left = draw_regions(len(x), self.grid, self.size, self.jitter, rng)
             side = torch.full_like(top, self.size)
             pixels = (self.augment.size, self.augment.size) if self.augment.size else tuple(x.shape[-2:])
-            x = geometry.resample(x, geometry.crop_matrix(top, left, side, side), pixels).clamp_(0, 1)
+            window = geometry.crop_matrix(top, left, side, side)
+            x = geometry.resample(x, window, pixels, edge="border").clamp_(0, 1)
         x = self.augment(x, rng)
         if self.flip > 0:
             targets["flip"] = torch.randint(2, (len(x),), generator=rng, device=x.device)
-            x = geometry.flip(x, targets["flip"] == 1, torch.zeros_like(targets["flip"], dtype=torch.bool))
+            x = geometry.flip(x, targets["flip"] == 1, None)
         if self.rotation > 0:
             targets["rotation"] = torch.randint(4, (len(x),), generator=rng, device=x.device)
             x = geometry.rot90(x, targets["rotation"])
