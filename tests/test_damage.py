@@ -348,8 +348,11 @@ def test_weights_that_overflow_are_never_saved(case: str, tmp_path: Path, capsys
     assert "Traceback" not in (folder / "run.log").read_text(), "a run that diverges is no bug"
 
 
-def test_a_rate_beyond_float32_ends_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    assert "overflow" in overflown(tmp_path / "run", capsys, "optimizer.lr=1e300", *EACH)
+@pytest.mark.parametrize(("optimizer", "said"), [("adamw", "not finite"), ("lars", "overflow")])
+def test_a_rate_beyond_float32_ends_in_a_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture, optimizer: str, said: str
+) -> None:
+    assert said in overflown(tmp_path / "run", capsys, f"optimizer={optimizer}", "optimizer.lr=1e300", *EACH)
 
 
 # A disk that is full

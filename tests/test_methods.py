@@ -14,7 +14,8 @@ from ssl_runner.augment.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Pretext
 from ssl_runner.parts.ema import follow, frozen_copy
 from ssl_runner.parts.heads import mlp
-from ssl_runner.parts.masking import patchify, random_masks, unpatchify
+from ssl_runner.parts.masking import patchify, picked, random_masks, unpatchify
+from ssl_runner.parts.transformer import Block
 from ssl_runner.pretext.bigan import BiGAN, Discriminator
 from ssl_runner.pretext.byol import BYOL, distance
 from ssl_runner.pretext.mae import MAE, grid_of
@@ -223,6 +224,27 @@ def test_masks_are_uniform_partitions_of_each_sample(rng):
     assert len({tuple(sorted(row)) for row in keep.tolist()}) > 100  # of the 120 subsets
 
 
+def test_picked_is_take_along_dim(rng):
+    tokens, keep = torch.rand(5, 7, 3, generator=rng), random_masks(5, 7, 4, rng)[0]
+    assert torch.equal(picked(tokens, keep), torch.take_along_dim(tokens, keep[..., None], dim=1))
+
+
+def test_block_is_torchs_layer():
+    torch.manual_seed(0)
+    theirs = nn.TransformerEncoderLayer(16, 4, 64, 0.0, "gelu", batch_first=True, norm_first=True)
+    torch.manual_seed(0)
+    ours = Block(16, 4)
+    assert ours.state_dict().keys() == theirs.state_dict().keys()
+    x = torch.randn(3, 9, 16)
+    gradients = []
+    for layer in (ours, theirs):
+        y = layer(x)
+        (y * y.detach().cos()).sum().backward()
+        gradients.append({name: p.grad for name, p in layer.named_parameters()})
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*gradients)
+
+
 def test_patchify_and_back():
     x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
     patches = patchify(x, (2, 3))
@@ -313,9 +335,10 @@ def test_simclr_finds_what_views_share(paired):
     train(pretext, 80, colours, spoil=lambda v: v if paired else (v[0], v[1].roll(1, 0)))
     pretext.eval()
     with torch.no_grad():
-        unseen = colours(-1, 64)
-        accuracy = pretext(pretext.views(Batch(unseen, torch.arange(64)), context(7))).metrics["accuracy"]
-    assert (accuracy > 0.2) if paired else (accuracy < 0.17), accuracy  # 0.07 to 0.15 before training
+        unseen = Batch(colours(-1, 64), torch.arange(64))
+        found = [pretext(pretext.views(unseen, context(seed))).metrics["accuracy"] for seed in range(20)]
+    accuracy = torch.stack(found).mean()  # one draw alone may fall short
+    assert (accuracy > 0.2) if paired else (accuracy < 0.15), accuracy  # 0.11 before training
 
 
 # BYOL

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ssl_runner.contract import Encoder, Features
+from ssl_runner.parts.masking import picked
 from ssl_runner.parts.position import sine_cosine
 
 
@@ -102,7 +103,7 @@ class ViT(Encoder):
         grid = tuple(maps.shape[2:])
         tokens = maps.flatten(2).transpose(1, 2) + self.positions_of(grid)  # (B, n, dim)
         if keep is not None:
-            tokens = torch.take_along_dim(tokens, keep[..., None], dim=1)  # (B, k, dim)
+            tokens = picked(tokens, keep)  # (B, k, dim)
         if self.class_token is None:
             tokens = self.norm(self.blocks(tokens))
             return Features(pooled=tokens.mean(1), tokens=tokens, grid=grid)

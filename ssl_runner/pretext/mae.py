@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
-from ssl_runner.parts.masking import patchify, random_masks, unpatchify
+from ssl_runner.parts.masking import patchify, picked, random_masks, unpatchify
 from ssl_runner.parts.position import sine_cosine
+from ssl_runner.parts.transformer import Block
 
 
 @torch.no_grad()
@@ -80,12 +81,7 @@ class MAE(Pretext):
         self.embed_pooled = nn.Linear(encoder.dim, width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))
         self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
-        self.decoder = nn.Sequential(
-            *(
-                nn.TransformerEncoderLayer(width, heads, 4 * width, 0.0, "gelu", batch_first=True, norm_first=True)
-                for _ in range(depth)
-            )
-        )
+        self.decoder = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
         self.predict = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, self.patch[0] * self.patch[1] * channels))
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
@@ -111,14 +107,14 @@ class MAE(Pretext):
         )  # (B, n, width)
         whole = self.embed_pooled(features.pooled)[:, None]  # (B, 1, width), at no position
         tokens = self.decoder(torch.cat([whole, tokens + self.positions], dim=1))[:, 1:]
-        return self.predict(torch.take_along_dim(tokens, masked[..., None], dim=1))  # (B, n - k, patch pixels)
+        return self.predict(picked(tokens, masked))  # (B, n - k, patch pixels)
 
     def target(
         self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b m p"], Float[Tensor, "b m #q"], Float[Tensor, "b m #q"]]:
         """The hidden patches of the samples as the encoder normalises them, with the offset and scale taken off."""
         patches = patchify(self.encoder.normalise(x), self.patch)
-        patches = torch.take_along_dim(patches, masked[..., None], dim=1)  # (B, n - k, patch pixels)
+        patches = picked(patches, masked)  # (B, n - k, patch pixels)
         offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
         if self.normalise:
             offset = patches.mean(dim=2, keepdim=True)
