@@ -4,16 +4,18 @@ import itertools
 import json
 import logging
 import os
+import random
 import threading
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.engine import checkpoint, folder, seed
-from ssl_runner.engine.loader import Loader, samples
+from ssl_runner.engine.loader import Loader, samples, taken
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.measure import frozen, measure
 from ssl_runner.engine.window import Window
@@ -79,6 +81,32 @@ def test_the_sweep_is_every_row_in_order() -> None:
     batches = list(Loader(rows(), batch_size=5, seed=0, device=CPU).sweep())
     assert torch.cat([b.index for b in batches]).tolist() == list(range(23))
     assert torch.equal(torch.cat([b.x for b in batches]), samples(rows()))
+
+
+def test_every_global_generator_is_seeded() -> None:
+    """torch draws as after torch.manual_seed, also where the other devices are left out."""
+    drawn = []
+    for _ in range(2):
+        seed.seed_everything(3, "step", 7)
+        drawn.append((torch.rand(2).tolist(), float(np.random.rand()), random.random()))  # noqa: NPY002
+    assert drawn[0] == drawn[1]
+    torch.manual_seed(seed.derive(3, "step", 7))
+    assert drawn[0][0] == torch.rand(2).tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])
+def test_taken_is_indexing(dtype: torch.dtype) -> None:
+    rows, index = torch.arange(60).view(5, 3, 4).to(dtype), torch.tensor([4, 0, 0, 2])
+    assert torch.equal(taken(rows, index), rows[index])
+
+    class Listed:
+        def __len__(self) -> int:
+            return len(rows)
+
+        def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+            return torch.stack([rows[i] for i in index.tolist()])
+
+    assert torch.equal(taken(Listed(), index), rows[index])
 
 
 def test_seeds_differ_by_purpose_and_place() -> None:

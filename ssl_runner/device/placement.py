@@ -21,7 +21,9 @@ class Placement:
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
     around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format where it is known to
-    be faster: on a CPU, and on CUDA under autocast. `threads` is the number of CPU threads; None leaves it to torch.
+    be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
+    that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
+    number of CPU threads; None leaves it to torch.
     Raises ValueError where the machine has no such device.
     """
 
@@ -31,7 +33,7 @@ class Placement:
         name: Literal["auto", "cpu", "cuda", "mps"] = "auto",
         precision: Literal["float32", "bf16", "fp16"] = "float32",
         channels_last: bool | None = None,
-        compile: bool = False,
+        compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
         deterministic: bool = False,
         threads: Annotated[int, Ge(1)] | None = None,
     ):
@@ -61,7 +63,8 @@ class Placement:
         return module.to(memory_format=torch.channels_last) if self.channels_last else module
 
     def compiled(self, module: nn.Module) -> nn.Module:
-        return torch.compile(module) if self.compile else module
+        mode = self.compile if isinstance(self.compile, str) else None
+        return torch.compile(module, mode=mode) if self.compile else module
 
     def autocast(self) -> contextlib.AbstractContextManager:
         if self.precision == "float32":

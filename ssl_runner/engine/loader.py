@@ -40,7 +40,7 @@ class Loader:
         epoch, place = divmod(step, self.steps_per_epoch)
         if self._order[0] != epoch:
             order = permutation(len(self.rows), self.seed, epoch)
-            self._order = (epoch, order if self.resident is None else order.to(self.device))
+            self._order = (epoch, order if self.resident is None else sent(order, self.device))
         return self._order[1][place * self.batch_size : (place + 1) * self.batch_size]
 
     def batches(self, step: int) -> list[Batch]:
@@ -48,9 +48,9 @@ class Loader:
         started = time.perf_counter()
         index = self.index(step)
         if self.resident is not None:
-            raw = self.resident[index]
+            raw = taken(self.resident, index)
         else:
-            raw, index = self._fetch(step, index), index.to(self.device)
+            raw, index = self._fetch(step, index), sent(index, self.device)
         batches = [Batch(samples(x), i) for x, i in zip(self._split(raw), self._split(index), strict=True)]
         self.waited += time.perf_counter() - started
         return batches
@@ -59,7 +59,7 @@ class Loader:
         """The whole training set in row order, the last batch being what is left."""
         for index in torch.arange(len(self.rows)).split(self.batch_size):
             there = index.to(self.device)
-            raw = self.resident[there] if self.resident is not None else self.rows[index].to(self.device)
+            raw = taken(self.rows, index).to(self.device) if self.resident is None else taken(self.resident, there)
             yield Batch(samples(raw), there)
 
     def close(self) -> None:
@@ -71,14 +71,28 @@ class Loader:
         fetched = self._ahead is not None and self._ahead[0] == step
         raw = self._ahead[1].result() if fetched else self._read(index)  # type: ignore[index]
         self._ahead = (step + 1, self._thread.submit(self._read, self.index(step + 1)))
-        return raw.to(self.device, non_blocking=True)
+        return raw.to(self.device, non_blocking=self.device.type == "cuda")
 
     def _read(self, index: Tensor) -> Tensor:
-        raw = self.rows[index]
-        return raw.pin_memory() if self.device.type == "cuda" else raw
+        return pinned(taken(self.rows, index), self.device)
 
     def _split(self, x: Tensor) -> tuple[Tensor, ...]:
         return x.split(self.batch_size // self.accumulate)
+
+
+def pinned(x: Tensor, device: torch.device) -> Tensor:
+    """From where a GPU can fetch it while the host goes on."""
+    return x.pin_memory() if device.type == "cuda" else x
+
+
+def sent(x: Tensor, device: torch.device) -> Tensor:
+    """On the device, without waiting for it to arrive."""
+    return pinned(x, device).to(device, non_blocking=device.type == "cuda")
+
+
+def taken(rows: Rows, index: Tensor) -> Tensor:
+    """rows[index]; of a tensor in a fifth of the time on a CPU, since whole rows are copied."""
+    return rows.index_select(0, index) if isinstance(rows, Tensor) else rows[index]
 
 
 def samples(raw: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+from functools import cache
 
 import numpy as np
 import torch
@@ -18,9 +19,16 @@ def derive(seed: int, purpose: str, *place: int | str) -> int:
 def seed_everything(seed: int, purpose: str, *place: int | str) -> None:
     """Seeds the global generators of torch (all devices), numpy and python: nothing between steps disturbs them."""
     number = derive(seed, purpose, *place)
-    torch.manual_seed(number)
+    # torch.manual_seed keeps a stack trace for each kind of device that is not there yet, at every step.
+    seed_torch = torch.manual_seed if has_accelerator() else torch.default_generator.manual_seed
+    seed_torch(number)
     np.random.seed(number % 2**32)  # noqa: NPY002  a library below may draw from the global generator
     random.seed(number)
+
+
+@cache
+def has_accelerator() -> bool:
+    return torch.accelerator.is_available()
 
 
 def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
