@@ -1,0 +1,361 @@
+"""What a step costs, counted and not timed: waits for the device, operations, bytes, live tensors, calls.
+
+Counts are the same on an idle and on a busy machine. The two things that only time tells are ratios of CPU seconds of
+one process, taken in turns.
+"""
+
+import gc
+import json
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from conftest import names
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torchvision import transforms
+from torchvision.transforms.functional import to_pil_image
+
+import ssl_runner
+from ssl_runner.augment.views import Views
+from ssl_runner.engine import learner as learners
+from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.logbook import Logbook
+from ssl_runner.engine.trainer import Trainer
+from ssl_runner.engine.window import Window
+from ssl_runner.pretext.simclr import SimCLR
+
+PACKAGE = Path(ssl_runner.__file__).parent
+COSTS = Path(__file__).parent / "golden" / "costs"
+UPDATE = "UPDATE_GOLDEN"
+HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_cost.py"
+WAITS = {  # operations that bring a value or a size to the CPU; indexing by a mask is another, below
+    *("aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero", "aten::nonzero"),
+    *("aten::masked_select", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"),
+    *("aten::histc", "aten::repeat_interleave", "aten::argwhere", "aten::masked_scatter", "aten::allclose"),
+}
+INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
+CPU_ALONE = ("ssl_runner/augment/views.py:change_:",)  # reached on a CPU only, where to look costs no waiting
+UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/test_cost.py"
+SLACK, SPARE = 1.05, 3  # a count may grow by a twentieth and three; of another torch's operations, by a half
+ELSEWHERE = 1.5
+
+LESS = {"bigan": ("pretext.width=8",)}
+
+
+def others(group: str, default: str) -> list[str]:
+    """All choices of a group but the one that pretext-simclr has."""
+    return [name for name in names(group) if name != default]
+
+
+CASES: dict[str, tuple[str, ...]] = {
+    **{f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")},
+    **{f"optimizer-{name}": ("pretext=simclr", f"optimizer={name}") for name in others("optimizer", "adamw")},
+    **{f"regulariser-{name}": ("pretext=simclr", f"regulariser={name}") for name in others("regulariser", "none")},
+    **{
+        f"augment-{name}": ("pretext=simclr", f"augment@pretext.augment={name}") for name in others("augment", "simclr")
+    },
+    "clip": ("pretext=simclr", "optimizer.clip=1"),
+    "accumulate": ("pretext=bigan", *LESS["bigan"], "accumulate=2"),
+    "bf16": ("pretext=simclr", "device.precision=bf16"),
+}
+
+
+class Ledger(TorchDispatchMode):
+    """Every operation while it is open: how often by name, the bytes that are new, and the lines that wait."""
+
+    def __init__(self, known: frozenset[int] = frozenset()) -> None:
+        super().__init__()
+        self.operations: Counter[str] = Counter()
+        self.bytes = 0
+        self.waits: Counter[str] = Counter()
+        self.known = known  # tensors that are on the CPU wherever the others are, by id: to read them is no wait
+
+    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+        result = function(*arguments, **(named or {}))
+        name = function._schema.name
+        self.operations[name] += 1
+        if waits(name, arguments) and not (arguments and id(arguments[0]) in self.known):
+            place = line(sys._getframe(1))
+            if not place.startswith(CPU_ALONE):
+                self.waits[f"{name} at {place}"] += 1
+        given = {storage(each) for each in tensors((arguments, named))}
+        made = {storage(each): each.untyped_storage().nbytes() for each in tensors(result)}
+        self.bytes += sum(size for place, size in made.items() if place not in given)
+        return result
+
+
+def waits(name: str, arguments: Any) -> bool:
+    if name in INDEXING:
+        return any(each.dtype in (torch.bool, torch.uint8) for each in tensors(arguments[1]))
+    return name in WAITS
+
+
+def tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, list | tuple):
+        for each in value:
+            yield from tensors(each)
+    elif isinstance(value, dict):
+        yield from tensors(list(value.values()))
+
+
+def storage(tensor: Tensor) -> int:
+    return tensor.untyped_storage()._cdata
+
+
+def line(frame: FrameType | None) -> str:
+    """The innermost line of ours; where a library stands between, the line of its that is not torch's."""
+    outer = ""
+    while frame is not None:
+        file = frame.f_code.co_filename
+        if file.startswith(str(PACKAGE)):
+            return f"{Path(file).relative_to(PACKAGE.parent)}:{frame.f_code.co_name}:{frame.f_lineno}{outer}"
+        if not outer and "/torch/" not in file and file.endswith(".py") and "site-packages" in file:
+            outer = f", of {file.rpartition('site-packages/')[2]}:{frame.f_lineno}"
+        frame = frame.f_back
+    return f"no line of ours{outer}"
+
+
+def steps_of(learner: Learner) -> frozenset[int]:
+    """The counters of optimizers, which torch and timm leave on the CPU wherever the weights are."""
+    states = [state for each in learner.optimizers.values() for state in [*each.state.values(), *each.param_groups]]
+    return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
+
+
+def calls(learner: Learner, step: int, window: Window) -> dict[str, int]:
+    """Calls of Python functions of the engine and of the device in a step, by file."""
+    found: Counter[str] = Counter()
+
+    def count(frame: FrameType, event: str, _: Any) -> None:
+        file = frame.f_code.co_filename
+        if event == "call" and file.startswith((str(PACKAGE / "engine"), str(PACKAGE / "device"))):
+            found[str(Path(file).relative_to(PACKAGE))] += 1
+
+    sys.setprofile(count)
+    try:
+        learner.step(step, window)
+    finally:
+        sys.setprofile(None)
+    return dict(sorted(found.items()))
+
+
+def cost(trainer: Trainer) -> dict[str, Any]:
+    """Of a step in the midst of an epoch that logs nothing, and of what it makes its views with."""
+    learner, window = trainer.learner, Window()
+    for step in range(2):
+        learner.step(step, window)
+    with Ledger(steps_of(learner)) as whole:
+        learner.step(2, window)
+    batch = learner.loader.batches(3)[0]
+    with Ledger() as views:
+        learner.views(batch, 3, learner.main)
+    return {
+        "torch": torch.__version__,
+        "waits": dict(whole.waits),
+        "step": dict(sorted(whole.operations.items())),
+        "views": dict(sorted(views.operations.items())),
+        "bytes of views": views.bytes,
+        "bytes of step": whole.bytes,
+        "calls": calls(learner, 3, window),
+    }
+
+
+def grown(golden: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In words, what costs more than it did and than it may."""
+    slack, found = SLACK if golden["torch"] == now["torch"] else ELSEWHERE, []
+    for what in ("step", "views", "calls"):
+        was, counts = golden[what], now[what]
+        before, after = sum(was.values()), sum(counts.values())
+        if after > before * slack + SPARE:
+            more = Counter(counts)
+            more.subtract(was)
+            most = ", ".join(f"{k} {was.get(k, 0)} -> {counts[k]}" for k, n in more.most_common(8) if n > 0)
+            found.append(f"{what}: {before} became {after} ({most})")
+    found += [
+        f"{what}: {golden[what]:,} became {now[what]:,}"
+        for what in ("bytes of views", "bytes of step")
+        if now[what] > golden[what] * slack + 1024
+    ]
+    return found
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_step_waits_for_nothing_and_costs_what_it_did(case: str, make: Callable[..., Trainer]) -> None:
+    now = cost(make("evaluator=none", *CASES[case]))
+    waited = now.pop("waits")
+    if waited:
+        places = "\n".join(f"{place}, {n} times" for place, n in waited.items())
+        pytest.fail(f"{case}: a step that logs nothing waits for the device\n{places}\n{UNLESS}", pytrace=False)
+    path = COSTS / f"{case}.json"
+    if os.environ.get(UPDATE):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now, indent=1) + "\n")
+    if not path.exists():
+        pytest.fail(f"{case} has no golden cost yet; type {UPDATE}=1 pytest tests/test_cost.py", pytrace=False)
+    if more := grown(json.loads(path.read_text()), now):
+        pytest.fail("\n".join([f"{case} costs more; {HOW}", *more]), pytrace=False)
+
+
+def test_no_cost_outlives_its_case() -> None:
+    assert {file.stem for file in COSTS.glob("*.json")} == set(CASES)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the driver's own word needs a GPU")
+@pytest.mark.parametrize("case", CASES)
+def test_the_driver_sees_no_wait_either(case: str, make: Callable[..., Trainer]) -> None:
+    learner, window = make("evaluator=none", *CASES[case], "device=cuda").learner, Window()
+    for step in range(2):
+        learner.step(step, window)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        learner.step(2, window)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def item(patch: pytest.MonkeyPatch) -> None:
+    forward = SimCLR.forward
+
+    def read(self: SimCLR, views: tuple, group: str = "main") -> Any:
+        loss = forward(self, views, group)
+        assert loss.value.item() < 1e9
+        return loss
+
+    patch.setattr(SimCLR, "forward", read)
+
+
+def masked(patch: pytest.MonkeyPatch) -> None:
+    views = SimCLR.views
+    patch.setattr(SimCLR, "views", lambda *both: tuple(v[v.mean((1, 2, 3)) >= 0] for v in views(*both)))
+
+
+def doubled(patch: pytest.MonkeyPatch) -> None:
+    """Each view is made twice, and the second is taken."""
+    call = Views.__call__
+    patch.setattr(Views, "__call__", lambda self, x, rng: (call(self, x, rng), call(self, x, rng))[1])
+
+
+def copied(patch: pytest.MonkeyPatch) -> None:
+    call = Views.__call__
+    patch.setattr(Views, "__call__", lambda self, x, rng: call(self, x, rng).clone())
+
+
+def counted(patch: pytest.MonkeyPatch) -> None:
+    """The engine asks for the learning rate once for each parameter."""
+    rate = Learner.rate
+    patch.setattr(Learner, "rate", lambda self, step: max(rate(self, step) for _ in self.pretext.parameters()))
+
+
+PLANTED: list[tuple[Callable[[pytest.MonkeyPatch], None], str]] = [
+    (item, "aten::_local_scalar_dense at"),
+    (masked, "aten::index at"),
+    (doubled, "views: "),
+    (copied, "bytes of views: "),
+    (counted, "calls: "),
+]
+
+
+ONCE: list[dict[str, Any]] = []  # what a step costs without anything planted
+
+
+@pytest.mark.parametrize(("plant", "words"), PLANTED, ids=[plant.__name__ for plant, _ in PLANTED])
+def test_what_is_planted_is_told(plant: Callable, words: str, make: Callable[..., Trainer]) -> None:
+    if not ONCE:
+        ONCE.append(cost(make("evaluator=none", "pretext=simclr")))
+    before = ONCE[0]
+    assert not before["waits"]
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        after = cost(make("evaluator=none", "pretext=simclr"))
+    told = [*after["waits"], *grown(before, after)]
+    assert any(each.startswith(words) for each in told), told
+
+
+def held(trainer: Trainer, folder: Path, steps: tuple[int, int]) -> tuple[Counter[tuple[int, ...]], int]:
+    """What a run holds more at the later of two steps: tensors by shape, and blocks of Python's memory."""
+    seen: dict[int, tuple[Counter, int]] = {}
+    show = trainer.progress.show
+
+    def look(step: int, *others: Any, **named: Any) -> None:
+        show(step, *others, **named)
+        if step in steps:
+            gc.collect()
+            alive = Counter(tuple(o.shape) for o in gc.get_objects() if type(o) in (Tensor, nn.Parameter))
+            seen[step] = alive, sys.getallocatedblocks()
+
+    trainer.progress.show = look  # type: ignore[method-assign]
+    with Interrupt() as interrupt, trainer.progress:
+        logbook = Logbook(folder, 0)
+        trainer.fit(0, logbook, interrupt)
+        logbook.close("completed")
+    (early, blocks_early), (late, blocks_late) = (seen[step] for step in steps)
+    return late - early, blocks_late - blocks_early
+
+
+LONG = ("evaluator=none", "dataset.size=16", "length=62st", "log_every=5st", "show_every=100st", "batch_size=4")
+AT = (10, 60)
+BLOCKS = 2000  # of the ten rows that the logbook keeps in between, and of what libraries remember
+
+
+@pytest.mark.parametrize("name", names("pretext"))
+def test_memory_is_flat_in_the_number_of_steps(name: str, make: Callable[..., Trainer], tmp_path: Path) -> None:
+    tensors_more, blocks_more = held(make(*LONG, f"pretext={name}", *LESS.get(name, ())), tmp_path / "run", AT)
+    assert not tensors_more, f"alive at step {AT[1]} and not at {AT[0]}, by shape: {dict(tensors_more)}"
+    assert blocks_more < BLOCKS
+
+
+def test_a_list_that_grows_is_seen(
+    make: Callable[..., Trainer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses: list[Tensor] = []
+    step = Learner.step
+
+    def hoards(self: Learner, number: int, window: Window, **named: Any) -> None:
+        step(self, number, window, **named)
+        losses.extend(window.sums.values())
+
+    monkeypatch.setattr(learners.Learner, "step", hoards)
+    tensors_more, _ = held(make(*LONG, "pretext=flip"), tmp_path / "run", AT)
+    assert tensors_more[()] >= AT[1] - AT[0]
+
+
+def ratio(slow: Callable[[], Any], fast: Callable[[], Any], rounds: int = 5) -> float:
+    """The median of how many times the CPU seconds of one the other takes, in turns."""
+    found = []
+    slow(), fast()
+    for _ in range(rounds):
+        seconds = []
+        for run in (slow, fast):
+            began = time.thread_time()
+            run()
+            seconds.append(time.thread_time() - began)
+        found.append(seconds[0] / seconds[1])
+    return statistics.median(found)
+
+
+def test_views_of_a_batch_are_many_times_faster_than_a_sample_at_a_time(rng: torch.Generator) -> None:
+    """SimCLR's views of 32 px. Twenty times and more is what is aimed at, measured by scripts/benchmark.py."""
+    images, augment = torch.rand(256, 3, 32, 32, generator=rng), Views(scale=(0.2, 1.0), blur=0.0)
+    pictures, share = [to_pil_image(image) for image in images[:64]], 64 / 256
+    peer = transforms.Compose(
+        [
+            transforms.RandomResizedCrop(32, scale=(0.2, 1.0)),
+            transforms.RandomHorizontalFlip(),
+            transforms.RandomApply([transforms.ColorJitter(0.4, 0.4, 0.2, 0.1)], p=0.8),
+            transforms.RandomGrayscale(0.2),
+            transforms.ToTensor(),
+        ]
+    )
+    times = ratio(lambda: torch.stack([peer(each) for each in pictures]), lambda: augment(images, rng)) / share
+    assert times >= 8, f"only {times:.1f} times"
