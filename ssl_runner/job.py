@@ -83,7 +83,12 @@ def impossible(job: Job) -> list[str]:
             problems.append(f"{key}: {' '.join(str(error).split())}")
             return None
 
-    build("device", job.device)
+    device = build("device", job.device)
+    if job.accumulate > 1 and device is not None and device.compile == "reduce-overhead":
+        problems.append(
+            f"device.compile: given reduce-overhead, and with accumulate={job.accumulate} a micro-batch may overwrite "
+            "the gradient of the one before; type device.compile=true"
+        )
     if job.on_collapse == "stop" and DOCTOR not in job.evaluator:
         chosen = ",".join([*job.evaluator, DOCTOR])
         problems.append(f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config import Composed, Composer
 from ssl_runner.schema import check
-from ssl_runner.signatures import refused
+from ssl_runner.signatures import problems_of
 
 if TYPE_CHECKING:
     from ssl_runner.job import Job
@@ -31,16 +31,16 @@ class Ready:
         return "-".join(self.job.choices.get(group, group) for group in ("pretext", "dataset"))
 
 
-def looked_at(composer: Composer, overrides: Sequence[str]) -> Composed:
+def inspected(composer: Composer, overrides: Sequence[str]) -> Composed:
     """A job of these overrides, composed; all that Hydra and the signatures find wrong with it is in its problems."""
     composed = composer.compose(overrides)
     if composed.content:
         content = _with_choices(composed)
-        wrong = refused(content)
+        wrong = problems_of(content)
         if wrong is None and composed.problems:  # it is refused, and torch is needed to say what else is wrong
-            from ssl_runner.job import RUNTIME, Job
+            from ssl_runner.job import read
 
-            wrong = check(content, Job, RUNTIME)[1]
+            wrong = read(content)[1]
         composed.problems += wrong or []
     return composed
 
@@ -48,7 +48,7 @@ def looked_at(composer: Composer, overrides: Sequence[str]) -> Composed:
 def prepared(
     composed: Composed, overrides: Sequence[str], tried: set[str] | None = None
 ) -> tuple[Ready | None, list[str]]:
-    """The job of what was looked at, or None and a line for each thing that is wrong.
+    """The job of what was inspected, or None and a line for each thing that is wrong.
 
     `tried`: the jobs of a sweep that could be built so far, which is added to. A job that differs from one of them in
     nothing but its seed is not built again, only checked against the schema.

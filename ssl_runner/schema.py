@@ -81,6 +81,7 @@ class _Check:
     problems: list[str] = field(default_factory=list)
 
     def node(self, content: Mapping[str, Any], target: Callable[..., Any], at: str, filled: frozenset[str]) -> Node:
+        """A mapping's keys against a target's parameters, but those that the runtime has `filled`."""
         parameters = _parameters(target)
         settable = [name for name in parameters if name not in filled]
         arguments = {}
@@ -101,6 +102,7 @@ class _Check:
         return Node(target, arguments, frozenset(parameters) & filled)
 
     def value(self, value: Any, annotation: Any, path: str, filled: frozenset[str]) -> Any:
+        """What a parameter receives: a node, several by name, or a plain value; None where it does not fit."""
         kind = _class_of(annotation)
         if kind is None:
             return self.plain(value, annotation, path)
@@ -153,6 +155,7 @@ class _Check:
         return found
 
     def plain(self, value: Any, annotation: Any, path: str) -> Any:
+        """A value without classes of ours, as pydantic takes it for an annotation; None where it does not fit."""
         try:
             adapter = pydantic.TypeAdapter(_with_parsers(annotation), config={"allow_inf_nan": False})
             # as JSON, a list may be a tuple but "1" no int

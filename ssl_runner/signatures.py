@@ -1,36 +1,42 @@
 """A config against the signatures of our own modules, without the seconds that importing torch takes.
 
 A signature needs the contract, `Literal` and `Annotated`, and nothing of torch. So the code of our modules is run once
-more, in modules that nobody else sees, with an inert thing in the place of every library but the standard one. What is
-known so may only refuse: of whatever depends on a library nothing is said, and what passes is checked for real.
+more, in modules that nobody else sees, with an inert thing in the place of every library but the standard one. Whatever
+asks such a thing for a fact, or whether it is there, ends the look at that config, and the real check decides; it also
+does where nothing wrong was found. Not noticed are a bare `except`, `except Exception` around an import, `is`, and the
+equality of two things of libraries.
 """
 
 import builtins
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from importlib.machinery import SourceFileLoader
-from pathlib import Path
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
+from importlib.util import resolve_name
+from threading import RLock
 from types import ModuleType
 from typing import Any
 
 from ssl_runner import schema
+from ssl_runner.inert import ASKING, Foreign, Inert, Unknown, require_certain
 
-PACKAGE = Path(__file__).resolve().parent
-OWN = f"{PACKAGE.name}."
+PACKAGE = __name__.partition(".")[0]
+JOB = f"{PACKAGE}.job"
 REAL = {*sys.stdlib_module_names, "annotated_types", "pydantic"}
+LOCK = RLock()  # sys.modules and the modules kept here are every thread's
 
 
-def refused(content: Mapping[str, Any], job: str = f"{OWN}job") -> list[str] | None:
+def problems_of(content: Mapping[str, Any]) -> list[str] | None:
     """What the signatures find wrong with a config, a line each; None where that takes a library to say."""
-    try:
-        sources = _sources()
-        for name in targets(content):
-            sources.require_plain(name)
-        module = sources.load(job)
-        return schema.check(content, module.Job, module.RUNTIME, sources.load)[1]
-    except Exception:  # of code that does more on import than inert things allow: the real check decides
-        return None
+    with LOCK:
+        try:
+            sources = _sources()
+            for name in targets(content):
+                sources.require_plain(name)
+            module = sources.load(JOB)
+            return schema.check(content, module.Job, module.RUNTIME, sources.load)[1]
+        except (Unknown, Exception):  # whatever happens, the real check meets it where nothing is inert
+            return None
 
 
 @cache
@@ -46,98 +52,91 @@ def targets(content: Any) -> Iterator[Any]:
         yield from targets(value)
 
 
-class Inert:
-    """What stands for anything of a library: an attribute, item, call or sum of it is another."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __getattr__(self, name: str) -> "Inert":
-        if name.startswith("__"):  # protocols that are asked for by a special name are not fulfilled
-            raise AttributeError(name)
-        return Inert(f"{self.name}.{name}")
-
-    def __call__(self, *arguments: Any, **named: Any) -> Any:
-        return self
-
-    def __mro_entries__(self, bases: tuple[Any, ...]) -> tuple[type]:
-        return (Module,) if self.name == "torch.nn.Module" else (Foreign,)
-
-    def __iter__(self) -> Iterator[Any]:
-        return iter(())
-
-
-for each in ("getitem", "or", "ror", "add", "radd", "sub", "rsub", "mul", "rmul", "truediv", "rtruediv", "neg"):
-    setattr(Inert, f"__{each}__", Inert.__call__)
-
-
-class Module:
-    """What is known of torch.nn.Module: it takes any arguments, none of which is a setting."""
-
-    def __init__(self, *args: Any, **kwargs: Any): ...
-
-
-class Foreign:
-    """A base class of a library: what is inherited from it is not known."""
-
-
 class Sources:
     """Our modules by name, each run once, beside those in `sys.modules` and unknown to them."""
 
     def __init__(self) -> None:
         self.modules: dict[str, ModuleType] = {schema.__name__: schema}  # Node is the one that the check knows
-        self.builtins = {**vars(builtins), "__import__": self._import}
+        self.builtins = {**vars(builtins), "__import__": self._import, **ASKING}
 
     def require_plain(self, name: Any) -> None:
-        """Raises ValueError where what a `_target_` names cannot be judged without a library."""
-        if not str(name).startswith(OWN) or not all(word.isidentifier() for word in name.split(".")):
-            raise ValueError(f"{name} is not ours")
+        """Raises Unknown where what a `_target_` names cannot be judged without a library."""
+        if not str(name).startswith(f"{PACKAGE}.") or not all(word.isidentifier() for word in name.split(".")):
+            raise Unknown(f"{name} is not ours")
         module, _, attribute = name.rpartition(".")
-        found = vars(self.load(module)).get(attribute) if self._file(module) else None
+        try:
+            found = getattr(self.load(module), attribute, None)
+        except ImportError:  # the check says it in its own words
+            return
         if isinstance(found, Inert) or (isinstance(found, type) and issubclass(found, Foreign)):
-            raise ValueError(f"{name} is not known without a library")
-        if self._file(name):
-            raise ValueError(f"{name} is a module, and known to its package once somebody has imported it")
+            raise Unknown(f"{name} is not known without a library")
+        if found is None and hasattr(sys.modules.get(module), attribute):
+            raise Unknown(f"{name} was put there by somebody")
+        if self._spec(name) is not None:
+            raise Unknown(f"{name} is a module, and known to its package once somebody has imported it")
 
     def load(self, name: str) -> ModuleType:
-        """One of our modules. Raises ImportError, in the words of Python's own, where there is none."""
+        """One of our modules. Raises ImportError, in the words of Python's own, where there is none, and Unknown."""
         if name in self.modules:
             return self.modules[name]
-        file = self._file(name)
-        if file is None:
-            above = self.load(name.rpartition(".")[0])
-            why = "" if Path(str(above.__file__)).stem == "__init__" else f"; {above.__name__!r} is not a package"
+        above, _, last = name.rpartition(".")
+        package = self.load(above) if above else None
+        spec = self._spec(name)
+        if spec is None and name not in sys.modules:
+            why = "" if hasattr(package, "__path__") else f"; {above!r} is not a package"
             raise ModuleNotFoundError(f"No module named {name!r}{why}")
-        module = self.modules[name] = ModuleType(name)
-        module.__dict__.update(__builtins__=self.builtins, __file__=str(file))
-        code = SourceFileLoader(name, str(file)).get_code(name)
-        assert code is not None
+        if spec is None or spec.origin is None or not isinstance(spec.loader, SourceFileLoader):
+            raise Unknown(f"{name} has no source")
+        module = ModuleType(name)
+        vars(module).update(__builtins__=self.builtins, __file__=spec.origin, __package__=spec.parent)
+        if spec.submodule_search_locations is not None:
+            module.__path__ = spec.submodule_search_locations
+        self._run(module, spec.origin)
+        if package is not None:
+            setattr(package, last, module)
+        return module
+
+    def _run(self, module: ModuleType, file: str) -> None:
+        name = module.__name__
         before = sys.modules.get(name)
-        sys.modules[name] = module  # dataclasses look their annotations up there
+        self.modules[name] = sys.modules[name] = module  # dataclasses look their annotations up in the latter
         try:
-            exec(code, module.__dict__)
+            code = SourceFileLoader(name, file).get_code(name)
+            assert code is not None
+            exec(code, vars(module))
+        except BaseException as error:
+            del self.modules[name]  # as Python does: what has run by half is no module
+            if isinstance(error, Exception):
+                raise Unknown(f"{name} does not run without libraries, or at all") from error
+            raise
         finally:
             if before is None:
                 del sys.modules[name]
             else:
                 sys.modules[name] = before
-        return module
 
-    def _file(self, name: str) -> Path | None:
-        path = PACKAGE.joinpath(*name.split(".")[1:])
-        return next((file for file in (path / "__init__.py", path.with_suffix(".py")) if file.is_file()), None)
+    def _spec(self, name: str) -> ModuleSpec | None:
+        """Where Python would find one of our modules, whose package is loaded; None where there is none."""
+        if name == PACKAGE:
+            return sys.modules[name].__spec__
+        above = name.rpartition(".")[0]
+        path = getattr(sys.modules.get(above), "__path__", getattr(self.load(above), "__path__", None))
+        return None if path is None else PathFinder.find_spec(name, path)
 
     def _import(
         self, name: str, globals: Any = None, locals: Any = None, fromlist: Sequence[str] | None = (), level: int = 0
     ) -> Any:
         """What an import statement does in one of these modules."""
+        if level:
+            name = resolve_name("." * level + name, globals["__package__"])
         head = name.partition(".")[0]
         if head in REAL:
-            return builtins.__import__(name, globals, locals, fromlist or (), level)
-        if head != PACKAGE.name:
+            return builtins.__import__(name, globals, locals, fromlist or ())
+        if head != PACKAGE:
+            require_certain(sys._getframe(1))
             return Inert(name if fromlist else head)
         module = self.load(name)
-        for each in fromlist or ():
-            if not hasattr(module, each):
-                setattr(module, each, self.load(f"{name}.{each}"))
+        for word in fromlist or ():
+            if word != "*" and not hasattr(module, word):
+                setattr(module, word, self.load(f"{name}.{word}"))
         return module if fromlist else self.load(head)

@@ -13,7 +13,7 @@ from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
 from ssl_runner.augment.blur import blur
-from ssl_runner.augment.colour import LUMA, basis, recolour, solarise
+from ssl_runner.augment.colour import LUMA, basis, products_are_exact, recolour, solarise
 from ssl_runner.augment.geometry import crop_matrix, flip, resample, rot90
 from ssl_runner.augment.views import Draw, Views
 
@@ -477,3 +477,18 @@ def test_a_choice_spells_out_every_setting(path):
         assert torch.equal(view, x)
     if path.stem == "simclr":
         assert settings == {name: p.default for name, p in inspect.signature(Views).parameters.items()}
+
+
+@pytest.mark.skipif(not hasattr(torch.backends.mkldnn, "matmul"), reason="torch before 2.9 has no such setting")
+def test_precisions_of_products_may_be_set_either_way():
+    """Torch raises an error at the older question once the newer settings were used, be it for another device."""
+    x = pictures()
+    assert products_are_exact()
+    try:
+        torch.backends.cuda.matmul.fp32_precision = "tf32"
+        assert torch.equal(recolour(x, *shift()), x)
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"
+        assert not products_are_exact()
+        assert torch.equal(recolour(x, *shift()), x)
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "ieee"

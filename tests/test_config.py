@@ -140,6 +140,13 @@ def test_combinations_are_refused_together(composer: Composer) -> None:
     assert any(line.startswith("batch_size") for line in found)
 
 
+def test_graphs_are_refused_where_micro_batches_share_a_gradient(composer: Composer) -> None:
+    assert not problems(composer, "device.compile=reduce-overhead")
+    (line,) = problems(composer, "device.compile=reduce-overhead", "accumulate=2")
+    assert line.startswith("device.compile: given reduce-overhead")
+    assert "type device.compile=true" in line
+
+
 def test_trust_comes_from_the_environment_only(
     composer: Composer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

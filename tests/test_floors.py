@@ -12,6 +12,7 @@ FLOOR |= {
     "engine": 3,
     "schema": 3,
     "migration": 3,
+    "inert": 3,
     "config": 4,
     "signatures": 4,
     "plugins": 5,

@@ -2,6 +2,9 @@
 
 Each trace holds the machine that it was made on. On the same machine each loss and the final weights must be equal to
 the last bit. Elsewhere other instructions add in another order, and the losses must agree as far as rounding lets them.
+
+Bit for bit on any machine: traces of the code before a change, made on the same machine in a folder that the
+environment variable GOLDEN names, stand in for the committed ones. CONTRIBUTING.md has the lines.
 """
 
 import hashlib
@@ -10,6 +13,7 @@ import json
 import os
 import platform
 import re
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from conftest import names
 from rich.console import Console
 from torch import Tensor
 
+import ssl_runner
 from ssl_runner import job as jobs
 from ssl_runner.augment.views import Views
 from ssl_runner.config import Composer
@@ -32,10 +37,15 @@ from ssl_runner.pretext import simclr
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.simclr import SimCLR
 
+HERE, CODE = Path(__file__).parents[1], Path(ssl_runner.__file__).parents[1]
 TRACES = Path(__file__).parent / "golden" / "traces"
+FOLDER = "GOLDEN"
 STEPS = 20
 UPDATE = "UPDATE_GOLDEN"
-HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_golden.py"
+HOW = (
+    f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_golden.py; to compare with the "
+    f"code before the change bit for bit on this machine, make its traces with {FOLDER}=FOLDER, as CONTRIBUTING.md says"
+)
 
 # Elsewhere: how far a loss may be off, in shares of the case's largest loss, from which step on. The bounds are ten (at
 # the end five) times what the worst case drifts from AVX512 to scalar code or to AVX2 (ATEN_CPU_CAPABILITY=default or
@@ -75,16 +85,19 @@ CASES: dict[str, tuple[str, ...]] = {
 
 
 def machine() -> dict[str, Any]:
-    """What bits depend on: versions, instructions, caches (which decide how a product is cut), threads."""
+    """What bits depend on: versions, libm, instructions, caches (which decide how a product is cut), threads."""
     cpu = Path("/proc/cpuinfo")
     known = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpu.read_text() if cpu.exists() else "", re.MULTILINE))
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
     vector = [flag for flag in known.get("flags", "").split() if re.match("sse|avx|amx|fma|f16c", flag)]
     return {
         "torch": torch.__version__,
         "timm": timm.__version__,
         "numpy": numpy.__version__,
         "system": f"{platform.system()} {platform.machine()}",
+        "libc": " ".join(platform.libc_ver()),
         "cpu": " ".join(known.get(key, "?") for key in ("vendor_id", "cpu family", "model", "stepping", "cache size")),
+        "caches": " ".join((each / "size").read_text().strip() for each in caches if (each / "size").exists()),
         "flags": " ".join(sorted(vector)),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "limits": {key: value for key, value in sorted(os.environ.items()) if re.match("ONEDNN_|DNNL_|MKL_", key)},
@@ -135,11 +148,16 @@ def trace(composer: Composer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     return run
 
 
+def elsewhere_in(golden: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """In what the machines of two traces differ."""
+    return [key for key, was in golden["machine"].items() if was != now["machine"].get(key)]
+
+
 def difference(golden: Mapping[str, Any], now: Mapping[str, Any], near: Mapping[int, float]) -> str:
     """In words: which loss first differs by more than it may, at which step and by how much; empty where none does."""
     if golden["losses"].keys() != now["losses"].keys():
         return f"it logs {', '.join(now['losses'])}, where it logged {', '.join(golden['losses'])}"
-    elsewhere = [key for key, was in golden["machine"].items() if was != now["machine"].get(key)]
+    elsewhere = elsewhere_in(golden, now)
     worst, found = 0.0, []
     for name, was in golden["losses"].items():
         pairs = [(float.fromhex(a), float.fromhex(b)) for a, b in zip(was, now["losses"][name], strict=True)]
@@ -162,17 +180,31 @@ def difference(golden: Mapping[str, Any], now: Mapping[str, Any], near: Mapping[
     return ""
 
 
+def compare(case: str, now: Mapping[str, Any]) -> None:
+    """Fails where a trace is not what it was: in the folder that GOLDEN names, bit for bit, or else as committed."""
+    given, update = os.environ.get(FOLDER), os.environ.get(UPDATE)
+    if (given or update) and CODE != HERE:  # as by `pytest` in a second checkout, which runs the code that is installed
+        pytest.fail(f"this would trace the code of {CODE}; type python -m pytest in {HERE}", pytrace=False)
+    folder = Path(given) if given else TRACES
+    path = folder / f"{case}.json"
+    if update:
+        folder.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(now, indent=1) + "\n")
+    if given and not path.exists() and any(folder.glob("*.json")):
+        pytest.skip(f"{case} is new: {folder} does not have it")
+    if not path.exists():
+        where = f"{FOLDER}={folder} " if given else ""
+        pytest.fail(f"{case} has no trace yet; type {where}{UPDATE}=1 pytest tests/test_golden.py", pytrace=False)
+    golden = json.loads(path.read_text())
+    if given and (elsewhere := elsewhere_in(golden, now)):
+        pytest.fail(f"{path} is of another machine ({', '.join(elsewhere)}); make it on this one", pytrace=False)
+    if words := difference(golden, now, NEAR["bf16" if "bf16" in case else "float32"]):
+        pytest.fail(f"{case}: {words}\n{HOW}", pytrace=False)
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_20_steps_are_bit_for_bit_what_they_were(case: str, trace: Callable[..., dict[str, Any]]) -> None:
-    path, now = TRACES / f"{case}.json", trace(case)
-    if os.environ.get(UPDATE):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(now, indent=1) + "\n")
-    if not path.exists():
-        pytest.fail(f"{case} has no golden trace yet; type {UPDATE}=1 pytest tests/test_golden.py", pytrace=False)
-    precision = "bf16" if "bf16" in case else "float32"
-    if words := difference(json.loads(path.read_text()), now, NEAR[precision]):
-        pytest.fail(f"{case}: {words}\n{HOW}", pytrace=False)
+    compare(case, trace(case))
 
 
 def test_no_trace_outlives_its_case() -> None:
@@ -247,3 +279,33 @@ def test_what_is_planted_is_told_with_its_step(
     after["machine"]["cpu"] = "another"
     told = difference(before, after, NEAR["float32"])
     assert told.startswith(words) and "Another machine (cpu)" in told if anywhere else told == ""
+
+
+def test_a_folder_of_traces_is_compared_bit_for_bit(
+    trace: Callable[..., dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `reordered` changes is rounding, which the committed traces let pass on another machine."""
+    case, module, folder = "pretext-simclr", sys.modules[__name__], tmp_path / "traces"
+    monkeypatch.setattr(module, "HERE", CODE)  # also where an installed package is tested
+    monkeypatch.delenv(UPDATE, raising=False)
+    monkeypatch.setenv(FOLDER, str(folder))
+    before = trace(case)
+    with pytest.raises(pytest.fail.Exception, match=f"no trace yet; type GOLDEN={re.escape(str(folder))} UPDATE"):
+        compare(case, before)
+    with monkeypatch.context() as patch:
+        patch.setenv(UPDATE, "1")
+        compare(case, before)
+    compare(case, json.loads(json.dumps(before)))
+    with monkeypatch.context() as patch:
+        reordered(patch)
+        after = trace(case)
+    with pytest.raises(pytest.fail.Exception, match="train/loss first differs at step"):
+        compare(case, after)
+    with pytest.raises(pytest.skip.Exception, match="clip is new"):
+        compare("clip", after)
+    for key in ("libc", "caches"):
+        with pytest.raises(pytest.fail.Exception, match=rf"another machine \({key}\)"):
+            compare(case, before | {"machine": before["machine"] | {key: "another"}})
+    monkeypatch.setattr(module, "HERE", tmp_path)
+    with pytest.raises(pytest.fail.Exception, match="type python -m pytest in"):
+        compare(case, before)

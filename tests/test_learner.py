@@ -1,5 +1,6 @@
 """One step, and the loop around it, against what a hand computes: toys whose gradient is the mean of their rows."""
 
+import copy
 import io
 import itertools
 import logging
@@ -11,10 +12,13 @@ from typing import Any
 
 import pytest
 import torch
+from conftest import names
 from rich.console import Console
 from torch import Tensor, nn
 
-from ssl_runner.contract import Batch, Context, Duration, Encoder, Features, Loss, Pretext, Regulariser
+from ssl_runner import job as jobs
+from ssl_runner.config import Composer
+from ssl_runner.contract import Batch, Context, Duration, Encoder, Features, Loss, Optimizer, Pretext, Regulariser
 from ssl_runner.device.placement import Placement
 from ssl_runner.engine import checkpoint
 from ssl_runner.engine.learner import Learner, main_group
@@ -23,6 +27,7 @@ from ssl_runner.engine.logbook import Logbook, read
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.trainer import Schedule, Trainer
 from ssl_runner.engine.window import Window
+from ssl_runner.optimizer.adamw import AdamW
 from ssl_runner.optimizer.sgd import SGD
 from ssl_runner.regulariser.none import Nothing
 
@@ -87,6 +92,7 @@ def learner(
     rows: Tensor = ROWS,
     batch_size: int = 8,
     accumulate: int = 1,
+    optimizer: Optimizer | None = None,
     regulariser: Regulariser | None = None,
     precision: Any = "float32",
     device: Any = "cpu",
@@ -99,7 +105,7 @@ def learner(
     return Learner(
         pretext,
         Loader(rows, batch_size=batch_size, seed=seed, device=placement.device, accumulate=accumulate),
-        SGD(batch_size=batch_size, **{**given, **recipe}),
+        optimizer or SGD(batch_size=batch_size, **{**given, **recipe}),
         regulariser or Nothing(),
         placement,
         seed=seed,
@@ -232,6 +238,37 @@ def test_fp16_unscales_before_it_clips(clip: float | None) -> None:
     assert close(moved, -0.5 * MEAN / (20**0.5 if clip else 1))
     assert values["optimizer/gradient_norm"] == pytest.approx(20**0.5)
     assert values["train/loss"] == pytest.approx(10), "the loss is logged unscaled"
+
+
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_a_state_of_other_kernels_goes_on_by_its_own(precision: str) -> None:
+    """A checkpoint of a machine, or a version, whose optimizer was not fused."""
+    recipe = AdamW(batch_size=8, lr=0.1, schedule="constant", warm_up=Duration(0.0, "st"))
+    taught = learner(Slope(), optimizer=recipe, precision=precision)
+    steps(taught)
+    state = copy.deepcopy(taught.state())
+    for group in state["optimizers"]["main"]["param_groups"]:
+        group["fused"] = None
+    resumed = learner(Slope(), optimizer=recipe, precision=precision)
+    resumed.load(state)
+    for each in (taught, resumed):
+        steps(each)
+    weights = [each.pretext.encoder.weight.detach() for each in (taught, resumed)]  # type: ignore[operator]
+    assert torch.equal(*weights)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", names("optimizer"))
+def test_a_gradient_may_come_late(composer: Composer, name: str) -> None:
+    """A method may hold a head still for its first epoch: its parameters have no gradient then."""
+    content = composer.compose([f"optimizer={name}"]).content
+    job, problems = jobs.read(content)
+    assert job is not None, problems
+    early, late = (nn.Parameter(torch.ones(4, 4)) for _ in range(2))
+    optimizer = job.optimizer.build(batch_size=8).build([("early", early), ("late", late)])
+    for step in range(3):
+        early.grad, late.grad = torch.full((4, 4), 0.5), torch.full((4, 4), 0.5) if step else None
+        optimizer.step()
+        assert torch.equal(late, torch.ones(4, 4)) == (step == 0)
 
 
 def test_fp16_skips_a_step_that_overflows_and_halves_its_scale() -> None:

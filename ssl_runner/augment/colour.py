@@ -60,12 +60,21 @@ def recolour(
     chroma, turn = gain * saturation, 2 * math.pi * hue
     p, q = chroma * turn.cos(), chroma * turn.sin()
     matrix = (torch.stack([p, gain - p, q], 1)[..., None, None] * parts).sum(1)  # (B, 3, 3)
-    if x.device.type == "cpu" and torch.get_float32_matmul_precision() != "medium":
+    if x.device.type == "cpu" and products_are_exact():
         return torch.baddbmm(offset, matrix, x.flatten(2)).clamp_(0, 1).view(x.shape)
     # Not a product where it may be one in TF32 or bfloat16: that would round the colours, untouched samples included.
     column = matrix[..., None, None]  # (B, 3, 3, 1, 1)
     view = torch.addcmul(offset[..., None], column[:, :, 0], x[:, 0:1])  # (B, 3, H, W)
     return view.addcmul_(column[:, :, 1], x[:, 1:2]).addcmul_(column[:, :, 2], x[:, 2:3]).clamp_(0, 1)
+
+
+def products_are_exact() -> bool:
+    """Whether a CPU multiplies float32 matrices in float32, and not in what somebody allowed for speed."""
+    mkldnn = torch.backends.mkldnn
+    if not hasattr(mkldnn, "matmul"):  # before torch 2.9
+        return torch.get_float32_matmul_precision() == "highest"
+    # The older question raises an error once the newer settings were used.
+    return all(each.fp32_precision in ("none", "ieee") for each in (mkldnn.matmul, mkldnn, torch.backends))
 
 
 def solarise(

@@ -24,7 +24,7 @@ BELOW_1 = 1 - 1e-6  # of k places, times k, it is less than k also when rounded
 
 
 class Draw(NamedTuple):
-    """What is done to each of B samples; None is done to none of them."""
+    """What is done to each of B samples. None: to no sample."""
 
     box: Float[Tensor, "b 4"] | None  # top, left, height, width in shares of the image
     flip: Bool[Tensor, " b"] | None
@@ -90,7 +90,8 @@ class Views:
     def draw(self, n: int, shape: tuple[int, int], rng: torch.Generator) -> Draw:
         """The random numbers for n images of a shape (height, width), on the generator's device.
 
-        All are drawn whether they are asked for or not: what one setting does leaves the draws of the others alone.
+        All but the tries of a crop are drawn whether they are asked for or not: to turn one thing on or off leaves the
+        draws of the others as they were.
         """
         device, tilt = rng.device, math.radians(self.degrees)
         factors = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
@@ -145,31 +146,36 @@ class Views:
             view = flip(x, draw.flip, draw.vertical_flip)
         if draw.colour is not None:
             view = recolour(view, *draw.colour.unbind(1))
-        if view is x and (draw.sigma is not None or draw.solarise is not None):
-            view = x.clone()
         if (sigma := draw.sigma) is not None:
-            view = change_(view, sigma > 0, lambda view, rows: blur(view, sigma[rows]).clamp_(0, 1))
+            view = changed(view, view is not x, sigma > 0, lambda view, rows: blur(view, sigma[rows]).clamp_(0, 1))
         if (chosen := draw.solarise) is not None:
-            view = change_(view, chosen, lambda view, rows: solarise(view, chosen[rows]))
+            view = changed(view, view is not x, chosen, lambda view, rows: solarise(view, chosen[rows]))
         return view
 
 
-def change_(
-    x: Float[Tensor, "b c h w"],
-    chosen: Bool[Tensor, " b"],
-    change: Callable[[Float[Tensor, "n c h w"], Tensor | slice], Float[Tensor, "n c h w"]],
-) -> Float[Tensor, "b c h w"]:
-    """Changes the chosen images alone, in place, where it costs no waiting for a device to count them.
+Change = Callable[[Float[Tensor, "n c h w"], Tensor | slice], Float[Tensor, "n c h w"]]
 
+
+def changed(
+    x: Float[Tensor, "b c h w"], ours: bool, chosen: Bool[Tensor, " b"], change: Change
+) -> Float[Tensor, "b c h w"]:
+    """The images, the chosen ones changed: these alone where it costs no waiting for a device to count them.
+
+    ours: whether the images may be written over.
     change: of images and their rows; it leaves those that are not chosen as they are.
     """
-    everything = slice(None)
-    if x.device.type != "cpu":
-        return change(x, everything)
+    return change_rows(x, ours, chosen, change) if x.device.type == "cpu" else change(x, slice(None))
+
+
+def change_rows(
+    x: Float[Tensor, "b c h w"], ours: bool, chosen: Bool[Tensor, " b"], change: Change
+) -> Float[Tensor, "b c h w"]:
     rows = chosen.nonzero()[:, 0]
     if len(rows) == len(x):
-        return change(x, everything)
-    return x.index_copy_(0, rows, change(x[rows], rows)) if len(rows) else x
+        return change(x, slice(None))
+    if not len(rows):
+        return x
+    return (x if ours else x.clone()).index_copy_(0, rows, change(x[rows], rows))
 
 
 @cache

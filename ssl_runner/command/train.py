@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ssl_runner import __version__
 from ssl_runner.config import TREE, Composer, dump
 from ssl_runner.migration import stamped
-from ssl_runner.ready import Ready, looked_at, prepared
+from ssl_runner.ready import Ready, inspected, prepared
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def main(words: list[str]) -> int:
     stray = [word for word in typed.overrides if re.match(r"(sweep\.|hydra[./](launcher|sweeper))", word)]
     if stray:
         return refuse([f"{word.partition('=')[0]}: is a setting of a sweep; type -m" for word in stray])
-    composed = looked_at(composer, typed.overrides)
+    composed = inspected(composer, typed.overrides)
     if composed.sweep_folder:
         composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
     ready, problems = prepared(composed, typed.overrides)  # torch is imported here, after all that needs none

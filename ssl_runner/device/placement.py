@@ -13,7 +13,7 @@ from ssl_runner.device.memory import keep_freed_memory
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-M = TypeVar("M", bound=nn.Module)
+M = TypeVar("M", bound="nn.Module")
 
 
 class Placement:

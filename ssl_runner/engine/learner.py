@@ -39,6 +39,8 @@ class Learner:
     def step(self, step: int, window: Window, *, measure_gradient: bool = False) -> None:
         """One optimizer step of each group; what it logs goes into the window."""
         seed_everything(self.seed, "step", step)
+        if self.device.compile == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
         with torch.no_grad():
             self.pretext.before_step(self.context(step, "before_step"))
         batches = self.loader.batches(step)
@@ -86,7 +88,7 @@ class Learner:
     def load(self, state: dict[str, Any]) -> None:
         self.pretext.load_state_dict(state["pretext"])
         for group, each in self.optimizers.items():
-            each.load_state_dict(state["optimizers"][group])
+            each.load_state_dict(by_own_kernels(state["optimizers"][group], each))
         for group, scaler in self.scalers.items():
             scaler.load_state_dict(state["scalers"][group])
 
@@ -122,6 +124,18 @@ class Learner:
         scaler.update()
         self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in the other groups' parameters
         return norm
+
+
+def by_own_kernels(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """An optimizer's saved state, to go on by the kernels that this one was built with, be they fused or not.
+
+    Raises ValueError where the state has another number of parameter groups.
+    """
+    groups = [
+        saved | {key: own[key] for key in ("fused", "foreach") if key in own}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    return {**state, "param_groups": groups}
 
 
 def main_group(pretext: Pretext) -> str:

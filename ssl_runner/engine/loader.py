@@ -58,7 +58,7 @@ class Loader:
     def sweep(self) -> Iterator[Batch]:
         """The whole training set in row order, the last batch being what is left."""
         for index in torch.arange(len(self.rows)).split(self.batch_size):
-            there = index.to(self.device)
+            there = sent(index, self.device)
             raw = taken(self.rows, index).to(self.device) if self.resident is None else taken(self.resident, there)
             yield Batch(samples(raw), there)
 

@@ -8,9 +8,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder, Evaluator, Rows
-from ssl_runner.engine.loader import samples
+from ssl_runner.engine.loader import samples, taken
 
-ENCODE_BATCH = 512
+READ_BATCH = 512
 CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
 
 
@@ -29,14 +29,15 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
     """Rows to pooled features on the device; rows that are asked for again are not encoded again."""
-    at_once = CACHED_BATCH if device.type == "cpu" else ENCODE_BATCH
+    at_once = CACHED_BATCH if device.type == "cpu" else READ_BATCH
     known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
 
     def encode(rows: Rows) -> Float[Tensor, "n d"]:
         if id(rows) not in known:
             parts = [
-                encoder(samples(rows[index].to(device))).pooled.float()
-                for index in torch.arange(len(rows)).split(at_once)
+                encoder(samples(part)).pooled.float()
+                for index in torch.arange(len(rows)).split(READ_BATCH)
+                for part in taken(rows, index).to(device).split(at_once)
             ]
             known[id(rows)] = (rows, torch.cat(parts))
         return known[id(rows)][1]

@@ -25,8 +25,8 @@ class Probe:
     """Shares of query samples whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
     Beside them stands `l2`, the weight that was chosen: at an end of the grid, the grid is too short.
-    It ends in float64, and its held-out part is not drawn from the run's seed: runs are measured alike. The query
-    plays no part in the fit or in the choice.
+    Its minimum is settled in float64, and its held-out part is not drawn from the run's seed: runs are measured alike.
+    The query plays no part in the fit or in the choice.
 
     Args:
         every: how often it runs.

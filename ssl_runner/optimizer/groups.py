@@ -7,7 +7,7 @@ from torch import nn
 
 from ssl_runner.parts.weights import is_weight
 
-FUSED = ("cpu", "cuda")  # where torch 2.8 and up has it for Adam, AdamW and SGD alike
+FUSED = ("cpu", "cuda")  # where torch has it for Adam and AdamW
 
 
 def split(
@@ -31,5 +31,9 @@ def split(
 
 
 def has_fused(parameters: list[tuple[str, nn.Parameter]]) -> bool:
-    """Whether torch has one kernel for the whole step where these are: a quarter of the time of its loop on a CPU."""
+    """Whether torch has one kernel for Adam's whole step where these are: a quarter of the time of its loop on a CPU.
+
+    SGD's is not used: its momentum is not a number after a first step that fp16's scaler skips, and it fails where a
+    parameter gets its first gradient later than others (torch 2.14).
+    """
     return all(p.device.type in FUSED for _, p in parameters)

@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge, Gt
 from torch import nn
 
-from ssl_runner.optimizer.groups import has_fused, split
+from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.recipe import Momentum, Recipe
 
 
@@ -26,9 +26,5 @@ class SGD(Recipe):
 
     def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
         return torch.optim.SGD(
-            split(parameters, self.weight_decay),
-            lr=self.peak,
-            momentum=self.momentum,
-            nesterov=self.nesterov,
-            fused=has_fused(parameters),
+            split(parameters, self.weight_decay), lr=self.peak, momentum=self.momentum, nesterov=self.nesterov
         )

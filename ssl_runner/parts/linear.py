@@ -54,7 +54,7 @@ class Classifier:
 def fit(
     x: Float[Tensor, "n d"], y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float, seed: int = 0
 ) -> Classifier:
-    """Multinomial logistic regression on all rows, to float64. Nothing is drawn but the held-out part, from `seed`.
+    """Multinomial logistic regression on all rows. Nothing is drawn but the held-out part, from `seed`.
 
     l2: weights of |W|^2 / 2 beside the mean cross-entropy, to choose from, above 0; scikit-learn's C is 1 / (n * l2).
     held_out: share of each class that the choice is made on, in (0, 1).
@@ -75,7 +75,8 @@ def choose(
 
     Beside it the classifier that had them, None where there was nothing to choose. Where no class has two rows nothing
     can be held out, and all are equal. It ends at a weight so weak that it loses to the best beyond doubt (McNemar's
-    test of correlated proportions, Psychometrika 1947): those weaker still would take the longest.
+    test of correlated proportions, Psychometrika 1947): those weaker still would take the longest, and are taken to
+    lose as well.
     """
     if len(l2) == 1:
         return l2[0], None

@@ -91,7 +91,7 @@ def path(
         optimizer = torch.optim.LBFGS(
             [v.requires_grad_()], max_iter=iterations, history_size=20, line_search_fn="strong_wolfe"
         )
-        for features in precisions:
+        for features in precisions:  # the history goes on from one to the next; they differ by rounding alone
             reached = max(tolerance, COARSE) if features.dtype == torch.float32 else tolerance
             optimizer.param_groups[0]["tolerance_grad"] = reached
             # Of the loss: half the squared gradient, as the curvature is about 1.

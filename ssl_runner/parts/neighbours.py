@@ -14,6 +14,7 @@ from torch import Tensor
 CELLS = 2**24  # numbers in the largest matrix, 64 MB
 
 
+@torch.no_grad()  # the buffer that all blocks share takes no gradient
 def ranked(
     bank: Float[Tensor, "n d"],
     y: Int[Tensor, " n"],

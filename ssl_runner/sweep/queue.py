@@ -58,7 +58,8 @@ class Queue:
         self.watch, self.todo = watch, list(todo)
         self.slots = slots(watch.settings)
         self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
-        # torch.optim imports _dynamo in a second; not known to leave GPUs alone, which a job is given when it is forked
+        # The first optimizer imports torch._dynamo, which takes a second. Whether that touches a GPU is not known, and
+        # a job is given its GPU only when it is forked: so on CPUs alone.
         slow = ["torch._dynamo"] if all(slot.device is None for slot in self.slots) else []
         self.context.set_forkserver_preload([*PRELOADED, *slow])
 

@@ -12,7 +12,7 @@ from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import LauncherFailed
 from ssl_runner.plugins.optimise import divided, examples
-from ssl_runner.ready import Ready, looked_at, prepared
+from ssl_runner.ready import Ready, inspected, prepared
 from ssl_runner.sweep import settings
 from ssl_runner.sweep.naming import shared, slug
 from ssl_runner.sweep.settings import FOLDER, Parted, Settings
@@ -54,8 +54,8 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
     problems += wrong
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
-    looked = [looked_at(composer, job) for job in jobs]
-    for composed in looked:
+    found = [inspected(composer, job) for job in jobs]
+    for composed in found:
         problems += composed.problems
         if composed.folder:
             problems.append(f"hydra.run.dir: names the folder of a single run; type {FOLDER}=... with -m")
@@ -63,7 +63,7 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
         typed.folder, wrong = place(words, jobs, composer)
         problems += wrong
     tried: set[str] = set()
-    for composed, job in [] if problems else zip(looked, jobs, strict=True):
+    for composed, job in [] if problems else zip(found, jobs, strict=True):
         ready, wrong = prepared(composed, job, tried)
         problems += wrong
         if ready is not None:
@@ -111,13 +111,13 @@ def carry_out(typed: Typed, command: list[str], composer: Composer, console: Con
 
     def plan(trial: list[str]) -> Planned | None:
         overrides = [*typed.fixed, *trial]
-        ready, problems = prepared(looked_at(composer, overrides), overrides)
+        ready, problems = prepared(inspected(composer, overrides), overrides)
         for line in problems:
             console.print(f"{' '.join(trial)} cannot be: {line}", style="red", soft_wrap=True)
         return None if ready is None else Planned(ready.content, overrides, slug(overrides, typed.fixed))
 
     def compose(overrides: list[str]) -> dict[str, Any]:
-        ready, problems = prepared(looked_at(composer, overrides), overrides)
+        ready, problems = prepared(inspected(composer, overrides), overrides)
         if ready is None:
             raise ValueError("\n".join(f"{' '.join(overrides)}: {line}" for line in problems))
         return ready.content
