@@ -3,8 +3,8 @@ memory to a float batch of 256 in [0, 1].
 
 `fused` is the runner's, `kornia` the same recipe batched, `torchvision-pil` and `torchvision-tensor` one image at a
 time, as in a DataLoader. On one thread each is by itself; on all of them the batched ones use torch's threads, the
-per-sample ones a DataLoader with a worker for each core. Each has a process of its own; only `fused` has the runner's
-allocator, as its users have.
+per-sample ones a DataLoader with a worker for each core, over whole waves of their batches. Each has a process of its
+own; only `fused` has the runner's allocator, as its users have.
 """
 
 import itertools
@@ -17,14 +17,14 @@ from typing import Any
 import torch
 from rich.table import Table
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from benchmarking.augmenters import kornia_batched, torchvision_pil, torchvision_tensor
-from benchmarking.loop import timed
-from benchmarking.photographs import Photographs, epoch
+from benchmarking.choices import installed
+from benchmarking.loop import timed, warm_up, whole
+from benchmarking.photographs import Photographs, batches_of, endless
 from benchmarking.place import Place, cores
 from benchmarking.process import Hired
-from benchmarking.settings import Settings, installed
+from benchmarking.settings import Settings
 from benchmarking.turns import alternate, ratio
 from benchmarking.work import pictures
 from ssl_runner.augment.views import Views
@@ -58,7 +58,8 @@ class Each(torch.utils.data.Dataset):
 
 class Contestant:
     def __init__(self, setting: Recipe, ours: bool):
-        self.setting, self.note = setting, ""
+        self.setting, self.note, self.took = setting, "", None
+        self.workers = setting.threads if setting.threads > 1 else 0  # of those that take one image at a time
         self.place = Place(Placement(name=setting.device, threads=setting.threads), ours)  # type: ignore[arg-type]
         views, images = Views(), pictures(ROWS)
         self.batched: Callable[[Tensor], Any] | None = None
@@ -66,7 +67,7 @@ class Contestant:
             rng = torch.Generator(self.place.device).manual_seed(0)
             self.batched = lambda x: views(x, rng)
         elif setting.name == "kornia":
-            self.batched = kornia_batched(views).to(self.place.device)
+            self.batched = kornia_batched(views, self.place.device)
         elif setting.name == "torchvision-pil":
             array = images.permute(0, 2, 3, 1).contiguous().numpy()
             self.data: Any = Photographs(array, torchvision_pil(views))
@@ -74,12 +75,14 @@ class Contestant:
             self.data = Each(images, torchvision_tensor(views))
         self.images = images.to(self.place.device)
 
+    def turn(self, steps: int) -> int:
+        return steps if self.batched is not None else whole(steps, self.workers)
+
     def run(self, steps: int) -> float:
         if self.batched is not None:
             return timed(self.place, itertools.cycle(self.images.split(BATCH)), self.augment, 1, steps)
-        workers = self.setting.threads if self.setting.threads > 1 else 0
-        with epoch(DataLoader(self.data, BATCH, drop_last=True, num_workers=workers)) as batches:
-            return timed(self.place, batches, lambda _: None, 2 * workers + 1, steps)
+        with batches_of(endless(self.data, BATCH, self.workers)) as batches:
+            return timed(self.place, batches, lambda _: None, warm_up(self.workers), steps)
 
     @torch.no_grad()
     def augment(self, x: Tensor) -> None:
@@ -104,8 +107,7 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> dict[str, Any]:
             rounds = alternate(
                 hired,
                 rounds=settings.rounds,
-                seconds=min(0.5, settings.seconds),
-                most=ROWS // BATCH - 2 * threads - 2,  # an epoch of the loaders
+                seconds=min(0.5, settings.seconds / 2),
                 tell=lambda doing, n=threads: tell(f"augmentation on {n} threads, {doing}"),  # type: ignore[misc]
             )
             found["rounds"][str(threads)] = rounds

@@ -39,7 +39,7 @@ def torchvision_tensor(views: Views) -> Callable[[Tensor], Tensor]:
     )
 
 
-def kornia_batched(views: Views) -> nn.Module:
+def kornia_batched(views: Views, device: torch.device) -> nn.Module:
     """kornia's operations on a batch, each image with draws of its own, chained as in kornia's tutorials.
 
     The crop resamples the batch at once, which is faster than kornia's default of cutting image by image.
@@ -53,4 +53,4 @@ def kornia_batched(views: Views) -> nn.Module:
     if views.jitter:
         strengths = (views.brightness, views.contrast, views.saturation, views.hue)
         operations += [K.ColorJitter(*strengths, p=views.jitter), K.RandomGrayscale(p=views.grey)]
-    return nn.Sequential(*operations)
+    return nn.Sequential(*(each.to(device) for each in operations))  # one by one: kornia's own `to` moves the draws too

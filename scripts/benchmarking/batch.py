@@ -17,7 +17,7 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> list[dict[str, A
     with closing(Hired("benchmarking.limit")) as limit, closing(Hired("benchmarking.runner")) as runner:
         hired = {"limit": limit, "runner": runner}
         for size in settings.batches:
-            work = settings.work("convnet_small", "simclr", size)
+            work = settings.small(size)
             for each in hired.values():
                 each.prepare(work)
             rounds = alternate(

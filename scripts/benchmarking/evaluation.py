@@ -1,5 +1,6 @@
 """Section `evaluation`: seconds of the kNN and of the probe on 50,000 x 512 features, and of encoding 50,000 images by
-convnet_small. The features are ten overlapping clouds, a fifth as many are the query, and nothing is cached.
+convnet_small, on the device and threads of the job. The features are ten overlapping clouds, a fifth as many are the
+query, and nothing is cached.
 """
 
 import time
@@ -33,14 +34,15 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> list[dict[str, A
 
 def evaluate(settings: Settings) -> list[dict[str, Any]]:
     """Called in a process of its own."""
-    placement = Placement(name=settings.device)  # type: ignore[arg-type]
+    own = [word for word in settings.overrides if word.startswith("device.")]
+    typed = ["model=convnet_small", "dataset.images=1000", "dataset.test=0", "evaluator=none"]
+    job, _ = read(Composer().compose([*typed, f"device={settings.device}", *own]).content)
+    assert job is not None
+    placement: Placement = job.device.build()
     placement.apply()
     device, n = placement.device, settings.features
     bank, query = clouds(n, device, 0), clouds(max(CLASSES, n // 5), device, 1)
     common: dict[str, Any] = {"every": Duration.parse("100%"), "bank": bank, "query": query, "classes": CLASSES}
-    composed = Composer().compose(["model=convnet_small", "dataset.images=1000", "dataset.test=0", "evaluator=none"])
-    job, _ = read(composed.content)
-    assert job is not None
     encoder = placement.place(job.model.build(shape=(3, 32, 32), **STATISTICS))
     found = []
     evaluators: dict[str, Evaluator] = {"kNN": KNN(**common), "probe": Probe(**common)}

@@ -11,10 +11,11 @@ from ssl_runner.pretext.rotation import Rotation
 
 
 def views_of(pretext: Pretext, images: list[Tensor], place: Place) -> tuple:
-    """What the task's forward takes, from images that somebody else augmented: all four turns, or a view or two."""
+    """What the task's forward takes, from the view or two that somebody else augmented; rotation turns its only one."""
     if isinstance(pretext, Rotation):
-        turns = torch.arange(len(images), device=place.device).repeat_interleave(len(images[0]))
-        return place.images(torch.cat([image.to(place.device) for image in images])), turns
+        x = images[0].to(place.device, non_blocking=True)
+        turns = torch.arange(4, device=place.device).repeat_interleave(len(x))
+        return place.images(torch.cat([x.rot90(k, (2, 3)) for k in range(4)])), turns  # (4B, C, S, S)
     moved = [place.images(image) for image in images]
     if isinstance(pretext, MAE):
         rng = torch.Generator(place.device).manual_seed(int(torch.randint(2**31, ())))

@@ -3,7 +3,7 @@
 The same as in `runner`: the modules, optimizer, precision, memory format (channels_last), allocator (mallopt) and
 torch.compile, since the runner's own job builds them. What differs: the views were made beforehand (two batches of
 them, in turn), and there is no loader, augmentation, seeding, learning rate schedule, moving average of a target,
-regulariser, check for finite losses, or log.
+regulariser, check for finite losses, or log. A turn is as long as the runner's.
 """
 
 import itertools
@@ -12,11 +12,12 @@ from pathlib import Path
 
 from benchmarking.loop import timed
 from benchmarking.place import Place
+from benchmarking.runner import logged
 from benchmarking.work import Work
 
 
 class Contestant:
-    note = ""
+    note, took = "", None
 
     def __init__(self, setting: Work, ours: bool = True):
         self.folder = tempfile.TemporaryDirectory()
@@ -29,10 +30,14 @@ class Contestant:
         for group in self.optimizer.param_groups:
             group["lr"] = learner.rate(learner.steps // 2)
 
+    def turn(self, steps: int) -> int:
+        return logged(steps)
+
     def run(self, steps: int) -> float:
         return timed(self.place, self.views, self.learn, 2, steps)
 
     def learn(self, views: tuple) -> None:
+        self.place.step_begins()
         with self.learner.device.autocast():
             loss = self.learner.score(views, self.learner.main)
         loss.value.float().backward()

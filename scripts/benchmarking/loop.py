@@ -1,5 +1,10 @@
-"""How everybody's steps are timed."""
+"""How everybody's steps are timed.
 
+Worker processes that start together hand over their batches in waves, one each: between waves a loop lives on what was
+fetched ahead. So steps are counted from just after the first batch of a wave, and over whole waves.
+"""
+
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -19,6 +24,26 @@ def timed(place: Place, batches: Iterator[Any], learn: Callable[[Any], None], wa
     return (time.perf_counter() - began) / steps
 
 
-def fastest(run: Callable[[int, int], float], workers: Sequence[int]) -> int:
-    """The number of worker processes with which three steps take the least; `run` takes steps and workers."""
-    return min(workers, key=lambda number: run(3, number))
+def warm_up(workers: int) -> int:
+    """Steps until the first batch of the third wave: the loader holds two ahead, which took no time to wait for."""
+    return 2 * workers + 1
+
+
+def whole(steps: int, each: int) -> int:
+    """The next multiple of `each`, which may be 0 for no matter."""
+    return math.ceil(steps / max(1, each)) * max(1, each)
+
+
+def fastest(run: Callable[[int, int], float], workers: Sequence[int]) -> tuple[int, float]:
+    """The number of worker processes with which a step takes least, and the seconds it took.
+
+    `run` takes steps and workers. Its first call pays for all that is cold and is thrown away; then each number has two
+    turns, of two waves and at least four steps.
+    """
+    run(1, workers[0])
+    times: dict[int, list[float]] = {number: [] for number in workers}
+    for _ in range(2):
+        for number in times:
+            times[number].append(run(max(4, 2 * number), number))
+    best = min(times, key=lambda number: min(times[number]))
+    return best, min(times[best])

@@ -1,7 +1,8 @@
 """`peer-kornia`: the data set as one tensor on the device, kornia's batched augmentations, a plain PyTorch loop.
 
 The same as in the runner: encoder, task and loss (the runner's own modules), batch, optimizer class and rate, views by
-the same parameters. What differs: kornia augments, and nothing is logged, scheduled, seeded or checked.
+the same parameters. What differs: kornia augments, and nothing is logged, scheduled, seeded or checked; without `+ours`
+the optimizer is torch's default, on a CPU a loop over the tensors where the runner's is one fused kernel.
 """
 
 from collections.abc import Iterator
@@ -14,11 +15,10 @@ from benchmarking.handed import follow, views_of
 from benchmarking.loop import timed
 from benchmarking.place import Place
 from benchmarking.work import Work, pictures, recipes
-from ssl_runner.pretext.rotation import Rotation
 
 
 class Contestant:
-    note = "data on the device"
+    note, took = "data on the device", None
 
     def __init__(self, setting: Work, ours: bool):
         self.work, job = setting, setting.job()
@@ -26,8 +26,12 @@ class Contestant:
         pretext = setting.task()
         self.pretext = self.place.model(pretext.train())
         self.optimizer = self.place.optimizer(job.optimizer.build(batch_size=setting.batch), self.pretext)
-        self.augmenters = [kornia_batched(each).to(self.place.device) for each in recipes(pretext)]
+        self.score = self.place.compiled(self.pretext)
+        self.augmenters = [kornia_batched(each, self.place.device) for each in recipes(pretext)]
         self.images = pictures(setting.rows).to(self.place.device)
+
+    def turn(self, steps: int) -> int:
+        return steps
 
     def run(self, steps: int) -> float:
         return timed(self.place, self.batches(), self.learn, 2, steps)
@@ -40,12 +44,10 @@ class Contestant:
 
     def learn(self, x: Tensor) -> None:
         with torch.no_grad():
-            images = [augment(x) for augment in self.augmenters]
-            if isinstance(self.pretext, Rotation):
-                images = [images[0].rot90(k, (2, 3)) for k in range(4)]
-            views = views_of(self.pretext, images, self.place)
+            views = views_of(self.pretext, [augment(x) for augment in self.augmenters], self.place)
+        self.place.step_begins()
         with self.place.autocast():
-            loss = self.pretext(views)
+            loss = self.score(views)
         loss.value.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()

@@ -4,10 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from benchmarking.place import Place
 from benchmarking.work import Work, pictures
@@ -31,31 +32,42 @@ def photographs(work: Work, transform: Callable[[Image.Image], Any]) -> Photogra
 
 
 class Several:
-    """Views of an image, one for each transform; or, `turned`, the only one in its four right-angle turns."""
+    """Views of an image, one for each transform."""
 
-    def __init__(self, *transforms: Callable[[Image.Image], Tensor], turned: bool = False):
-        self.transforms, self.turned = transforms, turned
+    def __init__(self, *transforms: Callable[[Image.Image], Tensor]):
+        self.transforms = transforms
 
     def __call__(self, image: Image.Image) -> list[Tensor]:
-        views = [transform(image) for transform in self.transforms]
-        return [views[0].rot90(k, (1, 2)) for k in range(4)] if self.turned else views
+        return [transform(image) for transform in self.transforms]
 
 
-def loader(dataset: Dataset, work: Work, place: Place, workers: int) -> DataLoader:
-    """As lightly's and solo-learn's examples have it."""
-    pinned = place.device.type == "cuda"
-    return DataLoader(dataset, work.batch, shuffle=True, drop_last=True, num_workers=workers, pin_memory=pinned)
+class Endless(Sampler[int]):
+    """Permutations of the rows, one after another: a turn never meets the end of an epoch, where workers start anew."""
+
+    def __init__(self, rows: int):
+        self.rows = rows
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield from torch.randperm(self.rows).tolist()
 
 
-def warm_up(workers: int, batches: int) -> int:
-    """Steps until a loader that had nothing to do no longer lives on what it has fetched ahead."""
-    return min(2 * workers + 1, max(1, batches // 2))
+def endless(data: Dataset, batch: int, workers: int, pinned: bool = False) -> DataLoader:
+    """As lightly's and solo-learn's examples have their loaders, but for the end of an epoch."""
+    order = Endless(len(data))  # type: ignore[arg-type]
+    return DataLoader(data, batch, sampler=order, drop_last=True, num_workers=workers, pin_memory=pinned)
+
+
+def loader(data: Dataset, work: Work, place: Place, workers: int) -> DataLoader:
+    return endless(data, work.batch, workers, pinned=place.device.type == "cuda")
 
 
 @contextmanager
-def epoch(batches: DataLoader) -> Iterator[Iterator[Any]]:
-    """The batches of one epoch; its workers end here, so that they do not work while others have their turn."""
-    iterator = iter(batches)
-    yield iterator
-    if hasattr(iterator, "_shutdown_workers"):
-        iterator._shutdown_workers()
+def batches_of(data: DataLoader) -> Iterator[Iterator[Any]]:
+    """Its batches; its workers end here, whatever happens, so that they do not work while others have their turn."""
+    iterator = iter(data)
+    try:
+        yield iterator
+    finally:
+        if hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()

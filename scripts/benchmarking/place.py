@@ -1,9 +1,11 @@
 """Devices, precision and memory of the contestants: the only file of the benchmark that knows of them."""
 
 import ctypes
+import inspect
 import os
 import sys
 from contextlib import AbstractContextManager, suppress
+from importlib.metadata import PackageNotFoundError, version
 from typing import TypeVar
 
 import torch
@@ -18,9 +20,10 @@ M = TypeVar("M", bound=nn.Module)
 class Place:
     """Where a peer computes: the job's device, precision and threads.
 
-    By itself a peer gets torch as torch comes. With `ours` it is given all that the runner gives itself: the C
-    library's allocator as it keeps memory (the whole process's), channels_last for model and images, cuDNN's
-    benchmark, and the optimizer with the runner's own options. torch.compile is left to the runner.
+    By itself a peer gets torch as torch comes: on a CPU an optimizer that loops over the tensors, where the runner's is
+    one fused kernel. With `ours` it is given all that the runner gives itself: the C library's allocator as it keeps
+    memory (the whole process's), channels_last for model and images, cuDNN's benchmark, the optimizer with the runner's
+    own options and groups, and torch.compile where the job asks for it.
     """
 
     def __init__(self, placement: Placement, ours: bool):
@@ -33,6 +36,14 @@ class Place:
     def model(self, module: M) -> M:
         return self.placement.place(module) if self.ours else module.to(self.device)
 
+    def compiled(self, module: nn.Module) -> nn.Module:
+        return self.placement.compiled(module) if self.ours else module
+
+    def step_begins(self) -> None:
+        """What CUDA graphs are to be told, as the runner tells them."""
+        if self.ours and self.placement.compile == "reduce-overhead":
+            torch.compiler.cudagraph_mark_step_begin()
+
     def images(self, x: Tensor) -> Tensor:
         x = x.to(self.device, non_blocking=True)
         last = self.ours and self.placement.channels_last and x.ndim == 4
@@ -42,20 +53,24 @@ class Place:
         return self.placement.autocast()
 
     def optimizer(self, recipe: Optimizer, model: nn.Module) -> torch.optim.Optimizer:
-        """Of the job's class and learning rate; without `ours` with torch's defaults, as in the peers' examples."""
+        """The job's, at its highest learning rate. Without `ours` all parameters are one group and decay alike, and
+        how the step is computed is left to torch, as in the peers' examples."""
         trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
         built = recipe.build(trained)
-        if self.ours:
+        if self.ours or not type(built).__module__.startswith("torch."):  # torch has no default of the runner's own
             return built
-        settings = {key: getattr(recipe, key) for key in ("lr", "weight_decay")}
-        return type(built)([p for _, p in trained], **settings)
+        known = inspect.signature(type(built)).parameters
+        options = {key: value for key, value in built.defaults.items() if key in known and key != "fused"}
+        options["weight_decay"] = max(group["weight_decay"] for group in built.param_groups)
+        return type(built)([p for _, p in trained], **options)
 
     def synchronise(self) -> None:
         synchronise(self.device)
 
     @property
     def workers(self) -> tuple[int, ...]:
-        """Numbers of a DataLoader's worker processes to choose the best of."""
+        """Numbers of a DataLoader's worker processes to choose the best of: 0 and one a core; beside a GPU and with
+        more than eight cores 8 and one a core, at most 16."""
         return (8, min(16, cores())) if self.device.type == "cuda" and cores() > 8 else (0, cores())
 
 
@@ -89,11 +104,15 @@ def resident_mb() -> float:
 
 
 def machine(device: str) -> str:
-    """A line about what was measured on."""
+    """A line about what was measured on, and by which versions. Raises ValueError where there is no such device."""
     name = "unknown processor"
     if sys.platform == "linux":
         with open("/proc/cpuinfo") as file:  # noqa: PTH123
             name = next((line.partition(":")[2].strip() for line in file if line.startswith("model name")), name)
     placement = Placement(name=device)  # type: ignore[arg-type]
     gpu = f"{torch.cuda.get_device_name(placement.device)}, " if placement.device.type == "cuda" else ""
-    return f"{gpu}{name}, {cores()} cores, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    versions = [f"torch {torch.__version__}", *([f"CUDA {torch.version.cuda}"] if torch.version.cuda else [])]
+    for package in ("lightly", "lightning", "kornia"):
+        with suppress(PackageNotFoundError):
+            versions.append(f"{package} {version(package)}")
+    return f"{gpu}{name}, {cores()} cores, {torch.get_num_threads()} threads, {', '.join(versions)}"

@@ -28,7 +28,7 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> list[dict[str, A
 
 def train(settings: Settings, size: int) -> dict[str, Any]:
     """Called in a process of its own."""
-    contestant = Contestant(settings.work("convnet_small", "simclr", BATCH, 1_000))  # imports and warms up
+    contestant = Contestant(settings.small(BATCH, 1_000))  # imports and warms up
     contestant.go_on(2)
     contestant.close()
     began = time.perf_counter()
@@ -36,7 +36,7 @@ def train(settings: Settings, size: int) -> dict[str, Any]:
     making = time.perf_counter() - began
     before = resident_mb()
     began = time.perf_counter()
-    contestant = Contestant(settings.work("convnet_small", "simclr", BATCH, size))
+    contestant = Contestant(settings.small(BATCH, size))
     times = contestant.go_on(STEPS)
     held = resident_mb() - before
     contestant.close()

@@ -1,18 +1,21 @@
 """`runner`: the job as a user runs it, by the trainer's own `fit`.
 
-Counted: loader, augmentation, seeding, schedules, the whole step, checks for finite losses, metrics.jsonl and
-TensorBoard every tenth step (a job's default is every fiftieth). Not counted, since they come a few times in a run
-and take as long however fast a step is: evaluators, checkpoints, pictures of views. Standard output is no terminal.
+Counted: loader, augmentation, seeding, schedules, the whole step, checks for finite losses, and metrics.jsonl and
+TensorBoard once in ten steps (a job's default is once in fifty): a turn of ten steps and more is a multiple of ten, and
+in a shorter one, where a step is long, the log is written once. Not counted, since they come a few times in a run and
+take as long however fast a step is: evaluators, checkpoints, pictures of views. Standard output is no terminal.
 """
 
 import signal
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarking.loop import whole
 from benchmarking.place import synchronise
-from benchmarking.work import Work
+from benchmarking.work import LOG_EVERY, Work
 from ssl_runner.engine.logbook import Logbook
 
 WARM_UP = 2
@@ -34,8 +37,13 @@ class Clock:
         return signal.SIGTERM if done == self.steps else None
 
 
+def logged(steps: int) -> int:
+    """The length of a turn of about so many steps, over which logs are spread evenly."""
+    return whole(steps, LOG_EVERY) if steps > LOG_EVERY else steps
+
+
 class Contestant:
-    note = ""
+    note, took = "", None
 
     def __init__(self, setting: Work, ours: bool = True):
         self.folder = tempfile.TemporaryDirectory()
@@ -43,7 +51,11 @@ class Contestant:
         self.book = Logbook(Path(self.folder.name))
         self.reached = 0
 
+    def turn(self, steps: int) -> int:
+        return logged(steps)
+
     def run(self, steps: int) -> float:
+        self.trainer.schedule = replace(self.trainer.schedule, log_every=min(LOG_EVERY, steps))
         times = self.go_on(WARM_UP + steps)
         return (times[-1] - times[WARM_UP]) / steps
 

@@ -20,7 +20,7 @@ from ssl_runner.pretext.simclr import SimCLR
 
 SIDE = 32  # px, as CIFAR's
 STATISTICS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
-LOG_EVERY = 10  # steps; a job logs every 50th by default, so the runner is charged for more than it does
+LOG_EVERY = 10  # steps; by default a job logs every 50th, and Lightning does: both are charged for more
 
 
 @dataclass(frozen=True)
