@@ -47,3 +47,24 @@ def fastest(run: Callable[[int, int], float], workers: Sequence[int]) -> tuple[i
             times[number].append(run(max(4, 2 * number), number))
     best = min(times, key=lambda number: min(times[number]))
     return best, min(times[best])
+
+
+class ByWorkers:
+    """What contestants whose batches come from worker processes have in common; `run_with` is theirs."""
+
+    workers: int
+    took: float | None  # seconds a step, where they are known already
+    note: str
+
+    def run_with(self, steps: int, workers: int) -> float:
+        raise NotImplementedError
+
+    def choose_workers(self, possible: Sequence[int]) -> None:
+        self.workers, self.took = fastest(self.run_with, possible)
+        self.note = f"num_workers={self.workers}"
+
+    def turn(self, steps: int) -> int:
+        return whole(steps, self.workers)
+
+    def run(self, steps: int) -> float:
+        return self.run_with(steps, self.workers)

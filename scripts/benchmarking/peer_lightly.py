@@ -28,7 +28,7 @@ from lightly.transforms.torchvision_v2_compatibility import torchvision_transfor
 from torch import Tensor, nn
 
 from benchmarking.handed import views_of
-from benchmarking.loop import fastest, timed, warm_up, whole
+from benchmarking.loop import ByWorkers, timed, warm_up
 from benchmarking.photographs import Several, batches_of, loader, photographs
 from benchmarking.place import Place
 from benchmarking.work import SIDE, Work
@@ -121,7 +121,7 @@ def words(views: Views) -> dict[str, Any]:
     return {**size, **colour, **chances, "cj_strength": 1.0, "cj_hue": views.hue, "gaussian_blur": views.blur}
 
 
-class Contestant:
+class Contestant(ByWorkers):
     def __init__(self, setting: Work, ours: bool):
         self.work, job = setting, setting.job()
         self.place = Place(job.device.build(), ours)
@@ -130,14 +130,7 @@ class Contestant:
         self.score = self.place.compiled(self.model)
         self.optimizer = self.place.optimizer(job.optimizer.build(batch_size=setting.batch), self.model)
         self.data = photographs(setting, transform(pretext, setting.pretext))
-        self.workers, self.took = fastest(self.run_with, self.place.workers)
-        self.note = f"num_workers={self.workers}"
-
-    def turn(self, steps: int) -> int:
-        return whole(steps, self.workers)
-
-    def run(self, steps: int) -> float:
-        return self.run_with(steps, self.workers)
+        self.choose_workers(self.place.workers)
 
     def run_with(self, steps: int, workers: int) -> float:
         with batches_of(loader(self.data, self.work, self.place, workers)) as batches:

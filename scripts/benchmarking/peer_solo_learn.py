@@ -27,7 +27,7 @@ from torch import Tensor
 
 from benchmarking.augmenters import torchvision_pil
 from benchmarking.handed import follow, views_of
-from benchmarking.loop import fastest, warm_up, whole
+from benchmarking.loop import ByWorkers, warm_up
 from benchmarking.photographs import Several, loader, photographs
 from benchmarking.place import Place
 from benchmarking.work import LOG_EVERY, Work, recipes
@@ -69,7 +69,7 @@ class Stopwatch(Callback):
             self.times.append(time.perf_counter())
 
 
-class Contestant:
+class Contestant(ByWorkers):
     def __init__(self, setting: Work, ours: bool):
         logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
         self.work, job = setting, setting.job()
@@ -80,14 +80,7 @@ class Contestant:
         optimizer = self.place.optimizer(job.optimizer.build(batch_size=setting.batch), pretext)
         self.module = Method(pretext, optimizer, self.place)
         self.folder = tempfile.TemporaryDirectory()
-        self.workers, self.took = fastest(self.run_with, self.place.workers)
-        self.note = f"num_workers={self.workers}"
-
-    def turn(self, steps: int) -> int:
-        return whole(steps, self.workers)
-
-    def run(self, steps: int) -> float:
-        return self.run_with(steps, self.workers)
+        self.choose_workers(self.place.workers)
 
     def run_with(self, steps: int, workers: int) -> float:
         batches = loader(self.data, self.work, self.place, workers)
