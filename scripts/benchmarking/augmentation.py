@@ -106,7 +106,7 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> dict[str, Any]:
                 each.prepare(Recipe(name, settings.device, threads))
             rounds = alternate(
                 hired,
-                rounds=settings.rounds,
+                rounds=min(3, settings.rounds) if settings.quick else settings.rounds,
                 seconds=min(0.5, settings.seconds / 2),
                 tell=lambda doing, n=threads: tell(f"augmentation on {n} threads, {doing}"),  # type: ignore[misc]
             )

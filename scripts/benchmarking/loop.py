@@ -34,15 +34,15 @@ def whole(steps: int, each: int) -> int:
     return math.ceil(steps / max(1, each)) * max(1, each)
 
 
-def fastest(run: Callable[[int, int], float], workers: Sequence[int]) -> tuple[int, float]:
+def fastest(run: Callable[[int, int], float], workers: Sequence[int], trials: int = 2) -> tuple[int, float]:
     """The number of worker processes with which a step takes least, and the seconds it took.
 
-    `run` takes steps and workers. Its first call pays for all that is cold and is thrown away; then each number has two
-    turns, of two waves and at least four steps.
+    `run` takes steps and workers. Its first call pays for all that is cold and is thrown away; then each number has so
+    many trials, of two waves and at least four steps.
     """
     run(1, workers[0])
     times: dict[int, list[float]] = {number: [] for number in workers}
-    for _ in range(2):
+    for _ in range(trials):
         for number in times:
             times[number].append(run(max(4, 2 * number), number))
     best = min(times, key=lambda number: min(times[number]))
@@ -59,8 +59,8 @@ class ByWorkers:
     def run_with(self, steps: int, workers: int) -> float:
         raise NotImplementedError
 
-    def choose_workers(self, possible: Sequence[int]) -> None:
-        self.workers, self.took = fastest(self.run_with, possible)
+    def choose_workers(self, possible: Sequence[int], trials: int) -> None:
+        self.workers, self.took = fastest(self.run_with, possible, trials)
         self.note = f"num_workers={self.workers}"
 
     def turn(self, steps: int) -> int:

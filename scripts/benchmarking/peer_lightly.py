@@ -130,7 +130,7 @@ class Contestant(ByWorkers):
         self.score = self.place.compiled(self.model)
         self.optimizer = self.place.optimizer(job.optimizer.build(batch_size=setting.batch), self.model)
         self.data = photographs(setting, transform(pretext, setting.pretext))
-        self.choose_workers(self.place.workers)
+        self.choose_workers(self.place.workers, setting.trials)
 
     def run_with(self, steps: int, workers: int) -> float:
         with batches_of(loader(self.data, self.work, self.place, workers)) as batches:

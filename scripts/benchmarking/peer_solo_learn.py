@@ -80,7 +80,7 @@ class Contestant(ByWorkers):
         optimizer = self.place.optimizer(job.optimizer.build(batch_size=setting.batch), pretext)
         self.module = Method(pretext, optimizer, self.place)
         self.folder = tempfile.TemporaryDirectory()
-        self.choose_workers(self.place.workers)
+        self.choose_workers(self.place.workers, setting.trials)
 
     def run_with(self, steps: int, workers: int) -> float:
         batches = loader(self.data, self.work, self.place, workers)

@@ -26,7 +26,8 @@ class Settings:
     marks: tuple[int, ...] = (200, 350, 500)  # steps after which memory is looked at
 
     def work(self, model: str, pretext: str, batch: int, rows: int | None = None) -> Work:
-        return Work(model, pretext, batch, rows or self.rows, self.device, self.overrides)
+        trials = 1 if self.quick else 2
+        return Work(model, pretext, batch, rows or self.rows, self.device, self.overrides, trials)
 
     def small(self, batch: int, rows: int | None = None) -> Work:
         return self.work(*SMALL, batch, rows)

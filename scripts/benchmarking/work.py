@@ -33,6 +33,7 @@ class Work:
     rows: int = 50_000
     device: str = "auto"
     overrides: tuple[str, ...] = ()
+    trials: int = 2  # turns for each number of workers that a peer's loader may have
 
     @property
     def name(self) -> str:
