@@ -273,13 +273,18 @@ def test_a_section_that_fails_is_told_and_the_next_goes_on(
     benchmark: ModuleType, settings: Any, here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
 ) -> None:
     file = tmp_path / "all.json"
-    monkeypatch.setattr("benchmarking.rows.measure", lambda *_: 1 / 0)
-    words = ["--section=rows", "--section=batch", "--device=cpu", f"--json={file}"]
+    monkeypatch.setattr("benchmarking.size.measure", lambda *_: 1 / 0)
+    words = ["--section=size", "--section=batch", "--device=cpu", f"--json={file}"]
     assert benchmark.carry_out(benchmark.arguments().parse_args(words), settings, {"machine": "", "rows": []}) == 1
     found = json.loads(file.read_text())
-    assert found["failed"] == {"rows": "ZeroDivisionError: division by zero"}
+    assert found["failed"] == {"size": "ZeroDivisionError: division by zero"}
     assert [row["batch"] for row in found["batch"]] == [16, 32]
-    assert "rows failed: ZeroDivisionError" in capsys.readouterr().out
+    assert "size failed: ZeroDivisionError" in capsys.readouterr().out
+
+
+def test_sections_have_keys_of_their_own(benchmark: ModuleType) -> None:
+    """`rows` are the images a second, whatever else was measured."""
+    assert not {"machine", "rows", "bars", "failed"} & set(benchmark.SECTIONS)
 
 
 FRAGILE = """
@@ -620,13 +625,13 @@ def test_batch_sizes_are_compared(benchmark: ModuleType, settings: Any, here: An
 
 def test_sections_measure(benchmark: ModuleType, settings: Any) -> None:
     """In this process, where they would take one of their own."""
-    from benchmarking import evaluation, memory, rows
+    from benchmarking import evaluation, memory, size
 
     evaluated = evaluation.evaluate(settings)
     assert [row["what"] for row in evaluated] == ["kNN", "probe", "encoding 400 images"]
     assert all(row["seconds"] > 0 for row in evaluated)
     assert torch.get_num_threads() == 1  # the job's
-    held = rows.train(settings, 100)
+    held = size.train(settings, 100)
     assert held["rows"] == 100
     assert held["steps_per_second"] > 0
     remembered = memory.hold(settings)
@@ -634,7 +639,7 @@ def test_sections_measure(benchmark: ModuleType, settings: Any) -> None:
     assert remembered["growth"] == remembered["resident_mb"][1] / remembered["resident_mb"][0]
     assert 0 <= remembered["data_wait_share"] < 1
     assert remembered["peak_mb"] >= max(remembered["resident_mb"]) * 0.9
-    for section, found in ((evaluation, evaluated), (rows, [held]), (memory, remembered)):
+    for section, found in ((evaluation, evaluated), (size, [held]), (memory, remembered)):
         assert all(table.row_count for table in section.tables(found))
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from benchmarking.process import Hired
+from benchmarking.process import Failed, Hired
 from benchmarking.settings import Settings
 from benchmarking.turns import alternate, ratio
 
@@ -18,14 +18,18 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> list[dict[str, A
         hired = {"limit": limit, "runner": runner}
         for size in settings.batches:
             work = settings.small(size)
-            for each in hired.values():
-                each.prepare(work)
-            rounds = alternate(
-                hired,
-                rounds=min(3, settings.rounds),
-                seconds=settings.seconds,
-                tell=lambda doing, n=size: tell(f"batches of {n}, {doing}"),  # type: ignore[misc]
-            )
+            try:
+                for each in hired.values():
+                    each.prepare(work)
+                rounds = alternate(
+                    hired,
+                    rounds=min(3, settings.rounds),
+                    seconds=settings.seconds,
+                    tell=lambda doing, n=size: tell(f"batches of {n}, {doing}"),  # type: ignore[misc]
+                )
+            except Failed as error:  # the larger ones want still more memory
+                tell(f"batches of {size}: {error}")
+                break
             seconds = statistics.median(rounds["runner"])
             row = {"work": work.name, "batch": size, "steps_per_second": 1 / seconds}
             found.append(

@@ -11,6 +11,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, Protocol
 
+LARGE = 4096  # MB
 SPAWN = multiprocessing.get_context("spawn")  # a fork would share the parent's torch
 
 
@@ -109,6 +110,7 @@ def serve(pipe: Connection, module: str, ours: bool) -> None:
             if verb in ("run", "turn"):
                 assert contestant is not None
                 answer: Any = getattr(contestant, verb)(*arguments)
+                rest()
             else:
                 if contestant is not None:
                     contestant.close()
@@ -125,6 +127,13 @@ def serve(pipe: Connection, module: str, ours: bool) -> None:
             pipe.send((False, traceback.format_exc()))
     if contestant is not None:
         contestant.close()
+
+
+def rest() -> None:
+    """A contestant that waits for its turn keeps its memory, as its allocator does, unless others may want for it."""
+    place = importlib.import_module("benchmarking.place")
+    if place.resident_mb() > LARGE:
+        place.give_memory_back()
 
 
 def alone(function: Callable[..., Any], *arguments: Any) -> Any:

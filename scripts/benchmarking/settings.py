@@ -35,7 +35,7 @@ class Settings:
     def check(self, sections: Collection[str]) -> Iterator[str]:
         """What is wrong with what these sections train, a line each."""
         works = list(self.works) if "speed" in sections else []
-        works += [self.small(min(self.batches))] * any(name in sections for name in ("batch", "memory", "rows"))
+        works += [self.small(min(self.batches))] * any(name in sections for name in ("batch", "memory", "size"))
         works += [self.work("convnet_small", "rotation", 64)] * ("startup" in sections)  # the default job
         for work in dict.fromkeys(works):
             try:

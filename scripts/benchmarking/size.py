@@ -1,4 +1,4 @@
-"""Section `rows`: seconds to the first step, steps a second and memory of the runner against the size of the data set.
+"""Section `size`: seconds to the first step, steps a second and memory of the runner against the size of the data set.
 
 The images (3,072 bytes each) are in memory as the data set left them; making them is not counted. A process a size.
 """
