@@ -1,6 +1,6 @@
 """Images a second of the runner, of its limit and of its peers, side by side in one run; and what else is waited for.
 
-    python scripts/benchmark.py                            all of it: some 50 minutes on two cores, by estimate
+    python scripts/benchmark.py                            all of it: about an hour on two cores, by estimate
     python scripts/benchmark.py --quick --json FILE        within three minutes on two cores; the numbers as JSON
     python scripts/benchmark.py --work 'convnet simclr' --contestants limit,runner --section speed
     python scripts/benchmark.py --device cuda --section speed --batch 512 --work 'resnet18 simclr' device.precision=bf16
