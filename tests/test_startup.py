@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 from conftest import names
 
-from ssl_runner import job as jobs
 from ssl_runner import inert, optimizer, signatures
+from ssl_runner import job as jobs
 from ssl_runner.config import Composer
 from ssl_runner.ready import inspected, prepared
 from ssl_runner.schema import check
