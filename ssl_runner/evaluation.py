@@ -130,11 +130,8 @@ class Evaluation:
         except ValueError as error:
             raise Refused(f"evaluator: {error}") from None
         encoder = device.place(fresh(made.seed or 0) if made.init == "random" else source.encoder).eval()
-        made_with = {
-            "device": str(device),
-            "versions": versions(),
-            "commit": source_of_code()[0],
-        }  # may round otherwise
+        # With what the numbers are made: other devices and versions may round otherwise.
+        made_with = {"device": str(device), "versions": versions(), "commit": source_of_code()[0]}
         complete = True
         with frozen(encoder):
             encode = encoder_of(encoder, device.device)

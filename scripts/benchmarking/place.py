@@ -41,8 +41,8 @@ class Place:
 
     def step_begins(self) -> None:
         """What CUDA graphs are to be told, as the runner tells them."""
-        if self.ours and self.placement.compile == "reduce-overhead":
-            torch.compiler.cudagraph_mark_step_begin()
+        if self.ours:
+            self.placement.step_begins()
 
     def images(self, x: Tensor) -> Tensor:
         x = x.to(self.device, non_blocking=True)

@@ -39,8 +39,7 @@ class Learner:
     def step(self, step: int, window: Window, *, measure_gradient: bool = False) -> None:
         """One optimizer step of each group; what it logs goes into the window."""
         seed_everything(self.seed, "step", step)
-        if self.device.compile == "reduce-overhead":
-            torch.compiler.cudagraph_mark_step_begin()
+        self.device.step_begins()
         with torch.no_grad():
             self.pretext.before_step(self.context(step, "before_step"))
         batches = self.loader.batches(step)

@@ -71,7 +71,7 @@ class Loader:
         fetched = self._ahead is not None and self._ahead[0] == step
         raw = self._ahead[1].result() if fetched else self._read(index)  # type: ignore[index]
         self._ahead = (step + 1, self._thread.submit(self._read, self.index(step + 1)))
-        return raw.to(self.device, non_blocking=self.device.type == "cuda")
+        return sent(raw, self.device)
 
     def _read(self, index: Tensor) -> Tensor:
         return pinned(taken(self.rows, index), self.device)
