@@ -15,6 +15,8 @@ from rich.console import Console
 
 from ssl_runner import config
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Split
+from ssl_runner.data.resize import Fitted
+from ssl_runner.data.statistics import statistics
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder import Found, build
 from ssl_runner.engine.folder import locked, versions
@@ -22,8 +24,6 @@ from ssl_runner.engine.folder import source as source_of_code
 from ssl_runner.engine.measure import encoder_of, frozen
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.job import RUNTIME, evaluators, stand_ins
-from ssl_runner.parts.fitted import Fitted
-from ssl_runner.parts.split import statistics
 from ssl_runner.result import digest, measured, place, record
 from ssl_runner.run import Refused
 from ssl_runner.schema import Node, check

@@ -12,10 +12,10 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, RandomResizedCrop
 from torchvision.transforms import functional as TF
 
-from ssl_runner.augment.blur import blur
-from ssl_runner.augment.colour import LUMA, basis, products_are_exact, recolour, solarise
-from ssl_runner.augment.geometry import crop_matrix, flip, resample, rot90
-from ssl_runner.augment.views import Draw, Views
+from ssl_runner.augment.image.blur import blur
+from ssl_runner.augment.image.colour import LUMA, basis, products_are_exact, recolour, solarise
+from ssl_runner.augment.image.geometry import crop_matrix, flip, resample, rot90
+from ssl_runner.augment.image.views import Draw, Views
 
 CONF = Path(__file__).parents[1] / "conf" / "augment"
 OFF = {"scale": (1.0, 1.0), "flip": 0.0, "jitter": 0.0, "grey": 0.0}
@@ -467,7 +467,7 @@ class TestViews:
 @pytest.mark.parametrize("path", sorted(CONF.glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_choice_spells_out_every_setting(path):
     settings = yaml.safe_load(path.read_text())
-    assert settings.pop("_target_") == "ssl_runner.augment.views.Views"
+    assert settings.pop("_target_") == "ssl_runner.augment.image.views.Views"
     assert list(settings) == list(inspect.signature(Views).parameters)
     settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
     x = pictures()

@@ -473,7 +473,7 @@ JITTER = "brightness=(0.65, 1.35), contrast=(0.75, 1.25), saturation=(0.85, 1.15
 @pytest.mark.parametrize("who", ["lightly simclr", "lightly byol", "torchvision_pil", "torchvision_tensor"])
 def test_peers_crop_flip_and_colour_by_the_runner_s_parameters(benchmark: ModuleType, who: str) -> None:
     pytest.importorskip("lightly" if "lightly" in who else "torchvision")
-    from ssl_runner.augment.views import Views
+    from ssl_runner.augment.image.views import Views
 
     views = Views(**ODD)
     prime = Views(**{**ODD, "solarise": 0.2, "grey": 0.4})
@@ -502,7 +502,7 @@ def test_kornia_crops_flips_and_colours_by_the_runner_s_parameters(benchmark: Mo
     pytest.importorskip("kornia")
     from benchmarking.augmenters import kornia_batched
 
-    from ssl_runner.augment.views import Views
+    from ssl_runner.augment.image.views import Views
 
     told = repr(kornia_batched(Views(**ODD), torch.device("cpu")))
     assert all(said in told for said in SAID)

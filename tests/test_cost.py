@@ -29,7 +29,7 @@ from torchvision import transforms
 from torchvision.transforms.functional import to_pil_image
 
 import ssl_runner
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.engine import learner as learners
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
@@ -50,7 +50,7 @@ WAITS = {  # operations that bring a value or a size to the CPU; indexing by a m
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 READS = ("tolist", "numpy", "cpu", "__array__")  # methods that bring values to the CPU and that no operation tells of
 MAKES = ("tensor", "as_tensor", "asarray")  # functions that put what Python holds on a device, if they are told one
-CPU_ALONE = ("ssl_runner/augment/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
+CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
 UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/test_cost.py"
 SLACK, SPARE = 1.05, 3  # a count may grow by a twentieth and three; of another torch's operations, by a half
 ELSEWHERE = 1.5

@@ -12,10 +12,10 @@ from conftest import names, tiny
 from PIL import Image
 
 from ssl_runner.__main__ import main
+from ssl_runner.data.resize import Fitted
 from ssl_runner.encoder import found, load
 from ssl_runner.engine.checkpoint import read_json, write_json
 from ssl_runner.evaluator.knn import KNN
-from ssl_runner.parts.fitted import Fitted
 from ssl_runner.result import IDENTITY, record
 
 K = "evaluator.knn.k=3"

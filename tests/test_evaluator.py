@@ -13,14 +13,14 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
-import ssl_runner.parts.linear as linear_file
-import ssl_runner.parts.logistic as logistic_file
-import ssl_runner.parts.neighbours as neighbours_file
+import ssl_runner.probing.knn_vote as neighbours_file
+import ssl_runner.probing.linear as linear_file
+import ssl_runner.probing.logistic as logistic_file
 from ssl_runner.contract import Duration, Encoder, Features, Split
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
-from ssl_runner.parts.linear import choose
-from ssl_runner.parts.logistic import Turned, path
+from ssl_runner.probing.linear import choose
+from ssl_runner.probing.logistic import Turned, path
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
 EVERY = Duration.parse("10%")

@@ -11,10 +11,10 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import pdist
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Duration, Encoder, Features, Rows
 from ssl_runner.evaluator.geometry import Geometry
-from ssl_runner.parts import geometry
+from ssl_runner.probing import geometry
 
 EVERY = Duration.parse("1ep")
 N, D = 200, 16

@@ -28,7 +28,7 @@ from torch import Tensor
 
 import ssl_runner
 from ssl_runner import job as jobs
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.config import Composer
 from ssl_runner.contract import Context
 from ssl_runner.engine.trainer import Trainer

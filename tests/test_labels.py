@@ -17,8 +17,8 @@ from PIL import Image
 from scipy.stats import t
 from torch import nn
 
-import ssl_runner.parts.supervised as supervised
-from ssl_runner.augment.views import Views
+import ssl_runner.probing.supervised as supervised
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Duration, Encoder, Features, Split
 from ssl_runner.engine.measure import measure
 from ssl_runner.evaluator import projector as projector_file
@@ -27,8 +27,9 @@ from ssl_runner.evaluator.finetune import FineTune
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.evaluator.projector import Projector, flattened, thumbnails
 from ssl_runner.job import RUNTIME
-from ssl_runner.parts.label_efficiency import Score, common, half_width, write_plot
-from ssl_runner.parts.strata import places, spread
+from ssl_runner.probing.intervals import common, half_width
+from ssl_runner.probing.label_efficiency import Score, write_plot
+from ssl_runner.probing.strata import places, spread
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
 EVERY = Duration.parse("100%")

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.mask import patchify, picked, random_masks, unpatchify
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Pretext
-from ssl_runner.parts.ema import follow, frozen_copy
-from ssl_runner.parts.heads import mlp
-from ssl_runner.parts.masking import patchify, picked, random_masks, unpatchify
-from ssl_runner.parts.transformer import Block
+from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.heads import mlp
+from ssl_runner.layers.transformer import Block
 from ssl_runner.pretext.bigan import BiGAN, Discriminator
 from ssl_runner.pretext.byol import BYOL, distance
 from ssl_runner.pretext.mae import MAE, grid_of

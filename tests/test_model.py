@@ -12,11 +12,11 @@ from torch import nn
 from torchvision.models.resnet import BasicBlock
 
 from ssl_runner.contract import Encoder, Features
+from ssl_runner.layers.position import sine_cosine
 from ssl_runner.model.convnet import ConvNet
 from ssl_runner.model.resnet import ResNet
 from ssl_runner.model.timm import Timm
 from ssl_runner.model.vit import ViT, patch_of
-from ssl_runner.parts.position import sine_cosine
 
 FOLDER = Path(__file__).parents[1] / "conf" / "model"
 NAMES = sorted(file.stem for file in FOLDER.glob("*.yaml"))

@@ -13,11 +13,11 @@ import yaml
 from torch import nn
 
 from ssl_runner.contract import Duration
+from ssl_runner.layers.weights import is_weight
 from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.lars import LARS
 from ssl_runner.optimizer.schedule import cosine, linear, stairs
 from ssl_runner.optimizer.sgd import SGD
-from ssl_runner.parts.weights import is_weight
 
 CONF = sorted((Path(__file__).parent.parent / "conf" / "optimizer").glob("*.yaml"))
 NAMES = [path.stem for path in CONF]

@@ -16,16 +16,16 @@ from sklearn.metrics import r2_score
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ssl_runner.augment.corruption import CORRUPTIONS, STRENGTHS, corrupt
+from ssl_runner.augment.image.corruption import CORRUPTIONS, STRENGTHS, corrupt
 from ssl_runner.contract import Duration, Encoder, Features, Split
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.evaluator.cluster import Cluster
 from ssl_runner.evaluator.factors import Factors
 from ssl_runner.evaluator.leakage import Leakage
 from ssl_runner.evaluator.robustness import Robustness
-from ssl_runner.parts import duplicates
-from ssl_runner.parts.duplicates import pairs
-from ssl_runner.parts.similarity import structural
+from ssl_runner.probing import near_duplicates as duplicates
+from ssl_runner.probing.near_duplicates import pairs
+from ssl_runner.probing.similarity import structural
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
 EVERY = Duration.parse("10%")

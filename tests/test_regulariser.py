@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ssl_runner.contract import Encoder, Features, Loss, Pretext
-from ssl_runner.parts.embedding import branches, unit
-from ssl_runner.parts.weights import weights
+from ssl_runner.layers.weights import weights
+from ssl_runner.loss.embedding import branches, unit
 from ssl_runner.regulariser.covariance import Covariance, covariance_off_diagonal
 from ssl_runner.regulariser.elastic_net import ElasticNet
 from ssl_runner.regulariser.koleo import KoLeo, nearest_entropy

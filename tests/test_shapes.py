@@ -6,12 +6,13 @@ import pytest
 import torch
 
 from ssl_runner.contract import Data, Dataset
+from ssl_runner.data.split import Subset, held_out, stratified
+from ssl_runner.data.statistics import fingerprint, statistics
 from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
-from ssl_runner.parts.pictograms import OUTLINES
-from ssl_runner.parts.scene import Scene
-from ssl_runner.parts.split import Subset, fingerprint, held_out, statistics, stratified
-from ssl_runner.parts.texture import wave
+from ssl_runner.rendering.pictograms import OUTLINES
+from ssl_runner.rendering.scene import Scene
+from ssl_runner.rendering.texture import wave
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def test_statistics_of_a_hand_solved_case():
 
 
 def test_statistics_read_evenly_spaced_rows_in_chunks(rng, monkeypatch):
-    monkeypatch.setattr("ssl_runner.parts.split.CHUNK", 200)
+    monkeypatch.setattr("ssl_runner.data.statistics.CHUNK", 200)
     x = torch.randint(256, (101, 3, 4, 4), generator=rng, dtype=torch.uint8)
     mean, std = statistics(Subset(x, torch.arange(101)))
     assert mean == pytest.approx((x.double() / 255).mean((0, 2, 3)).tolist())
@@ -76,7 +77,7 @@ def test_a_fingerprint_is_of_bytes_shape_and_type(rng, monkeypatch):
     x = torch.randint(256, (50, 3, 4, 4), generator=rng, dtype=torch.uint8)
     whole = fingerprint(x)
     assert whole == fingerprint(Subset(x.flip(0), torch.arange(50).flip(0)))
-    monkeypatch.setattr("ssl_runner.parts.split.CHUNK", 100)
+    monkeypatch.setattr("ssl_runner.data.statistics.CHUNK", 100)
     assert whole == fingerprint(x.permute(1, 0, 2, 3).contiguous().permute(1, 0, 2, 3))
     other = x.clone()
     other[49, 2, 3, 3] ^= 1

@@ -14,15 +14,17 @@ import pytest
 import torch
 from PIL import Image
 
+from ssl_runner.data.image_files import cache
+from ssl_runner.data.image_files import folders as tree
+from ssl_runner.data.image_files import index as source
+from ssl_runner.data.image_files.decode import Reader
+from ssl_runner.data.split import Subset
 from ssl_runner.dataset.cifar import CIFAR10, CIFAR100
 from ssl_runner.dataset.image_folder import ImageFolder
 from ssl_runner.dataset.mnist import MNIST, FashionMNIST, idx
 from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
-from ssl_runner.parts import cache, source, tree
-from ssl_runner.parts.atomic import replacing
-from ssl_runner.parts.image import Reader
-from ssl_runner.parts.split import Subset
+from ssl_runner.run_folder.atomic import replacing
 
 numbers = np.random.default_rng(0)
 

@@ -7,11 +7,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.image.window import draw_regions
 from ssl_runner.contract import Batch, Context, Encoder, Features
-from ssl_runner.parts.classification import score
-from ssl_runner.parts.decoder import Decoder
-from ssl_runner.parts.regions import draw_regions
+from ssl_runner.layers.decoder import Decoder
+from ssl_runner.loss.classification import score
 from ssl_runner.pretext.autoencoder import Autoencoder
 from ssl_runner.pretext.crop import Crop
 from ssl_runner.pretext.flip import Flip

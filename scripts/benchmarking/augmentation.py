@@ -27,7 +27,7 @@ from benchmarking.process import Hired
 from benchmarking.settings import Settings
 from benchmarking.turns import alternate, ratio
 from benchmarking.work import pictures
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.device.placement import Placement
 
 BATCH, ROWS = 256, 10_240

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from benchmarking.work import SIDE
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 
 
 def torchvision_pil(views: Views) -> Callable[[Image.Image], Tensor]:

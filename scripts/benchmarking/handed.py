@@ -4,8 +4,8 @@ import torch
 from torch import Tensor
 
 from benchmarking.place import Place
+from ssl_runner.augment.image.mask import random_masks
 from ssl_runner.contract import Context, Pretext
-from ssl_runner.parts.masking import random_masks
 from ssl_runner.pretext.mae import MAE
 from ssl_runner.pretext.rotation import Rotation
 

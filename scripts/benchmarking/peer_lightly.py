@@ -32,7 +32,7 @@ from benchmarking.loop import ByWorkers, timed, warm_up
 from benchmarking.photographs import Several, batches_of, loader, photographs
 from benchmarking.place import Place
 from benchmarking.work import SIDE, Work
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Pretext
 
 

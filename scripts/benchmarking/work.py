@@ -11,7 +11,7 @@ from rich.console import Console
 from torch import Tensor
 
 from ssl_runner import job as jobs
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.config import Composer
 from ssl_runner.contract import Data, Pretext
 from ssl_runner.engine.trainer import Trainer

@@ -12,7 +12,8 @@ from annotated_types import Ge, Interval
 from torch import nn
 
 from ssl_runner.contract import Data, Split
-from ssl_runner.parts.split import fingerprint, held_out, statistics, stratified
+from ssl_runner.data.split import held_out, stratified
+from ssl_runner.data.statistics import fingerprint, statistics
 
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 

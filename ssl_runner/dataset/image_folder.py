@@ -10,12 +10,13 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Split
-from ssl_runner.parts.cache import decoded, default_folder
-from ssl_runner.parts.image import SUFFIXES, Reader, common_side
-from ssl_runner.parts.source import Source
-from ssl_runner.parts.split import Subset, fingerprint, statistics
-from ssl_runner.parts.stream import Stream
-from ssl_runner.parts.tree import plan
+from ssl_runner.data.image_files.cache import decoded, default_folder
+from ssl_runner.data.image_files.decode import SUFFIXES, Reader, common_side
+from ssl_runner.data.image_files.folders import plan
+from ssl_runner.data.image_files.index import Source
+from ssl_runner.data.image_files.stream import Stream
+from ssl_runner.data.split import Subset
+from ssl_runner.data.statistics import fingerprint, statistics
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 

@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Data
-from ssl_runner.parts.published import Published
+from ssl_runner.data.download import Published
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
 

@@ -1,4 +1,4 @@
-"""Pictograms rendered by code: ten shapes in free colour, place, size, tilt and surroundings (parts/scene.py)."""
+"""Pictograms rendered by code: ten shapes in free colour, place, size, tilt and surroundings (rendering/scene.py)."""
 
 from typing import Annotated
 
@@ -6,9 +6,10 @@ import torch
 from annotated_types import Ge, Interval
 
 from ssl_runner.contract import Data, Split
-from ssl_runner.parts.pictograms import OUTLINES
-from ssl_runner.parts.scene import FACTORS, Scene
-from ssl_runner.parts.split import fingerprint, held_out, statistics, stratified
+from ssl_runner.data.split import held_out, stratified
+from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.rendering.pictograms import OUTLINES
+from ssl_runner.rendering.scene import FACTORS, Scene
 
 
 class Shapes:

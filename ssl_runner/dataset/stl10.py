@@ -13,9 +13,10 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Data, Split
-from ssl_runner.parts.cache import mapped
-from ssl_runner.parts.published import Published
-from ssl_runner.parts.split import Subset, fingerprint, statistics
+from ssl_runner.data.download import Published
+from ssl_runner.data.image_files.cache import mapped
+from ssl_runner.data.split import Subset
+from ssl_runner.data.statistics import fingerprint, statistics
 
 PIXELS = 3 * 96 * 96  # bytes an image
 

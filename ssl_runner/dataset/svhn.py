@@ -10,7 +10,7 @@ import torch
 from annotated_types import Ge, Interval
 
 from ssl_runner.contract import Data
-from ssl_runner.parts.published import Published
+from ssl_runner.data.download import Published
 
 
 class SVHN:

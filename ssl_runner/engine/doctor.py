@@ -17,8 +17,8 @@ from torch.func import functional_call
 
 from ssl_runner.contract import Batch, Suspect
 from ssl_runner.engine.learner import Learner
-from ssl_runner.parts.embedding import unit
-from ssl_runner.parts.geometry import rank, spread
+from ssl_runner.loss.embedding import unit
+from ssl_runner.probing.geometry import rank, spread
 
 NAME = "geometry"  # the key of the evaluator that the doctor reads
 SAMPLES = 32  # that the embedding is measured on, from as many batches as it takes

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.finite import require_finite
+from ssl_runner.probing.require import require_finite
 
 
 class Cluster:

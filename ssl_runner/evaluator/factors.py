@@ -16,9 +16,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.labelled import require_labelled
-from ssl_runner.parts.linear import fit, standardised
+from ssl_runner.probing.linear import fit, standardised
+from ssl_runner.probing.require import require_finite, require_labelled
 
 
 class Factors:

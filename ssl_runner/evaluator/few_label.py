@@ -22,16 +22,17 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts import neighbours, supervised
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.label_efficiency import Score, common, half_width, write_plot, write_table
-from ssl_runner.parts.labelled import require_labelled
-from ssl_runner.parts.linear import fit
-from ssl_runner.parts.split import Subset
-from ssl_runner.parts.strata import places
+from ssl_runner.data.split import Subset
+from ssl_runner.probing import knn_vote as neighbours
+from ssl_runner.probing import supervised
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.intervals import common, half_width
+from ssl_runner.probing.label_efficiency import Score, write_plot, write_table
+from ssl_runner.probing.linear import fit
+from ssl_runner.probing.require import require_finite, require_labelled
+from ssl_runner.probing.strata import places
 
 logger = logging.getLogger("ssl_runner")
 
@@ -45,7 +46,7 @@ class FewLabel:
 
     The interval is over draws of labels from this bank, of one encoder on one query: what another pretraining or other
     query images would give is not in it. It is widened where draws have many rows in common, see
-    parts.label_efficiency.half_width: at 100 of 120 rows a class it is five times that of draws apart. It is absent for
+    probing.intervals.half_width: at 100 of 120 rows a class it is five times that of draws apart. It is absent for
     one draw, and where all draws agree.
 
     All methods see the same draws, and a draw's larger sets hold its smaller ones. A class with fewer rows than asked

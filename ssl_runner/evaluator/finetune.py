@@ -1,7 +1,7 @@
 """Fine-tuning: how well the whole encoder tells the classes apart once it is trained with labels.
 
 Chen et al., A simple framework for contrastive learning of visual representations, ICML 2020, arXiv 2002.05709,
-appendix B.5: crop and flip are the only augmentation. The training itself is that of parts/supervised.py.
+appendix B.5: crop and flip are the only augmentation. The training itself is that of probing/supervised.py.
 Differs: an epoch is chosen on rows that are not reported on.
 """
 
@@ -14,12 +14,12 @@ from annotated_types import Ge, Gt, Interval
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.labelled import require_labelled
-from ssl_runner.parts.split import Subset, stratified
-from ssl_runner.parts.supervised import Network, Recipe, fit, ranked
+from ssl_runner.data.split import Subset, stratified
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.require import require_labelled
+from ssl_runner.probing.supervised import Network, Recipe, fit, ranked
 
 
 class FineTune:

@@ -1,6 +1,6 @@
 """Geometry of frozen features, without labels: rank, decay of the spectrum, spread, and how close views lie.
 
-Each number has its paper in parts/geometry.py. None of them is better when larger at every size: they tell a run from
+Each number has its paper in probing/geometry.py. None of them is better when larger at every size: they tell a run from
 its own beginning, and a collapse from learning.
 """
 
@@ -16,9 +16,9 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Duration, Encoder, Rows
-from ssl_runner.parts import geometry
+from ssl_runner.probing import geometry
 
 AT_ONCE = 512  # samples in a forward pass
 

@@ -17,10 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.labelled import require_labelled, require_neighbours
-from ssl_runner.parts.neighbours import ranked
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.knn_vote import ranked
+from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
 
 
 class KNN:

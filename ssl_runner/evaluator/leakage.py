@@ -2,7 +2,7 @@
 accuracy fares without them.
 
 After Barz & Denzler, Do we train on test data? Purging CIFAR of near-duplicates, Journal of Imaging 2020, 6(6), 41,
-arXiv 1902.00423. Which images count as the same is decided by parts/duplicates.py.
+arXiv 1902.00423. Which images count as the same is decided by probing/near_duplicates.py.
 Differs: pairs are found by a perceptual hash and confirmed by their pixels, not by a network's features and by eye, so
 what is turned, or cut from another part of a scene, is not found. On CIFAR-10, saved as JPEG, the defaults find copies
 of 3.05 % of the test images among the training images, a tenth of them mirrored; the paper counts 3.25 %, copies among
@@ -23,13 +23,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.atomic import replacing
-from ssl_runner.parts.duplicates import Pair, pairs
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.labelled import require_labelled, require_neighbours
-from ssl_runner.parts.linear import fit
-from ssl_runner.parts.neighbours import ranked
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.knn_vote import ranked
+from ssl_runner.probing.linear import fit
+from ssl_runner.probing.near_duplicates import Pair, pairs
+from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
+from ssl_runner.run_folder.atomic import replacing
 
 SHOWN = 24  # pairs in the picture
 ORDER = ("exact", "near", "mirrored")  # a row counts in the first of them that it belongs to

@@ -1,7 +1,7 @@
 """Linear probe: how well a linear classifier tells the classes apart on frozen features.
 
 After Alain & Bengio, Understanding intermediate layers using linear classifier probes, 2016, arXiv 1610.01644.
-Fitted as parts/linear.py describes: multinomial logistic regression, its L2 weight chosen on held-out training rows.
+Fitted as probing/linear.py describes: multinomial logistic regression, its L2 weight chosen on held-out training rows.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.labelled import require_labelled
-from ssl_runner.parts.linear import fit
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.linear import fit
+from ssl_runner.probing.require import require_finite, require_labelled
 
 
 class Probe:

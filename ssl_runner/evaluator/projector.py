@@ -21,9 +21,9 @@ from numpy import ndarray
 from torch import Tensor
 
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.atomic import replacing
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.strata import spread
+from ssl_runner.probing.require import require_finite
+from ssl_runner.probing.strata import spread
+from ssl_runner.run_folder.atomic import replacing
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -16,14 +16,13 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.augment.corruption import STRENGTHS, corrupt
+from ssl_runner.augment.image.corruption import STRENGTHS, corrupt
 from ssl_runner.contract import Duration, Encoder, Rows, Split
-from ssl_runner.parts.accuracy import shares
-from ssl_runner.parts.atomic import replacing
-from ssl_runner.parts.finite import require_finite
-from ssl_runner.parts.labelled import require_labelled, require_neighbours
-from ssl_runner.parts.linear import fit
-from ssl_runner.parts.neighbours import ranked
+from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.knn_vote import ranked
+from ssl_runner.probing.linear import fit
+from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
+from ssl_runner.run_folder.atomic import replacing
 
 AT_ONCE = 512  # images that are corrupted and encoded together
 READERS = ("probe", "knn")

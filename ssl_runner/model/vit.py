@@ -16,9 +16,9 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
+from ssl_runner.augment.image.mask import picked
 from ssl_runner.contract import Encoder, Features
-from ssl_runner.parts.masking import picked
-from ssl_runner.parts.position import sine_cosine
+from ssl_runner.layers.position import sine_cosine
 
 
 def patch_of(height: int, width: int) -> int:

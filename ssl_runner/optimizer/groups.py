@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from ssl_runner.parts.weights import is_weight
+from ssl_runner.layers.weights import is_weight
 
 FUSED = ("cpu", "cuda")  # where torch has it for Adam and AdamW
 

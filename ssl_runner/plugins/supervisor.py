@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_runner.engine.interrupt import WISHES
-from ssl_runner.parts.atomic import replacing
+from ssl_runner.run_folder.atomic import replacing
 
 LOOK = 0.5  # seconds between two looks at the job
 BEAT = 10  # looks between two signs of life

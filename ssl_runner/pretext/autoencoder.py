@@ -18,9 +18,9 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.parts.decoder import Decoder
+from ssl_runner.layers.decoder import Decoder
 
 
 class Autoencoder(Pretext):

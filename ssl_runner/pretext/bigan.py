@@ -20,9 +20,9 @@ from torch.func import functional_call
 from torch.nn.functional import softplus
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.parts.decoder import Decoder
+from ssl_runner.layers.decoder import Decoder
 
 
 class Discriminator(nn.Module):

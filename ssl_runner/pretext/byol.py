@@ -18,10 +18,10 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.parts.ema import follow, frozen_copy
-from ssl_runner.parts.heads import mlp
+from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.heads import mlp
 
 
 def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:

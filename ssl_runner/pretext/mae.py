@@ -15,11 +15,11 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.mask import patchify, picked, random_masks, unpatchify
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
-from ssl_runner.parts.masking import patchify, picked, random_masks, unpatchify
-from ssl_runner.parts.position import sine_cosine
-from ssl_runner.parts.transformer import Block
+from ssl_runner.layers.position import sine_cosine
+from ssl_runner.layers.transformer import Block
 
 
 @torch.no_grad()

@@ -12,10 +12,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment import geometry
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image import geometry
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
-from ssl_runner.parts.classification import score
+from ssl_runner.loss.classification import score
 
 
 class Rotation(Pretext):

@@ -16,9 +16,9 @@ from annotated_types import Ge, Gt
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ssl_runner.augment.views import Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.parts.heads import mlp
+from ssl_runner.layers.heads import mlp
 
 
 def nt_xent(z: Float[Tensor, "n d"], temperature: float) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"]]:

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.parts.weights import weights
+from ssl_runner.layers.weights import weights
 
 
 class L2(Regulariser):

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.parts.embedding import branches, unit
+from ssl_runner.loss.embedding import branches, unit
 
 
 def gaussian_potential(z: Float[Tensor, "n d"], t: float) -> Float[Tensor, ""]:

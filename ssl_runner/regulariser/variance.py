@@ -14,7 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.parts.embedding import branches
+from ssl_runner.loss.embedding import branches
 
 
 def variance_hinge(z: Float[Tensor, "n d"], target: float) -> Float[Tensor, ""]:

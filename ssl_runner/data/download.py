@@ -13,8 +13,9 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Data, Split
-from ssl_runner.parts.atomic import remove_abandoned
-from ssl_runner.parts.split import fingerprint, held_out, statistics, stratified
+from ssl_runner.data.split import held_out, stratified
+from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.run_folder.atomic import remove_abandoned
 
 ASIDE = ".ssl_runner-fetch-"  # begins the name of a folder in the root while a download lasts
 SILENCE = 60  # seconds without a byte after which a download has failed

@@ -14,8 +14,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.parts.logistic import Linear, Turned, path
-from ssl_runner.parts.split import stratified
+from ssl_runner.data.split import stratified
+from ssl_runner.probing.logistic import Linear, Turned, path
 
 CHOOSING, FITTING = 1e-4, 1e-6  # largest gradient at the end; the last only settles the fourth digit
 HOPELESS = 4  # standard errors of held-out hits that a weight loses by

@@ -10,9 +10,9 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssl_runner.parts.draw import Plane, mix, plane, tint, turn
-from ssl_runner.parts.pictograms import OUTLINES, Outline
-from ssl_runner.parts.texture import TEXTURES, weave
+from ssl_runner.rendering.canvas import Plane, mix, plane, tint, turn
+from ssl_runner.rendering.pictograms import OUTLINES, Outline
+from ssl_runner.rendering.texture import TEXTURES, weave
 
 CLUTTER = 5  # rods of other colours behind the shape
 CHUNK = 500  # images drawn at a time

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder, Rows
-from ssl_runner.parts.weights import is_weight
+from ssl_runner.layers.weights import is_weight
 
 AT_ONCE = 256  # samples in a forward pass without gradient
 CLIP = 1.0  # largest global gradient norm

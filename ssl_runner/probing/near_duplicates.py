@@ -3,7 +3,7 @@ pixel by pixel.
 
 The hash: Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, section 3.2.1: the signs of
 64 low frequencies of a discrete cosine transform of the grey image, about their median. It finds candidates, two
-gradients or two flat images with their noise among them, which parts/similarity.py then confirms or refuses.
+gradients or two flat images with their noise among them, which probing/similarity.py then confirms or refuses.
 Differs: no mean filter before the transform, as shrinking averages already.
 """
 
@@ -21,7 +21,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Rows
-from ssl_runner.parts.similarity import grey, structural
+from ssl_runner.data.resize import grey
+from ssl_runner.probing.similarity import structural
 
 SIDE = 32  # pixels of a thumbnail, in which all is compared
 SMALLEST = 16  # pixels: smaller images have too little in them to tell a copy from a likeness

@@ -14,11 +14,12 @@ import torch.nn.functional as F
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ssl_runner.data.resize import grey
+
 REACH = 2  # pixels that one image may be shifted against the other
 FLAT = 2.0  # grey levels: with a smaller standard deviation an image has no content to compare
 RELATED = 0.7  # correlation of two grey images below which they are not compared any closer
 STEADY = (0.03 * 255 / 50) ** 2  # the paper's C2, in units of an image whose deviation is 50 grey levels
-LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 def structural(a: UInt8[Tensor, "p c side side"], b: UInt8[Tensor, "p c side side"]) -> Float[Tensor, " p"]:
@@ -59,8 +60,3 @@ def aligned(
     every, at = torch.arange(len(a))[:, None, None], torch.arange(window)
     part = b[every, :, (y[:, None] + at)[:, :, None], (x[:, None] + at)[:, None]].movedim(3, 1)
     return a[:, :, inner, inner].float(), part.float(), correlation
-
-
-def grey(x: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
-    """The luma of three channels, the mean of others."""
-    return (x * torch.tensor(LUMA, device=x.device).view(3, 1, 1)).sum(1) if x.shape[1] == 3 else x.float().mean(1)

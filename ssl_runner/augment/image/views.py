@@ -14,9 +14,9 @@ from annotated_types import Ge, Gt, Interval
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ssl_runner.augment.blur import blur
-from ssl_runner.augment.colour import recolour, solarise
-from ssl_runner.augment.geometry import crop_matrix, flip, resample
+from ssl_runner.augment.image.blur import blur
+from ssl_runner.augment.image.colour import recolour, solarise
+from ssl_runner.augment.image.geometry import crop_matrix, flip, resample
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
 TRIES = 10  # boxes drawn before the crop falls back on the centre, as torchvision does

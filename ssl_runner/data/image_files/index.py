@@ -12,8 +12,8 @@ from pathlib import Path
 from jaxtyping import UInt8
 from numpy import ndarray
 
-from ssl_runner.parts.broken import limit
-from ssl_runner.parts.image import Reader
+from ssl_runner.data.image_files.decode import Reader
+from ssl_runner.data.image_files.unreadable import limit
 
 VERSION = 1  # of what Reader makes of a file: a key of another version is another key
 SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes

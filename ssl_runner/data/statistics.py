@@ -1,40 +1,15 @@
-"""Rows: parted by class, measured a channel, fingerprinted, viewed by index. Exact whatever the number of threads."""
+"""Mean, standard deviation and fingerprint of rows. Exact whatever the number of threads."""
 
 from __future__ import annotations
 
 import hashlib
 
 import torch
-from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Rows
 
 CHUNK = 4_000_000  # numbers read at a time
-
-
-def held_out(count: int, share: float) -> int:
-    """How many rows of a class of `count` are held out: at least one and not all, where there are two or more."""
-    if count < 2 or share == 0:
-        return 0
-    return min(max(round(share * count), 1), count - 1)
-
-
-def stratified(y: Int[Tensor, " n"], share: float, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
-    """Sorted rows of the rest and of the held-out part, the same share of every class.
-
-    The draw has a generator of its own: it depends on `y`, `share` and `seed`, never on the seed of a run.
-
-    Args:
-        share: of each class, in [0, 1); 0 holds nothing out. A class of one row stays in the rest.
-    """
-    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    shuffled = y.cpu()[order]
-    held = torch.zeros(len(y), dtype=torch.bool)
-    for label in shuffled.unique():
-        rows = order[shuffled == label]
-        held[rows[: held_out(len(rows), share)]] = True
-    return (~held).nonzero().flatten(), held.nonzero().flatten()
 
 
 def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -78,25 +53,6 @@ def fingerprint(*parts: Rows) -> str:
             x = rows[start:stop] if isinstance(rows, Tensor) else rows[torch.arange(start, stop)]
             digest.update(x.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-class Subset:
-    """Rows of `rows` by index, read when asked for and never copied before."""
-
-    def __init__(self, rows: Rows, index: Int[Tensor, " n"]):
-        self.rows = rows
-        self.index = index
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def __getitem__(self, index: Int[Tensor, " b"]) -> Tensor:
-        return self.rows[self.index[index]]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n, *shape of a sample), as of a tensor."""
-        return (len(self), *self.rows[self.index[:0]].shape[1:])
 
 
 def _step(rows: Rows) -> int:

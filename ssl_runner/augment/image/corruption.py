@@ -19,7 +19,7 @@ from jaxtyping import Float
 from PIL import Image
 from torch import Tensor
 
-from ssl_runner.augment.blur import blur as blurred
+from ssl_runner.augment.image.blur import blur as blurred
 
 Images = Float[Tensor, "b c h w"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ssl_runner.parts.draw import Plane, box, convex, disc, union, without
+from ssl_runner.rendering.canvas import Plane, box, convex, disc, union, without
 
 Outline = Callable[[Plane, Plane], Plane]
 

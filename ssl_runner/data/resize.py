@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Rows
-from ssl_runner.parts.similarity import grey
+
+LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
 class Fitted:
@@ -34,3 +35,8 @@ class Fitted:
         if x.shape[2:] != self.shape[1:]:
             x = F.interpolate(x, size=self.shape[1:], mode="bilinear", antialias=True, align_corners=False)
         return x.round().clamp(0, 255).to(torch.uint8)
+
+
+def grey(x: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
+    """The luma of three channels, the mean of others."""
+    return (x * torch.tensor(LUMA, device=x.device).view(3, 1, 1)).sum(1) if x.shape[1] == 3 else x.float().mean(1)

@@ -6,8 +6,8 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from ssl_runner.parts.broken import described, limit
-from ssl_runner.parts.source import Source
+from ssl_runner.data.image_files.index import Source
+from ssl_runner.data.image_files.unreadable import described, limit
 
 logger = logging.getLogger("ssl_runner")
 

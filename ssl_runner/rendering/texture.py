@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.parts.draw import Plane, plane
+from ssl_runner.rendering.canvas import Plane, plane
 
 TEXTURES = ("gradient", "stripes", "checks", "dots", "clouds")
 

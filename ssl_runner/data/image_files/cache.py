@@ -19,9 +19,9 @@ import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ssl_runner.parts.atomic import HALF, remove_abandoned, replacing
-from ssl_runner.parts.broken import limit, warn
-from ssl_runner.parts.source import Source
+from ssl_runner.data.image_files.index import Source
+from ssl_runner.data.image_files.unreadable import limit, warn
+from ssl_runner.run_folder.atomic import HALF, remove_abandoned, replacing
 
 IN_MEMORY = 2**32  # bytes that are held in memory where the folder cannot be written
 
