@@ -47,10 +47,10 @@ from benchmarking.work import Work
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
-from ssl_runner.config import Composer
-from ssl_runner.engine.logbook import read
+from ssl_runner.config.compose import Composer
 from ssl_runner.engine.window import Window
-from ssl_runner.job import read as read_job
+from ssl_runner.run.preflight import read_job
+from ssl_runner.run_folder.metrics import read_rows
 
 BENCHMARK = Path(__file__).with_name("benchmark.py")
 PEERS = ("limit", "runner", "peer-lightly", "peer-kornia", "peer-lightly+ours", "peer-kornia+ours")
@@ -208,7 +208,7 @@ def result(folder: Path) -> dict[str, Any]:
     summary = {}
     with suppress(OSError, ValueError):
         summary = json.loads((folder / "summary.json").read_text())
-    rows = read(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl")
     curves = {name: {f"{row['epoch']:.4g}": row[name] for row in rows if name in row} for name in CURVES}
     return {"run": str(folder), **{key: summary[key] for key in KEPT if key in summary}, "by epoch": curves}
 

@@ -6,14 +6,15 @@ regulariser adds named terms; an evaluator measures the frozen encoder against l
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar, NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+
+from ssl_runner.duration import Duration
 
 
 class Batch(NamedTuple):
@@ -38,39 +39,6 @@ class Loss(NamedTuple):
     value: Float[Tensor, ""]  # mean over the batch
     metrics: Mapping[str, Tensor] = {}  # detached scalars for the log, left on the device
     embedding: Tensor | None = None  # (B', D) with its graph, for regularisers on representations
-
-
-@dataclass(frozen=True)
-class Duration:
-    """A length of training with its unit: `200ep` (epochs), `5000st` (optimizer steps), `5%` (of the whole run)."""
-
-    amount: float
-    unit: str
-
-    FORM: ClassVar = re.compile(r"(?P<amount>\d{1,12}(\.\d+)?)(?P<unit>ep|st|%)")
-
-    @classmethod
-    def parse(cls, text: str | Duration) -> Duration:
-        """Raises ValueError when the text is not a number followed by `ep`, `st` or `%`."""
-        if isinstance(text, Duration):
-            return text
-        match = cls.FORM.fullmatch(str(text).strip())
-        if match is None:
-            raise ValueError(f"'{text}' is not a duration; write epochs as 200ep, steps as 5000st, a share as 5%")
-        return cls(float(match["amount"]), match["unit"])
-
-    def steps(self, steps_per_epoch: int, total: int | None = None) -> int:
-        """Optimizer steps, rounded to the nearest. Raises ValueError for a percentage where `total` is not known."""
-        if self.unit == "st":
-            return round(self.amount)
-        if self.unit == "ep":
-            return round(self.amount * steps_per_epoch)
-        if total is None:
-            raise ValueError(f"{self} is a share of the run, and this is its length; write it as 200ep or 5000st")
-        return round(self.amount / 100 * total)
-
-    def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
 
 
 @dataclass(frozen=True)

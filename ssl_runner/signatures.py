@@ -17,11 +17,11 @@ from threading import RLock
 from types import ModuleType
 from typing import Any
 
-from ssl_runner import schema
+from ssl_runner.config import check as schema
 from ssl_runner.inert import ASKING, Foreign, Inert, Unknown, require_certain
 
 PACKAGE = __name__.partition(".")[0]
-JOB = f"{PACKAGE}.job"
+JOB = f"{PACKAGE}.run.job"
 REAL = {*sys.stdlib_module_names, "annotated_types", "pydantic"}
 LOCK = RLock()  # sys.modules and the modules kept here are every thread's
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 from rich.console import Console
 
-from ssl_runner import job as jobs
-from ssl_runner.config import TREE, Composer
+from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.engine.trainer import Trainer
+from ssl_runner.run.assemble import assemble
+from ssl_runner.run.preflight import read_job
 
 torch.set_num_threads(1)
 
@@ -68,13 +69,13 @@ def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
     def build(*overrides: str, folder: str = "run", change: Callable | None = None) -> Trainer:
         composed = composer.compose(tiny(*overrides))
         assert not composed.problems
-        job, problems = jobs.read(composed.content)
+        job, problems = read_job(composed.content)
         assert job is not None, problems
         if change is not None:
             object.__setattr__(job, "pretext", change(job.pretext))
         dataset = job.dataset.build()
         where = tmp_path / folder
         where.mkdir(exist_ok=True)
-        return jobs.trainer(job, dataset, dataset.load(), where, Console(file=io.StringIO()), {"seed": job.seed})
+        return assemble(job, dataset, dataset.load(), where, Console(file=io.StringIO()), {"seed": job.seed})
 
     return build

@@ -15,8 +15,8 @@ from conftest import tiny
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
-from ssl_runner.engine import checkpoint
-from ssl_runner.engine.logbook import read
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.metrics import read_rows
 
 KILLS = int(os.environ.get("SSL_RUNNER_KILLS", "2"))  # how often a process is killed outright in the test of that
 LONG = ("length=400st", "save_every=20st", "log_every=20st", "evaluator.knn.every=100st", "evaluator.probe.every=200st")
@@ -80,7 +80,7 @@ def test_a_run_leaves_all_that_was_promised_and_runs_again_from_its_config(
     assert done["baseline"].keys() == done["final"].keys() >= {"knn/top1", "probe/top1"}
     assert {"knn_top1", "probe_top1"} <= done["test"].keys()
     assert done["error"] is None
-    rows = read(folder / "metrics.jsonl")
+    rows = read_rows(folder / "metrics.jsonl")
     assert [row["step"] for row in rows if "train/loss" in row] == [4, 8, 12]
     assert [row["step"] for row in rows if "knn/top1" in row] == [0, 3, 6, 9, 12]
     assert sum("test/knn_top1" in row for row in rows) == 1, "test is measured once"
@@ -195,7 +195,7 @@ def test_a_full_disk_keeps_the_checkpoint_before(monkeypatch: pytest.MonkeyPatch
 def test_interrupts_save_and_say_how_to_go_on(number: signal.Signals, status: int) -> None:
     words = tiny("pretext=rotation", *LONG)
     process = start(*words, "hydra.run.dir=cut")
-    wait_for(lambda: len(read(Path("cut/metrics.jsonl"))) > 1, process)
+    wait_for(lambda: len(read_rows(Path("cut/metrics.jsonl"))) > 1, process)
     process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == status, said
@@ -207,7 +207,7 @@ def test_interrupts_save_and_say_how_to_go_on(number: signal.Signals, status: in
     assert main(["resume", "cut"]) == 0
     assert main([*words, "hydra.run.dir=whole"]) == 0
     assert same(Path("cut"), Path("whole"))
-    assert len({row["step"] for row in read(Path("cut/metrics.jsonl")) if "knn/top1" in row}) == 5
+    assert len({row["step"] for row in read_rows(Path("cut/metrics.jsonl")) if "knn/top1" in row}) == 5
 
 
 @pytest.mark.timeout(1800)
@@ -231,7 +231,7 @@ def test_killed_outright_at_random_moments() -> None:
         assert process.poll() is None, process.communicate()[0]
         process.kill()
         process.communicate()
-        logged = [row["step"] for row in read(cut / "metrics.jsonl") if "train/loss" in row]
+        logged = [row["step"] for row in read_rows(cut / "metrics.jsonl") if "train/loss" in row]
         assert max(logged) - saved() <= 20, "at most the steps since the last checkpoint"
         assert summary(cut)["status"] == "running"
         process = start("resume", "cut")

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from conftest import names, tiny
 
-from ssl_runner import job as jobs
-from ssl_runner.config import Composer
-from ssl_runner.contract import Duration
-from ssl_runner.schema import check
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composer
+from ssl_runner.duration import Duration
+from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.preflight import read_job, rehearse
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator")
 NOT_HERE = {"cuda", "mps"}  # devices that this machine may lack
@@ -19,7 +20,7 @@ def problems(composer: Composer, *overrides: str) -> list[str]:
     composed = composer.compose(overrides)
     if not composed.content:
         return composed.problems
-    return composed.problems + jobs.read(composed.content)[1]
+    return composed.problems + read_job(composed.content)[1]
 
 
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
@@ -34,7 +35,7 @@ def test_every_choice_fits_its_signature(composer: Composer, group: str, name: s
     composed = composer.compose(overrides)
     assert not composed.problems
     assert composed.choices.get(group, name) == name
-    assert not check(composed.content, jobs.Job, jobs.RUNTIME)[1]
+    assert not check(composed.content, Job, RUNTIME)[1]
 
 
 @pytest.mark.parametrize("pretext", names("pretext"))
@@ -90,9 +91,9 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer: 
         ("optimizer.lr=1,2", ["is a sweep over several values; type -m"]),
         ("optimizer.lr", ["optimizer.lr: cannot be read as key=value"]),
         ("regulariser._target_=os.system", ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"]),
-        ("regulariser._target_=ssl_runner.schema.os.system", ["regulariser._target_", "cannot be imported"]),
+        ("regulariser._target_=ssl_runner.config.check.os.system", ["regulariser._target_", "cannot be imported"]),
         ("regulariser._target_=ssl_runner.contract.Mapping", ["really is of the untrusted module collections.abc"]),
-        ("regulariser._target_=ssl_runner.schema", ["regulariser._target_", "no class"]),
+        ("regulariser._target_=ssl_runner.config.check", ["regulariser._target_", "no class"]),
         ("+_target_=os.system", ["_target_: is no setting"]),
         ("optimizer.lr=inf", ["optimizer.lr: given Infinity", "finite number"]),
         ("hydra.verbose=true", ["hydra.verbose: is not used here", "hydra.run.dir"]),
@@ -164,7 +165,7 @@ def test_trust_comes_from_the_environment_only(
 
 
 def test_values_arrive_as_the_signature_has_them(composer: Composer) -> None:
-    job, _ = jobs.read(composer.compose(tiny("optimizer.lr=1")).content)
+    job, _ = read_job(composer.compose(tiny("optimizer.lr=1")).content)
     assert job is not None
     assert job.length == Duration(12.0, "st")
     assert job.pretext.arguments["augment"].arguments["scale"] == (0.2, 1.0)
@@ -224,8 +225,8 @@ def test_a_term_that_the_method_cannot_feed_is_refused_before_anything_starts(tm
             return super().forward(views, group)._replace(embedding=None)
 
     encoder = ConvNet(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, widths=(4, 4, 4))
-    jobs.rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+    rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
     with pytest.raises(ValueError, match="regulariser"):
-        jobs.rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+        rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        jobs.rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 1)
+        rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 1)

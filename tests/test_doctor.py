@@ -16,15 +16,17 @@ from torch import Tensor, nn
 
 from ssl_runner.__main__ import main
 from ssl_runner.contract import Batch, Context, Loss, Pretext, Suspect
-from ssl_runner.engine import checkpoint, doctor
-from ssl_runner.engine.doctor import Health, diagnose
-from ssl_runner.engine.logbook import Logbook, read
+from ssl_runner.engine import collapse as doctor
+from ssl_runner.engine.collapse import Health, diagnose
+from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.pretext.autoencoder import Autoencoder
 from ssl_runner.pretext.bigan import BiGAN
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.mae import MAE
 from ssl_runner.pretext.simclr import SimCLR
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.metrics import read_rows
 
 GEOMETRY = (
     *("evaluator=[geometry]", "evaluator.geometry.views=2", "evaluator.geometry.samples=64"),
@@ -373,12 +375,12 @@ def test_stop_stops_and_so_does_its_resumption(here: Path, capsys: pytest.Captur
     assert "put on_collapse: warn into run/config.yaml" in said
     assert "ssl-runner resume run" in said
     assert "on_collapse" not in (summary["error"] or "")
-    rows = read(here / "metrics.jsonl")
+    rows = read_rows(here / "metrics.jsonl")
 
     assert main(["resume", "run"]) == 3
     assert summary_of(here)["health"] == summary["health"]
     assert summary_of(here)["step"] == summary["step"]
-    assert read(here / "metrics.jsonl") == rows, "nothing was learnt or measured again"
+    assert read_rows(here / "metrics.jsonl") == rows, "nothing was learnt or measured again"
     assert "type pretext.predictor=true" in capsys.readouterr().out
 
     content = yaml.safe_load((here / "config.yaml").read_text())

@@ -14,11 +14,15 @@ import torch
 from torch import nn
 
 from ssl_runner.contract import Encoder, Features
-from ssl_runner.engine import checkpoint, folder, seed
+from ssl_runner.engine import seed
 from ssl_runner.engine.loader import Loader, samples, taken
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.measure import frozen, measure
 from ssl_runner.engine.window import Window
+from ssl_runner.errors import Refused
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.claim import claim, claim_new
+from ssl_runner.run_folder.lock import locked
 
 CPU = torch.device("cpu")
 
@@ -203,7 +207,7 @@ def test_folders_are_never_shared(tmp_path: Path) -> None:
     threads_found: list[Path] = []
 
     def take() -> None:
-        threads_found.extend(folder.claim_new(tmp_path) for _ in range(20))
+        threads_found.extend(claim_new(tmp_path) for _ in range(20))
 
     threads = [threading.Thread(target=take) for _ in range(4)]
     for thread in threads:
@@ -214,17 +218,17 @@ def test_folders_are_never_shared(tmp_path: Path) -> None:
 
 
 def test_a_folder_with_a_run_is_refused(tmp_path: Path) -> None:
-    taken = folder.claim(tmp_path / "a" / "b")
-    assert folder.claim(taken) == taken, "an empty folder may be given"
+    taken = claim(tmp_path / "a" / "b")
+    assert claim(taken) == taken, "an empty folder may be given"
     (taken / "config.yaml").write_text("")
-    with pytest.raises(folder.Occupied, match="ssl-runner resume"):
-        folder.claim(taken)
+    with pytest.raises(Refused, match="ssl-runner resume"):
+        claim(taken)
 
 
 def test_a_locked_folder_is_refused(tmp_path: Path) -> None:
-    with folder.locked(tmp_path), pytest.raises(folder.Occupied, match="running process"), folder.locked(tmp_path):
+    with locked(tmp_path), pytest.raises(Refused, match="running process"), locked(tmp_path):
         pass
-    with folder.locked(tmp_path):
+    with locked(tmp_path):
         pass
 
 

@@ -13,10 +13,10 @@ from PIL import Image
 
 from ssl_runner.__main__ import main
 from ssl_runner.data.resize import Fitted
-from ssl_runner.encoder import found, load
-from ssl_runner.engine.checkpoint import read_json, write_json
+from ssl_runner.encoder.load import found, load
 from ssl_runner.evaluator.knn import KNN
-from ssl_runner.result import IDENTITY, record
+from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.results import IDENTITY, record
 
 K = "evaluator.knn.k=3"
 

@@ -16,7 +16,8 @@ from torch import nn
 import ssl_runner.probing.knn_vote as neighbours_file
 import ssl_runner.probing.linear as linear_file
 import ssl_runner.probing.logistic as logistic_file
-from ssl_runner.contract import Duration, Encoder, Features, Split
+from ssl_runner.contract import Encoder, Features, Split
+from ssl_runner.duration import Duration
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.probing.linear import choose

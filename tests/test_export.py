@@ -12,12 +12,15 @@ from conftest import names, tiny
 from safetensors.torch import save_file
 from torch import Tensor
 
-from ssl_runner import config, export, portable
 from ssl_runner.__main__ import main
-from ssl_runner.config import Composer
+from ssl_runner.config import files
+from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Encoder, Features
-from ssl_runner.encoder import RECIPE, WEIGHTS, Found, build, found
+from ssl_runner.encoder import export
+from ssl_runner.encoder import formats as portable
+from ssl_runner.encoder.load import Found, build, found
 from ssl_runner.model.convnet import ConvNet
+from ssl_runner.run_folder.layout import ENCODER, WEIGHTS
 
 SHAPE = (3, 16, 16)
 SMALLEST = {
@@ -52,7 +55,7 @@ def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
             parameter.add_(0.02 * torch.randn(parameter.shape))
     Path(folder).mkdir()
     save_file(encoder.state_dict(), Path(folder) / WEIGHTS)
-    (Path(folder) / RECIPE).write_text(config.dump(recipe))
+    (Path(folder) / ENCODER).write_text(files.dump(recipe))
     return Path(folder)
 
 
@@ -66,7 +69,7 @@ def test_every_model_family_is_exported(composer: Composer, model: str, capsys: 
     folder = stored(composer, f"model={model}")
     assert main(["export", str(folder), "--to", "out"]) == 0, capsys.readouterr()
     files = {file.name for file in Path("out").iterdir()}
-    assert files == {WEIGHTS, RECIPE, "encoder.pt2"} | ({"encoder.onnx"} if HAS_ONNX else set())
+    assert files == {WEIGHTS, ENCODER, "encoder.pt2"} | ({"encoder.onnx"} if HAS_ONNX else set())
     source = found(folder)
     x = torch.rand(5, *SHAPE)
     with torch.no_grad():
@@ -142,9 +145,9 @@ def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.Ca
     times = {file: file.stat().st_mtime_ns for file in out.iterdir()}
     assert main(words) == 0
     assert {file: file.stat().st_mtime_ns for file in out.iterdir()} == times, "the same files were written again"
-    (out / RECIPE).unlink()  # without it the weights are of no use
+    (out / ENCODER).unlink()  # without it the weights are of no use
     assert main(words) == 0
-    assert (out / RECIPE).exists()
+    assert (out / ENCODER).exists()
     (out / "encoder.pt2").write_bytes(b"mine")
     other = stored(composer, "model=convnet_small", "model.batch_norm=false", folder="other")
     capsys.readouterr()
@@ -171,7 +174,7 @@ def test_a_file_that_differs_is_not_written(
     assert main(["export", str(small), "--to", "out", "--format", "torch,safetensors"]) == 1
     said = " ".join(capsys.readouterr().out.split())
     assert "error: torch: features differ by up to" in said
-    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, RECIPE}
+    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, ENCODER}
 
 
 class Noisy(ConvNet):
@@ -211,7 +214,7 @@ def test_without_onnx_the_rest_is_made(
     monkeypatch.setattr(portable, "NEEDS", {"onnx": ("torch", "no_such_module")})
     assert main(["export", str(small), "--to", "out"]) == 0
     assert "onnx is left out, since it needs no_such_module: pip install 'ssl-runner[onnx]'" in capsys.readouterr().out
-    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, RECIPE, "encoder.pt2"}
+    assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, ENCODER, "encoder.pt2"}
     assert main(["export", str(small), "--to", "again", "--format", "torch,onnx"]) == 2
     assert "--format: onnx needs no_such_module" in capsys.readouterr().err
     assert not Path("again").exists()

@@ -12,7 +12,8 @@ from scipy.spatial.distance import pdist
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Duration, Encoder, Features, Rows
+from ssl_runner.contract import Encoder, Features, Rows
+from ssl_runner.duration import Duration
 from ssl_runner.evaluator.geometry import Geometry
 from ssl_runner.probing import geometry
 

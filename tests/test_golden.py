@@ -27,15 +27,16 @@ from rich.console import Console
 from torch import Tensor
 
 import ssl_runner
-from ssl_runner import job as jobs
 from ssl_runner.augment.image.views import Views
-from ssl_runner.config import Composer
+from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Context
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.engine.window import Window
 from ssl_runner.pretext import simclr
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.simclr import SimCLR
+from ssl_runner.run.assemble import assemble
+from ssl_runner.run.preflight import read_job
 
 HERE, CODE = Path(__file__).parents[1], Path(ssl_runner.__file__).parents[1]
 TRACES = Path(__file__).parent / "golden" / "traces"
@@ -140,10 +141,10 @@ def trace(composer: Composer, tmp_path: Path) -> Callable[..., dict[str, Any]]:
     def run(case: str, *overrides: str) -> dict[str, Any]:
         composed = composer.compose([*settings(case), *overrides])
         assert not composed.problems
-        job, problems = jobs.read(composed.content)
+        job, problems = read_job(composed.content)
         assert job is not None, problems
         dataset = job.dataset.build()
-        return traced(jobs.trainer(job, dataset, dataset.load(), tmp_path, Console(file=io.StringIO()), {}))
+        return traced(assemble(job, dataset, dataset.load(), tmp_path, Console(file=io.StringIO()), {}))
 
     return run
 

@@ -19,17 +19,18 @@ from torch import nn
 
 import ssl_runner.probing.supervised as supervised
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Duration, Encoder, Features, Split
+from ssl_runner.contract import Encoder, Features, Split
+from ssl_runner.duration import Duration
 from ssl_runner.engine.measure import measure
 from ssl_runner.evaluator import projector as projector_file
 from ssl_runner.evaluator.few_label import FewLabel
 from ssl_runner.evaluator.finetune import FineTune
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.evaluator.projector import Projector, flattened, thumbnails
-from ssl_runner.job import RUNTIME
 from ssl_runner.probing.intervals import common, half_width
 from ssl_runner.probing.label_efficiency import Score, write_plot
 from ssl_runner.probing.strata import places, spread
+from ssl_runner.run.job import RUNTIME
 
 CONF = Path(__file__).parents[1] / "conf" / "evaluator"
 EVERY = Duration.parse("100%")

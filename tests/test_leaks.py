@@ -13,23 +13,24 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from ssl_runner import job as jobs
-from ssl_runner.config import Composer
+from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Batch, Data, Split
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
+from ssl_runner.run.assemble import assemble, evaluators
+from ssl_runner.run.preflight import read_job
 
 Change = Callable[[Data], Data]
 
 
 def prepared(composer: Composer, folder: Path, pretext: str, change: Change = lambda data: data) -> Trainer:
     composed = composer.compose(tiny(f"pretext={pretext}", "length=6st", "evaluator.probe.l2=[0.1]"))
-    job, problems = jobs.read(composed.content)
+    job, problems = read_job(composed.content)
     assert job is not None, problems
     dataset = job.dataset.build()
     folder.mkdir()
-    return jobs.trainer(job, dataset, change(dataset.load()), folder, Console(file=io.StringIO()), {})
+    return assemble(job, dataset, change(dataset.load()), folder, Console(file=io.StringIO()), {})
 
 
 def trained(run: Trainer) -> dict[str, Tensor]:
@@ -137,7 +138,7 @@ def test_held_out_rows_are_in_neither_training_nor_the_bank(composer: Composer, 
         "image_folder": [images(tmp_path), f"dataset.cache={tmp_path / 'cache'}", "dataset.size=8"],
     }
     composed = composer.compose([f"dataset={dataset}", "batch_size=8", *words.get(dataset, [])])
-    job, problems = jobs.read(composed.content)
+    job, problems = read_job(composed.content)
     assert job is not None, problems
     data = job.dataset.build().load()
     assert data.bank is not None
@@ -149,9 +150,9 @@ def test_held_out_rows_are_in_neither_training_nor_the_bank(composer: Composer, 
     assert bank <= train, "the kNN bank is of training rows"
     if data.test is not None:
         assert not bank & keys(data.test.x)
-    validating, testing = jobs.evaluators(job.evaluator, data, lambda seed: pytest.fail("not now"), lambda *_: tmp_path)
-    for split, evaluators in ((data.validation, validating), (data.test, testing)):
-        for evaluator in evaluators.values():
+    validating, testing = evaluators(job.evaluator, data, lambda seed: pytest.fail("not now"), lambda *_: tmp_path)
+    for split, measured in ((data.validation, validating), (data.test, testing)):
+        for evaluator in measured.values():
             if hasattr(evaluator, "bank"):
                 assert evaluator.bank is data.bank
                 assert evaluator.query is split

@@ -16,20 +16,22 @@ from conftest import names
 from rich.console import Console
 from torch import Tensor, nn
 
-from ssl_runner import job as jobs
-from ssl_runner.config import Composer
-from ssl_runner.contract import Batch, Context, Duration, Encoder, Features, Loss, Optimizer, Pretext, Regulariser
+from ssl_runner.config.compose import Composer
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Optimizer, Pretext, Regulariser
 from ssl_runner.device.placement import Placement
-from ssl_runner.engine import checkpoint
+from ssl_runner.duration import Duration
 from ssl_runner.engine.learner import Learner, main_group
 from ssl_runner.engine.loader import Loader
-from ssl_runner.engine.logbook import Logbook, read
+from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.trainer import Schedule, Trainer
 from ssl_runner.engine.window import Window
 from ssl_runner.optimizer.adamw import AdamW
 from ssl_runner.optimizer.sgd import SGD
 from ssl_runner.regulariser.none import Nothing
+from ssl_runner.run.preflight import read_job
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.metrics import read_rows
 
 ROWS = torch.tensor([[1.0, 0.0], [3.0, 0.0], [2.0, 4.0], [2.0, 4.0], [0.0, 8.0], [4.0, 8.0], [2.0, 4.0], [2.0, 4.0]])
 MEAN = torch.tensor([2.0, 4.0])  # of ROWS: the gradient of a linear loss
@@ -261,7 +263,7 @@ def test_a_state_of_other_kernels_goes_on_by_its_own(precision: str) -> None:
 def test_a_gradient_may_come_late(composer: Composer, name: str) -> None:
     """A method may hold a head still for its first epoch: its parameters have no gradient then."""
     content = composer.compose([f"optimizer={name}"]).content
-    job, problems = jobs.read(content)
+    job, problems = read_job(content)
     assert job is not None, problems
     early, late = (nn.Parameter(torch.ones(4, 4)) for _ in range(2))
     optimizer = job.optimizer.build(batch_size=8).build([("early", early), ("late", late)])
@@ -535,7 +537,7 @@ def go(
     except RuntimeError:
         assert death is RuntimeError
     logbook.close()
-    return Told(end, trainer, read(folder / "metrics.jsonl"), often.asked, test.asked)
+    return Told(end, trainer, read_rows(folder / "metrics.jsonl"), often.asked, test.asked)
 
 
 def test_evaluations_are_at_the_start_on_schedule_and_at_the_end(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from ssl_runner.contract import Duration
+from ssl_runner.duration import Duration
 from ssl_runner.layers.weights import is_weight
 from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.lars import LARS

@@ -14,12 +14,12 @@ import pytest
 from conftest import tiny
 from plugin_jobs import work
 
-from ssl_runner.config import TREE, Composer
-from ssl_runner.engine.logbook import read as read_rows
+from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin, parted, read
 from ssl_runner.plugins.launch import REPORTS, LauncherFailed, launch
 from ssl_runner.plugins.optimise import Found, divided, examples, optimise
+from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.worker import carried_out
 

@@ -17,8 +17,9 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ssl_runner.augment.image.corruption import CORRUPTIONS, STRENGTHS, corrupt
-from ssl_runner.contract import Duration, Encoder, Features, Split
+from ssl_runner.contract import Encoder, Features, Split
 from ssl_runner.dataset.shapes import Shapes
+from ssl_runner.duration import Duration
 from ssl_runner.evaluator.cluster import Cluster
 from ssl_runner.evaluator.factors import Factors
 from ssl_runner.evaluator.leakage import Leakage

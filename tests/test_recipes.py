@@ -11,17 +11,20 @@ import torch
 import yaml
 from conftest import names, tiny
 
-from ssl_runner import config, migration
-from ssl_runner import job as jobs
 from ssl_runner.__main__ import main
-from ssl_runner.config import TREE, Composer
-from ssl_runner.encoder import found
-from ssl_runner.migration import migrated, newest, stamped
+from ssl_runner.config import files
+from ssl_runner.config import migrate as migration
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.migrate import migrated, newest, stamped
+from ssl_runner.encoder.load import found
+from ssl_runner.errors import Refused
 from ssl_runner.recipe.header import numbers
 from ssl_runner.recipe.recipe import quoted, write_down
 from ssl_runner.recipe.settings import unequal
-from ssl_runner.rerun import recall
-from ssl_runner.run import Refused, resume
+from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.preflight import read_job
+from ssl_runner.run.resume import recorded_job, resume
 
 SUMMARY = {
     "status": "completed",
@@ -79,7 +82,7 @@ def keep(tmp_path: Path, composer: Composer) -> Callable[..., Path]:
     def make(*overrides: str, summary: dict = SUMMARY, environment: dict = ENVIRONMENT) -> Path:
         folder = tmp_path / "run"
         folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(config.dump(stamped(content_of(composer, *overrides))))
+        (folder / "config.yaml").write_text(files.dump(stamped(content_of(composer, *overrides))))
         (folder / "summary.json").write_text(json.dumps(summary))
         (folder / "environment.json").write_text(json.dumps(environment))
         return folder
@@ -108,12 +111,12 @@ def test_a_runs_config_and_its_recipe_give_the_job_again(
     composer: Composer, keep: Callable[..., Path], drop: Callable[..., Composer], pretext: str
 ) -> None:
     run = keep(f"pretext={pretext}", *MIXES[pretext])
-    written = config.read(run / "config.yaml")
+    written = files.read(run / "config.yaml")
     dropped = drop((run / "config.yaml").read_text())
     again = dropped.compose(["+experiment=dropped"])
     assert not again.problems
     assert again.content == written
-    assert config.dump(again.content) == config.dump(written), "and in the same order"
+    assert files.dump(again.content) == files.dump(written), "and in the same order"
     assert again.choices == {**written["choices"], "experiment": "dropped"}
 
     recipe = write_down(run, "saved")
@@ -152,9 +155,9 @@ def _flat(node: Any, key: str = "") -> list[tuple[str, Any]]:
 def test_laid_over_the_tree_a_config_would_be_another(composer: Composer, drop: Callable[..., Composer]) -> None:
     """What would happen to a dropped config without further ado: rotation's settings stay below simclr."""
     content = content_of(composer, "pretext=simclr")
-    part = "# @package _global_\ndefaults:\n  - _self_\n" + config.dump(content)
+    part = "# @package _global_\ndefaults:\n  - _self_\n" + files.dump(content)
     assert "copies" in drop(part).compose(["experiment=dropped"]).content["pretext"]
-    assert "copies" not in drop(config.dump(content)).compose(["experiment=dropped"]).content["pretext"]
+    assert "copies" not in drop(files.dump(content)).compose(["experiment=dropped"]).content["pretext"]
 
 
 def test_a_dropped_config_trains_to_the_same_weights(
@@ -167,7 +170,7 @@ def test_a_dropped_config_trains_to_the_same_weights(
     assert main(["--config-dir", "conf", "+experiment=dropped", "hydra.run.dir=third", "seed=1"]) == 0
     first, second, third = (Path(each, "encoder.safetensors").read_bytes() for each in ("first", "second", "third"))
     assert first == second != third
-    one, other = (config.read(Path(each, "config.yaml")) for each in ("first", "second"))
+    one, other = (files.read(Path(each, "config.yaml")) for each in ("first", "second"))
     assert other.pop("choices")["experiment"] == "dropped"
     assert one.pop("choices")["pretext"] == "simclr"
     assert one == other
@@ -176,7 +179,7 @@ def test_a_dropped_config_trains_to_the_same_weights(
 def test_overrides_on_top_of_a_dropped_config(composer: Composer, drop: Callable[..., Composer]) -> None:
     content = content_of(composer, "pretext=byol", "model.widths=[8,8]", "seed=7")
     del content["on_collapse"], content["pretext"]["predictor"]  # settings that are newer than the run
-    dropped = drop(config.dump(content))
+    dropped = drop(files.dump(content))
 
     def compose(*overrides: str) -> dict[str, Any]:
         composed = dropped.compose(["+experiment=dropped", *overrides])
@@ -196,7 +199,7 @@ def test_overrides_on_top_of_a_dropped_config(composer: Composer, drop: Callable
     assert list(compose("evaluator=[cluster]")["evaluator"]) == ["cluster"]
     newer = compose("on_collapse=stop", "pretext.predictor=false")
     assert (newer["on_collapse"], newer["pretext"]["predictor"]) == ("stop", False)
-    lines = jobs.read(compose("pretext=mae", "dataset.images=200"))[1]
+    lines = read_job(compose("pretext=mae", "dataset.images=200"))[1]
     assert len(lines) == 1
     assert "use model=vit_tiny" in lines[0]
     (line,) = dropped.compose(["experiment=dropped", "optimizer.lrr=1"]).problems
@@ -253,7 +256,7 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep: Callable[..., Pa
 
 def test_numbers_that_are_no_accuracy_say_what_they_are(composer: Composer) -> None:
     content = composer.compose(["evaluator=[knn,geometry]"]).content
-    node = jobs.check(content, jobs.Job, jobs.RUNTIME)[0]
+    node = check(content, Job, RUNTIME)[0]
     headline = node.arguments["evaluator"]["geometry"].target.headline
     told = numbers({"final": {f"geometry/{headline}": 12.345678}, "baseline": {}}, node)
     assert told == f"validation geometry 12.35 ({headline}) (random encoder -> trained)"
@@ -298,8 +301,8 @@ def test_what_overrides_cannot_give_is_not_written(
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SSL_RUNNER_TRUST", "own_of_a_test.")
     run = keep()
-    content = {**config.read(run / "config.yaml"), "dataset": {"_target_": "own_of_a_test.Own", "own": 2}}
-    (run / "config.yaml").write_text(config.dump(content))
+    content = {**files.read(run / "config.yaml"), "dataset": {"_target_": "own_of_a_test.Own", "own": 2}}
+    (run / "config.yaml").write_text(files.dump(content))
     with pytest.raises(ValueError, match="a recipe of overrides cannot give") as raised:
         write_down(run, "mine")
     assert f"{run / 'config.yaml'} is a recipe as it is: copy it to experiment/mine.yaml" in str(raised.value)
@@ -307,7 +310,7 @@ def test_what_overrides_cannot_give_is_not_written(
     own.mkdir(parents=True)
     (own / "own.yaml").write_text("_target_: own_of_a_test.Own\nown: 1\n")
     assert "override /dataset: own\n" in write_down(run, "mine", tmp_path / "conf").text
-    (run / "config.yaml").write_text(config.dump({**content, "nothing_like_it": 1}))
+    (run / "config.yaml").write_text(files.dump({**content, "nothing_like_it": 1}))
     with pytest.raises(ValueError, match="nothing_like_it: is no setting"):
         write_down(run, "mine")
 
@@ -360,10 +363,10 @@ def old(trained: Path, tmp_path: Path) -> Path:
 
     content = yaml.safe_load((folder / "config.yaml").read_text())
     assert content["format"] == 1
-    (folder / "config.yaml").write_text(config.dump(aged(content)))
+    (folder / "config.yaml").write_text(files.dump(aged(content)))
     recipe = yaml.safe_load((folder / "encoder.yaml").read_text())
     del recipe["format"], recipe["widths"]
-    (folder / "encoder.yaml").write_text(config.dump({**recipe, "width_of_layers": [8, 8, 8]}))
+    (folder / "encoder.yaml").write_text(files.dump({**recipe, "width_of_layers": [8, 8, 8]}))
     for path in (folder / "checkpoints").iterdir():
         state = torch.load(path, weights_only=True)
         torch.save({**state, "config": aged(state["config"])}, path)
@@ -374,7 +377,7 @@ def old(trained: Path, tmp_path: Path) -> Path:
 def test_a_run_of_an_older_format_is_read_everywhere(
     old: Path, tmp_path: Path, drop: Callable[..., Composer], capsys: pytest.CaptureFixture
 ) -> None:
-    job, content, _ = recall(old)
+    job, content, _ = recorded_job(old)
     assert str(job.log_every) == "1st"
     assert "log_each" not in content
     assert found(old).content == content
@@ -399,10 +402,10 @@ def test_a_run_of_an_older_format_is_read_everywhere(
 @pytest.mark.usefixtures("later")
 def test_a_key_that_is_gone_is_refused_by_name(old: Path) -> None:
     content = yaml.safe_load((old / "config.yaml").read_text())
-    (old / "config.yaml").write_text(config.dump({**content, "optimizer": {**content["optimizer"], "nesterov": True}}))
+    (old / "config.yaml").write_text(files.dump({**content, "optimizer": {**content["optimizer"], "nesterov": True}}))
     words = "optimizer.nesterov: was removed; leave it out, or type optimizer=sgd"
     with pytest.raises(Refused, match=words):
-        recall(old)
+        recorded_job(old)
     (line,) = Composer(old).compose([]).problems
     assert words in line
     assert "format 1" in line

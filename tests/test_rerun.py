@@ -12,12 +12,12 @@ from conftest import tiny
 from safetensors.torch import load_file, save_file
 from test_resume import After
 
-from ssl_runner import run as runs
 from ssl_runner.__main__ import main
-from ssl_runner.encoder import WEIGHTS
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.identity import compare
-from ssl_runner.rerun import changes
+from ssl_runner.run import session as runs
+from ssl_runner.run_folder.diff import compare
+from ssl_runner.run_folder.environment import changes
+from ssl_runner.run_folder.layout import WEIGHTS
 
 
 @pytest.fixture(autouse=True)

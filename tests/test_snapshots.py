@@ -16,11 +16,11 @@ import pytest
 import yaml
 from conftest import names
 
-from ssl_runner import job as jobs
-from ssl_runner.config import TREE, Composer
+from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.device.placement import Placement
 from ssl_runner.recipe.recipe import Dumper
 from ssl_runner.recipe.settings import completed, leaves
+from ssl_runner.run.preflight import read_job
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 COUNT = 16  # random pairs
@@ -140,7 +140,7 @@ def test_random_pairs_are_jobs_or_refused_in_well_formed_lines(composer: Compose
     refused = 0
     for overrides in draws(composer, COUNT):
         composed = composer.compose(overrides)
-        problems = composed.problems or jobs.read(composed.content)[1]
+        problems = composed.problems or read_job(composed.content)[1]
         refused += bool(problems)
         for line in problems:
             assert re.fullmatch(r"[a-z_]+(\.\w+)*: .{10,}", line), (overrides, line)

@@ -20,10 +20,10 @@ import pytest
 from conftest import names
 
 from ssl_runner import inert, optimizer, signatures
-from ssl_runner import job as jobs
-from ssl_runner.config import Composer
-from ssl_runner.ready import inspected, prepared
-from ssl_runner.schema import check
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composer
+from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.validate import inspected, prepared
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator")
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
@@ -95,7 +95,7 @@ WRONG = [
 
 
 def real(content: dict[str, Any]) -> list[str]:
-    return check(content, jobs.Job, jobs.RUNTIME)[1]
+    return check(content, Job, RUNTIME)[1]
 
 
 def chosen(group: str, name: str) -> str:
@@ -394,12 +394,13 @@ def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(
 ) -> None:
     from rich.console import Console
 
-    from ssl_runner.sweep import settings, typed
+    from ssl_runner.sweep import read as typed
+    from ssl_runner.sweep import settings
 
     def built(*_: object) -> None:
         raise AssertionError("a job was built")
 
-    monkeypatch.setattr(jobs, "impossible", built)
+    monkeypatch.setattr("ssl_runner.run.preflight.preflight", built)
     asked = typed.read(settings.parted(["optimizer.lr=0.1,-2,-3", "+lrr=1"]), composer, Console())
     unique = list(dict.fromkeys(asked.problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]

@@ -21,17 +21,18 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
-from ssl_runner.config import Composer
-from ssl_runner.engine.checkpoint import read_json, write_json
-from ssl_runner.engine.folder import Occupied, locked
+from ssl_runner.config.compose import Composer
 from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.errors import Refused
 from ssl_runner.plugins import chosen
-from ssl_runner.sweep.carry_out import Planned, grid, opened, search
+from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.lock import locked
 from ssl_runner.sweep.halving import Halving
 from ssl_runner.sweep.ledger import Ledger, key_of
 from ssl_runner.sweep.naming import slug
 from ssl_runner.sweep.objective import is_better_smaller, value
 from ssl_runner.sweep.queue import LOOK
+from ssl_runner.sweep.run import Planned, grid, opened, search
 from ssl_runner.sweep.settings import Settings, parted, read, together
 from ssl_runner.sweep.tail import Tail
 
@@ -280,7 +281,7 @@ def test_a_job_that_is_at_work_elsewhere_is_waited_for(
     composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Or, where that takes too long, left alone."""
-    monkeypatch.setattr("ssl_runner.sweep.carry_out.PATIENCE", 0.1)
+    monkeypatch.setattr("ssl_runner.sweep.run.PATIENCE", 0.1)
     jobs = planned(composer, "length=1st", "seed=0,1")
     (tmp_path / "sweep" / "000-job").mkdir(parents=True)
     Ledger(tmp_path / "sweep").write()
@@ -499,7 +500,7 @@ def test_two_sweeps_of_one_second_are_two(tmp_path: Path, monkeypatch: pytest.Mo
         assert one.ledger.folder != other.ledger.folder
     with (
         opened(Settings(), [], "x", None, quiet()),
-        pytest.raises(Occupied),
+        pytest.raises(Refused),
         opened(Settings(), [], "x", None, quiet()),
     ):
         pass

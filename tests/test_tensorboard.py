@@ -20,11 +20,12 @@ from tensorboard.data.provider import DataProvider, RunTagFilter
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
-from ssl_runner import config
 from ssl_runner.__main__ import main
+from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import CATEGORIES, Logbook
-from ssl_runner.report import GROUPS, hparams
+from ssl_runner.run.report import hparams
+from ssl_runner.run_folder.layout import GROUPS
 from ssl_runner.sweep.naming import slug
 
 with warnings.catch_warnings():
@@ -161,7 +162,7 @@ def test_every_job_of_a_sweep_has_every_swept_key_and_every_final_metric(sweep: 
         } <= row.keys()
         assert "optimizer.clip" not in row, "null is an empty cell"
         assert name.startswith(f"{names.index(name):03d}-{row['pretext']}-")
-        summary = config.read(sweep / name / "summary.json")
+        summary = files.read(sweep / name / "summary.json")
         if summary["status"] == "completed":
             assert row.keys() >= FINAL
             assert row["knn/top1"] == pytest.approx(summary["final"]["knn/top1"])

@@ -15,13 +15,13 @@ from benchmarking.place import synchronise
 from benchmarking.process import alone
 from benchmarking.settings import Settings
 from benchmarking.work import STATISTICS, pictures
-from ssl_runner.config import Composer
-from ssl_runner.contract import Duration, Evaluator, Split
+from ssl_runner.config.compose import Composer
+from ssl_runner.contract import Evaluator, Split
 from ssl_runner.device.placement import Placement
+from ssl_runner.duration import Duration
 from ssl_runner.engine.measure import encoder_of, frozen
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
-from ssl_runner.job import read
 
 CLASSES, WIDTH = 10, 512
 SPREAD = 6.0  # a cloud's, where centres are of length one a dimension: neither separable nor hopeless
@@ -36,7 +36,7 @@ def evaluate(settings: Settings) -> list[dict[str, Any]]:
     """Called in a process of its own."""
     own = [word for word in settings.overrides if word.startswith("device.")]
     typed = ["model=convnet_small", "dataset.images=1000", "dataset.test=0", "evaluator=none"]
-    job, _ = read(Composer().compose([*typed, f"device={settings.device}", *own]).content)
+    job, _ = read_job(Composer().compose([*typed, f"device={settings.device}", *own]).content)
     assert job is not None
     placement: Placement = job.device.build()
     placement.apply()

@@ -15,7 +15,7 @@ from benchmarking.place import resident_mb
 from benchmarking.process import alone
 from benchmarking.runner import Contestant
 from benchmarking.settings import Settings
-from ssl_runner.engine.logbook import read
+from ssl_runner.run_folder.metrics import read_rows
 
 BATCH = 64
 
@@ -32,7 +32,7 @@ def hold(settings: Settings) -> dict[str, Any]:
     for before, mark in itertools.pairwise((0, *settings.marks)):
         contestant.go_on(mark - before)
         held.append(resident_mb())
-    waits = [row["speed/data_wait"] for row in read(contestant.trainer.folder / "metrics.jsonl")]
+    waits = [row["speed/data_wait"] for row in read_rows(contestant.trainer.folder / "metrics.jsonl")]
     peak = contestant.trainer.learner.device.peak_memory_mb()
     contestant.close()
     return {

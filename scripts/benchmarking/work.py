@@ -10,13 +10,15 @@ from jaxtyping import UInt8
 from rich.console import Console
 from torch import Tensor
 
-from ssl_runner import job as jobs
 from ssl_runner.augment.image.views import Views
-from ssl_runner.config import Composer
+from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Data, Pretext
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.simclr import SimCLR
+from ssl_runner.run.assemble import assemble
+from ssl_runner.run.job import Job
+from ssl_runner.run.preflight import read_job
 
 SIDE = 32  # px, as CIFAR's
 STATISTICS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
@@ -39,7 +41,7 @@ class Work:
     def name(self) -> str:
         return f"{self.model} {self.pretext}"
 
-    def job(self) -> jobs.Job:
+    def job(self) -> Job:
         """Raises ValueError, a line for each thing that is wrong with it."""
         typed = [
             *(f"pretext={self.pretext}", f"model={self.model}", f"device={self.device}", f"batch_size={self.batch}"),
@@ -47,7 +49,7 @@ class Work:
             *("evaluator=none", "length=10000ep", f"log_every={LOG_EVERY}st", "save_every=100%", "show_every=100%"),
         ]
         composed = Composer().compose([*typed, *self.overrides])
-        job, problems = jobs.read(composed.content)
+        job, problems = read_job(composed.content)
         if job is None or problems or composed.problems:
             raise ValueError("\n".join(composed.problems + problems))
         if job.device.arguments.get("precision") == "fp16":
@@ -58,7 +60,7 @@ class Work:
         """The job as the runner puts it together, its random images in the place of the dataset's."""
         job = self.job()
         data = Data(pictures(self.rows), None, None, None, STATISTICS["mean"], STATISTICS["std"])
-        return jobs.trainer(job, job.dataset.build(), data, folder, Console(file=io.StringIO()), {})
+        return assemble(job, job.dataset.build(), data, folder, Console(file=io.StringIO()), {})
 
     def task(self) -> Pretext:
         """The runner's own task and encoder, for a peer to train."""

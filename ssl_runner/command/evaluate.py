@@ -9,10 +9,11 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ssl_runner.command.train import refuse
-from ssl_runner.comparison.find import walk
-from ssl_runner.config import TREE
-from ssl_runner.schema import nearest
+from ssl_runner.config.check import nearest
+from ssl_runner.config.compose import TREE
+from ssl_runner.errors import refuse
+from ssl_runner.run_folder.find import walk
+from ssl_runner.run_folder.layout import CONFIG, EVALUATION, WEIGHTS
 
 EXAMPLES = """\
 protocols: {protocols}
@@ -59,10 +60,10 @@ def main(words: list[str]) -> int:
 
 def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:
     """Returns the exit status. `paths`: whether each was named itself, and not found below a folder."""
-    from ssl_runner.encoder import found  # torch is imported here, after all that needs none
+    from ssl_runner.encoder.load import found  # torch is imported here, after all that needs none
     from ssl_runner.engine.log import journal
-    from ssl_runner.evaluation import Evaluation, Plan, plan
-    from ssl_runner.run import DONE, FAILED, Refused
+    from ssl_runner.errors import DONE, FAILED, Refused
+    from ssl_runner.evaluation.measure import Evaluation, Plan, plan
 
     console = Console(highlight=False, markup=False)
     ready: list[tuple[Path, Plan]] = []
@@ -86,7 +87,7 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
             if len(ready) > 1:
                 console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
             try:
-                complete = evaluation.carry_out(source, made, to or source.folder / "evaluation")
+                complete = evaluation.carry_out(source, made, to or source.folder / EVALUATION)
             except Refused as reason:
                 status = refuse(str(reason).splitlines())
                 continue
@@ -96,6 +97,6 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
 
 def runs(path: Path) -> list[Path]:
     """The path itself, or the runs below a folder that is none."""
-    if path.is_dir() and not (path / "config.yaml").exists() and not (path / "encoder.safetensors").exists():
+    if path.is_dir() and not (path / CONFIG).exists() and not (path / WEIGHTS).exists():
         return list(walk(path)) or [path]
     return [path]

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.command.train import refuse
+from ssl_runner.errors import refuse
 
 if TYPE_CHECKING:
-    from ssl_runner.encoder import Found
+    from ssl_runner.encoder.load import Found
 
 NAMES = ("safetensors", "torch", "onnx")
 
@@ -35,9 +35,9 @@ def main(words: list[str]) -> int:
     formats = list(dict.fromkeys(typed.format.split(","))) if typed.format else list(NAMES)
     if unknown := [name for name in formats if name not in NAMES]:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
-    from ssl_runner.encoder import found  # torch is imported here, after all that needs none
-    from ssl_runner.export import Unequal, present
-    from ssl_runner.portable import INSTALL, missing
+    from ssl_runner.encoder.export import Unequal, present
+    from ssl_runner.encoder.formats import INSTALL, missing
+    from ssl_runner.encoder.load import found  # torch is imported here, after all that needs none
 
     lacking = {name: modules for name in formats if (modules := missing(name))}
     if typed.format and lacking:
@@ -77,8 +77,8 @@ def write(
     source: "Found", folder: Path, formats: list[str], there: dict[str, tuple[float, float]], console: Console
 ) -> int:
     """Makes the files that are not there, and says of each how far it is from the encoder and how to load it."""
-    from ssl_runner.export import BATCHES, Unequal, export, load_lines
-    from ssl_runner.portable import FORMATS
+    from ssl_runner.encoder.export import BATCHES, Unequal, export, load_lines
+    from ssl_runner.encoder.formats import FORMATS
 
     size, step = "x".join(map(str, source.shape)), "" if source.step is None else f" of step {source.step}"
     title = f"{type(source.encoder).__name__}{step}: samples of {size} to {source.encoder.dim} features"

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.command.train import refuse
+from ssl_runner.errors import refuse
 
 if TYPE_CHECKING:
-    from ssl_runner.identity import Comparison, Difference
+    from ssl_runner.run_folder.diff import Comparison, Difference
 
 
 def main(words: list[str]) -> int:
@@ -27,15 +27,15 @@ def main(words: list[str]) -> int:
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="the new run's folder, and not outputs/.../<time>")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
     typed = parser.parse_args(words)
-    from ssl_runner.identity import compare
-    from ssl_runner.rerun import rerun
-    from ssl_runner.run import Refused
+    from ssl_runner.errors import Refused
+    from ssl_runner.run.rerun import rerun
+    from ssl_runner.run_folder.diff import compare
 
     console = Console(highlight=False, markup=False)
     try:
         status, folder = rerun(typed.run, typed.to, console)
     except Refused as reason:
-        return refuse(str(reason).splitlines())
+        return refuse(reason.lines)
     console.print(f"\nold: {typed.run}\nnew: {folder}", soft_wrap=True)
     found = compare(typed.run, folder)
     tell(found, console)

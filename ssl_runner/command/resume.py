@@ -5,7 +5,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ssl_runner.command.train import refuse
+from ssl_runner.errors import refuse
 
 
 def main(words: list[str]) -> int:
@@ -15,9 +15,10 @@ def main(words: list[str]) -> int:
         "folder", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a"
     )
     typed = parser.parse_args(words)
-    from ssl_runner.run import Refused, resume
+    from ssl_runner.errors import Refused
+    from ssl_runner.run.resume import resume
 
     try:
         return resume(typed.folder, Console(highlight=False, markup=False), anew=True)
     except Refused as reason:
-        return refuse(str(reason).splitlines())
+        return refuse(reason.lines)

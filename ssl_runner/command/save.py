@@ -8,8 +8,8 @@ import argparse
 import re
 from pathlib import Path
 
-from ssl_runner.command.train import refuse
-from ssl_runner.config import CHECKOUT, TREE
+from ssl_runner.config.compose import CHECKOUT, TREE
+from ssl_runner.errors import refuse
 
 NAME = re.compile(r"[A-Za-z0-9_-]+")
 NO_NAMES = ("null", "true", "false", "nan", "inf")  # experiment=null is none
@@ -32,8 +32,8 @@ def main(words: list[str]) -> int:
         return refuse([f"--to: {typed.to} is a file; name a folder of configs"])
     own = typed.to is None and TREE == CHECKOUT
     folder = TREE if own else typed.to or Path("conf")
-    from ssl_runner.engine.checkpoint import write  # torch is imported here, after all that needs none
     from ssl_runner.recipe.recipe import write_down
+    from ssl_runner.run_folder.atomic import write  # torch is imported here, after all that needs none
 
     path = folder / "experiment" / f"{typed.name}.yaml"
     try:

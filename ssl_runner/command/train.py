@@ -3,15 +3,17 @@
 import argparse
 import os
 import re
-import sys
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_runner import __version__
-from ssl_runner.config import TREE, Composer, dump
-from ssl_runner.migration import stamped
-from ssl_runner.ready import Ready, inspected, prepared
+from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.files import dump
+from ssl_runner.config.migrate import stamped
+from ssl_runner.errors import refuse
+from ssl_runner.run.validate import Ready, inspected, prepared
+from ssl_runner.run_folder.layout import CONFIG
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -98,8 +100,9 @@ def composer_of(typed: argparse.Namespace) -> Composer:
 
 def single(ready: Ready, console: "Console") -> int:
     """Runs one job in a folder of its own."""
-    from ssl_runner.engine.folder import Occupied, check_free, claim, claim_new
-    from ssl_runner.run import Refused, begin
+    from ssl_runner.errors import Refused
+    from ssl_runner.run.begin import begin
+    from ssl_runner.run_folder.claim import check_free, claim, claim_new
 
     folder = ready.composed.folder
 
@@ -110,10 +113,8 @@ def single(ready: Ready, console: "Console") -> int:
         if folder is not None:
             check_free(Path(folder))  # now, and not after the data is read
         return begin(ready.job, ready.content, ready.overrides, place, console)
-    except (Occupied, OSError) as error:
-        return refuse([f"run folder: {error}"])
     except Refused as reason:
-        return refuse(str(reason).splitlines())
+        return refuse(reason.lines)
 
 
 def sweep(words: list[str], typed: argparse.Namespace) -> int:
@@ -122,8 +123,8 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
 
     from rich.console import Console
 
+    from ssl_runner.sweep.read import carry_out, read
     from ssl_runner.sweep.settings import RESUME, parted, together
-    from ssl_runner.sweep.typed import carry_out, read
 
     now, command, as_they_are = parted(typed.overrides), together([], words), False
     if now.resume is not None:
@@ -167,16 +168,6 @@ def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
     return folder
 
 
-def refuse(problems: list[str]) -> int:
-    """Says all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
-    problems = list(dict.fromkeys(problems))
-    many = f"{len(problems)} problems" if len(problems) > 1 else "a problem"
-    print(f"ssl-runner: {many}, nothing was started", file=sys.stderr)
-    for line in problems:
-        print(f"  {line}", file=sys.stderr)
-    return 2
-
-
 def help_text() -> str:
     """The options, and every choice of every group as the files stand."""
     groups = {
@@ -190,9 +181,7 @@ def help_text() -> str:
         for group, choices in groups.items()
         if choices
     ]
-    settings = [
-        f"  {line}" for line in (TREE / "config.yaml").read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)
-    ]
+    settings = [f"  {line}" for line in (TREE / CONFIG).read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)]
     own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
     plugins = [
         f"{group}={', '.join([first, *sorted(file.stem for file in (TREE / group).glob('*.yaml'))])}"

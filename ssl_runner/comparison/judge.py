@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.settings import ABSENT, GROUPS, short
+from ssl_runner.comparison.settings import ABSENT, short
 from ssl_runner.comparison.statistics import MOST_SEEDS, Difference, Interval, difference, seeds_needed, standing
+from ssl_runner.run_folder.layout import GROUPS
 
 
 @dataclass

@@ -12,10 +12,11 @@ from typing import Any
 import yaml
 
 from ssl_runner.comparison.evaluated import Result, results
-from ssl_runner.comparison.find import find, names
 from ssl_runner.comparison.settings import choices_of, flat
-from ssl_runner.engine.lock import held
-from ssl_runner.migration import migrated
+from ssl_runner.config.migrate import migrated
+from ssl_runner.run_folder.find import find, names
+from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, SUMMARY
+from ssl_runner.run_folder.lock import held
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast where libyaml is there
 UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
@@ -71,25 +72,25 @@ def read(folder: Path, name: str) -> tuple[Run, list[str]]:
 
     Raises ValueError, OSError or YAMLError where its config or summary is torn, foreign or absent.
     """
-    with (folder / "config.yaml").open("rb") as file:
+    with (folder / CONFIG).open("rb") as file:
         config = yaml.load(file, LOADER)
     if not isinstance(config, dict) or not {"length", "batch_size"} <= {*config}:
         raise ValueError("config.yaml is not that of a run")
     config = migrated(config, "config.yaml")
     summary = {"status": "running", "baseline": {}, "final": {}}  # of one that has not written it yet
     with contextlib.suppress(FileNotFoundError):
-        summary = json.loads((folder / "summary.json").read_bytes())
+        summary = json.loads((folder / SUMMARY).read_bytes())
     if not isinstance(summary, dict) or not {"status", "baseline", "final"} <= {*summary}:
         raise ValueError("summary.json is not that of a run")
     broken = []
     environment: Any = {}
     try:
-        environment = json.loads((folder / "environment.json").read_bytes())
+        environment = json.loads((folder / ENVIRONMENT).read_bytes())
     except FileNotFoundError:
         pass
     except UNREADABLE as error:
-        broken.append(f"{folder / 'environment.json'} is not used: {' '.join(str(error).split())}")
-    measured, torn = results(folder / "evaluation")
+        broken.append(f"{folder / ENVIRONMENT} is not used: {' '.join(str(error).split())}")
+    measured, torn = results(folder / EVALUATION)
     status = str(summary["status"])
     run = Run(
         folder=folder,
@@ -139,6 +140,6 @@ def number(value: Any) -> float:
 def changes(folder: Path) -> str | None:
     """Four digits that two runs with the same uncommitted changes share; None where there were none."""
     try:
-        return hashlib.blake2b((folder / "source.diff").read_bytes(), digest_size=2).hexdigest()
+        return hashlib.blake2b((folder / DIFF).read_bytes(), digest_size=2).hexdigest()
     except OSError:
         return None

@@ -11,8 +11,9 @@ from ssl_runner.comparison.data import DATA, comparable, told_apart
 from ssl_runner.comparison.judge import Group, judge, mark_front
 from ssl_runner.comparison.metric import STAGES, companions, default, evaluator_of, larger_is_better
 from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.settings import GROUPS, described, differing
+from ssl_runner.comparison.settings import described, differing
 from ssl_runner.comparison.statistics import interval
+from ssl_runner.run_folder.layout import GROUPS
 
 COMMON = (*GROUPS[:-1], "length", "batch_size")
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ssl_runner.comparison.record import Run
+from ssl_runner.run_folder.layout import METRICS
 
 ASIDE = ("step", "epoch", "time")  # of a row: when its numbers were logged
 NUMBERS = 250_000  # of all curves together: about two megabytes
@@ -37,7 +38,7 @@ def curves(run: Run) -> list[dict[str, Any]]:
     curve. What is measured at a step stands in another row than what the training logs there.
     """
     rows = []
-    with contextlib.suppress(OSError), (run.folder / "metrics.jsonl").open("rb") as file:
+    with contextlib.suppress(OSError), (run.folder / METRICS).open("rb") as file:
         for line in file:
             with contextlib.suppress(ValueError, RecursionError):
                 row = json.loads(line)

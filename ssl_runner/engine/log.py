@@ -9,6 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ssl_runner.run_folder.layout import LOG
+
 log = logging.getLogger("ssl_runner")
 
 
@@ -46,7 +48,7 @@ class Journal:
         ]
 
     def into(self, folder: Path) -> None:
-        file = ToFile(folder / "run.log")
+        file = ToFile(folder / LOG)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         held = self.handlers[1]
         assert isinstance(held, logging.handlers.MemoryHandler)

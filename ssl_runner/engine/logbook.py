@@ -11,7 +11,9 @@ from typing import Any
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.engine.checkpoint import write
+from ssl_runner.run_folder.atomic import write
+from ssl_runner.run_folder.layout import METRICS
+from ssl_runner.run_folder.metrics import read_rows
 
 PICTURES = 16  # images of each kind in a grid
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
@@ -37,11 +39,11 @@ class Logbook:
     """
 
     def __init__(self, folder: Path, start: int = 0):
-        self.folder, self.path = folder, folder / "metrics.jsonl"
-        self.rows = [row for row in read(self.path) if row["step"] <= start]
+        self.folder, self.path = folder, folder / METRICS
+        self.rows = [row for row in read_rows(self.path) if row["step"] <= start]
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
         self._opened = time.perf_counter()
-        write(self.path, "".join(json.dumps(row) + "\n" for row in self.rows).encode())
+        write(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = self.path.open("a")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
@@ -147,17 +149,3 @@ class Logbook:
         """The newest numbers of these groups."""
         groups = tuple(groups)
         return {k: v for row in self.rows for k, v in row.items() if k.partition("/")[0] in groups}
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a metrics.jsonl; a line that is torn by a crash or not of numbers is left out. No file: no rows."""
-    rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
-        if numbers and {"step", "time"} <= row.keys():
-            rows.append(row)
-    return rows

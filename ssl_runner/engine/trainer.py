@@ -9,7 +9,7 @@ from typing import Any, Literal
 from torch import Tensor
 
 from ssl_runner.contract import Evaluator
-from ssl_runner.engine import checkpoint, doctor
+from ssl_runner.engine import collapse as doctor
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
@@ -17,10 +17,10 @@ from ssl_runner.engine.measure import frozen, measure
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.window import Window
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
 
 log = logging.getLogger("ssl_runner")
-
-STOP = "stop"  # a file of this name in the run folder ends the run at its next log; what is in it is the reason
 
 
 class Diverged(Exception):
@@ -63,7 +63,7 @@ class Trainer:
         self.encoder = learner.pretext.encoder
         self.per_epoch = learner.loader.steps_per_epoch
         self.loss_name = f"train/{learner.prefix(learner.main)}loss"
-        self.checkpoints = folder / "checkpoints"
+        self.checkpoints = folder / CHECKPOINTS
         self.wish = folder / STOP
         self.last_good: Path | None = None
         self.restored: Mapping[str, Any] = {}  # the checkpoint that the run goes on from

@@ -18,7 +18,8 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_finite
 
 

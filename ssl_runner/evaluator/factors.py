@@ -15,7 +15,8 @@ from annotated_types import Gt, Interval, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.duration import Duration
 from ssl_runner.probing.linear import fit, standardised
 from ssl_runner.probing.require import require_finite, require_labelled
 

@@ -23,8 +23,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
 from ssl_runner.data.split import Subset
+from ssl_runner.duration import Duration
 from ssl_runner.probing import knn_vote as neighbours
 from ssl_runner.probing import supervised
 from ssl_runner.probing.accuracy import shares

@@ -15,8 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
 from ssl_runner.data.split import Subset, stratified
+from ssl_runner.duration import Duration
 from ssl_runner.probing.accuracy import shares
 from ssl_runner.probing.require import require_labelled
 from ssl_runner.probing.supervised import Network, Recipe, fit, ranked

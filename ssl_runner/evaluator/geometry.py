@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Duration, Encoder, Rows
+from ssl_runner.contract import Encoder, Rows
+from ssl_runner.duration import Duration
 from ssl_runner.probing import geometry
 
 AT_ONCE = 512  # samples in a forward pass

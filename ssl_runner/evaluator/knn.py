@@ -16,7 +16,8 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.duration import Duration
 from ssl_runner.probing.accuracy import shares
 from ssl_runner.probing.knn_vote import ranked
 from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours

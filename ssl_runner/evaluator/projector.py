@@ -20,7 +20,8 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_finite
 from ssl_runner.probing.strata import spread
 from ssl_runner.run_folder.atomic import replacing

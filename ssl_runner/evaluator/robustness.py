@@ -17,7 +17,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.corruption import STRENGTHS, corrupt
-from ssl_runner.contract import Duration, Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.duration import Duration
 from ssl_runner.probing.accuracy import shares
 from ssl_runner.probing.knn_vote import ranked
 from ssl_runner.probing.linear import fit

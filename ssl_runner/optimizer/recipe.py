@@ -7,7 +7,7 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import nn
 
-from ssl_runner.contract import Duration
+from ssl_runner.duration import Duration
 from ssl_runner.optimizer.schedule import cosine, linear, stairs
 
 Share = Annotated[float, Interval(ge=0, le=1)]

@@ -22,9 +22,9 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from ssl_runner.engine.lock import held
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.supervisor import BEAT, HALT, LOOK, RUNNING, Supervisor
+from ssl_runner.run_folder.lock import held
 
 REPORTS = ".launch-"  # begins the name of the folder where jobs say how they are
 LOG = "launcher.log"  # what the plugin says

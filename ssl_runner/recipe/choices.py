@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ssl_runner.config import GROUPS, Composer
+from ssl_runner.config.compose import GROUPS, Composer
 from ssl_runner.recipe.settings import ABSENT, at, distance
 
 # By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None where a mount is left out.

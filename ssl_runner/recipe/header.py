@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.engine.checkpoint import read_json
-from ssl_runner.schema import Node
+from ssl_runner.config.check import Node
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import ENVIRONMENT, SUMMARY
 
 PROTOCOLS = {"knn": "kNN", "probe": "linear probe"}
 WIDTH = 120
@@ -22,7 +23,7 @@ def header(
     missing: Sequence[str],
 ) -> list[str]:
     """What to type, and what came of it: time, hardware, seed, numbers, commit. No path and no host."""
-    summary, environment = read_json(run / "summary.json"), read_json(run / "environment.json")
+    summary, environment = read_json(run / SUMMARY), read_json(run / ENVIRONMENT)
     command = " ".join([f"ssl-runner experiment={name}", *(f"{key}=FOLDER" for key in missing)])
     free = [key for key in left_out if key not in missing]
     with_own = (

@@ -9,15 +9,16 @@ from typing import Any
 
 import yaml
 
-from ssl_runner import config
-from ssl_runner.config import Composer
-from ssl_runner.job import RUNTIME, Job
-from ssl_runner.migration import KEY, newest
+from ssl_runner.config import files
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composer
+from ssl_runner.config.migrate import KEY, newest
 from ssl_runner.recipe.choices import Choices, choose, shown
 from ssl_runner.recipe.header import header
 from ssl_runner.recipe.places import leave_out
 from ssl_runner.recipe.settings import complete, completed, difference, leaves, unequal
-from ssl_runner.schema import check
+from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run_folder.layout import CONFIG
 
 ORDER = ("dataset", "model", "optimizer", "regulariser", "device", "evaluator")  # then mounts, and `pretext` last
 ALWAYS = ("dataset", "model", "pretext")  # named also where they are the tree's own choice
@@ -38,10 +39,10 @@ def write_down(run: Path, name: str, folder: Path | None = None) -> Recipe:
 
     Raises OSError, or ValueError where the folder holds no run, or one whose config no overrides can give.
     """
-    path = run / "config.yaml"
+    path = run / CONFIG
     if not path.is_file():
         raise ValueError(f"{run} holds no run: there is no config.yaml in it")
-    content = config.read(path)
+    content = files.read(path)
     recorded = content.pop("choices", {})
     node, problems = check(content, Job, RUNTIME)
     if problems:

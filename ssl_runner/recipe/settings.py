@@ -5,9 +5,9 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ssl_runner.contract import Duration
-from ssl_runner.job import RUNTIME, Job
-from ssl_runner.schema import Node, check
+from ssl_runner.config.check import Node, check
+from ssl_runner.duration import Duration
+from ssl_runner.run.job import RUNTIME, Job
 
 
 class _Absent:

@@ -1,13 +1,14 @@
-"""Files that are whole or absent, whatever cuts their writing off."""
+"""Atomic writes: files that are whole or absent, whatever cuts their writing off."""
 
 import contextlib
+import json
 import os
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 HALF = ".half"  # ends the name of what is being written
 ABANDONED = 3600  # seconds without a change after which it is nobody's any more; who writes does so more often
@@ -15,7 +16,7 @@ ABANDONED = 3600  # seconds without a change after which it is nobody's any more
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to be written, which gets its name once it is synced, in place of one that has it.
+    """A file to be written, which gets its name once it is synced, in place of one that has it. Raises OSError.
 
     Until then it lies beside the path as `NAME.*.half`; where anything is raised, it is removed.
     """
@@ -29,6 +30,32 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         except BaseException:
             Path(file.name).unlink(missing_ok=True)
             raise
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write(path: Path, content: bytes | memoryview | str) -> None:
+    """Replaces a file by new content, or leaves it as it was; makes the folder. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    write(path, json.dumps(content, indent=2) + "\n")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's mapping; empty where it is absent or torn."""
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:

@@ -7,7 +7,7 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import launch
 from ssl_runner.sweep.ledger import Entry
-from ssl_runner.sweep.watch import Watch
+from ssl_runner.sweep.monitor import Watch
 from ssl_runner.sweep.worker import work
 
 

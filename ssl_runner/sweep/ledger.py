@@ -11,12 +11,12 @@ from typing import Any, TypeGuard
 
 import yaml
 
-from ssl_runner import config
-from ssl_runner.engine.checkpoint import read_json, write, write_json
-from ssl_runner.migration import stamped
+from ssl_runner.config import files
+from ssl_runner.config.migrate import stamped
+from ssl_runner.run_folder.atomic import read_json, write, write_json
+from ssl_runner.run_folder.layout import CONFIG, OVERRIDES, SUMMARY, SWEEP
 
 FORMAT = 1
-FILE = "sweep.json"
 ENDED = ("completed", "stopped")  # what is not to be run again
 
 
@@ -49,11 +49,11 @@ class Ledger:
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
         """The ledger of a sweep that has begun. Raises ValueError where the folder is none, or of a later format."""
-        content = read_json(folder / FILE)
+        content = read_json(folder / SWEEP)
         if not content:
-            raise ValueError(f"{folder} holds no sweep: there is no readable {FILE} in it")
+            raise ValueError(f"{folder} holds no sweep: there is no readable {SWEEP} in it")
         if content.get("format") != FORMAT:
-            raise ValueError(f"{folder / FILE} has format {content.get('format')}; this version reads format {FORMAT}")
+            raise ValueError(f"{folder / SWEEP} has format {content.get('format')}; this version reads format {FORMAT}")
         known = {each.name for each in dataclasses.fields(Entry)}
         try:
             ledger = cls(folder, content["command"])
@@ -61,7 +61,7 @@ class Ledger:
             for key, entry in content["jobs"].items():
                 ledger.jobs[key] = Entry(**{name: value for name, value in entry.items() if name in known})
         except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / FILE} is torn ({error})") from None
+            raise ValueError(f"{folder / SWEEP} is torn ({error})") from None
         for entry in ledger.jobs.values():
             ledger.refresh(entry)
         return ledger
@@ -78,7 +78,7 @@ class Ledger:
         """Raises OSError."""
         jobs = {key: dataclasses.asdict(each) for key, each in self.jobs.items()}
         content = {"format": FORMAT, "began": self.began, "cwd": self.cwd, "command": self.command, "jobs": jobs}
-        write_json(self.folder / FILE, content)
+        write_json(self.folder / SWEEP, content)
 
     def prepare(self, entry: Entry, content: dict[str, Any]) -> Path:
         """The job's run folder with its config, as long as there is no checkpoint that another one made.
@@ -86,23 +86,23 @@ class Ledger:
         Raises OSError.
         """
         folder = self.folder / entry.folder
-        if not (folder / "config.yaml").exists() or not any(folder.glob("checkpoints/*.pt")):
-            write(folder / "overrides.yaml", config.dump(list(entry.overrides)).encode())
-            write(folder / "config.yaml", config.dump(stamped(content)).encode())  # last: with it the folder is a run's
+        if not (folder / CONFIG).exists() or not any(folder.glob("checkpoints/*.pt")):
+            write(folder / OVERRIDES, files.dump(list(entry.overrides)).encode())
+            write(folder / CONFIG, files.dump(stamped(content)).encode())  # last: with it the folder is a run's
         return folder
 
     def differs(self, entry: Entry, content: dict[str, Any]) -> list[str]:
         """The keys in which the config that a job goes on with is not the one that it would have now."""
         try:
-            has = config.read(self.folder / entry.folder / "config.yaml")
+            has = files.read(self.folder / entry.folder / CONFIG)
         except (OSError, ValueError):
             return []  # the job itself will say so
-        now = yaml.safe_load(config.dump(content))
+        now = yaml.safe_load(files.dump(content))
         return [key for key in {**has, **now} if has.get(key) != now.get(key)]
 
     def refresh(self, entry: Entry) -> None:
         """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
-        summary = read_json(self.folder / entry.folder / "summary.json")
+        summary = read_json(self.folder / entry.folder / SUMMARY)
         if not summary:
             if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 
-from ssl_runner.config import TREE
+from ssl_runner.config.compose import TREE
 
 LONGEST = 60
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssl_runner.comparison.metric import larger_is_better
-from ssl_runner.job import Job
-from ssl_runner.schema import nearest
+from ssl_runner.config.check import nearest
+from ssl_runner.run.job import Job
 
 COSTS = ("seconds", "peak_memory_mb")
 SUMMARY = (*COSTS, "step", "images_per_second")  # numbers at the top level of a summary.json

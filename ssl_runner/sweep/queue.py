@@ -11,13 +11,13 @@ from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 
 from ssl_runner.engine.interrupt import WISHES, Interrupt
-from ssl_runner.engine.lock import held
+from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.ledger import Entry
+from ssl_runner.sweep.monitor import Watch
 from ssl_runner.sweep.settings import Settings
-from ssl_runner.sweep.watch import Watch
 from ssl_runner.sweep.worker import work
 
-PRELOADED = ("ssl_runner.sweep.server", "ssl_runner.run", "torch.utils.tensorboard")
+PRELOADED = ("ssl_runner.sweep.server", "ssl_runner.run.begin", "torch.utils.tensorboard")
 LOOK = 0.5  # seconds between two looks at the jobs
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
 

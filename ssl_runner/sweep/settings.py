@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
+from ssl_runner.config.check import check
 from ssl_runner.plugins import chosen
-from ssl_runner.schema import check
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"

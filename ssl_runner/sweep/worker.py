@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_runner.engine.interrupt import WISHES
-
-OUTPUT = "console.log"  # what a job would have said on a terminal, and what it died of
+from ssl_runner.run_folder.layout import CONSOLE
 
 
 def work(folder: str, threads: int | None = None, visible: str | None = None) -> None:
@@ -27,7 +26,7 @@ def work(folder: str, threads: int | None = None, visible: str | None = None) ->
     threading.Thread(target=end_with_parent, daemon=True).start()
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
-    with output(Path(folder) / OUTPUT):
+    with output(Path(folder) / CONSOLE):
         sys.exit(carried_out(folder, threads))
 
 
@@ -36,7 +35,8 @@ def carried_out(folder: str, threads: int | None = None) -> int:
     import torch
     from rich.console import Console
 
-    from ssl_runner.run import Refused, resume
+    from ssl_runner.errors import Refused
+    from ssl_runner.run.resume import resume
 
     if threads is not None:
         torch.set_num_threads(threads)

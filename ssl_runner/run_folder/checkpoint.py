@@ -1,12 +1,8 @@
 """Checkpoints that are whole or absent, and a way back to the newest whole one."""
 
-import contextlib
 import io
-import json
 import logging
-import os
 import re
-import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,47 +10,14 @@ from typing import Any
 
 import torch
 
+from ssl_runner.run_folder.atomic import HALF, write
+
 FORMAT = 1
 log = logging.getLogger("ssl_runner")
 
 
 class Unreadable(Exception):
     """A checkpoint that is torn, or of another program, or of another format."""
-
-
-def write(path: Path, content: bytes | memoryview) -> None:
-    """Replaces a file by new content, or leaves it as it was: temporary name, flush, fsync, rename. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp's 0600 would hide a run from a group that shares the folder
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    write(path, (json.dumps(content, indent=2) + "\n").encode())
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where it is absent or torn."""
-    try:
-        content = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
 
 
 def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
@@ -65,7 +28,10 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     write(path, buffer.getbuffer())
     for old in steps(folder)[:-keep]:
         old.unlink(missing_ok=True)
-    for torn in folder.glob(".*.tmp"):  # left by a process that was killed while it wrote
+    for torn in (
+        *folder.glob(f"*{HALF}"),
+        *folder.glob(".*.tmp"),
+    ):  # left by a process that was killed; before 0.2: .tmp
         torn.unlink(missing_ok=True)
     return path
 

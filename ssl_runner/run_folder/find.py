@@ -4,7 +4,9 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-LARGE = ("checkpoints", "evaluation")  # folders of a run in which no other run is
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, EVALUATION, OVERRIDES, SUMMARY
+
+LARGE = (CHECKPOINTS, EVALUATION)  # folders of a run in which no other run is
 
 
 def find(places: Iterable[Path]) -> tuple[dict[Path, Path], list[str]]:
@@ -37,7 +39,7 @@ def walk(place: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(each for each in folders if not each.startswith(".") and each not in LARGE)
-        if "summary.json" in files or ("config.yaml" in files and "overrides.yaml" in files):
+        if SUMMARY in files or (CONFIG in files and OVERRIDES in files):
             yield Path(above)
 
 

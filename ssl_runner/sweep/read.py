@@ -7,12 +7,13 @@ from typing import Any
 
 from rich.console import Console
 
-from ssl_runner.config import Composer
+from ssl_runner.config.compose import Composer
+from ssl_runner.errors import Refused
 from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import LauncherFailed
 from ssl_runner.plugins.optimise import divided, examples
-from ssl_runner.ready import Ready, inspected, prepared
+from ssl_runner.run.validate import Ready, inspected, prepared
 from ssl_runner.sweep import settings
 from ssl_runner.sweep.naming import shared, slug
 from ssl_runner.sweep.settings import FOLDER, Parted, Settings
@@ -103,8 +104,7 @@ def decisive(keys: Settings, typed: Typed, words: Parted) -> list[str]:
 
 def carry_out(typed: Typed, command: list[str], composer: Composer, console: Console) -> int:
     """Runs a sweep without problems. Returns the exit status. Raises ValueError where it cannot begin or go on."""
-    from ssl_runner.engine.folder import Occupied
-    from ssl_runner.sweep.carry_out import Planned, again, grid, opened, search
+    from ssl_runner.sweep.run import Planned, again, grid, opened, search
 
     assert typed.settings is not None
     common = shared([each.overrides for each in typed.jobs])
@@ -130,5 +130,5 @@ def carry_out(typed: Typed, command: list[str], composer: Composer, console: Con
             if typed.as_they_are:
                 return again(sweep, compose)
             return grid(sweep, [Planned(e.content, e.overrides, slug(e.overrides, common)) for e in typed.jobs])
-    except (LauncherFailed, Occupied, OSError) as error:
+    except (LauncherFailed, Refused, OSError) as error:
         raise ValueError(f"sweep: {error}") from None

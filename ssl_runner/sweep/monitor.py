@@ -4,15 +4,14 @@ import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ssl_runner.engine.checkpoint import read_json
-from ssl_runner.engine.trainer import STOP
 from ssl_runner.plugins.launch import last_line
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import CONSOLE, METRICS, STOP, SUMMARY
 from ssl_runner.sweep import objective
 from ssl_runner.sweep.halving import Halving
 from ssl_runner.sweep.ledger import ENDED, Entry, Ledger
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.tail import Tail
-from ssl_runner.sweep.worker import OUTPUT
 
 Tell = Callable[[Sequence[Entry], Entry | None], None]
 
@@ -60,7 +59,7 @@ class Watch:
 
     def tail(self, entry: Entry) -> Tail:
         if entry.number not in self._tails:
-            self._tails[entry.number] = Tail(self.folder(entry) / "metrics.jsonl", self.settings.metric)
+            self._tails[entry.number] = Tail(self.folder(entry) / METRICS, self.settings.metric)
         return self._tails[entry.number]
 
     def curve(self, entry: Entry) -> list[tuple[float, float]]:
@@ -72,7 +71,7 @@ class Watch:
         if not tail.read():
             return
         entry.step = tail.step
-        entry.steps = entry.steps or int(read_json(self.folder(entry) / "summary.json").get("steps") or 0)
+        entry.steps = entry.steps or int(read_json(self.folder(entry) / SUMMARY).get("steps") or 0)
         if tail.curve:
             entry.final[self.settings.metric] = tail.curve[-1][1]
         if self.halving and (reason := self.halving.hopeless(entry.folder, self.curve(entry))):
@@ -85,7 +84,7 @@ class Watch:
         if self.halving or (entry.status in ENDED and metric not in entry.final):
             self.tail(entry).read()
         if entry.status in ENDED and metric not in entry.final:
-            summary = read_json(self.folder(entry) / "summary.json")
+            summary = read_json(self.folder(entry) / SUMMARY)
             if (value := objective.value(summary, self.tail(entry).curve, metric)) is not None:
                 entry.final[metric] = value
         if self.halving:
@@ -94,7 +93,7 @@ class Watch:
     def ended(self, entry: Entry, status: int) -> None:
         """What became of a job whose process has ended with an exit status, or was killed by signal `-status`."""
         self.ledger.refresh(entry)
-        said = last_line(self.folder(entry) / OUTPUT)
+        said = last_line(self.folder(entry) / CONSOLE)
         if status == 2:
             entry.status, entry.error = "refused", said.removeprefix("refused: ")
         elif entry.status == "interrupted" and status in (0, 1):

@@ -10,20 +10,21 @@ from typing import Any
 
 from rich.console import Console
 
-from ssl_runner.engine.folder import Occupied, claim, claim_new, locked
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.engine.lock import held
-from ssl_runner.engine.trainer import STOP
+from ssl_runner.errors import Refused
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import LauncherFailed, release
+from ssl_runner.run_folder.claim import claim, claim_new
+from ssl_runner.run_folder.layout import CONFIG, STOP, SWEEP
+from ssl_runner.run_folder.lock import held, locked
 from ssl_runner.sweep.compared import compared
 from ssl_runner.sweep.handed_over import HandedOver
-from ssl_runner.sweep.ledger import ENDED, FILE, Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import ENDED, Entry, Ledger, key_of
+from ssl_runner.sweep.monitor import Watch
 from ssl_runner.sweep.objective import is_better_smaller
 from ssl_runner.sweep.queue import LOOK, Queue
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.view import View
-from ssl_runner.sweep.watch import Watch
 
 COMPLETED, FAILED, REFUSED = 0, 1, 2
 PATIENCE = 120.0  # seconds for the jobs of a sweep that was killed to save and end
@@ -153,17 +154,17 @@ def opened(
 
     `command`: the words that make the sweep. `typed`: the folder that was asked for. `smaller`: whether the smaller
     metric is the better, where that is known by more than its name.
-    Raises ValueError or OSError where the folder cannot be had, and Occupied where another process runs the sweep.
+    Raises ValueError or OSError where the folder cannot be had, and Refused where another process runs the sweep.
     """
     folder = Path(settings.resume) if settings.resume is not None else place(typed)
-    if settings.resume is not None and not (folder / FILE).is_file():
-        raise ValueError(f"{folder} holds no sweep: there is no readable {FILE} in it")
+    if settings.resume is not None and not (folder / SWEEP).is_file():
+        raise ValueError(f"{folder} holds no sweep: there is no readable {SWEEP} in it")
     with locked(folder):
         if settings.resume is not None:
             ledger = Ledger.open(folder)
             ledger.command = list(command) or ledger.command  # written when something begins with it
-        elif (folder / FILE).exists():  # begun by another process since the folder was looked at
-            raise Occupied(f"{folder} holds a sweep; go on with it: ssl-runner -m sweep.resume={folder}")
+        elif (folder / SWEEP).exists():  # begun by another process since the folder was looked at
+            raise Refused(f"{folder} holds a sweep; go on with it: ssl-runner -m sweep.resume={folder}")
         else:
             ledger = Ledger(folder, command)
             ledger.write()  # from here on it can be gone on with
@@ -204,7 +205,7 @@ def again(sweep: Sweep, compose: Callable[[list[str]], dict[str, Any]]) -> int:
     `compose` makes the config of a job that was killed before it had one.
     """
     entries = list(sweep.ledger.jobs.values())
-    lacking = [each for each in entries if not (sweep.watch.folder(each) / "config.yaml").exists()]
+    lacking = [each for each in entries if not (sweep.watch.folder(each) / CONFIG).exists()]
     contents = {each.number: compose(each.overrides) for each in lacking if each.status not in ENDED}
     return carried_out(sweep, lambda: sweep.go_on(entries, contents))
 
@@ -254,7 +255,7 @@ def search(sweep: Sweep, sweeper: Plugin, words: Sequence[str], plan: Callable[[
     try:
         folders = {each.number: sweep.watch.folder(each) for each in sweep.ledger.jobs.values()}
         cut_off = [each for each in sweep.ledger.jobs.values() if each.status in ("waiting", "interrupted")]
-        go_on(lambda: sweep.go_on([each for each in cut_off if (folders[each.number] / "config.yaml").exists()]))
+        go_on(lambda: sweep.go_on([each for each in cut_off if (folders[each.number] / CONFIG).exists()]))
         result = optimise(sweeper, sweep.ledger.folder, words, evaluate, metric)
     except CutOff:
         return sweep.conclude(signal)

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.engine.checkpoint import read_json, write_json
-from ssl_runner.engine.folder import locked
+from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.lock import locked
 
 # What tells one result from another; measured again, the same one is replaced.
 IDENTITY = ("protocol", "version", "settings_hash", "dataset", "fingerprint", "split", "seed", "encoder", "step")

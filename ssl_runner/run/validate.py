@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.config import Composed, Composer
-from ssl_runner.schema import check
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composed, Composer
 from ssl_runner.signatures import problems_of
 
 if TYPE_CHECKING:
-    from ssl_runner.job import Job
+    from ssl_runner.run.job import Job
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ def inspected(composer: Composer, overrides: Sequence[str]) -> Composed:
         content = _with_choices(composed)
         wrong = problems_of(content)
         if wrong is None and composed.problems:  # it is refused, and torch is needed to say what else is wrong
-            from ssl_runner.job import read
+            from ssl_runner.run.preflight import read_job
 
-            wrong = read(content)[1]
+            wrong = read_job(content)[1]
         composed.problems += wrong or []
     return composed
 
@@ -55,7 +55,8 @@ def prepared(
     """
     if composed.problems:
         return None, composed.problems
-    from ssl_runner.job import RUNTIME, Job, read
+    from ssl_runner.run.job import RUNTIME, Job
+    from ssl_runner.run.preflight import read_job
 
     content = _with_choices(composed)
     known = json.dumps({**content, "seed": None}, default=str)
@@ -63,7 +64,7 @@ def prepared(
         node, problems = check(content, Job, RUNTIME)
         job = None if problems else Job(**node.arguments)
     else:
-        job, problems = read(content)
+        job, problems = read_job(content)
     if job is None or problems:
         return None, problems
     if tried is not None:

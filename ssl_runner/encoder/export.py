@@ -6,11 +6,12 @@ from typing import Any
 
 import torch
 
-from ssl_runner import config
-from ssl_runner.encoder import RECIPE, Found
-from ssl_runner.engine.checkpoint import write
-from ssl_runner.migration import stamped
-from ssl_runner.portable import FORMATS, Function, outputs
+from ssl_runner.config import files
+from ssl_runner.config.migrate import stamped
+from ssl_runner.encoder.formats import FORMATS, Function, outputs
+from ssl_runner.encoder.load import Found
+from ssl_runner.run_folder.atomic import write
+from ssl_runner.run_folder.layout import ENCODER
 
 BATCHES = (1, 2, 3, 17)  # samples, in each of which a file must agree with the encoder
 TOLERANCE = 1e-4  # of the largest feature; another runtime adds in another order, which costs about 1e-6
@@ -46,10 +47,10 @@ def present(folder: Path, name: str, source: Found) -> tuple[float, float] | Non
 
     Raises Unequal where the file is another encoder's.
     """
-    path, recipe = folder / FORMATS[name].file, folder / RECIPE
+    path, recipe = folder / FORMATS[name].file, folder / ENCODER
     if name == "safetensors" and recipe.exists():
         try:
-            same = architecture(config.read(recipe)) == architecture(source.recipe)
+            same = architecture(files.read(recipe)) == architecture(source.recipe)
         except ValueError as error:
             raise Unequal(f"{recipe} is there and cannot be read ({error})") from None
         if not same:
@@ -85,7 +86,7 @@ def export(folder: Path, name: str, source: Found) -> tuple[float, float]:
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise Unequal(f"cannot be exported ({type(error).__name__}: {reason})") from error
     if name == "safetensors":
-        write(folder / RECIPE, config.dump(stamped(source.recipe)).encode())
+        write(folder / ENCODER, files.dump(stamped(source.recipe)).encode())
     write(folder / kind.file, content)
     return found
 

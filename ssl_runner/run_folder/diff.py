@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_runner.encoder import WEIGHTS
-from ssl_runner.engine.checkpoint import read_json
-from ssl_runner.engine.logbook import read as read_rows
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import LOG, METRICS, SUMMARY, WEIGHTS
+from ssl_runner.run_folder.metrics import read_rows
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Comparison:
 
 def compare(old: Path, new: Path) -> Comparison:
     """Reads two run folders; what is absent or torn in one of them is a difference, or is not compared."""
-    before, after = read_json(old / "summary.json"), read_json(new / "summary.json")
+    before, after = read_json(old / SUMMARY), read_json(new / SUMMARY)
     found = Comparison(min(reached(old, before), reached(new, after)))
     for name, summary in (("old", before), ("new", after)):
         if summary.get("status") != "completed":
@@ -72,7 +72,7 @@ def compare(old: Path, new: Path) -> Comparison:
 
 def reached(folder: Path, summary: Mapping[str, Any]) -> int:
     """The last step of a run that anything is known of; the summary of a killed one was written when it began."""
-    return max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / "metrics.jsonl"))])
+    return max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / METRICS))])
 
 
 def compare_weights(old: Path, new: Path, found: Comparison) -> None:
@@ -112,7 +112,7 @@ def compare_rows(old: Path, new: Path, found: Comparison) -> None:
 def logged(folder: Path, upto: int) -> dict[tuple[int, bool], dict[str, float]]:
     """What was logged, by step and whether it is of training; without what no two runs share."""
     rows: dict[tuple[int, bool], dict[str, float]] = {}
-    for row in read_rows(folder / "metrics.jsonl"):
+    for row in read_rows(folder / METRICS):
         if row["step"] <= upto:
             learnt = any(name.startswith("speed/") for name in row)
             values = {k: v for k, v in row.items() if k != "time" and not k.startswith("speed/")}
@@ -122,7 +122,7 @@ def logged(folder: Path, upto: int) -> dict[tuple[int, bool], dict[str, float]]:
 
 def halved(folder: Path, rows: Mapping[tuple[int, bool], object]) -> list[int]:
     """Steps of the rows of training in the midst of which the run was resumed: they average what came after it."""
-    text = (folder / "run.log").read_text(errors="replace") if (folder / "run.log").exists() else ""
+    text = (folder / LOG).read_text(errors="replace") if (folder / LOG).exists() else ""
     resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
     steps = [0, *sorted(step for step, learnt in rows if learnt)]
     return [b for a, b in itertools.pairwise(steps) if any(a < step < b for step in resumed)]

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ssl_runner.contract import Data
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.job import Job
+from ssl_runner.run.job import Job
+from ssl_runner.run_folder.layout import LOG
 
 log = logging.getLogger("ssl_runner")
 
@@ -80,7 +81,7 @@ def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
         console.print(f"  ssl-runner resume {where}", highlight=False, soft_wrap=True)
         return
     if summary["status"] == "failed":
-        console.print(f"failed; the whole story is in {folder / 'run.log'}", highlight=False, soft_wrap=True)
+        console.print(f"failed; the whole story is in {folder / LOG}", highlight=False, soft_wrap=True)
         return
     tested = {f"{name.removesuffix('_top1')}/top1": v for name, v in summary["test"].items() if name.endswith("_top1")}
     qualities = [name for name in {**summary["final"], **tested} if name.endswith("/top1")]

@@ -16,7 +16,8 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder
-from ssl_runner.encoder import WEIGHTS, Found, restored, serialised
+from ssl_runner.encoder.load import Found, restored, serialised
+from ssl_runner.run_folder.layout import WEIGHTS
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # modules that a format cannot do without
 INSTALL = "pip install 'ssl-runner[onnx]'"
@@ -114,7 +115,7 @@ FORMATS = {
         WEIGHTS,
         make_safetensors,
         use_safetensors,
-        'from ssl_runner.encoder import load\nencoder = load("{folder}")  # encoder(x).pooled, encoder(x).tokens',
+        'from ssl_runner.encoder.load import load\nencoder = load("{folder}")  # encoder(x).pooled, encoder(x).tokens',
     ),
     "torch": Format(
         "encoder.pt2",

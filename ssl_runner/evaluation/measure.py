@@ -13,20 +13,24 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 from rich.console import Console
 
-from ssl_runner import config
+from ssl_runner.config import files
+from ssl_runner.config.check import Node, check
+from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Split
 from ssl_runner.data.resize import Fitted
 from ssl_runner.data.statistics import statistics
 from ssl_runner.device.placement import Placement
-from ssl_runner.encoder import Found, build
-from ssl_runner.engine.folder import locked, versions
-from ssl_runner.engine.folder import source as source_of_code
+from ssl_runner.encoder.load import Found, build
 from ssl_runner.engine.measure import encoder_of, frozen
 from ssl_runner.engine.seed import seed_everything
-from ssl_runner.job import RUNTIME, evaluators, stand_ins
-from ssl_runner.result import digest, measured, place, record
-from ssl_runner.run import Refused
-from ssl_runner.schema import Node, check
+from ssl_runner.errors import Refused
+from ssl_runner.run.assemble import evaluators
+from ssl_runner.run.job import RUNTIME
+from ssl_runner.run.preflight import stand_ins
+from ssl_runner.run_folder.environment import source as source_of_code
+from ssl_runner.run_folder.environment import versions
+from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.results import digest, measured, place, record
 
 log = logging.getLogger("ssl_runner")
 
@@ -55,10 +59,10 @@ def plan(source: Found, protocols: Sequence[str], overrides: Sequence[str]) -> P
         if source.content is not None:
             own = Path(folder) / "dataset" / f"{OWN}.yaml"
             own.parent.mkdir()
-            own.write_text(config.dump(source.content["dataset"]))
+            own.write_text(files.dump(source.content["dataset"]))
         elif not any(word.startswith("dataset=") for word in overrides):
             raise Refused(f"dataset: {source.name} comes without the config of its run; type dataset=NAME")
-        composed = config.Composer(Path(folder), "evaluate").compose([*words, *overrides])
+        composed = Composer(Path(folder), "evaluate").compose([*words, *overrides])
     node, problems = check(composed.content, Plan, RUNTIME) if composed.content else (None, [])
     problems = composed.problems + problems
     if problems or node is None:

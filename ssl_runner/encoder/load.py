@@ -9,14 +9,13 @@ from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
-from ssl_runner import config
+from ssl_runner.config import files
+from ssl_runner.config.check import Node, check
+from ssl_runner.config.migrate import migrated
 from ssl_runner.contract import Encoder
-from ssl_runner.engine import checkpoint
-from ssl_runner.engine.checkpoint import read_json
-from ssl_runner.migration import migrated
-from ssl_runner.schema import Node, check
-
-WEIGHTS, RECIPE = "encoder.safetensors", "encoder.yaml"
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, SUMMARY, WEIGHTS
 
 
 def load(path: str | Path) -> Encoder:
@@ -58,25 +57,25 @@ def found(path: Path) -> Found:
         return exported(path.parent)
     if not path.is_dir():
         raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
-    status = read_json(path / "summary.json").get("status")
-    checkpoints = checkpoint.steps(path / "checkpoints")
+    status = read_json(path / SUMMARY).get("status")
+    checkpoints = checkpoint.steps(path / CHECKPOINTS)
     # What a run exported before it was resumed is older than its newest checkpoint.
     if (path / WEIGHTS).is_file() and (status not in ("running", "failed") or not checkpoints):
         return exported(path)
-    for newest, _ in checkpoint.newest_first(path / "checkpoints"):
+    for newest, _ in checkpoint.newest_first(path / CHECKPOINTS):
         return of_checkpoint(newest)
     raise ValueError(f"{path} holds no encoder: neither {WEIGHTS} nor a readable checkpoint is in it")
 
 
 def exported(folder: Path) -> Found:
     """The encoder that a run, or `ssl-runner export`, has written."""
-    made = config.read(folder / RECIPE)
+    made = files.read(folder / ENCODER)
     try:
         state = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
-    content = config.read(folder / "config.yaml") if (folder / "config.yaml").is_file() else None
-    step = read_json(folder / "summary.json").get("step")
+    content = files.read(folder / CONFIG) if (folder / CONFIG).is_file() else None
+    step = read_json(folder / SUMMARY).get("step")
     return Found(restored(made, state, folder / WEIGHTS), folder / WEIGHTS, folder, made, step, content)
 
 
@@ -91,9 +90,9 @@ def of_checkpoint(path: Path) -> Found:
     folder, content = path.resolve().parent.parent, state.get("config")
     if content is None or "mean" not in weights:
         raise ValueError(f"{path} is no checkpoint of a run: it holds no config")
-    shape = state.get("shape") or (config.read(folder / RECIPE)["shape"] if (folder / RECIPE).is_file() else None)
+    shape = state.get("shape") or (files.read(folder / ENCODER)["shape"] if (folder / ENCODER).is_file() else None)
     if shape is None:
-        raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {RECIPE}")
+        raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {ENCODER}")
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
     return Found(restored(made, weights, path), path.resolve(), folder, made, state["step"], content)

@@ -5,7 +5,6 @@ Hydra stops at the first mistake in the overrides. Here each one is looked at by
 
 import copy
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,12 +26,14 @@ from hydra.types import RunMode
 from omegaconf import Container, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_runner.migration import migrated
-from ssl_runner.schema import nearest
+from ssl_runner.config.check import nearest
+from ssl_runner.config.files import writer_of
+from ssl_runner.config.migrate import migrated
+from ssl_runner.run_folder.layout import CONFIG
 
-PACKAGE = Path(__file__).resolve().parent
+PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent / "conf"
-TREE = CHECKOUT if (CHECKOUT / "config.yaml").exists() else PACKAGE / "conf"  # the latter in an installed wheel
+TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the latter in an installed wheel
 MISTAKES = (HydraException, OmegaConfBaseException, yaml.YAMLError, OSError, ValueError)
 
 
@@ -304,7 +305,7 @@ class Repository(ConfigRepository):
         if not isinstance(found.config, DictConfig):
             return found
         folder = Path(found.path.removeprefix("file://"))
-        found.config = OmegaConf.create(migrated(_plain(found.config), f"{config_path}.yaml", _writer(folder)))
+        found.config = OmegaConf.create(migrated(_plain(found.config), f"{config_path}.yaml", writer_of(folder)))
         return found
 
 
@@ -329,32 +330,6 @@ ALIASES = {
     "batch": "batch_size",
     "wd": "optimizer.weight_decay",
 }
-
-
-def read(path: Path, kind: type = dict) -> Any:
-    """A resolved config (a mapping) in the newest format, or a list of overrides, from a file.
-
-    Raises OSError, or ValueError where the file is torn, holds something else, or has a format that is not read here.
-    """
-    try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is torn or no YAML ({_line(error)})") from None
-    if not isinstance(content, kind):
-        raise ValueError(f"{path} is torn: it holds no {'config' if kind is dict else kind.__name__}")
-    return migrated(content, str(path), _writer(path.parent)) if isinstance(content, dict) else content
-
-
-def _writer(folder: Path) -> str | None:
-    """The version of ssl-runner that made a run folder."""
-    try:
-        return str(json.loads((folder / "environment.json").read_text())["versions"]["ssl-runner"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-
-
-def dump(content: Any) -> str:
-    return OmegaConf.to_yaml(OmegaConf.create(content))
 
 
 def _resolved(config: DictConfig, problems: list[str]) -> dict[str, Any]:

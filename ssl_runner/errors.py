@@ -1,0 +1,23 @@
+"""Refusals and exit statuses: what is said where a command cannot do what was asked. No torch."""
+
+import sys
+from collections.abc import Iterable
+
+# Exit statuses; that of an interrupted run is 128 + the signal.
+DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse where on_collapse is stop, or by a file `stop`
+
+
+class Refused(Exception):
+    """What was asked cannot begin or go on, and nothing was written. A line for each reason."""
+
+    def __init__(self, *reasons: object):
+        self.lines = [line for reason in reasons for line in str(reason).splitlines()]
+        super().__init__("\n".join(self.lines))
+
+
+def refuse(problems: Iterable[str]) -> int:
+    """Prints all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
+    lines = list(dict.fromkeys(problems))
+    many = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
+    print("\n  ".join([f"ssl-runner: {many}, nothing was started", *lines]), file=sys.stderr)
+    return REFUSED

@@ -1,0 +1,42 @@
+"""The keys of a job's config, and what the runner itself hands to the constructors."""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from ssl_runner.config.check import Node
+from ssl_runner.contract import Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser
+from ssl_runner.device.placement import Placement
+from ssl_runner.duration import Duration
+
+# What the runner itself hands to a constructor, by the key under which it stands.
+RUNTIME = {
+    "model": ("shape", "mean", "std"),
+    "pretext": ("encoder", "shape", "rows"),
+    "optimizer": ("batch_size",),
+    "evaluator": ("bank", "query", "validation", "classes", "train", "fresh", "folder"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The keys of a config, and what each may be."""
+
+    dataset: Node[Dataset]
+    pretext: Node[Pretext]
+    model: Node[Encoder]
+    optimizer: Node[Optimizer]
+    regulariser: Node[Regulariser]
+    device: Node[Placement]
+    evaluator: dict[str, Node[Evaluator]] = field(default_factory=dict)
+    length: Duration
+    batch_size: Annotated[int, Ge(1)]
+    accumulate: Annotated[int, Ge(1)] = 1
+    seed: Annotated[int, Ge(0)] = 0
+    log_every: Duration
+    save_every: Duration
+    show_every: Duration
+    keep: Annotated[int, Ge(1)] = 2
+    on_collapse: Literal["warn", "stop"] = "warn"
+    choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables

@@ -1,0 +1,78 @@
+"""Resuming: a run goes on from its newest readable checkpoint, to bit-identical weights."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ssl_runner.config import files
+from ssl_runner.engine.log import Journal, journal
+from ssl_runner.errors import DONE, Refused
+from ssl_runner.run.assemble import assemble
+from ssl_runner.run.begin import load_data
+from ssl_runner.run.job import Job
+from ssl_runner.run.preflight import read_job
+from ssl_runner.run.session import Session
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.environment import changed_versions
+from ssl_runner.run_folder.layout import CONFIG, ENVIRONMENT, OVERRIDES, STOP, SUMMARY
+from ssl_runner.run_folder.lock import locked
+
+log = logging.getLogger("ssl_runner")
+
+
+def resume(folder: Path, console: Console, *, anew: bool = False) -> int:
+    """Goes on with the run of a folder, from its newest readable checkpoint, or from the start where there is none.
+
+    `anew`: a request to stop it, from the attempt before, is forgotten; a sweep, which stops jobs, does that itself.
+    Raises Refused where the folder holds no run, or a running one, or one that this version or its config does not fit.
+    """
+    job, content, overrides = recorded_job(folder)
+    try:
+        with journal(console) as book, locked(folder):
+            if read_json(folder / SUMMARY).get("status") == "completed":
+                console.print(f"{folder} is completed already", soft_wrap=True)
+                return DONE
+            if anew:
+                (folder / STOP).unlink(missing_ok=True)
+            return go_on(job, content, overrides, folder, console, book)
+    except OSError as error:
+        raise Refused(error) from None
+
+
+def go_on(
+    job: Job, content: dict[str, Any], overrides: Sequence[str], folder: Path, console: Console, book: Journal
+) -> int:
+    begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself
+    if begun:
+        book.into(folder)
+    try:
+        dataset, data = load_data(job)
+    except Exception as reason:  # whoever called says it on the console
+        if begun:
+            trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
+            record = log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace)
+            book.handlers[-1].handle(record)
+        raise
+    if not begun:
+        book.into(folder)
+    if changed := changed_versions(read_json(folder / ENVIRONMENT), data.fingerprint):
+        log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changed))
+    return Session(job, content, overrides, dataset, data, folder, console, assemble).carry_out()
+
+
+def recorded_job(folder: Path) -> tuple[Job, dict[str, Any], list[str]]:
+    """The job of a run folder, its config and what its user typed. Raises Refused with all that is wrong with it."""
+    try:
+        if not (folder / CONFIG).is_file():
+            raise Refused(f"{folder} holds no run: there is no {CONFIG} in it")
+        content = files.read(folder / CONFIG)
+        overrides = files.read(folder / OVERRIDES, list) if (folder / OVERRIDES).exists() else []
+    except (OSError, ValueError) as error:
+        raise Refused(error) from None
+    job, problems = read_job(content)
+    if job is None or problems:
+        raise Refused(*(f"{folder / CONFIG}: {line}" for line in problems))
+    return job, content, [str(each) for each in overrides]

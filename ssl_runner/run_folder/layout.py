@@ -1,0 +1,26 @@
+"""Names of the files in a run folder, each said once, and the settings that cannot change a result.
+
+The folder is a public format: docs/run_folder.md.
+"""
+
+CONFIG = "config.yaml"  # the resolved config
+OVERRIDES = "overrides.yaml"  # what the user typed
+ENVIRONMENT = "environment.json"  # versions, commit, host, device, fingerprint of the data
+DIFF = "source.diff"  # uncommitted changes of the code
+METRICS = "metrics.jsonl"  # a row for each log
+SUMMARY = "summary.json"
+LOG = "run.log"
+CONSOLE = "console.log"  # of a job of a sweep: what it would have printed, and what it died of
+EVENTS = "events.out.tfevents.*"  # TensorBoard's
+CHECKPOINTS = "checkpoints"
+WEIGHTS, ENCODER = "encoder.safetensors", "encoder.yaml"  # the trained encoder: weights, and what builds it
+EVALUATION = "evaluation"  # results of `ssl-runner evaluate`
+STOP = "stop"  # its presence requests a stop at the next log step; what is in it is the reason
+LOCK = ".lock"
+SWEEP = "sweep.json"  # in a sweep's folder, above those of its jobs
+
+GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  # of a config.yaml
+# Paths into a config.yaml. Where data lies cannot change a result as long as its fingerprint is the same.
+HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment"}
+HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
+HARMLESS |= {f"dataset.{each}" for each in ("root", "download", "cache", "stream", "workers", "max_broken")}
