@@ -22,6 +22,7 @@ from ssl_runner.duration import Duration
 from ssl_runner.engine.measure import encoder_of, frozen
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
+from ssl_runner.run.preflight import read_job
 
 CLASSES, WIDTH = 10, 512
 SPREAD = 6.0  # a cloud's, where centres are of length one a dimension: neither separable nor hopeless
