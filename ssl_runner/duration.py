@@ -48,6 +48,20 @@ class Length:
     steps_per_epoch: int
     batch_size: int  # samples of an optimizer step, over all micro-batches and ranks
 
+    @classmethod
+    def of(cls, duration: Duration, rows: int, batch_size: int) -> Length:
+        """The length of a run over `rows` training rows. Raises ValueError if it is a share, or less than one step."""
+        if batch_size > rows:
+            raise ValueError(f"batch_size: given {batch_size}, and the dataset has {rows} training rows")
+        steps_per_epoch = rows // batch_size  # the last, incomplete batch of an epoch is dropped
+        try:
+            steps = duration.steps(steps_per_epoch)
+        except ValueError as error:
+            raise ValueError(f"length: {error}") from None
+        if steps < 1:
+            raise ValueError(f"length: given {duration}, less than one step; an epoch has {steps_per_epoch}")
+        return cls(steps, steps_per_epoch, batch_size)
+
     @property
     def epochs(self) -> float:
         return self.steps / self.steps_per_epoch

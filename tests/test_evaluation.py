@@ -13,7 +13,7 @@ from PIL import Image
 
 from ssl_runner.__main__ import main
 from ssl_runner.data.resize import Fitted
-from ssl_runner.encoder.load import found, load
+from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.results import IDENTITY, record
@@ -101,28 +101,28 @@ def test_every_form_of_an_encoder_gives_the_same(run: Path, tmp_path: Path) -> N
     assert (b["encoder"], b["step"], b["seed"]) == ("checkpoints/0000012.pt", 12, 5)
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        features = [load(path)(x).pooled for path in (run, last, alone)]
+        features = [load_encoder(path)(x).pooled for path in (run, last, alone)]
     assert torch.equal(features[0], features[1])
     assert torch.equal(features[0], features[2])
 
 
 def test_the_middle_of_a_run_is_another_encoder(run: Path) -> None:
-    middle = found(run / "checkpoints" / "0000006.pt")
+    middle = find_encoder(run / "checkpoints" / "0000006.pt")
     assert (middle.step, middle.folder, middle.name) == (6, run.resolve(), "checkpoints/0000006.pt")
-    assert not torch.equal(next(middle.encoder.parameters()), next(load(run).parameters()))
+    assert not torch.equal(next(middle.encoder.parameters()), next(load_encoder(run).parameters()))
 
 
 def test_a_run_that_went_on_is_not_measured_by_what_it_exported_before(run: Path) -> None:
     """Killed after a resume: the exported file is older than the newest checkpoint."""
-    assert found(run).name == "encoder.safetensors"
+    assert find_encoder(run).name == "encoder.safetensors"
     write_json(run / "summary.json", {**read_json(run / "summary.json"), "status": "running"})
-    assert found(run).name == "checkpoints/0000012.pt"
+    assert find_encoder(run).name == "checkpoints/0000012.pt"
 
 
 def test_a_torn_checkpoint_gives_way_to_the_one_before(run: Path) -> None:
     (run / "encoder.safetensors").unlink()
     (run / "checkpoints" / "0000012.pt").write_bytes(b"torn")
-    assert found(run).step == 6
+    assert find_encoder(run).step == 6
 
 
 def test_random_is_where_the_run_began(run: Path) -> None:

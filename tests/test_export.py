@@ -18,7 +18,7 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.encoder import export
 from ssl_runner.encoder import formats as portable
-from ssl_runner.encoder.load import Found, build, found
+from ssl_runner.encoder.load import TrainedEncoder, built_encoder, find_encoder
 from ssl_runner.model.convnet import ConvNet
 from ssl_runner.run_folder.layout import ENCODER, WEIGHTS
 
@@ -47,7 +47,7 @@ def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
     content = composer.compose([*overrides, *(each for each in SMALLEST[kind] if each not in overrides)]).content
     recipe = {**content["model"], "shape": list(SHAPE), "mean": [0.5, 0.4, 0.3], "std": [0.2, 0.3, 0.25]}
     torch.manual_seed(0)
-    encoder = build(recipe).train()
+    encoder = built_encoder(recipe).train()
     with torch.no_grad():
         for _ in range(3):
             encoder(torch.rand(8, *SHAPE))
@@ -70,7 +70,7 @@ def test_every_model_family_is_exported(composer: Composer, model: str, capsys: 
     assert main(["export", str(folder), "--to", "out"]) == 0, capsys.readouterr()
     files = {file.name for file in Path("out").iterdir()}
     assert files == {WEIGHTS, ENCODER, "encoder.pt2"} | ({"encoder.onnx"} if HAS_ONNX else set())
-    source = found(folder)
+    source = find_encoder(folder)
     x = torch.rand(5, *SHAPE)
     with torch.no_grad():
         wanted = source.encoder(x)
@@ -94,7 +94,7 @@ def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, c
     ours, *others = ("\n".join(line.strip() for line in each.splitlines()) for each in paragraphs)
     x = torch.rand(4, *SHAPE)
     with torch.no_grad():
-        wanted = found(small).encoder(x)
+        wanted = find_encoder(small).encoder(x)
     torch.save({"x": x, "pooled": wanted.pooled, "tokens": wanted.tokens}, "wanted.pt")
     close = "assert torch.allclose(torch.as_tensor({}), wanted['{}'], atol=1e-4)\n"
     script = BLOCKED + "import torch\nwanted = torch.load('wanted.pt')\nx = wanted['x']\n"
@@ -202,7 +202,7 @@ class Broken(ConvNet):
 @pytest.mark.parametrize(("kind", "words"), [(Noisy, "differ"), (OneBatchOnly, "cannot be"), (Broken, "differ by")])
 def test_planted_bugs_are_seen(kind: type[Encoder], words: str, tmp_path: Path) -> None:
     encoder = kind(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()  # type: ignore[call-arg]
-    source = Found(encoder, tmp_path / WEIGHTS, tmp_path, {"shape": list(SHAPE)})
+    source = TrainedEncoder(encoder, tmp_path / WEIGHTS, tmp_path, {"shape": list(SHAPE)})
     with pytest.raises(export.Unequal, match=words):
         export.export(tmp_path, "torch", source)
     assert not list(tmp_path.iterdir())

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "ssl_runner"
 # From the ground up; what stands in one line may not import each other.
 FLOORS = (
     ("__init__", "duration", "errors"),
-    ("contract", "run_folder"),
+    ("contract",),
+    ("run_folder",),
     ("layers", "loss", "data", "rendering", "augment", "config"),
     ("probing",),
     ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator"),

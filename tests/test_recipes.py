@@ -17,7 +17,7 @@ from ssl_runner.config import migrate as migration
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.migrate import migrated, newest, stamped
-from ssl_runner.encoder.load import found
+from ssl_runner.encoder.load import find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.recipe.header import numbers
 from ssl_runner.recipe.recipe import quoted, write_down
@@ -380,8 +380,8 @@ def test_a_run_of_an_older_format_is_read_everywhere(
     job, content, _ = recorded_job(old)
     assert str(job.log_every) == "1st"
     assert "log_each" not in content
-    assert found(old).content == content
-    assert found(next((old / "checkpoints").iterdir())).content == content
+    assert find_encoder(old).content == content
+    assert find_encoder(next((old / "checkpoints").iterdir())).content == content
     assert Composer(old).compose([]).content == content
     assert drop((old / "config.yaml").read_text()).compose(["experiment=dropped"]).content == content
     part = "# @package _global_\ndefaults:\n  - override /pretext: simclr\nlog_each: 3st\n"

@@ -60,10 +60,11 @@ def main(words: list[str]) -> int:
 
 def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:
     """Returns the exit status. `paths`: whether each was named itself, and not found below a folder."""
-    from ssl_runner.encoder.load import found  # torch is imported here, after all that needs none
+    from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
     from ssl_runner.engine.log import journal
     from ssl_runner.errors import DONE, FAILED, Refused
-    from ssl_runner.evaluation.measure import Evaluation, Plan, plan
+    from ssl_runner.evaluation.measure import Evaluation
+    from ssl_runner.evaluation.plan import Plan, make_plan
 
     console = Console(highlight=False, markup=False)
     ready: list[tuple[Path, Plan]] = []
@@ -71,7 +72,7 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
     without: list[str] = []
     for path, named in paths.items():
         try:
-            ready.append((path, plan(found(path), protocols, overrides)))
+            ready.append((path, make_plan(find_encoder(path), protocols, overrides)))
         except Refused as error:
             problems += str(error).splitlines()
         except (OSError, ValueError) as error:
@@ -83,7 +84,7 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
     evaluation, status = Evaluation(console), FAILED if without else DONE
     with journal(console):
         for number, (path, made) in enumerate(ready):
-            source = found(path)  # again: the encoders of a sweep need not fit into memory together
+            source = find_encoder(path)  # again: the encoders of a sweep need not fit into memory together
             if len(ready) > 1:
                 console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
             try:

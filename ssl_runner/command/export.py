@@ -15,7 +15,7 @@ from rich.table import Table
 from ssl_runner.errors import refuse
 
 if TYPE_CHECKING:
-    from ssl_runner.encoder.load import Found
+    from ssl_runner.encoder.load import TrainedEncoder
 
 NAMES = ("safetensors", "torch", "onnx")
 
@@ -64,7 +64,7 @@ def main(words: list[str]) -> int:
     return status
 
 
-def place(source: "Found") -> Path:
+def place(source: "TrainedEncoder") -> Path:
     """A folder that can be copied as it is. A checkpoint's has its step in its name; an export's own is added to."""
     if source.content is None:
         return source.folder
@@ -74,13 +74,13 @@ def place(source: "Found") -> Path:
 
 
 def write(
-    source: "Found", folder: Path, formats: list[str], there: dict[str, tuple[float, float]], console: Console
+    source: "TrainedEncoder", folder: Path, formats: list[str], there: dict[str, tuple[float, float]], console: Console
 ) -> int:
     """Makes the files that are not there, and says of each how far it is from the encoder and how to load it."""
     from ssl_runner.encoder.export import BATCHES, Unequal, export, load_lines
     from ssl_runner.encoder.formats import FORMATS
 
-    size, step = "x".join(map(str, source.shape)), "" if source.step is None else f" of step {source.step}"
+    size, step = "x".join(map(str, source.samples.shape)), "" if source.step is None else f" of step {source.step}"
     title = f"{type(source.encoder).__name__}{step}: samples of {size} to {source.encoder.dim} features"
     console.print(title, soft_wrap=True)
     table = Table("format", "file", "largest difference", "", box=None, pad_edge=False)
@@ -98,7 +98,7 @@ def write(
         sizes = ", ".join(map(str, BATCHES))
         console.print(f"from the encoder, on {sizes} random samples; the largest feature is {largest:.3g}")
         console.print(f"folder: {folder}", soft_wrap=True)
-        shape = ", ".join(map(str, source.shape))
+        shape = ", ".join(map(str, source.samples.shape))
         console.print(f"\nto load it (x: float32 in [0, 1], of shape (any number, {shape})):", soft_wrap=True)
     for name in made:
         console.print("\n" + textwrap.indent(load_lines(folder, name), "  "), soft_wrap=True)

@@ -11,7 +11,7 @@ import torch
 from annotated_types import Ge, Interval
 from torch import nn
 
-from ssl_runner.contract import Data, Split
+from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.split import held_out, stratified
 from ssl_runner.data.statistics import fingerprint, statistics
 
@@ -40,7 +40,7 @@ class Digits:
         self.test = test
         self.size = size
         self.seed = seed
-        self.shape = (1, size, size)
+        self.samples = Samples("image", (1, size, size))
         kept = [count - held_out(count, test) for count in COUNTS]
         self.rows = sum(count - held_out(count, validation) for count in kept)
 

@@ -9,7 +9,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import Int
 from torch import Tensor
 
-from ssl_runner.contract import Data, Rows, Split
+from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.image_files.cache import decoded, default_folder
 from ssl_runner.data.image_files.decode import SUFFIXES, Reader, common_side
 from ssl_runner.data.image_files.folders import plan
@@ -97,7 +97,7 @@ class ImageFolder:
         if size is None:
             side = common_side([self._folder / file for file in self._plan.files])
             size = side if side is not None and 8 <= side <= LARGEST else OTHERWISE
-        self.shape = (channels, size, size)
+        self.samples = Samples("image", (channels, size, size))
         self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
 
     def load(self) -> Data:
@@ -109,7 +109,7 @@ class ImageFolder:
                 self._folder / folder,
             )
         source = Source(
-            self._folder, plan.files, Reader(self.shape[1], self.channels, self.resize, workers=self.workers)
+            self._folder, plan.files, Reader(self.samples.shape[1], self.channels, self.resize, workers=self.workers)
         )
         whole = torch.ones(len(plan.files), dtype=torch.bool)
         if self.stream:

@@ -16,7 +16,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import UInt8
 from torch import Tensor
 
-from ssl_runner.contract import Data
+from ssl_runner.contract import Data, Samples
 from ssl_runner.data.download import Published
 
 FILES = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -56,7 +56,7 @@ class MNIST:
         self.download = download
         self.validation = validation
         self.split_seed = split_seed
-        self.shape = (1, 28, 28)
+        self.samples = Samples("image", (1, 28, 28))
         self.rows = self.PUBLISHED.rows(validation)
         self.PUBLISHED.require(root, download)
 

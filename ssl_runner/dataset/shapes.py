@@ -5,7 +5,7 @@ from typing import Annotated
 import torch
 from annotated_types import Ge, Interval
 
-from ssl_runner.contract import Data, Split
+from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.split import held_out, stratified
 from ssl_runner.data.statistics import fingerprint, statistics
 from ssl_runner.rendering.pictograms import OUTLINES
@@ -37,21 +37,21 @@ class Shapes:
         self.validation = validation
         self.size = size
         self.seed = seed
-        self.shape = (3, size, size)
-        self.factors = FACTORS
+        self.samples = Samples("image", (3, size, size))
+        self.targets = FACTORS
         counts = [len(range(label, images, len(OUTLINES))) for label in range(len(OUTLINES))]
         self.rows = images - sum(held_out(count, validation) for count in counts)
 
     def load(self) -> Data:
         """Renders all images: some seconds for 10,000 of 32 x 32."""
         scene = Scene(self.images, self.size, torch.Generator().manual_seed(2 * self.seed))
-        images, factors = scene.render(), scene.factors()
+        images, targets = scene.render(), scene.targets()
         train, validation = (
-            Split(images[rows], scene.shape[rows], {name: factor[rows] for name, factor in factors.items()})
+            Split(images[rows], scene.shape[rows], {name: factor[rows] for name, factor in targets.items()})
             for rows in stratified(scene.shape, self.validation, self.seed)
         )
         unseen = Scene(self.test, self.size, torch.Generator().manual_seed(2 * self.seed + 1))
-        test = Split(unseen.render(), unseen.shape, unseen.factors())
+        test = Split(unseen.render(), unseen.shape, unseen.targets())
         mean, std = statistics(train.x)
         return Data(
             train=train.x,

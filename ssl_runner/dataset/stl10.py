@@ -12,7 +12,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from ssl_runner.contract import Data, Split
+from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.download import Published
 from ssl_runner.data.image_files.cache import mapped
 from ssl_runner.data.split import Subset
@@ -57,7 +57,7 @@ class STL10:
         self.download = download
         self.validation = validation
         self.split_seed = split_seed
-        self.shape = (3, 96, 96)
+        self.samples = Samples("image", (3, 96, 96))
         self.rows = self.UNLABELLED
         self.PUBLISHED.require(root, download)
 

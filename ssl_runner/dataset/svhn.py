@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar
 import torch
 from annotated_types import Ge, Interval
 
-from ssl_runner.contract import Data
+from ssl_runner.contract import Data, Samples
 from ssl_runner.data.download import Published
 
 
@@ -46,7 +46,7 @@ class SVHN:
         self.download = download
         self.validation = validation
         self.split_seed = split_seed
-        self.shape = (3, 32, 32)
+        self.samples = Samples("image", (3, 32, 32))
         self.rows = self.PUBLISHED.rows(validation)
         self.PUBLISHED.require(root, download)
 

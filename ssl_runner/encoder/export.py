@@ -8,8 +8,9 @@ import torch
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
+from ssl_runner.contract import Samples
 from ssl_runner.encoder.formats import FORMATS, Function, outputs
-from ssl_runner.encoder.load import Found
+from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import ENCODER
 
@@ -21,7 +22,7 @@ class Unequal(Exception):
     """A file that does not do what the encoder does."""
 
 
-def difference(one: Function, other: Function, shape: tuple[int, ...]) -> tuple[float, float]:
+def difference(one: Function, other: Function, samples: Samples) -> tuple[float, float]:
     """The largest difference of any feature on samples of noise, and the largest feature of `one`.
 
     Raises Unequal where it is beyond TOLERANCE, or a feature is not finite.
@@ -29,7 +30,7 @@ def difference(one: Function, other: Function, shape: tuple[int, ...]) -> tuple[
     generator = torch.Generator().manual_seed(0)
     differences, largest = [], 0.0
     for size in BATCHES:
-        x = torch.rand(size, *shape, generator=generator)
+        x = samples.example(size, generator)
         for name, a, b in zip(("pooled", "tokens"), one(x), other(x), strict=True):
             if a.shape != b.shape:
                 raise Unequal(f"{name} has shape {tuple(b.shape)}, and the encoder's has {tuple(a.shape)}")
@@ -41,7 +42,7 @@ def difference(one: Function, other: Function, shape: tuple[int, ...]) -> tuple[
     return worst, largest
 
 
-def present(folder: Path, name: str, source: Found) -> tuple[float, float] | None:
+def present(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float] | None:
     """What `difference` says of a format's file that is in the folder already; None where there is none, or it lacks
     its recipe.
 
@@ -59,7 +60,7 @@ def present(folder: Path, name: str, source: Found) -> tuple[float, float] | Non
         return None
     content = path.read_bytes()
     try:
-        found = difference(outputs(source.encoder), FORMATS[name].use(content, source), source.shape)
+        found = difference(outputs(source.encoder), FORMATS[name].use(content, source), source.samples)
     except Exception as error:  # a foreign or torn file can raise anything
         reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise Unequal(f"{path} is there and is not this encoder ({reason})") from None
@@ -71,7 +72,7 @@ def architecture(recipe: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in recipe.items() if key not in ("mean", "std")}
 
 
-def export(folder: Path, name: str, source: Found) -> tuple[float, float]:
+def export(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float]:
     """Writes an encoder into a folder in a format, and returns what `difference` says of the file's content.
 
     Raises Unequal where the encoder cannot be said in this format, and then nothing is written; OSError.
@@ -79,7 +80,7 @@ def export(folder: Path, name: str, source: Found) -> tuple[float, float]:
     kind = FORMATS[name]
     try:
         content = kind.make(source)
-        found = difference(outputs(source.encoder), kind.use(content, source), source.shape)
+        found = difference(outputs(source.encoder), kind.use(content, source), source.samples)
     except Unequal:
         raise
     except Exception as error:  # exporters have a large zoo of errors, and one format is not to cost the others

@@ -16,7 +16,7 @@ from safetensors.torch import load as from_safetensors
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder
-from ssl_runner.encoder.load import Found, restored, serialised
+from ssl_runner.encoder.load import TrainedEncoder, restored_encoder, serialised
 from ssl_runner.run_folder.layout import WEIGHTS
 
 NEEDS = {"onnx": ("onnx", "onnxscript", "onnxruntime")}  # modules that a format cannot do without
@@ -30,17 +30,17 @@ class Format:
     """A kind of file: how it is made of an encoder, how its content is used, and the lines that load it anywhere."""
 
     file: str
-    make: Callable[[Found], bytes]
-    use: Callable[[bytes, Found], Function]
+    make: Callable[[TrainedEncoder], bytes]
+    use: Callable[[bytes, TrainedEncoder], Function]
     lines: str  # {folder} and {path} are the place of the file
 
 
-def make_safetensors(source: Found) -> bytes:
+def make_safetensors(source: TrainedEncoder) -> bytes:
     return serialised(source.encoder)
 
 
-def use_safetensors(content: bytes, source: Found) -> Function:
-    return outputs(restored(source.recipe, from_safetensors(content), Path(WEIGHTS)))
+def use_safetensors(content: bytes, source: TrainedEncoder) -> Function:
+    return outputs(restored_encoder(source.recipe, from_safetensors(content), Path(WEIGHTS)))
 
 
 class Named(nn.Module):
@@ -55,10 +55,10 @@ class Named(nn.Module):
         return {"pooled": features.pooled, "tokens": features.tokens}
 
 
-def program(source: Found) -> torch.export.ExportedProgram:
+def program(source: TrainedEncoder) -> torch.export.ExportedProgram:
     """The encoder as a graph for any number of samples of its shape."""
     batch = torch.export.Dim("batch", min=1)
-    example = torch.full((2, *source.shape), 0.5)  # not 1, which the exporter takes for a constant
+    example = source.samples.example(2, torch.Generator().manual_seed(0))  # not 1, which would be taken for a constant
     with torch.no_grad():
         exported = torch.export.export(Named(source.encoder).eval(), (example,), dynamic_shapes={"x": {0: batch}})
     for node in exported.graph.nodes:
@@ -66,13 +66,13 @@ def program(source: Found) -> torch.export.ExportedProgram:
     return exported
 
 
-def make_torch(source: Found) -> bytes:
+def make_torch(source: TrainedEncoder) -> bytes:
     file = io.BytesIO()
     torch.export.save(program(source), file)
     return file.getvalue()
 
 
-def use_torch(content: bytes, source: Found) -> Function:
+def use_torch(content: bytes, source: TrainedEncoder) -> Function:
     if not zipfile.is_zipfile(io.BytesIO(content)):
         raise ValueError("it is no zip archive, as programs of torch.export are")  # torch itself would log a page
     module = torch.export.load(io.BytesIO(content)).module()
@@ -84,7 +84,7 @@ def use_torch(content: bytes, source: Found) -> Function:
     return run
 
 
-def make_onnx(source: Found) -> bytes:
+def make_onnx(source: TrainedEncoder) -> bytes:
     made = torch.onnx.export(
         program(source),
         (),
@@ -98,7 +98,7 @@ def make_onnx(source: Found) -> bytes:
     return made.model_proto.SerializeToString()
 
 
-def use_onnx(content: bytes, source: Found) -> Function:
+def use_onnx(content: bytes, source: TrainedEncoder) -> Function:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -1,4 +1,4 @@
-"""A trained encoder, found again: in a run folder, in a checkpoint of it, or as an exported file."""
+"""Loading a trained encoder: from a run folder, from a checkpoint of it, or from an exported file."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,36 +12,39 @@ from torch import Tensor
 from ssl_runner.config import files
 from ssl_runner.config.check import Node, check
 from ssl_runner.config.migrate import migrated
-from ssl_runner.contract import Encoder
+from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, SUMMARY, WEIGHTS
 
 
-def load(path: str | Path) -> Encoder:
+def load_encoder(path: str | Path) -> Encoder:
     """The encoder of a run folder, of a checkpoint in it, or of an `encoder.safetensors` beside its `encoder.yaml`.
 
-    It is on the CPU, in eval mode, and takes float32 samples in [0, 1]: `load("outputs/RUN")(x).pooled`.
-    Raises ValueError or OSError with what is wrong and what to give instead.
+    It is on the CPU, in eval mode, and takes samples as a pretext task does, images float32 in [0, 1]:
+    `load_encoder("outputs/RUN")(x).pooled`. Raises ValueError or OSError with what is wrong and what to give instead.
     """
-    return found(Path(path)).encoder
+    return find_encoder(Path(path)).encoder
 
 
 @dataclass(frozen=True)
-class Found:
-    """An encoder and what is known of its origin."""
+class TrainedEncoder:
+    """An encoder with the file, run folder, step and config it came from."""
 
     encoder: Encoder
     weights: Path  # the file that they were read from
-    folder: Path  # of the run; where there is none, of the file
-    recipe: dict[str, Any]  # what builds it: the model's config, and shape, mean and std
+    folder: Path  # of the run; without one, of the file
+    recipe: dict[str, Any]  # what builds it: the model's config and its input, as encoder.yaml has them
     step: int | None = None  # of training
     content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
 
     @property
-    def shape(self) -> tuple[int, ...]:
-        """Of a sample."""
-        return tuple(self.recipe["shape"])
+    def samples(self) -> Samples:
+        """What it takes."""
+        if "samples" in self.recipe:
+            given = self.recipe["samples"]
+            return Samples(**{**given, "shape": tuple(given["shape"])})
+        return Samples("image", tuple(self.recipe["shape"]))
 
     @property
     def name(self) -> str:
@@ -49,53 +52,72 @@ class Found:
         return self.weights.relative_to(self.folder).as_posix()
 
 
-def found(path: Path) -> Found:
-    """As `load`, with the origin."""
+def find_encoder(path: Path) -> TrainedEncoder:
+    """As `load_encoder`, with the origin."""
     if path.is_file() and path.suffix == ".pt":
-        return of_checkpoint(path)
+        return checkpoint_encoder(path)
     if path.is_file() and path.name == WEIGHTS:
-        return exported(path.parent)
+        return exported_encoder(path.parent)
     if not path.is_dir():
         raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
     status = read_json(path / SUMMARY).get("status")
     checkpoints = checkpoint.steps(path / CHECKPOINTS)
     # What a run exported before it was resumed is older than its newest checkpoint.
     if (path / WEIGHTS).is_file() and (status not in ("running", "failed") or not checkpoints):
-        return exported(path)
+        return exported_encoder(path)
     for newest, _ in checkpoint.newest_first(path / CHECKPOINTS):
-        return of_checkpoint(newest)
+        return checkpoint_encoder(newest)
     raise ValueError(f"{path} holds no encoder: neither {WEIGHTS} nor a readable checkpoint is in it")
 
 
-def exported(folder: Path) -> Found:
+def exported_encoder(folder: Path) -> TrainedEncoder:
     """The encoder that a run, or `ssl-runner export`, has written."""
-    made = files.read(folder / ENCODER)
+    recipe = files.read(folder / ENCODER)
     try:
         state = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
     content = files.read(folder / CONFIG) if (folder / CONFIG).is_file() else None
     step = read_json(folder / SUMMARY).get("step")
-    return Found(restored(made, state, folder / WEIGHTS), folder / WEIGHTS, folder, made, step, content)
+    encoder = restored_encoder(recipe, state, folder / WEIGHTS)
+    return TrainedEncoder(encoder, folder / WEIGHTS, folder, recipe, step, content)
 
 
-def of_checkpoint(path: Path) -> Found:
+def checkpoint_encoder(path: Path) -> TrainedEncoder:
     """The encoder of one step of a run."""
     try:
         state = checkpoint.load(path)
     except checkpoint.Unreadable as error:
         raise ValueError(str(error)) from None
-    prefix = "encoder."
+    prefix = f"{state.get('trained', 'encoder')}."
     weights = {k.removeprefix(prefix): v for k, v in state["pretext"].items() if k.startswith(prefix)}
     folder, content = path.resolve().parent.parent, state.get("config")
-    if content is None or "mean" not in weights:
+    if content is None or not weights:
         raise ValueError(f"{path} is no checkpoint of a run: it holds no config")
-    shape = state.get("shape") or (files.read(folder / ENCODER)["shape"] if (folder / ENCODER).is_file() else None)
-    if shape is None:
-        raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {ENCODER}")
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
-    made = {**content["model"], "shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
-    return Found(restored(made, weights, path), path.resolve(), folder, made, state["step"], content)
+    recipe = {**content["model"], **(state.get("input") or first_input(state, weights, path, folder))}
+    return TrainedEncoder(
+        restored_encoder(recipe, weights, path), path.resolve(), folder, recipe, state["step"], content
+    )
+
+
+def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, folder: Path) -> dict[str, Any]:
+    """The input of an encoder of version 0.1, whose checkpoints held the shape of an image at most."""
+    shape = state.get("shape") or (files.read(folder / ENCODER)["shape"] if (folder / ENCODER).is_file() else None)
+    if shape is None or "mean" not in weights:
+        raise ValueError(f"{path} does not say of what shape a sample is; resume the run once, which writes {ENCODER}")
+    return {"shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
+
+
+def input_of(model: Node[Encoder], samples: Samples, data: Data) -> dict[str, Any]:
+    """What the runner hands to a model's constructor, as plain values for encoder.yaml and for checkpoints."""
+    offered = {
+        "samples": {**samples._asdict(), "shape": list(samples.shape)},
+        "shape": list(samples.shape),
+        "mean": list(data.mean),
+        "std": list(data.std),
+    }
+    return {name: value for name, value in offered.items() if name in model.wants}
 
 
 def serialised(encoder: Encoder) -> bytes:
@@ -103,7 +125,7 @@ def serialised(encoder: Encoder) -> bytes:
     return to_safetensors({name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()})
 
 
-def build(recipe: dict[str, Any]) -> Encoder:
+def built_encoder(recipe: dict[str, Any]) -> Encoder:
     """The encoder that a recipe describes, with random weights. Raises ValueError with all that is wrong with it."""
 
     def described(*, model: Node[Encoder]) -> None: ...
@@ -116,10 +138,10 @@ def build(recipe: dict[str, Any]) -> Encoder:
     return node.arguments["model"].build()
 
 
-def restored(recipe: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
-    """The encoder of a recipe with the weights that were read from a file. Raises ValueError where they do not fit."""
+def restored_encoder(recipe: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
+    """The encoder of a recipe with the weights that were read from a file. Raises ValueError if they do not fit."""
     try:
-        encoder = build(recipe)
+        encoder = built_encoder(recipe)
         encoder.load_state_dict(state)
     except (RuntimeError, ValueError) as error:
         raise ValueError(f"{path} does not fit its config ({' '.join(str(error).split())[:300]})") from None

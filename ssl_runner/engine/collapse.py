@@ -1,4 +1,4 @@
-"""A doctor for the features of a run: healthy, shrinking or collapsed, and which setting is the likely cause.
+"""Collapse detector: whether the features of a run are healthy, shrinking or collapsed.
 
 The verdict is a pure function of what was measured so far, each number beside the run's own at step 0, so a resumed run
 says the same. It reads `geometry/std` and `geometry/rank` of the encoder's features, and the same two of the embedding
@@ -7,21 +7,14 @@ learnt. The limits leave room for what healthy runs do: over 13 runs of nine tas
 `rank` to a third, and that of an embedding to a quarter (CIFAR-10 and shapes, convnets and a small ViT).
 """
 
-import inspect
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-import torch
-from torch.func import functional_call
+from ssl_runner.contract import Suspect
 
-from ssl_runner.contract import Batch, Suspect
-from ssl_runner.engine.learner import Learner
-from ssl_runner.loss.embedding import unit
-from ssl_runner.probing.geometry import rank, spread
-
-NAME = "geometry"  # the key of the evaluator that the doctor reads
-SAMPLES = 32  # that the embedding is measured on, from as many batches as it takes
+NAME = "geometry"  # the key of the evaluator whose numbers are read
 Verdict = Literal["healthy", "shrinking", "collapsed"]
 Kind = Literal["complete", "dimensional"]
 SCORE: Mapping[Verdict, int] = {"healthy": 2, "shrinking": 1, "collapsed": 0}
@@ -42,8 +35,8 @@ class Measure(NamedTuple):
 MEASURES = (  # where several have collapsed, the first one speaks
     Measure("embedding_std", "complete", 0, 0.4, 0.3, 0.15, 0.03),
     Measure("std", "complete", 0, 0.4, 0.15, 0.15, 0.03),
-    Measure("embedding_rank", "dimensional", 1, 0.15, torch.inf, 0.1, 0),
-    Measure("rank", "dimensional", 1, 0.15, torch.inf, 0.1, 0),
+    Measure("embedding_rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
+    Measure("rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
 )
 WORDS = {  # of what has shrunk, and of what has collapsed
     "complete": ("the {} draw together", "all {} are one point"),
@@ -105,12 +98,12 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
     if not history:
         return None
     start, step = history[0], history[-1]["step"]
-    found = [finding(row, start) for row in history[1:]]
-    collapsed = streak([each is not None and each[0] == "collapsed" for each in found])
-    shrunk = streak([each is not None for each in found])
+    signs = [finding(row, start) for row in history[1:]]
+    collapsed = streak([each is not None and each[0] == "collapsed" for each in signs])
+    shrunk = streak([each is not None for each in signs])
     if shrunk == 0 or (shrunk == 1 and collapsed == 0):
         return Health("healthy", step)
-    last = found[-1]
+    last = signs[-1]
     assert last is not None
     if collapsed >= 2:
         return Health("collapsed", step, last[1], history[-collapsed]["step"], last[2])
@@ -140,65 +133,3 @@ def finding(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdict, 
 def streak(flags: Sequence[bool]) -> int:
     """How many at the end are true."""
     return next((i for i, flag in enumerate(reversed(flags)) if not flag), len(flags))
-
-
-def embedding(learner: Learner) -> dict[str, float]:
-    """`geometry/embedding_std` and `geometry/embedding_rank` of what the loss sees, on the run's first batches.
-
-    Nothing where the method has no embedding, or where it is the encoder's features themselves. The network is in
-    training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
-    """
-    pooled: list[torch.Tensor] = []
-    pretext, parts = learner.pretext, []
-    hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
-    try:
-        samples, step = 0, 0
-        while samples < SAMPLES and step < learner.steps:
-            for batch in learner.loader.batches(step):
-                few = Batch(batch.x[:SAMPLES], batch.index[:SAMPLES])
-                views = learner.views(few, step, learner.main)
-                buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
-                with torch.no_grad(), learner.device.autocast():
-                    found = functional_call(pretext, buffers, (views, learner.main)).embedding
-                if found is None or any(each is found for each in pooled):
-                    return {}
-                parts.append(found.float())
-                samples += len(few.x)
-                if samples >= SAMPLES:
-                    break
-            step += 1
-    finally:
-        hook.remove()
-    z = torch.cat(parts)
-    if not z.isfinite().all():
-        return {}
-    return {f"{NAME}/embedding_std": spread(unit(z)), f"{NAME}/embedding_rank": rank(z)}
-
-
-def suspects(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Suspect]:
-    """The settings that may have done it, the likeliest first: the method's own, and those that any run has."""
-    found = list(learner.pretext.suspects())
-    loader, recipe = learner.loader, learner.recipe
-    together = loader.batch_size // loader.accumulate
-    if together < 16 and any(f"{NAME}/embedding_std" in row for row in rows):
-        found.append(
-            Suspect(
-                f"batch_size={loader.batch_size} with accumulate={loader.accumulate}, so {together} samples meet",
-                "batch_size=64 accumulate=1" if loader.accumulate > 1 else "batch_size=64",
-                0.7 if together < 8 else 0.4,
-            )
-        )
-    usual = {name: each.default for name, each in inspect.signature(type(recipe)).parameters.items()}
-    for name, attribute in (("lr", "peak"), ("weight_decay", "weight_decay")):
-        value, default = getattr(recipe, attribute, 0.0), usual.get(name)
-        if isinstance(default, float) and default > 0 and value >= 5 * default:
-            cause = f"optimizer.{name} of {value:.4g}, {value / default:,.0f} times the usual {default:g}"
-            found.append(Suspect(cause, f"optimizer.{name}={default:g}", min(0.95, 0.4 * (value / default) ** 0.15)))
-    newest: dict[str, float] = {}
-    for row in rows:
-        newest.update(row)
-    loss = abs(newest.get(f"train/{learner.prefix(learner.main)}loss", torch.inf))
-    for name, value in newest.items():
-        if name.startswith("regulariser/") and value > 10 * loss:
-            found.append(Suspect(f"{name} is {value:.3g} beside a loss of {loss:.3g}", "regulariser=none", 0.8))
-    return sorted(found, key=lambda each: -each.weight)

@@ -1,15 +1,23 @@
 """One step of learning: views, forward, regulariser, backward, optimizer; and all the state that it changes."""
 
-from typing import Any
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Regulariser
-from ssl_runner.device.placement import Placement
-from ssl_runner.engine.loader import Loader
+from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Rate, Regulariser, Settings
+from ssl_runner.device import ranks
+from ssl_runner.engine.rates import Rated, rated, restorable
 from ssl_runner.engine.seed import derive, seed_everything
-from ssl_runner.engine.window import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ssl_runner.device.placement import Placement
+    from ssl_runner.engine.loader import Loader
 
 
 class Learner:
@@ -24,35 +32,41 @@ class Learner:
         device: Placement,
         *,
         seed: int,
-        steps: int,
     ):
         self.pretext, self.regulariser = device.place(pretext.train()), device.place(regulariser)
-        self.loader, self.recipe, self.device, self.seed, self.steps = loader, optimizer, device, seed, steps
+        self.loader, self.recipe, self.device, self.seed = loader, optimizer, device, seed
+        self.length = loader.length
         self.score = device.compiled(self.pretext)
         self.groups = self.pretext.groups()
-        self.optimizers = {group: optimizer.build(named) for group, named in self.groups.items()}
-        self.scalers = {group: device.scaler() for group in self.groups}
         self.main = main_group(self.pretext)
-        self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
         self.rng = torch.Generator(device.device)
+        prefixes = list(self.pretext.rates(self.context(0, "before_step")))
+        first = self.settings(0)
+        self.rated = {group: rated(optimizer, named, prefixes, first) for group, named in self.groups.items()}
+        self.scalers = {group: device.scaler() for group in self.groups}
+        self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
 
-    def step(self, step: int, window: Window, *, measure_gradient: bool = False) -> None:
-        """One optimizer step of each group; what it logs goes into the window."""
+    def step(self, step: int, *, measure_gradient: bool = False) -> dict[str, Tensor]:
+        """One optimizer step of each group. Returns what it logs: detached scalars on the device, by name."""
         seed_everything(self.seed, "step", step)
         self.device.step_begins()
+        context = self.context(step, "before_step")
+        settings, rates = self.settings(step), self.pretext.rates(context)
         with torch.no_grad():
-            self.pretext.before_step(self.context(step, "before_step"))
+            self.pretext.before_step(context)
         batches = self.loader.batches(step)
-        rate = self.rate(step)
-        for group, optimizer in self.optimizers.items():
+        numbers: dict[str, Tensor] = {}
+        kept: dict[str, list[Tensor]] = defaultdict(list)
+        for group, each in self.rated.items():
             for micro, batch in enumerate(batches):
-                self._backward(step, group, micro, batch, 1 / len(batches), window)
-            norm = self._update(group, optimizer, rate, measure_gradient)
-            if norm is not None:
-                window.set(f"optimizer/{self.prefix(group)}gradient_norm", norm)
+                self._backward(step, group, micro, batch, 1 / len(batches), numbers, kept)
+            norm = self._update(group, each, settings, rates, measure_gradient)
+            if norm is not None and measure_gradient:
+                numbers[f"optimizer/{self.prefix(group)}gradient_norm"] = norm.detach()
         with torch.no_grad():
-            self.pretext.after_step(self.context(step, "after_step"))
-        window.steps += 1
+            rows = {name: torch.cat(parts) for name, parts in kept.items()}
+            self.pretext.after_step(self.context(step, "after_step"), rows)
+        return numbers
 
     def views(self, batch: Batch, step: int, group: str, micro: int = 0) -> tuple:
         """What the pretext task makes of a batch at a step."""
@@ -60,16 +74,17 @@ class Learner:
             views = self.pretext.views(batch, self.context(step, group, micro))
         return tuple(map(channels_last, views)) if self.device.channels_last else views
 
-    def context(self, step: int, purpose: str, micro: int = 0, rank: int = 0) -> Context:
+    def context(self, step: int, purpose: str, micro: int = 0) -> Context:
         """`purpose` is a group's name or a hook's; each draws from a generator of its own."""
-        self.rng.manual_seed(derive(self.seed, "step", step, purpose, micro, rank))
-        return Context(step, self.steps, self.loader.steps_per_epoch, self.rng, self.loader.sweep)
+        self.rng.manual_seed(derive(self.seed, "step", step, purpose, micro, ranks.rank()))
+        return Context(step, self.length, self.rng, self.loader.sweep)
 
-    def rate(self, step: int) -> float:
-        return self.recipe.rate(step, self.steps, self.loader.steps_per_epoch)
+    def settings(self, step: int) -> Settings:
+        """Learning rate and weight decay of a step, before the method's own factors."""
+        return self.recipe.settings(step, self.length)
 
     def prefix(self, group: str) -> str:
-        """What the names of a group's numbers begin with: nothing where there is one group."""
+        """What the names of a group's numbers begin with: nothing if there is one group."""
         return "" if len(self.groups) == 1 else f"{group}_"
 
     def is_finite(self) -> bool:
@@ -80,18 +95,27 @@ class Learner:
     def state(self) -> dict[str, Any]:
         return {
             "pretext": self.pretext.state_dict(),
-            "optimizers": {group: each.state_dict() for group, each in self.optimizers.items()},
+            "optimizers": {group: each.optimizer.state_dict() for group, each in self.rated.items()},
             "scalers": {group: each.state_dict() for group, each in self.scalers.items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.pretext.load_state_dict(state["pretext"])
-        for group, each in self.optimizers.items():
-            each.load_state_dict(by_own_kernels(state["optimizers"][group], each))
+        for group, each in self.rated.items():
+            each.optimizer.load_state_dict(restorable(state["optimizers"][group], each.optimizer))
         for group, scaler in self.scalers.items():
             scaler.load_state_dict(state["scalers"][group])
 
-    def _backward(self, step: int, group: str, micro: int, batch: Batch, share: float, window: Window) -> None:
+    def _backward(
+        self,
+        step: int,
+        group: str,
+        micro: int,
+        batch: Batch,
+        share: float,
+        numbers: dict[str, Tensor],
+        kept: dict[str, list[Tensor]],
+    ) -> None:
         views = self.views(batch, step, group, micro)
         with self.device.autocast():
             loss = self.score(views, group)
@@ -102,39 +126,42 @@ class Learner:
         self.scalers[group].scale(total * share).backward()
         self.finite = self.finite & torch.isfinite(total.detach())
         prefix = self.prefix(group)
-        window.add(f"train/{prefix}loss", loss.value, share)
-        for name, value in loss.metrics.items():
-            window.add(f"train/{prefix}{name}", value, share)
-        for name, value in terms.items():
-            window.add(f"regulariser/{name}", value, share)
+        logged = {f"train/{prefix}loss": loss.value}
+        logged |= {f"train/{prefix}{name}": value for name, value in loss.metrics.items()}
+        logged |= {f"regulariser/{name}": value for name, value in terms.items()}
+        for name, value in logged.items():
+            part = value.detach().float() * share  # under autocast it may be bf16, in which 256 + 1 is 256
+            numbers[name] = numbers[name] + part if name in numbers else part
+        for name, rows in loss.kept.items():
+            kept[name].append(rows.detach())
 
-    def _update(self, group: str, optimizer: torch.optim.Optimizer, rate: float, measure: bool) -> Tensor | None:
-        for each in optimizer.param_groups:
-            each["lr"] = rate
+    def _update(
+        self, group: str, rated: Rated, settings: Settings, rates: Mapping[str, Rate], measure: bool
+    ) -> Tensor | None:
+        """Steps a group's optimizer. Returns the norm of its gradient if it was clipped or is to be measured."""
+        rated.apply(settings, rates)
         scaler, norm = self.scalers[group], None
-        if self.recipe.clip is not None or measure:
-            scaler.unscale_(optimizer)
+        clip, clip_each = self.recipe.clip, self.recipe.clip_each
+        if clip is not None or clip_each is not None or measure:
+            scaler.unscale_(rated.optimizer)
             parameters = [p for _, p in self.groups[group]]
-            if self.recipe.clip is None:
+            if clip_each is not None:
+                clip_tensors([p.grad for p in parameters if p.grad is not None], clip_each)
+            if clip is None:
                 norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
             else:
-                norm = nn.utils.clip_grad_norm_(parameters, self.recipe.clip)
-        scaler.step(optimizer)
+                norm = nn.utils.clip_grad_norm_(parameters, clip)
+        scaler.step(rated.optimizer)
         scaler.update()
         self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in the other groups' parameters
         return norm
 
 
-def by_own_kernels(state: dict[str, Any], optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """An optimizer's saved state, to go on by the kernels that this one was built with, be they fused or not.
-
-    Raises ValueError where the state has another number of parameter groups.
-    """
-    groups = [
-        saved | {key: own[key] for key in ("fused", "foreach") if key in own}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    return {**state, "param_groups": groups}
+def clip_tensors(gradients: list[Tensor], largest: float) -> None:
+    """Scales each gradient whose norm is above `largest` down to it, in place."""
+    if gradients:
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
 
 
 def main_group(pretext: Pretext) -> str:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ class Logbook:
     """One row a log in metrics.jsonl, the same numbers as scalars in the event file of the folder.
 
     TensorBoard sorts by name, and opens with five columns and two groups. So accuracies stand there twice: `knn/top1`
-    also as `accuracy/knn`, and `test/knn_top1` as `accuracy/test_knn`.
+    also as `accuracy/knn`, and `test/knn/top1` as `accuracy/test_knn`.
 
     On a resumed run the rows after `start` are dropped, since the same steps will write them again, and TensorBoard is
     told to drop them as well: the run stays one curve. Raises OSError where the folder cannot be written.
@@ -68,7 +68,7 @@ class Logbook:
         self._file.flush()
         for name, value in values.items():
             self._events.add_scalar(name, value, step)
-            if name.endswith(("/top1", "_top1")) and not name.startswith("train/"):
+            if name.endswith("/top1") and not name.startswith("train/"):
                 self._events.add_scalar(f"accuracy/{name[:-5].replace('/', '_')}", value, step)
         self._names |= dict.fromkeys(values)
         if len(self._names) > self._drawn:
@@ -145,7 +145,6 @@ class Logbook:
         """Whether a number `<group>/...` of that step is written already."""
         return any(row["step"] == step and any(k.startswith(f"{group}/") for k in row) for row in self.rows)
 
-    def latest(self, groups: Iterable[str]) -> dict[str, float]:
-        """The newest numbers of these groups."""
-        groups = tuple(groups)
-        return {k: v for row in self.rows for k, v in row.items() if k.partition("/")[0] in groups}
+    def latest(self, group: str) -> dict[str, float]:
+        """The newest numbers of a group."""
+        return {k: v for row in self.rows for k, v in row.items() if k.partition("/")[0] == group}

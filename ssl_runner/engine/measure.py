@@ -7,8 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssl_runner.contract import Encoder, Evaluator, Rows
-from ssl_runner.engine.loader import samples, taken
+from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
+from ssl_runner.engine.rows import fetch
 
 READ_BATCH = 512
 CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
@@ -16,7 +16,7 @@ CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; each submodule's own mode is restored, also where some were in eval mode already."""
+    """Eval mode without gradient; each submodule's own mode is restored, also if some were in eval mode already."""
     modes = [(m, m.training) for m in module.modules()]
     module.eval()
     try:
@@ -27,7 +27,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
             m.training = training
 
 
-def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
+def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
     """Rows to pooled features on the device; rows that are asked for again are not encoded again."""
     at_once = CACHED_BATCH if device.type == "cpu" else READ_BATCH
     known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
@@ -35,9 +35,9 @@ def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float
     def encode(rows: Rows) -> Float[Tensor, "n d"]:
         if id(rows) not in known:
             parts = [
-                encoder(samples(part)).pooled.float()
+                encoder(samples.from_rows(part)).pooled.float()
                 for index in torch.arange(len(rows)).split(READ_BATCH)
-                for part in taken(rows, index).to(device).split(at_once)
+                for part in fetch(rows, index).to(device).split(at_once)
             ]
             known[id(rows)] = (rows, torch.cat(parts))
         return known[id(rows)][1]
@@ -45,12 +45,14 @@ def encoder_of(encoder: Encoder, device: torch.device) -> Callable[[Rows], Float
     return encode
 
 
-def measure(encoder: Encoder, evaluators: Mapping[str, Evaluator], device: torch.device) -> dict[str, float]:
+def measure(
+    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device
+) -> dict[str, Metric]:
     """`knn/top1` and its like, of the evaluators given."""
     with frozen(encoder):
-        encode = encoder_of(encoder, device)
+        encode = encoder_of(encoder, samples, device)
         return {
-            f"{name}/{key}": float(value)
+            f"{name}/{key}": metric
             for name, evaluator in evaluators.items()
-            for key, value in evaluator(encoder, encode).items()
+            for key, metric in evaluator(encoder, encode).items()
         }

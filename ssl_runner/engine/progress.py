@@ -7,21 +7,23 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ssl_runner.duration import Length
+
 log = logging.getLogger("ssl_runner")
 REFRESH = 0.25  # seconds
 
 
 class Progress:
-    """Epoch, step, loss, images/s, time left and the last kNN of a run of `steps` optimizer steps.
+    """Epoch, step, loss, samples/s, time left and the last accuracies of a run.
 
     On a terminal a live line shows them and the log lines go to run.log alone; elsewhere the log lines are seen.
     """
 
-    def __init__(self, console: Console, *, steps: int, steps_per_epoch: int, batch_size: int):
-        self.steps, self.steps_per_epoch, self.batch_size = steps, steps_per_epoch, batch_size
+    def __init__(self, console: Console, length: Length):
+        self.length = length
         self.start = 0  # where this process began
         self.loss: float | None = None
-        self.measured: dict[str, float] = {}
+        self.shares: dict[str, float] = {}  # by evaluator
         self.done, self.seconds = 0, 0.0  # steps that were reported, and what they took
         self._live = Live(console=console, auto_refresh=False, transient=True) if console.is_terminal else None
         self._shown = 0.0
@@ -52,19 +54,19 @@ class Progress:
         log.info(line, extra={"routine": True})
 
     @property
-    def images_per_second(self) -> float:
-        return self.done * self.batch_size / self.seconds if self.seconds else 0.0
+    def samples_per_second(self) -> float:
+        return self.done * self.length.batch_size / self.seconds if self.seconds else 0.0
 
     def line(self, step: int, done: int, seconds: float, doing: str = "") -> str:
-        rate = done / seconds if seconds else 0.0
+        length, rate = self.length, done / seconds if seconds else 0.0
         parts = [
-            f"{100 * step / self.steps:3.0f} %",
-            f"epoch {step / self.steps_per_epoch:.1f}/{self.steps / self.steps_per_epoch:.4g}",
-            f"step {step}/{self.steps}",
+            f"{100 * step / length.steps:3.0f} %",
+            f"epoch {step / length.steps_per_epoch:.1f}/{length.epochs:.4g}",
+            f"step {step}/{length.steps}",
             f"loss {self.loss:.4f}" if self.loss is not None else "",
-            f"{rate * self.batch_size:,.0f} images/s",
-            f"{clock((self.steps - step) / rate)} left" if rate else "",
-            *(f"{n.removesuffix('/top1')} {100 * v:.1f} %" for n, v in self.measured.items() if n.endswith("/top1")),
+            f"{rate * length.batch_size:,.0f} samples/s",
+            f"{clock((length.steps - step) / rate)} left" if rate else "",
+            *(f"{name} {100 * value:.1f} %" for name, value in self.shares.items()),
             doing,
         ]
         return "  ".join(filter(None, parts))

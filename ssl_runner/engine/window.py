@@ -1,7 +1,7 @@
-"""The numbers between two log lines, averaged on the device."""
+"""Running averages of logged numbers between two log lines, kept on the device."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -17,21 +17,17 @@ class Window:
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
-        self.shares: dict[str, float] = {}
-        self.last: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
         self.steps = 0
         self._opened = time.perf_counter()
         self._paused = 0.0
 
-    def add(self, name: str, value: Float[Tensor, ""], share: float = 1.0) -> None:
-        """Adds to a number that is averaged over the steps in which it was added; `share` is a micro-batch's."""
-        value = value.detach().float() * share  # under autocast it may be bf16, where 256 + 1 is 256
-        self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.shares[name] = self.shares.get(name, 0.0) + share
-
-    def set(self, name: str, value: Float[Tensor, ""]) -> None:
-        """A number of the last step alone."""
-        self.last[name] = value.detach()
+    def add(self, numbers: Mapping[str, Float[Tensor, ""]]) -> None:
+        """The numbers of one step; each is averaged over the steps that have it."""
+        for name, value in numbers.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.steps += 1
 
     @contextmanager
     def pause(self) -> Iterator[None]:
@@ -46,7 +42,5 @@ class Window:
 
     def close(self) -> dict[str, float]:
         """The averages, in one transfer from the device, in the order in which they were first seen."""
-        values = {name: value / self.shares[name] for name, value in self.sums.items()} | self.last
-        if not values:
-            return {}
-        return dict(zip(values, torch.stack([v.float() for v in values.values()]).tolist(), strict=True))
+        values = [value.float() / self.counts[name] for name, value in self.sums.items()]
+        return dict(zip(self.sums, torch.stack(values).tolist(), strict=True)) if values else {}

@@ -18,7 +18,7 @@ from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_finite
 
@@ -70,7 +70,7 @@ class Cluster:
         self.classes = classes
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         from scipy.optimize import linear_sum_assignment
         from sklearn.cluster import KMeans
         from sklearn.exceptions import ConvergenceWarning
@@ -90,7 +90,7 @@ class Cluster:
         )  # rows by cluster and class
         matched = table[linear_sum_assignment(table, maximize=True)]
         return {
-            "accuracy": float(matched.sum()) / len(y),
-            "nmi": float(normalized_mutual_info_score(y, found)),
-            "ari": float(adjusted_rand_score(y, found)),
+            "accuracy": Metric(float(matched.sum()) / len(y)),
+            "nmi": Metric(float(normalized_mutual_info_score(y, found))),
+            "ari": Metric(float(adjusted_rand_score(y, found)), "larger", "number"),
         }

@@ -15,8 +15,9 @@ from annotated_types import Gt, Interval, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
+from ssl_runner.probing.accuracy import as_shares
 from ssl_runner.probing.linear import fit, standardised
 from ssl_runner.probing.require import require_finite, require_labelled
 
@@ -58,11 +59,11 @@ class Factors:
         bank: Split,
         query: Split,
     ):
-        if not bank.factors or set(bank.factors) != set(query.factors):
+        if not bank.targets or set(bank.targets) != set(query.targets):
             raise ValueError("this dataset does not know the factors of its samples; use dataset=shapes")
         for name in circular:
-            if name not in bank.factors:
-                raise ValueError(f"circular names '{name}', and the factors are {', '.join(bank.factors)}")
+            if name not in bank.targets:
+                raise ValueError(f"circular names '{name}', and the factors are {', '.join(bank.targets)}")
         require_labelled("factors", bank=bank, query=query)
         self.every = every
         self.circular = circular
@@ -72,24 +73,24 @@ class Factors:
         self.query = query
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         bank, query = encode(self.bank.x), encode(self.query.x)  # (n, d), (q, d)
         require_finite(bank, query)
         values: dict[str, float] = {}
         known, wanted = {}, {}
-        for name, factor in self.bank.factors.items():
+        for name, factor in self.bank.targets.items():
             if factor.is_floating_point():
                 known[name], wanted[name] = (
-                    self.components(name, split.factors[name]) for split in (self.bank, self.query)
+                    self.components(name, split.targets[name]) for split in (self.bank, self.query)
                 )
             else:
-                values[name] = self.categorical(bank, query, factor, self.query.factors[name])
+                values[name] = self.categorical(bank, query, factor, self.query.targets[name])
         if known:
             values |= continuous(bank, query, known, wanted, self.l2)
-        values = {name: max(values[name], 0.0) for name in self.bank.factors if not math.isnan(values[name])}
+        values = {name: max(values[name], 0.0) for name in self.bank.targets if not math.isnan(values[name])}
         if not values:
             raise ValueError("no factor varies among the rows that it is measured on; give more of them")
-        return {"mean": sum(values.values()) / len(values)} | values
+        return as_shares({"mean": sum(values.values()) / len(values)} | values)
 
     def categorical(
         self, bank: Float[Tensor, "n d"], query: Float[Tensor, "q d"], y: Int[Tensor, " n"], truth: Int[Tensor, " q"]

@@ -23,12 +23,13 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.data.split import Subset
 from ssl_runner.duration import Duration
+from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import knn_vote as neighbours
 from ssl_runner.probing import supervised
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.intervals import common, half_width
 from ssl_runner.probing.label_efficiency import Score, write_plot, write_table
 from ssl_runner.probing.linear import fit
@@ -135,7 +136,7 @@ class FewLabel:
         asked |= {f"{share:g}": (share * has).round().long().clamp(min=1) for share in sorted(set(self.shares))}
         return {name: each for name, each in asked.items() if bool((each < has).any())}
 
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         rng = torch.Generator().manual_seed(self.seed)
         wanted, scores = self.wanted(), []
         for draw in range(self.draws):
@@ -162,8 +163,8 @@ class FewLabel:
                 if (width := half_width(drawn, share)) is not None:
                     widths[name, method] = width
         write_plot(scores, widths, self.classes, self.folder / "few_label.png")
-        intervals = {f"{method}_{name}_interval": width for (name, method), width in widths.items()}
-        return {"mean": fmean(found[f"{self.methods[0]}_{name}"] for name in wanted)} | found | intervals
+        intervals = {f"{method}_{name}_interval": Metric(width, None) for (name, method), width in widths.items()}
+        return as_shares({"mean": fmean(found[f"{self.methods[0]}_{name}"] for name in wanted)} | found) | intervals
 
     def guesses(
         self,
@@ -185,7 +186,7 @@ class FewLabel:
             return neighbours.ranked(bank, y, query, k=k, temperature=self.temperature, classes=self.classes)
         if method == "supervised":
             with supervised.isolated(seed):
-                encoder = self.fresh(seed).to(encoder.mean.device)
+                encoder = self.fresh(seed).to(device_of(encoder))
         recipe = supervised.Recipe(
             lr=self.lr,
             head_lr=self.head_lr,

@@ -15,10 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.data.split import Subset, stratified
 from ssl_runner.duration import Duration
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.require import require_labelled
 from ssl_runner.probing.supervised import Network, Recipe, fit, ranked
 
@@ -77,7 +77,7 @@ class FineTune:
         self.held_out, self.seed = held_out, seed
         self.bank, self.query, self.validation, self.classes = bank, query, validation, classes
 
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         bank, choice = self.parts()
         best, kept = {"epoch": float(self.epochs)}, {}
 
@@ -102,7 +102,8 @@ class FineTune:
         network = fit(encoder, bank.x, bank.y, self.classes, recipe, steps=steps, seed=self.seed, after_epoch=choose)
         if kept:
             network.load_state_dict(kept)
-        return shares(ranked(network, self.query.x), self.query.y, self.classes) | best
+        epoch = Metric(best.pop("epoch"), None, "number")
+        return as_shares(shares(ranked(network, self.query.x), self.query.y, self.classes) | best) | {"epoch": epoch}
 
     def parts(self) -> tuple[Split, Split | None]:
         """What is trained on, and what the epoch is chosen on: never the query."""

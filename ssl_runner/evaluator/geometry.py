@@ -17,8 +17,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Encoder, Rows
+from ssl_runner.contract import Encoder, Metric, Rows
 from ssl_runner.duration import Duration
+from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import geometry
 
 AT_ONCE = 512  # samples in a forward pass
@@ -67,8 +68,8 @@ class Geometry:
         self.train = train
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
-        device = encoder.mean.device
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
+        device = device_of(encoder)
         rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
         rng = torch.Generator(device).manual_seed(self.seed)
         plain, viewed = [], []
@@ -91,4 +92,4 @@ class Geometry:
             "std": geometry.spread(u),
             "dead": geometry.dead(z),
         }
-        return {name: value for name, value in values.items() if isfinite(value)}
+        return {name: Metric(value, None, "number") for name, value in values.items() if isfinite(value)}

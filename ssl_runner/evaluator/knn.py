@@ -16,9 +16,9 @@ from annotated_types import Ge, Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.knn_vote import ranked
 from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
 
@@ -61,8 +61,8 @@ class KNN:
         self.classes = classes
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         bank, query = encode(self.bank.x), encode(self.query.x)  # (n, d), (q, d)
         require_finite(bank, query)
         guesses = ranked(bank, self.bank.y, query, k=self.k, temperature=self.temperature, classes=self.classes)
-        return shares(guesses, self.query.y, self.classes)
+        return as_shares(shares(guesses, self.query.y, self.classes))

@@ -22,9 +22,9 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.knn_vote import ranked
 from ssl_runner.probing.linear import fit
 from ssl_runner.probing.near_duplicates import Pair, pairs
@@ -104,7 +104,7 @@ class Leakage:
         self.folder = folder
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         found = pairs(self.query.x, self.bank.x, distance=self.distance, least=self.similarity)
         self.write("duplicates", "bank", found, self.bank.x, self.bank.y)
         kind = {pair.query: pair.kind for pair in sorted(found, key=lambda pair: ORDER.index(pair.kind), reverse=True)}
@@ -117,9 +117,9 @@ class Leakage:
             self.write("pretrained_on", "train", seen, self.train, None)
             counts["pretrained_on"] = len({pair.query for pair in seen})
             parts["unseen"] = self.without([*kind, *(pair.query for pair in seen)])
-        values = {f"{name}_share": count / len(self.query.y) for name, count in counts.items()}
-        values |= {name: float(count) for name, count in counts.items()}
-        return values | self.accuracies(encode(self.bank.x), encode(self.query.x), parts)
+        metrics = {f"{name}_share": Metric(count / len(self.query.y), "smaller") for name, count in counts.items()}
+        metrics |= {name: Metric(float(count), "smaller", "number") for name, count in counts.items()}
+        return metrics | as_shares(self.accuracies(encode(self.bank.x), encode(self.query.x), parts))
 
     def without(self, rows: Iterable[int]) -> Bool[Tensor, " q"]:
         """All query rows but these."""

@@ -14,9 +14,9 @@ from annotated_types import Ge, Gt, Interval, MinLen
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.linear import fit
 from ssl_runner.probing.require import require_finite, require_labelled
 
@@ -62,8 +62,9 @@ class Probe:
         self.classes = classes
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         bank, query = encode(self.bank.x), encode(self.query.x)  # (n, d), (q, d)
         require_finite(bank, query)
         classifier = fit(bank, self.bank.y, self.classes, l2=self.l2, held_out=self.held_out)
-        return shares(classifier.ranked(query), self.query.y, self.classes) | {"l2": classifier.l2}
+        accuracies = as_shares(shares(classifier.ranked(query), self.query.y, self.classes))
+        return accuracies | {"l2": Metric(classifier.l2, None, "number")}

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_finite
 from ssl_runner.probing.strata import spread
@@ -75,7 +75,7 @@ class Projector:
         self.query, self.classes, self.folder = query, classes, folder
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         from sklearn.manifold import trustworthiness
 
         features = encode(self.query.x)
@@ -91,7 +91,7 @@ class Projector:
         self.write(x, y, rows, figure)
         some = spread(y, RANKED, torch.Generator().manual_seed(self.seed))
         trust = trustworthiness(unit[some].numpy(), points[some].numpy(), n_neighbors=min(12, (len(some) - 1) // 2))
-        return {"trustworthiness": float(trust), "samples": float(len(x))}
+        return {"trustworthiness": Metric(float(trust)), "samples": Metric(float(len(x)), None, "number")}
 
     def write(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], rows: Int[Tensor, " n"], figure: Figure) -> None:
         """What TensorBoard reads, in place of what an earlier call wrote: it would be shown as well."""

@@ -17,9 +17,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.corruption import STRENGTHS, corrupt
-from ssl_runner.contract import Encoder, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.accuracy import shares
+from ssl_runner.layers.weights import device_of
+from ssl_runner.probing.accuracy import as_shares, shares
 from ssl_runner.probing.knn_vote import ranked
 from ssl_runner.probing.linear import fit
 from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
@@ -91,7 +92,7 @@ class Robustness:
         self.folder = folder
 
     @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         one = self.query.x[torch.zeros(1, dtype=torch.int64)]
         if one.ndim != 4 or one.dtype != torch.uint8 or one.shape[1] not in (1, 3):
             raise ValueError(f"corruptions are of images of 1 or 3 channels, and a sample is {tuple(one.shape[1:])}")
@@ -122,11 +123,11 @@ class Robustness:
         for kind, curve in curves.items():
             for strength, each in zip(STRENGTHS, curve, strict=True):
                 values |= {f"{reader}_{kind}_{strength}": each[reader] for reader in READERS}
-        return values
+        return as_shares(values)
 
     def corrupted(self, encoder: Encoder, rows: Tensor, kind: str, strength: int) -> Float[Tensor, "q d"]:
         """Features of corrupted query rows; what is drawn depends on the seed, and is alike at each strength."""
-        device = encoder.mean.device
+        device = device_of(encoder)
         rng = torch.Generator().manual_seed(self.seed)
         return torch.cat(
             [

@@ -1,5 +1,6 @@
 """Which parameters are weights: what a penalty on the weights means to shrink."""
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -13,6 +14,11 @@ def is_weight(name: str, parameter: nn.Parameter) -> bool:
     (`class_token`, `pos_embed`). Weight decay and the regularisers on weights draw the same line.
     """
     return parameter.ndim >= 2 and LEARNT_INPUTS.isdisjoint(name.rpartition(".")[2].split("_"))
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """Where the parameters of a module are; the CPU if it has none."""
+    return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
 def weights(module: nn.Module) -> list[Float[Tensor, "..."]]:

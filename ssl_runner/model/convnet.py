@@ -6,10 +6,11 @@ from annotated_types import Gt, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Features
+from ssl_runner.layers.image_encoder import ImageEncoder
 
 
-class ConvNet(Encoder):
+class ConvNet(ImageEncoder):
     """A 3x3 convolution, batch norm if wanted, ReLU and 2x2 max-pool for each of `widths`.
 
     Tokens are the positions of the last map, each 2^depth pixels wide; pooled is their mean.

@@ -10,7 +10,8 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torchvision.models import resnet
 
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Features
+from ssl_runner.layers.image_encoder import ImageEncoder
 
 BLOCKS = {
     18: (resnet.BasicBlock, [2, 2, 2, 2]),
@@ -20,7 +21,7 @@ BLOCKS = {
 LARGEST_SMALL_IMAGE = 64  # px
 
 
-class ResNet(Encoder):
+class ResNet(ImageEncoder):
     """A residual network without its classifier. Tokens are the positions of the last map; pooled is their mean.
 
     The modules under `layers` have torchvision's names.

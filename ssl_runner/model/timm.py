@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Features
+from ssl_runner.layers.image_encoder import ImageEncoder
 
 
-class Timm(Encoder):
+class Timm(ImageEncoder):
     """A model of timm without its classifier. Tokens are its last map, or its tokens without class and register tokens.
 
     Pooled is what the model's own head pools, or the mean of the tokens where the head has another width.

@@ -7,17 +7,20 @@ Differs: positions are fixed sines and cosines, and weights start from Xavier's 
 patch goes by the size of the image; there is no class token unless features are read from it.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import torch
 from annotated_types import Gt
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ssl_runner.augment.image.mask import picked
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Features
+from ssl_runner.layers.attention import attention_mask, mean_of
+from ssl_runner.layers.image_encoder import ImageEncoder
 from ssl_runner.layers.position import sine_cosine
 
 
@@ -42,7 +45,7 @@ def divisors(height: int, width: int) -> list[int]:
     return [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
 
 
-class ViT(Encoder):
+class ViT(ImageEncoder):
     """A vision transformer. Tokens are its patches after the last norm, in raster order.
 
     shape: (C, H, W) of a sample. Views of other sizes are welcome where the patch divides them: positions are
@@ -53,7 +56,7 @@ class ViT(Encoder):
     Raises ValueError for a patch that does not divide the image and a width that heads do not divide.
     """
 
-    drops_tokens = True
+    in_two_steps = True
 
     def __init__(
         self,
@@ -80,7 +83,8 @@ class ViT(Encoder):
         # Not persistent: it follows from the shape, and weights then load into an encoder for another image size.
         self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
         self.class_token = nn.Parameter(torch.empty(1, 1, width)) if pool == "class" else None
-        self.embed = nn.Conv2d(channels, width, self.patch, stride=self.patch)
+        self.patches = nn.Conv2d(channels, width, self.patch, stride=self.patch)
+        self.register_load_state_dict_pre_hook(rename_patches)
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         self.initialise()
@@ -99,17 +103,54 @@ class ViT(Encoder):
         """keep: distinct positions in [0, n) of the tokens to be seen; `tokens` then has these k, in this order, while
         `grid` stays that of the whole image.
         """
-        maps = self.embed(self.normalise(x))  # (B, dim, h, w)
-        grid = tuple(maps.shape[2:])
-        tokens = maps.flatten(2).transpose(1, 2) + self.positions_of(grid)  # (B, n, dim)
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        return self.transform(self.embed(x), grid, keep=keep)
+
+    def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Linear projections of the patches, before positions are added."""
+        return self.patches(self.normalise(x)).flatten(2).transpose(1, 2)
+
+    def encode(
+        self,
+        z: Float[Tensor, "b n d"],
+        *,
+        keep: Int[Tensor, "b k"] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
+        visible: Bool[Tensor, "n n"] | None = None,
+        layers: Sequence[int] = (),
+    ) -> Features:
+        """As the contract says; z is of an image with the sides' ratio of the encoder's own."""
+        rows = round((z.shape[1] * self.grid[0] / self.grid[1]) ** 0.5)
+        return self.transform(z, (rows, z.shape[1] // rows), keep=keep, mask=mask, visible=visible, layers=layers)
+
+    def transform(
+        self,
+        z: Float[Tensor, "b n d"],
+        grid: tuple[int, ...],
+        *,
+        keep: Int[Tensor, "b k"] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
+        visible: Bool[Tensor, "n n"] | None = None,
+        layers: Sequence[int] = (),
+    ) -> Features:
+        """Positions, the tokens that are kept, the class token, the blocks, the last norm."""
+        tokens = z + self.positions_of(grid)  # (B, n, dim)
         if keep is not None:
             tokens = picked(tokens, keep)  # (B, k, dim)
-        if self.class_token is None:
-            tokens = self.norm(self.blocks(tokens))
-            return Features(pooled=tokens.mean(1), tokens=tokens, grid=grid)
-        tokens = torch.cat([self.class_token.expand(x.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
-        tokens = self.norm(self.blocks(tokens))
-        return Features(pooled=tokens[:, 0], tokens=tokens[:, 1:], grid=grid)
+        first = 0
+        if self.class_token is not None:
+            first = 1
+            tokens = torch.cat([self.class_token.expand(len(z), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
+        attended = attention_mask(mask, visible, keep, first)
+        outputs = []
+        wanted = {layer % len(self.blocks) for layer in layers}
+        for number, block in enumerate(self.blocks):
+            tokens = block(tokens) if attended is None else block(tokens, attn_mask=attended)
+            if number in wanted:
+                outputs.append(tokens[:, first:])
+        tokens = self.norm(tokens)
+        pooled = tokens[:, 0] if first else mean_of(tokens, mask)
+        return Features(pooled=pooled, tokens=tokens[:, first:], grid=grid, mask=mask, layers=tuple(outputs))
 
     def positions_of(self, grid: tuple[int, ...]) -> Float[Tensor, "n d"]:
         """Positions of a grid that spans the same image as the encoder's own."""
@@ -117,3 +158,10 @@ class ViT(Encoder):
             return self.positions
         maps = self.positions.T.unflatten(1, self.grid)[None]  # (1, dim, h, w)
         return interpolate(maps, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
+
+
+def rename_patches(module: nn.Module, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Weights of version 0.1, in which the projection of the patches was called `embed`."""
+    for name in ("weight", "bias"):
+        if f"{prefix}embed.{name}" in state:
+            state[f"{prefix}patches.{name}"] = state.pop(f"{prefix}embed.{name}")

@@ -1,4 +1,4 @@
-"""What all optimizers have in common: the learning rate over the run, and what decays."""
+"""Optimizer settings over a run: the schedules of learning rate and weight decay, clipping."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -7,7 +7,8 @@ import torch
 from annotated_types import Ge, Gt, Interval
 from torch import nn
 
-from ssl_runner.duration import Duration
+from ssl_runner.contract import Settings
+from ssl_runner.duration import Duration, Length
 from ssl_runner.optimizer.schedule import cosine, linear, stairs
 
 Share = Annotated[float, Interval(ge=0, le=1)]
@@ -17,21 +18,23 @@ FIVE_PERCENT = Duration(5.0, "%")
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How to build an optimizer, and its learning rate at each step. A subclass is one optimizer and adds its settings.
+    """How to build an optimizer, and its settings at each step. A subclass is one optimizer and adds its own.
 
-    Biases, norms, learnt tokens and positions never decay. A built optimizer starts at `peak`, and the trainer sets the
-    rate of all its parameter groups before each step.
+    Biases, norms, learnt tokens and positions never decay. A built optimizer starts at `peak` and `weight_decay`; the
+    learner sets both for all parameter groups before each step.
     """
 
     batch_size: Annotated[int, Ge(1)]  # samples a step, over all ranks and micro-batches
     lr: Annotated[float, Gt(0)]  # the highest learning rate, before `scale_lr`
     weight_decay: Annotated[float, Ge(0)]
+    final_weight_decay: Annotated[float, Ge(0)] | None = None  # reached along a cosine; None keeps it constant
     warm_up: Duration = FIVE_PERCENT  # a straight line up from 0
     schedule: Literal["cosine", "step", "constant"] = "cosine"  # over what follows the warm-up
     final_lr: Share = 0.0  # cosine: where it ends, as a share of the peak
     milestones: tuple[Share, ...] = (0.6, 0.8)  # step: shares of what follows the warm-up
     gamma: Annotated[float, Interval(gt=0, le=1)] = 0.1  # step: the factor at each milestone
     clip: Annotated[float, Gt(0)] | None = None  # largest global norm of the gradient
+    clip_each: Annotated[float, Gt(0)] | None = None  # largest norm of each tensor's gradient, as in DINO
     scale_lr: bool = False  # lr is for 256 samples a step and grows with batch_size; arXiv 1706.02677
 
     @property
@@ -39,17 +42,26 @@ class Recipe:
         """The highest learning rate, `scale_lr` applied."""
         return self.lr * self.batch_size / 256 if self.scale_lr else self.lr
 
-    def rate(self, step: int, steps: int, steps_per_epoch: int) -> float:
-        """The learning rate of a step, in [0, steps). Raises ValueError where the warm-up is longer than the run."""
-        rising = self.warm_up.steps(steps_per_epoch, steps)
-        if rising > steps:
+    def settings(self, step: int, length: Length) -> Settings:
+        """Those of a step, in [0, length.steps). Raises ValueError if the warm-up is longer than the run."""
+        decay = self.weight_decay
+        if self.final_weight_decay is not None:
+            # 1 at the first step, 0 at the last: the cosine of arXiv 2104.14294, section 3.2
+            share = cosine(step / max(1, length.steps - 1), 0.0)
+            decay = self.final_weight_decay + (decay - self.final_weight_decay) * share
+        return Settings(self.rate(step, length), decay, self.peak)
+
+    def rate(self, step: int, length: Length) -> float:
+        """The learning rate of a step."""
+        rising = self.warm_up.steps(length.steps_per_epoch, length.steps)
+        if rising > length.steps:
             raise ValueError(
-                f"optimizer.warm_up={self.warm_up} is {rising} steps, and the whole run has {steps}; "
+                f"optimizer.warm_up={self.warm_up} is {rising} steps, and the whole run has {length.steps}; "
                 "shorten it, or write it as a share of the run: optimizer.warm_up=5%"
             )
         if step < rising:
             return self.peak * linear(step, rising)
-        progress = (step - rising) / (steps - rising)
+        progress = (step - rising) / (length.steps - rising)
         if self.schedule == "cosine":
             return self.peak * cosine(progress, self.final_lr)
         if self.schedule == "step":

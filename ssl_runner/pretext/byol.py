@@ -9,7 +9,7 @@ own micro-batch.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
@@ -91,7 +91,7 @@ class BYOL(Pretext):
             found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
         return found
 
-    def after_step(self, ctx: Context) -> None:
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         momentum = self.momentum_at(ctx.progress)
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)

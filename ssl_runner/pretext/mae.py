@@ -20,13 +20,14 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.position import sine_cosine
 from ssl_runner.layers.transformer import Block
+from ssl_runner.layers.weights import device_of
 
 
 @torch.no_grad()
 def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
     """Tokens an axis for a sample of `shape`: an encoder tells it by encoding one, here zeros in eval mode."""
     training = encoder.training
-    grid = encoder.eval()(torch.zeros(1, *shape, device=encoder.mean.device)).grid
+    grid = encoder.eval()(torch.zeros(1, *shape, device=device_of(encoder))).grid
     encoder.train(training)
     return grid
 
@@ -53,7 +54,7 @@ class MAE(Pretext):
         heads: Annotated[int, Ge(1)] = 4,
     ):
         super().__init__()
-        if not encoder.drops_tokens:
+        if not encoder.in_two_steps:
             name = type(encoder).__name__
             raise ValueError(f"{name} cannot drop tokens; use model=vit_tiny for masked methods")
         if width % heads or width % 4:

@@ -24,7 +24,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder, Rows
-from ssl_runner.layers.weights import is_weight
+from ssl_runner.layers.weights import device_of, is_weight
 
 AT_ONCE = 256  # samples in a forward pass without gradient
 CLIP = 1.0  # largest global gradient norm
@@ -100,7 +100,7 @@ def fit(
     Raises:
         FloatingPointError: the loss is no number any more.
     """
-    device = encoder.mean.device
+    device = device_of(encoder)
     y = y.to(device, torch.int64)
     shuffle = torch.Generator().manual_seed(seed)
     chance = torch.Generator(device).manual_seed(int(torch.randint(2**31, (), generator=shuffle)))

@@ -55,7 +55,7 @@ class Scene:
         self.width = uniform(0.015, 0.05, CLUTTER)  # half of it
         self.paint = tint(uniform(0.2, 0.8, CLUTTER), uniform(0.0, 1.0, CLUTTER), uniform(0.05, 0.3, CLUTTER))
 
-    def factors(self) -> dict[str, Tensor]:
+    def targets(self) -> dict[str, Tensor]:
         """Known causes by name: (n,) or (n, k). Lengths in sides of the image, tilt in degrees, hue in turns."""
         return {
             "shape": self.shape,

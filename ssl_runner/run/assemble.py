@@ -8,10 +8,11 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config.check import Node
-from ssl_runner.contract import Data, Dataset, Encoder, Evaluator
-from ssl_runner.duration import Duration
+from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
+from ssl_runner.duration import Length
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
+from ssl_runner.engine.measurements import Measurements
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.trainer import Schedule, Trainer
@@ -23,53 +24,46 @@ def assemble(job: Job, dataset: Dataset, data: Data, folder: Path, console: Cons
     """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
     device = job.device.build()
     device.apply()
+    samples = dataset.samples
     seed_everything(job.seed, "initialise")
-    encoder = job.model.build(shape=dataset.shape, mean=data.mean, std=data.std)
-    pretext = job.pretext.build(encoder=encoder, shape=dataset.shape, rows=len(data.train))
-    loader = Loader(
-        data.train, batch_size=job.batch_size, seed=job.seed, device=device.device, accumulate=job.accumulate
-    )
-    steps = job.length.steps(loader.steps_per_epoch)
-    learner = Learner(
-        pretext,
-        loader,
-        job.optimizer.build(batch_size=job.batch_size),
-        job.regulariser.build(),
-        device,
-        seed=job.seed,
-        steps=steps,
-    )
+    encoder = build_encoder(job.model, samples, data)
+    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=len(data.train))
+    length = Length.of(job.length, len(data.train), job.batch_size)
+    loader = Loader(data.train, samples, length=length, seed=job.seed, device=device.device, accumulate=job.accumulate)
+    optimizer, regulariser = job.optimizer.build(batch_size=job.batch_size), job.regulariser.build()
+    learner = Learner(pretext, loader, optimizer, regulariser, device, seed=job.seed)
     validation, test = evaluators(
         job.evaluator,
         data,
-        fresh_encoders(job, dataset.shape, data),
+        samples,
+        fresh_encoders(job, samples, data),
         lambda name, split: folder / EVALUATION / name / f"{split}-training",
     )
-
-    def every(duration: Duration) -> int:
-        return max(1, duration.steps(loader.steps_per_epoch, steps))
-
+    progress = Progress(console, length)
+    every = {name: length.every(each.every) for name, each in validation.items()}
+    measurements = Measurements(learner, progress, validation=validation, test=test, every=every)
     schedule = Schedule(
-        steps=steps,
-        log_every=every(job.log_every),
-        save_every=every(job.save_every),
-        show_every=every(job.show_every),
-        measure_every={name: every(each.every) for name, each in validation.items()},
+        log_every=length.every(job.log_every),
+        save_every=length.every(job.save_every),
+        show_every=length.every(job.show_every),
         keep=job.keep,
     )
-    progress = Progress(console, steps=steps, steps_per_epoch=loader.steps_per_epoch, batch_size=job.batch_size)
+    trained = next(name for name, module in pretext.named_modules() if module is measurements.encoder)
     return Trainer(
-        *(learner, schedule, folder, progress),
-        validation=validation,
-        test=test,
-        provenance=provenance,
+        *(learner, schedule, folder, progress, measurements),
+        provenance={**provenance, "trained": trained},
         on_collapse=job.on_collapse,
     )
+
+
+def build_encoder(model: Node[Encoder], samples: Samples, data: Data) -> Encoder:
+    return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
 
 
 def evaluators(
     nodes: Mapping[str, Node[Evaluator]],
     data: Data,
+    samples: Samples,
     fresh: Callable[[int], Encoder],
     place: Callable[[str, str], Path],
 ) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
@@ -78,20 +72,20 @@ def evaluators(
     `fresh` makes a random encoder from a seed; `place` says where an evaluator's files go, by its name and the split.
     Raises ValueError.
     """
-    found: dict[str, dict[str, Evaluator]] = {}
+    built: dict[str, dict[str, Evaluator]] = {}
     for split, query in (("validation", data.validation), ("test", data.test)):
         labelled = {"bank": data.bank, "query": query, "classes": len(data.classes)}
-        had: dict[str, Any] = {"train": data.train, "validation": data.validation, "fresh": fresh}
+        had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
         had |= labelled if data.bank is not None and query is not None else {}
-        found[split] = {
+        built[split] = {
             name: node.build(**had, folder=place(name, split))
             for name, node in nodes.items()
             if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants)
         }
-    return found["validation"], found["test"]
+    return built["validation"], built["test"]
 
 
-def fresh_encoders(job: Job, shape: tuple[int, ...], data: Data) -> Callable[[int], Encoder]:
+def fresh_encoders(job: Job, samples: Samples, data: Data) -> Callable[[int], Encoder]:
     """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
     arguments = dict(job.model.arguments)
     if "pretrained" in arguments:
@@ -99,6 +93,6 @@ def fresh_encoders(job: Job, shape: tuple[int, ...], data: Data) -> Callable[[in
 
     def fresh(seed: int) -> Encoder:
         seed_everything(seed, "initialise")
-        return replace(job.model, arguments=arguments).build(shape=shape, mean=data.mean, std=data.std)
+        return build_encoder(replace(job.model, arguments=arguments), samples, data)
 
     return fresh

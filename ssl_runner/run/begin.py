@@ -9,11 +9,11 @@ from rich.console import Console
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Data, Dataset
+from ssl_runner.duration import Length
 from ssl_runner.engine.log import journal
 from ssl_runner.errors import Refused
 from ssl_runner.run.assemble import assemble, evaluators, fresh_encoders
 from ssl_runner.run.job import Job
-from ssl_runner.run.preflight import check_durations
 from ssl_runner.run.session import Session
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
@@ -48,13 +48,13 @@ def load_data(job: Job) -> tuple[Dataset, Data]:
         data = dataset.load()
     except (OSError, ValueError, RuntimeError) as error:
         raise Refused(f"dataset: {error}") from None
-    rows = len(data.train)  # fewer than the dataset counted on where files turned out to be broken
-    if job.batch_size > rows:
-        raise Refused(f"batch_size: given {job.batch_size}, and the dataset has {rows} training rows")
-    if problems := check_durations(job, rows // job.batch_size):
-        raise Refused(*problems)
     try:
-        evaluators(job.evaluator, data, fresh_encoders(job, dataset.shape, data), lambda *_: Path())
+        Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
+    except ValueError as error:
+        raise Refused(error) from None
+    samples = dataset.samples
+    try:
+        evaluators(job.evaluator, data, samples, fresh_encoders(job, samples, data), lambda *_: Path())
     except ValueError as error:
         raise Refused(f"evaluator: {error}") from None
     return dataset, data

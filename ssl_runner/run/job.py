@@ -12,10 +12,10 @@ from ssl_runner.duration import Duration
 
 # What the runner itself hands to a constructor, by the key under which it stands.
 RUNTIME = {
-    "model": ("shape", "mean", "std"),
-    "pretext": ("encoder", "shape", "rows"),
+    "model": ("samples", "shape", "mean", "std"),
+    "pretext": ("encoder", "samples", "shape", "rows"),
     "optimizer": ("batch_size",),
-    "evaluator": ("bank", "query", "validation", "classes", "train", "fresh", "folder"),
+    "evaluator": ("bank", "query", "validation", "classes", "train", "sample", "fresh", "folder"),
 }
 
 

@@ -1,18 +1,22 @@
 """What a run says of itself: at its beginning, at its end, and as a row of TensorBoard's HPARAMS tab."""
 
+from __future__ import annotations
+
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.contract import Data
-from ssl_runner.engine.trainer import Trainer
-from ssl_runner.run.job import Job
 from ssl_runner.run_folder.layout import LOG
+
+if TYPE_CHECKING:
+    from ssl_runner.contract import Data
+    from ssl_runner.engine.trainer import Trainer
+    from ssl_runner.run.job import Job
 
 log = logging.getLogger("ssl_runner")
 
@@ -21,27 +25,28 @@ SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # told of every run
 
 
 def introduce(run: Trainer, job: Job, data: Data, start: int) -> None:
-    learner, schedule = run.learner, run.schedule
+    learner, length = run.learner, run.length
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
-    encoder = sum(p.numel() for p in run.encoder.parameters())
+    encoder = sum(p.numel() for p in run.measurements.encoder.parameters())
     log.info(
         "%s on %s: %s training samples, %s parameters (encoder %s), %s steps of %s samples, %s epochs, on %s",
         *(job.choices.get("pretext", "pretext"), job.choices.get("dataset", "dataset"), f"{len(data.train):,}"),
-        *(f"{trained:,}", f"{encoder:,}", f"{schedule.steps:,}", job.batch_size),
-        *(f"{schedule.steps / run.per_epoch:.4g}", learner.device),
+        *(f"{trained:,}", f"{encoder:,}", f"{length.steps:,}", job.batch_size),
+        *(f"{length.epochs:.4g}", learner.device),
     )
     scaled = getattr(learner.recipe, "scale_lr", False)
     if scaled:
-        log.info("learning rate scaled with the batch size: peak %.4g", learner.recipe.peak)  # type: ignore[attr-defined]
-    why = "there is no validation split" if run.test else "the dataset has no labels"
-    left_out = [name for name in job.evaluator if name not in run.validation]
-    if not run.validation:
+        log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
+    measured = run.measurements
+    why = "there is no validation split" if measured.test else "the dataset has no labels"
+    left_out = [name for name in job.evaluator if name not in measured.validation]
+    if not measured.validation:
         log.info("evaluation while training is off: %s", why if job.evaluator else "no evaluator is chosen")
     elif left_out:
         log.info("not measured while training, as %s: %s", why, ", ".join(left_out))
     log.info("run folder: %s", run.folder)
     if start:
-        log.info("resumed at step %d of %d", start, schedule.steps)
+        log.info("resumed at step %d of %d", start, length.steps)
 
 
 def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str | float | bool]:
@@ -83,25 +88,34 @@ def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
     if summary["status"] == "failed":
         console.print(f"failed; the whole story is in {folder / LOG}", highlight=False, soft_wrap=True)
         return
-    tested = {f"{name.removesuffix('_top1')}/top1": v for name, v in summary["test"].items() if name.endswith("_top1")}
-    qualities = [name for name in {**summary["final"], **tested} if name.endswith("/top1")]
-    if qualities:
-        table = Table("accuracy", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
+    meanings, final = summary["metrics"], summary["final"]
+    judged = [name for name in summary["headlines"] if meanings.get(name, {}).get("better")]
+    if judged:
+        table = Table("measured", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
         for column in table.columns[1:]:
             column.justify = "right"
-        for name in qualities:
-            base, final = summary["baseline"].get(name), summary["final"].get(name)
-            gain = "" if base is None or final is None else f"{100 * (final - base):+.1f}"
-            table.add_row(name.removesuffix("/top1"), percent(base), percent(final), gain, percent(tested.get(name)))
+        for name in judged:
+            unit, base, last = meanings[name]["unit"], summary["baseline"].get(name), final.get(name)
+            gain = None if base is None or last is None else last - base
+            shown = (
+                show(base, unit),
+                show(last, unit),
+                show(gain, unit, sign="+"),
+                show(final.get(f"test/{name}"), unit),
+            )
+            table.add_row(name.partition("/")[0], *shown)
         console.print(table)
     health = summary.get("health")
     if health and health["verdict"] != "healthy":
         console.print(health["text"], highlight=False, soft_wrap=True)
-    seconds, speed = summary["seconds"], summary["images_per_second"]
-    console.print(f"{summary['steps']} steps in {seconds:.0f} s, {speed:,.0f} images/s", highlight=False)
+    seconds, speed = summary["seconds"], summary["samples_per_second"]
+    console.print(f"{summary['steps']} steps in {seconds:.0f} s, {speed:,.0f} samples/s", highlight=False)
     console.print(f"run folder:   {folder}", highlight=False, soft_wrap=True)
     console.print(f"to see it:    tensorboard --logdir {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
 
 
-def percent(share: float | None) -> str:
-    return "" if share is None else f"{100 * share:.1f} %"
+def show(value: float | None, unit: str, sign: str = "") -> str:
+    """A share in per cent, another number with four digits; nothing if there is none."""
+    if value is None:
+        return ""
+    return f"{100 * value:{sign}.1f} %" if unit == "share" else f"{value:{sign}.4g}"

@@ -52,7 +52,7 @@ class Told:
     tell: Callable[[Data], None]
 
     def __post_init__(self) -> None:
-        self.shape, self.rows = self.dataset.shape, self.dataset.rows
+        self.samples, self.rows = self.dataset.samples, self.dataset.rows
 
     def load(self) -> Data:
         data = self.dataset.load()

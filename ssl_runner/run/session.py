@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import migrated, stamped
-from ssl_runner.encoder.load import serialised
+from ssl_runner.encoder.load import input_of, serialised
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Diverged
@@ -22,7 +22,7 @@ from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import write, write_json
 from ssl_runner.run_folder.environment import describe, versions
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, HARMLESS, SUMMARY, WEIGHTS
-from ssl_runner.run_folder.summary import summarise
+from ssl_runner.run_folder.summary import read_summary, summarise
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,6 +49,7 @@ class Session:
     trainer: Trainer | None = field(default=None, init=False)
     logbook: Logbook | None = field(default=None, init=False)
     step: int = field(default=0, init=False)
+    known: dict[str, Any] = field(default_factory=dict, init=False)  # meanings of numbers of the attempt before
 
     def carry_out(self) -> int:
         """Trains, measures and exports. Returns the exit status."""
@@ -78,7 +79,9 @@ class Session:
 
     def train(self, interrupt: Interrupt) -> str:
         """The run itself, and how it ended: completed, stopped or interrupted."""
-        provenance = {"config": stamped(self.content), "versions": versions(), "shape": list(self.dataset.shape)}
+        self.known = read_summary(self.folder).get("metrics", {})
+        given = input_of(self.job.model, self.dataset.samples, self.data)
+        provenance = {"config": stamped(self.content), "versions": versions(), "input": given}
         run = self.trainer = self.assemble(self.job, self.dataset, self.data, self.folder, self.console, provenance)
         if not (self.folder / ENVIRONMENT).exists():
             describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
@@ -92,7 +95,7 @@ class Session:
         with run.progress:
             self.step = run.fit(start, self.logbook, interrupt)
         self.export(run)
-        if self.step == run.schedule.steps:
+        if self.step == run.length.steps:
             return "completed"
         return "stopped" if run.stopped else "interrupted"
 
@@ -111,17 +114,19 @@ class Session:
     def record(self, status: str, error: str | None = None) -> dict[str, Any]:
         """Writes summary.json. Raises OSError."""
         run, book = self.trainer, self.logbook
+        health = run.measurements.health if run else None
         summary = summarise(
             status,
             book.rows if book else [],
-            list(self.job.evaluator),
+            {**self.known, **(run.measurements.meanings if run else {})},
+            run.measurements.headlines if run else [],
             seconds=book.seconds if book else 0.0,
             step=self.step,
-            steps=run.schedule.steps if run else 0,
-            images_per_second=run.progress.images_per_second if run else 0.0,
+            steps=run.length.steps if run else 0,
+            samples_per_second=run.progress.samples_per_second if run else 0.0,
             peak_memory_mb=run.learner.device.peak_memory_mb() if run else 0.0,
             error=error or (run.stopped if run else None) or None,
-            health=run.health.summary() if run and run.health else None,
+            health=health.summary() if health else None,
         )
         write_json(self.folder / SUMMARY, summary)
         return summary
@@ -144,9 +149,8 @@ class Session:
 
     def export(self, run: Trainer) -> None:
         """The encoder, as weights beside what builds it."""
-        write(self.folder / WEIGHTS, serialised(run.encoder))
-        made = {"shape": list(self.dataset.shape), "mean": list(self.data.mean), "std": list(self.data.std)}
-        write(self.folder / ENCODER, files.dump(stamped({**self.content["model"], **made})))
+        write(self.folder / WEIGHTS, serialised(run.measurements.encoder))
+        write(self.folder / ENCODER, files.dump(stamped({**self.content["model"], **run.provenance["input"]})))
 
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:

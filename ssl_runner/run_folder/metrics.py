@@ -1,8 +1,26 @@
-"""metrics.jsonl: the rows that a run has logged."""
+"""metrics.jsonl: the rows that a run has logged, in today's names."""
 
 import json
 from pathlib import Path
 from typing import Any
+
+# Evaluators of version 0.1, whose numbers of the test split were written test/knn_top1.
+FIRST = (
+    "few_label",
+    "knn",
+    "probe",
+    "finetune",
+    "cluster",
+    "geometry",
+    "factors",
+    "robustness",
+    "projector",
+    "leakage",
+)
+RENAMED = {
+    "speed/images_per_second": "speed/samples_per_second",
+    "images_per_second": "samples_per_second",
+}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:
@@ -15,5 +33,18 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
             continue
         numbers = isinstance(row, dict) and all(isinstance(value, int | float) for value in row.values())
         if numbers and {"step", "time"} <= row.keys():
-            rows.append(row)
+            rows.append({new_name(name): value for name, value in row.items()})
     return rows
+
+
+def new_name(name: str) -> str:
+    """The name that a number has today: test/knn/top1 for test/knn_top1 of version 0.1."""
+    if name.startswith("test/") and name.count("/") == 1:
+        return f"test/{slashed(name.removeprefix('test/'))}"
+    return RENAMED.get(name, name)
+
+
+def slashed(name: str) -> str:
+    """knn/top1 for knn_top1."""
+    evaluator = next((each for each in FIRST if name.startswith(f"{each}_")), name.partition("_")[0])
+    return f"{evaluator}/{name.removeprefix(evaluator).lstrip('_')}" if name != evaluator else name

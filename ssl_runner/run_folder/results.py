@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ssl_runner.contract import Metric
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.lock import locked
 
@@ -25,12 +26,13 @@ def place(folder: Path, identity: Mapping[str, Any]) -> Path:
     return folder / identity["protocol"] / f"{identity['split']}-{digest({k: identity[k] for k in IDENTITY}, 3)}"
 
 
-def measured(values: Mapping[str, float], headline: str, seconds: float) -> dict[str, Any]:
-    """The numbers of a result. What is not finite is left out, since JSON has no word for it."""
-    finite = {name: float(value) for name, value in values.items() if math.isfinite(value)}
+def measured(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
+    """The numbers of a result and what they mean. What is not finite is left out, since JSON has no word for it."""
+    finite = {name: float(each.value) for name, each in metrics.items() if math.isfinite(each.value)}
     return {
         "value": finite.get(headline),
         "values": finite,
+        "metrics": {name: {"better": metrics[name].better, "unit": metrics[name].unit} for name in finite},
         "seconds": round(seconds, 2),
         "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
     }
@@ -58,5 +60,5 @@ def show(folder: Path, result: Mapping[str, Any]) -> None:
         old.unlink()
     with SummaryWriter(str(folder), filename_suffix=suffix) as events:
         for name, value in result["values"].items():
-            tag = f"test/{result['protocol']}_{name}" if result["split"] == "test" else f"{result['protocol']}/{name}"
-            events.add_scalar(tag, value, result["step"] or 0)
+            split = "test/" if result["split"] == "test" else ""
+            events.add_scalar(f"{split}{result['protocol']}/{name}", value, result["step"] or 0)

@@ -1,44 +1,94 @@
-"""A run in one small file: status, place, speed, and what was measured first, last and best."""
+"""summary.json: a run in one small file, written in the newest format and read in any."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import SUMMARY
+from ssl_runner.run_folder.metrics import new_name, slashed
+
+Meanings = Mapping[
+    str, Mapping[str, Any]
+]  # by name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
 
 
 def summarise(
     status: str,
     rows: Sequence[Mapping[str, Any]],
-    evaluators: Sequence[str],
+    meanings: Meanings,
+    headlines: Sequence[str],
     *,
     seconds: float,
     step: int,
     steps: int,
-    images_per_second: float,
+    samples_per_second: float,
     peak_memory_mb: float,
     error: str | None = None,
     health: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of summary.json, from the rows of metrics.jsonl and the names of the evaluators that wrote in it.
+    """The content of summary.json, from the rows of metrics.jsonl and the meanings of the numbers that were measured.
 
-    `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `health` is the doctor's last
-    verdict, None without one. Only accuracies have a `best`: of the other numbers larger is not always better.
+    `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `headlines`: the numbers that
+    stand for their evaluator. `health` is the collapse detector's last verdict, None without one.
     """
     measured: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
         for name, value in row.items():
-            if name.partition("/")[0] in evaluators:
+            if name in meanings:
                 measured.setdefault(name, []).append((row["step"], value))
-    tested = [row for row in rows if any(name.startswith("test/") for name in row)]
+    choose = {"larger": max, "smaller": min}
     return {
         "status": status,
         "step": step,
         "steps": steps,
         "seconds": round(seconds, 2),
-        "images_per_second": round(images_per_second, 1),
+        "samples_per_second": round(samples_per_second, 1),
         "peak_memory_mb": round(peak_memory_mb, 1),
         "baseline": {name: values[0][1] for name, values in measured.items() if values[0][0] == 0},
         "final": {name: values[-1][1] for name, values in measured.items() if values[-1][0] == step},
-        "best": {name: max(v for _, v in values) for name, values in measured.items() if "/top" in name},
-        "test": {k.removeprefix("test/"): v for row in tested for k, v in row.items() if k.startswith("test/")},
+        "best": {
+            name: choose[better](value for _, value in values)
+            for name, values in measured.items()
+            if (better := meanings[name]["better"]) and not name.startswith("test/")
+        },
+        "headlines": list(headlines),
+        "metrics": {name: dict(meanings[name]) for name in measured},
         "health": health,
         "error": error,
     }
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """The summary of a run folder, in today's names; empty if it is absent or torn."""
+    return migrated_summary(read_json(folder / SUMMARY))
+
+
+def migrated_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary of version 0.1, whose test numbers stood apart (`knn_top1`), in today's names; a newer one as it is."""
+    summary = {new_name(key): value for key, value in summary.items()}
+    tested = summary.pop("test", None)
+    if isinstance(tested, Mapping) and isinstance(summary.get("final"), Mapping):
+        summary["final"] = {**summary["final"], **{f"test/{slashed(name)}": value for name, value in tested.items()}}
+    if summary and "metrics" not in summary:
+        final = summary.get("final") if isinstance(summary.get("final"), Mapping) else {}
+        summary["metrics"] = {name: guessed_meaning(name) for name in {**(summary.get("baseline") or {}), **final}}
+        summary["headlines"] = [name for name in summary["metrics"] if name.endswith("/top1") and name.count("/") == 1]
+    return summary
+
+
+def guessed_meaning(name: str) -> dict[str, Any]:
+    """What a number of version 0.1, which did not say so, meant."""
+    protocol, _, word = name.removeprefix("test/").partition("/")
+    if protocol in ("few_label", "robustness", "factors"):
+        return {"better": None if word.endswith("_interval") else "larger", "unit": "share"}
+    if protocol == "leakage" and "top1" not in word:
+        return {"better": "smaller", "unit": "share" if word.endswith("_share") else "number"}
+    shares = word.startswith(("top", "knn_top", "probe_top", "choice_top")) or word in (
+        "accuracy",
+        "nmi",
+        "trustworthiness",
+    )
+    if shares or word in ("ari", "health"):
+        return {"better": "larger", "unit": "share" if shares else "number"}
+    return {"better": None, "unit": "number"}

@@ -1,0 +1,40 @@
+"""Ranks of a distributed job: which process this is, of how many. With one process each function is the identity."""
+
+import torch.distributed as dist
+from torch import Tensor
+
+
+def rank() -> int:
+    """The number of this process, from 0."""
+    return dist.get_rank() if _several() else 0
+
+
+def count() -> int:
+    """How many processes share the job."""
+    return dist.get_world_size() if _several() else 1
+
+
+def rows_of_rank(index: Tensor) -> Tensor:
+    """The share of a step's rows that is this rank's: (B,) to (B / count,), consecutive. Raises ValueError."""
+    if len(index) % count():
+        raise ValueError(f"batch_size={len(index)} does not divide among {count()} processes")
+    return index.chunk(count())[rank()]
+
+
+def mean(x: Tensor) -> Tensor:
+    """The mean over ranks of a detached tensor."""
+    if count() == 1:
+        return x
+    total = x.clone()
+    dist.all_reduce(total)
+    return total / count()
+
+
+def barrier() -> None:
+    """Waits until every rank is here."""
+    if count() > 1:
+        dist.barrier()
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized()

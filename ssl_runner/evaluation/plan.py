@@ -1,0 +1,81 @@
+"""Plan of an evaluation: which protocols, on which data, checked before anything is read."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from ssl_runner.config import files
+from ssl_runner.config.check import Node, check
+from ssl_runner.config.compose import Composer
+from ssl_runner.contract import Dataset, Evaluator
+from ssl_runner.device.placement import Placement
+from ssl_runner.encoder.load import TrainedEncoder
+from ssl_runner.errors import Refused
+from ssl_runner.run.job import RUNTIME
+from ssl_runner.run.preflight import attempt, stand_ins
+
+OWN = "run"  # the name under which the dataset of the run can be chosen
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The keys of conf/evaluate.yaml, and what each may be."""
+
+    dataset: Node[Dataset]
+    device: Node[Placement]
+    evaluator: dict[str, Node[Evaluator]]
+    split: Literal["validation", "test", "both"] = "both"
+    init: Literal["trained", "random"] = "trained"
+    seed: Annotated[int, Ge(0)] | None = None  # of a random encoder; None is the run's
+    named: bool = True  # whether the protocols were chosen by hand: one that cannot be is then refused, not left out
+    content: dict[str, Any] = field(default_factory=dict)  # as it was composed
+
+
+def make_plan(source: TrainedEncoder, protocols: Sequence[str], overrides: Sequence[str]) -> Plan:
+    """What to do with an encoder. Raises Refused with a line for each thing that is wrong."""
+    words = [f"evaluator=[{','.join(protocols)}]"] if protocols else []
+    with tempfile.TemporaryDirectory() as folder:
+        if source.content is not None:
+            own = Path(folder) / "dataset" / f"{OWN}.yaml"
+            own.parent.mkdir()
+            own.write_text(files.dump(source.content["dataset"]))
+        elif not any(word.startswith("dataset=") for word in overrides):
+            raise Refused(f"dataset: {source.name} comes without the config of its run; type dataset=NAME")
+        composed = Composer(Path(folder), "evaluate").compose([*words, *overrides])
+    node, problems = check(composed.content, Plan, RUNTIME) if composed.content else (None, [])
+    problems = composed.problems + problems
+    if problems or node is None:
+        raise Refused(*problems)
+    content = {**composed.content, "choices": composed.choices}
+    if composed.choices["dataset"] == OWN and source.content is not None:
+        content["choices"]["dataset"] = source.content.get("choices", {}).get("dataset", OWN)
+    keys = {key: value for key, value in node.arguments.items() if value is not None}
+    keys = {"seed": (source.content or {}).get("seed", 0), "named": bool(protocols), **keys}
+    plan = Plan(**keys, content=content)
+    if problems := check_plan(plan, source):
+        raise Refused(*problems)
+    return plan
+
+
+def check_plan(plan: Plan, source: TrainedEncoder) -> list[str]:
+    """What can be known to be refused before data is read."""
+    problems = [] if plan.evaluator else ["evaluator: no protocol is chosen; type one, as in evaluate RUN probe"]
+    device = attempt("device", problems, plan.device.build)
+    if device is not None and (device.precision != "float32" or device.compile):
+        problems.append(
+            "device: protocols measure in float32 and do not compile; leave precision and compile as they are"
+        )
+    dataset = attempt("dataset", problems, plan.dataset.build)
+    if dataset is None:
+        return problems
+    if dataset.samples.kind != source.samples.kind:
+        kinds = source.samples.kind, dataset.samples.kind
+        problems.append("dataset: the encoder takes {}, and the dataset has {}; choose another".format(*kinds))
+    for name, node in plan.evaluator.items():
+        runtime = {**stand_ins(dataset), "fresh": lambda seed: source.encoder, "folder": Path()}
+        attempt(f"evaluator.{name}", problems, node.build, **runtime)
+    return problems
