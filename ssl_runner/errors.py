@@ -15,6 +15,10 @@ class Refused(Exception):
         super().__init__("\n".join(self.lines))
 
 
+class Diverged(Exception):
+    """The loss, a weight or a feature is not finite."""
+
+
 def refuse(problems: Iterable[str]) -> int:
     """Prints all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
     lines = list(dict.fromkeys(problems))

@@ -15,9 +15,10 @@ from torch import nn
 
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.engine import seed
+from ssl_runner.engine.frozen import frozen
 from ssl_runner.engine.loader import Loader, samples, taken
 from ssl_runner.engine.logbook import Logbook
-from ssl_runner.engine.measure import frozen, measure
+from ssl_runner.engine.measure import measure
 from ssl_runner.engine.window import Window
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder import checkpoint

@@ -14,7 +14,8 @@ from torch import nn
 
 from ssl_runner.contract import Encoder, Features, Loss, Pretext
 from ssl_runner.layers.weights import weights
-from ssl_runner.loss.embedding import branches, unit
+from ssl_runner.loss.embedding import branches
+from ssl_runner.loss.unit import unit
 from ssl_runner.regulariser.covariance import Covariance, covariance_off_diagonal
 from ssl_runner.regulariser.elastic_net import ElasticNet
 from ssl_runner.regulariser.koleo import KoLeo, nearest_entropy

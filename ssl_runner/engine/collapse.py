@@ -7,12 +7,15 @@ learnt. The limits leave room for what healthy runs do: over 13 runs of nine tas
 `rank` to a third, and that of an embedding to a quarter (CIFAR-10 and shapes, convnets and a small ViT).
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from ssl_runner.contract import Suspect
+if TYPE_CHECKING:
+    from ssl_runner.contract import Suspect
 
 NAME = "geometry"  # the key of the evaluator whose numbers are read
 Verdict = Literal["healthy", "shrinking", "collapsed"]

@@ -1,30 +1,17 @@
 """Evaluators meet the frozen encoder, and leave it as they found it."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
+from ssl_runner.engine.frozen import frozen
 from ssl_runner.engine.rows import fetch
 
 READ_BATCH = 512
 CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
-
-
-@contextlib.contextmanager
-def frozen(module: nn.Module) -> Iterator[None]:
-    """Eval mode without gradient; each submodule's own mode is restored, also if some were in eval mode already."""
-    modes = [(m, m.training) for m in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for m, training in modes:
-            m.training = training
 
 
 def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.engine.measure import frozen
+from ssl_runner.engine.frozen import frozen
 
 if TYPE_CHECKING:
     from ssl_runner.engine.learner import Learner

@@ -1,9 +1,14 @@
 """Rows of a data set: fetched by index, sent to a device, kept there whole if they fit."""
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
-from ssl_runner.contract import Rows
+if TYPE_CHECKING:
+    from ssl_runner.contract import Rows
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch
 RESIDENT_BYTES = 8 * 2**30  # the same on a CPU or MPS, where free memory is not the process's alone

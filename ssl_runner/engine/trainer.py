@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_runner.engine.pictures import pictures
 from ssl_runner.engine.window import Window
+from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
     from ssl_runner.engine.progress import Progress
 
 log = logging.getLogger("ssl_runner")
-
-
-class Diverged(Exception):
-    """The loss is not finite."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,3 @@ def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
             "use a larger batch_size, a smaller accumulate, or views=1 where the method embeds one view"
         )
     return list(torch.tensor_split(loss.embedding.float(), views))
-
-
-def unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """Rows of length 1. A row of (almost) no length has no direction: it stays as it is, and its gradient stays small,
-    where a division by a tiny length would make it enormous."""
-    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (n, 1); its gradient at zero is zero
-    return z / length.where(length > 1e-6, 1.0)

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.loss.embedding import branches, unit
+from ssl_runner.loss.embedding import branches
+from ssl_runner.loss.unit import unit
 
 
 def nearest_entropy(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

@@ -13,7 +13,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.loss.embedding import branches, unit
+from ssl_runner.loss.embedding import branches
+from ssl_runner.loss.unit import unit
 
 
 def gaussian_potential(z: Float[Tensor, "n d"], t: float) -> Float[Tensor, ""]:

@@ -1,4 +1,4 @@
-"""A job put together: encoder, pretext task, loader, learner, evaluators, trainer, in the order of initialisation."""
+"""A job put together: data, encoder, pretext task, loader, learner, evaluators, trainer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -16,8 +16,28 @@ from ssl_runner.engine.measurements import Measurements
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.trainer import Schedule, Trainer
+from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.layout import EVALUATION
+
+
+def load_data(job: Job) -> tuple[Dataset, Data]:
+    """Reads the data and tries batches and evaluators on it. Raises Refused."""
+    dataset = job.dataset.build()
+    try:
+        data = dataset.load()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise Refused(f"dataset: {error}") from None
+    try:
+        Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
+    except ValueError as error:
+        raise Refused(error) from None
+    samples = dataset.samples
+    try:
+        evaluators(job.evaluator, data, samples, fresh_encoders(job, samples, data), lambda *_: Path())
+    except ValueError as error:
+        raise Refused(f"evaluator: {error}") from None
+    return dataset, data
 
 
 def assemble(job: Job, dataset: Dataset, data: Data, folder: Path, console: Console, provenance: dict) -> Trainer:

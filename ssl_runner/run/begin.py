@@ -8,11 +8,9 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
-from ssl_runner.contract import Data, Dataset
-from ssl_runner.duration import Length
 from ssl_runner.engine.log import journal
 from ssl_runner.errors import Refused
-from ssl_runner.run.assemble import assemble, evaluators, fresh_encoders
+from ssl_runner.run.assemble import assemble, load_data
 from ssl_runner.run.job import Job
 from ssl_runner.run.session import Session
 from ssl_runner.run_folder.atomic import write
@@ -39,22 +37,3 @@ def begin(
                 return session.carry_out()
         except OSError as error:
             raise Refused(f"run folder: {error}") from None
-
-
-def load_data(job: Job) -> tuple[Dataset, Data]:
-    """Reads the data and tries batches and evaluators on it. Raises Refused."""
-    dataset = job.dataset.build()
-    try:
-        data = dataset.load()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Refused(f"dataset: {error}") from None
-    try:
-        Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
-    except ValueError as error:
-        raise Refused(error) from None
-    samples = dataset.samples
-    try:
-        evaluators(job.evaluator, data, samples, fresh_encoders(job, samples, data), lambda *_: Path())
-    except ValueError as error:
-        raise Refused(f"evaluator: {error}") from None
-    return dataset, data

@@ -10,8 +10,7 @@ from rich.console import Console
 from ssl_runner.config import files
 from ssl_runner.engine.log import Journal, journal
 from ssl_runner.errors import DONE, Refused
-from ssl_runner.run.assemble import assemble
-from ssl_runner.run.begin import load_data
+from ssl_runner.run.assemble import assemble, load_data
 from ssl_runner.run.job import Job
 from ssl_runner.run.preflight import read_job
 from ssl_runner.run.session import Session

@@ -15,8 +15,7 @@ from ssl_runner.config.migrate import migrated, stamped
 from ssl_runner.encoder.load import input_of, serialised
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
-from ssl_runner.engine.trainer import Diverged
-from ssl_runner.errors import DONE, FAILED, STOPPED, Refused
+from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, Refused
 from ssl_runner.run.report import conclude, hparams, introduce
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import write, write_json
