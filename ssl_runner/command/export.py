@@ -37,14 +37,14 @@ def main(words: list[str]) -> int:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
     from ssl_runner.encoder.export import Unequal, present
     from ssl_runner.encoder.formats import INSTALL, missing
-    from ssl_runner.encoder.load import found  # torch is imported here, after all that needs none
+    from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
 
     lacking = {name: modules for name in formats if (modules := missing(name))}
     if typed.format and lacking:
         return refuse([f"--format: {name} needs {', '.join(each)}: {INSTALL}" for name, each in lacking.items()])
     formats = [name for name in formats if name not in lacking]
     try:
-        source = found(typed.run)
+        source = find_encoder(typed.run)
     except (OSError, ValueError) as error:
         return refuse([str(error)])
     folder = typed.to or place(source)
