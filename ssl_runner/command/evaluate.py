@@ -88,7 +88,7 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
             if len(ready) > 1:
                 console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
             try:
-                complete = evaluation.carry_out(source, made, to or source.folder / EVALUATION)
+                complete = evaluation.measure(source, made, to or source.folder / EVALUATION)
             except Refused as reason:
                 status = refuse(str(reason).splitlines())
                 continue

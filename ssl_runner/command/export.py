@@ -99,7 +99,8 @@ def write(
         console.print(f"from the encoder, on {sizes} random samples; the largest feature is {largest:.3g}")
         console.print(f"folder: {folder}", soft_wrap=True)
         shape = ", ".join(map(str, source.samples.shape))
-        console.print(f"\nto load it (x: float32 in [0, 1], of shape (any number, {shape})):", soft_wrap=True)
+        x = {"image": "float32 in [0, 1]", "audio": "float32 in [-1, 1]", "text": "int64 ids"}[source.samples.kind]
+        console.print(f"\nto load it (x: {x}, of shape (any number, {shape})):", soft_wrap=True)
     for name in made:
         console.print("\n" + textwrap.indent(load_lines(folder, name), "  "), soft_wrap=True)
     return 0 if made == formats else 1

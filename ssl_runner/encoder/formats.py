@@ -115,7 +115,7 @@ FORMATS = {
         WEIGHTS,
         make_safetensors,
         use_safetensors,
-        'from ssl_runner.encoder.load import load\nencoder = load("{folder}")  # encoder(x).pooled, encoder(x).tokens',
+        'from ssl_runner.encoder.load import load_encoder\nencoder = load_encoder("{folder}")  # encoder(x).pooled, encoder(x).tokens',
     ),
     "torch": Format(
         "encoder.pt2",

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,24 +37,20 @@ class Evaluation:
         self.console = console
         self._data: dict[str, tuple[Dataset, Data]] = {}
 
-    def carry_out(self, source: TrainedEncoder, plan: Plan, folder: Path) -> bool:
+    def measure(self, source: TrainedEncoder, plan: Plan, folder: Path) -> bool:
         """Measures an encoder and writes below `folder`. Returns whether every protocol came to its end.
 
-        Raises Refused where the data cannot be had, does not suit a protocol, or nothing can be written.
+        Raises Refused if the data cannot be had, does not suit a protocol, or nothing can be written.
         """
         dataset, data = self.read(plan)
         own, given = source.samples.shape, dataset.samples.shape
         if own != given:
             data = fit_data(data, source.samples)
             log.warning("samples %s are fitted to the encoder's %s", _size(given), _size(own))
-        writable(folder)
+        check_writable(folder)
         device = plan.device.build()
         device.apply()
-
-        def fresh(seed: int) -> Encoder:
-            seed_everything(seed, "initialise")
-            statistics = {"mean": list(data.mean), "std": list(data.std)}
-            return built_encoder({**source.recipe, **{k: v for k, v in statistics.items() if k in source.recipe}})
+        fresh = fresh_encoders(source, data)
 
         def identity(name: str, split: str) -> dict[str, Any]:
             on = split if "query" in plan.evaluator[name].wants else "train"
@@ -65,28 +61,33 @@ class Evaluation:
         except ValueError as error:
             raise Refused(f"evaluator: {error}") from None
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
-        # With what the numbers are made: other devices and versions may round otherwise.
-        made_with = {"device": str(device), "versions": versions(), "commit": source_of_code()[0]}
+        # Other devices and versions may round otherwise.
+        machine = {"device": str(device), "versions": versions(), "commit": source_of_code()[0]}
         complete = True
         with frozen(encoder):
             encode = encoder_of(encoder, source.samples, device.device)
-            for name, split, each in due(plan, chosen):
+            for name, split, evaluator in due(plan, chosen):
                 about = identity(name, split)
-                if self.console.is_terminal:
-                    self.console.print(f"measuring {name} on {about['split']}", end="\r")
-                seed_everything(0, "evaluate", name)
-                began = time.perf_counter()
                 try:
-                    values = each(encoder, encode)
-                    result = {**about, **measured(values, each.headline, time.perf_counter() - began)}
-                    result |= made_with
-                    self.tell(result)
-                    record(folder, result)
+                    self.take(evaluator, encoder, encode, {**about, **machine}, folder)
                 except Exception as error:  # one protocol's failure is not the others': each may have taken hours
                     log.error("%s on %s: %s: %s", name, about["split"], type(error).__name__, error)
                     complete = False
         self.console.print(f"written to {folder}", soft_wrap=True)
         return complete
+
+    def take(
+        self, evaluator: Evaluator, encoder: Encoder, encode: Callable[[Rows], Any], about: dict[str, Any], folder: Path
+    ) -> None:
+        """Measures one protocol on one split, says its numbers and keeps them."""
+        if self.console.is_terminal:
+            self.console.print(f"measuring {about['protocol']} on {about['split']}", end="\r")
+        seed_everything(0, "evaluate", about["protocol"])
+        began = time.perf_counter()
+        metrics = evaluator(encoder, encode)
+        result = {**about, **measured(metrics, evaluator.headline, time.perf_counter() - began)}
+        self.tell(result)
+        record(folder, result)
 
     def read(self, plan: Plan) -> tuple[Dataset, Data]:
         """Raises Refused."""
@@ -105,6 +106,18 @@ class Evaluation:
         more = f", {len(values) - SHOWN} more in {result['protocol']}.json" if len(values) > SHOWN else ""
         place = f"{result['protocol']} on {result['split']}"
         self.console.print(f"{place:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
+
+
+def fresh_encoders(source: TrainedEncoder, data: Data) -> Callable[[int], Encoder]:
+    """Seeds to randomly initialised encoders of the same architecture, with the statistics of the data."""
+    statistics = {"mean": list(data.mean), "std": list(data.std)}
+    recipe = {**source.recipe, **{key: value for key, value in statistics.items() if key in source.recipe}}
+
+    def fresh(seed: int) -> Encoder:
+        seed_everything(seed, "initialise")
+        return built_encoder(recipe)
+
+    return fresh
 
 
 def fit_data(data: Data, samples: Samples) -> Data:
@@ -135,25 +148,25 @@ def fit_data(data: Data, samples: Samples) -> Data:
 def due(
     plan: Plan, chosen: tuple[Mapping[str, Evaluator], Mapping[str, Evaluator]]
 ) -> list[tuple[str, str, Evaluator]]:
-    """Protocol, split and evaluator of each measurement. Raises Refused where one that was named cannot be."""
-    found = [
+    """Protocol, split and evaluator of each measurement. Raises Refused if one that was named cannot be."""
+    measurements = [
         (name, split, evaluators[name])
         for name in plan.evaluator
         for split, evaluators in zip(("validation", "test"), chosen, strict=True)
         if name in evaluators and (plan.split in ("both", split) or "query" not in plan.evaluator[name].wants)
     ]
-    missing = [name for name in plan.evaluator if name not in {each[0] for each in found}]
-    if missing and (plan.named or not found):
-        where = "it" if plan.split == "both" else f"its {plan.split} split"
+    missing = [name for name in plan.evaluator if name not in {each[0] for each in measurements}]
+    if missing and (plan.named or not measurements):
+        place = "it" if plan.split == "both" else f"its {plan.split} split"
         raise Refused(
-            f"evaluator: {', '.join(missing)}: the dataset has no labelled rows for that in {where}; "
+            f"evaluator: {', '.join(missing)}: the dataset has no labelled rows for that in {place}; "
             "possible without labels: geometry, as in evaluate RUN geometry"
         )
-    return found
+    return measurements
 
 
-def writable(folder: Path) -> None:
-    """Raises Refused where no result could be kept: better now than after an hour."""
+def check_writable(folder: Path) -> None:
+    """Raises Refused if no result could be kept: better now than after an hour."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder, wait=True):
@@ -163,7 +176,7 @@ def writable(folder: Path) -> None:
 
 
 def identified(source: TrainedEncoder, plan: Plan, name: str, split: str, data: Data) -> dict[str, Any]:
-    """What a number says something about; see result.IDENTITY."""
+    """What tells a result from others, see run_folder.results.IDENTITY."""
     settings = {key: value for key, value in plan.content["evaluator"][name].items() if key != "every"}
     trained = plan.init == "trained"
     return {
