@@ -115,7 +115,8 @@ FORMATS = {
         WEIGHTS,
         make_safetensors,
         use_safetensors,
-        'from ssl_runner.encoder.load import load_encoder\nencoder = load_encoder("{folder}")  # encoder(x).pooled, encoder(x).tokens',
+        "from ssl_runner.encoder.load import load_encoder\n"
+        'encoder = load_encoder("{folder}")  # encoder(x).pooled, encoder(x).tokens',
     ),
     "torch": Format(
         "encoder.pt2",

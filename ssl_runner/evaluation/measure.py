@@ -50,7 +50,7 @@ class Evaluation:
         check_writable(folder)
         device = plan.device.build()
         device.apply()
-        fresh = fresh_encoders(source, data)
+        fresh = random_encoders(source, data)
 
         def identity(name: str, split: str) -> dict[str, Any]:
             on = split if "query" in plan.evaluator[name].wants else "train"
@@ -108,7 +108,7 @@ class Evaluation:
         self.console.print(f"{place:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
 
 
-def fresh_encoders(source: TrainedEncoder, data: Data) -> Callable[[int], Encoder]:
+def random_encoders(source: TrainedEncoder, data: Data) -> Callable[[int], Encoder]:
     """Seeds to randomly initialised encoders of the same architecture, with the statistics of the data."""
     statistics = {"mean": list(data.mean), "std": list(data.std)}
     recipe = {**source.recipe, **{key: value for key, value in statistics.items() if key in source.recipe}}
