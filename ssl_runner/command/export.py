@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
     formats = list(dict.fromkeys(typed.format.split(","))) if typed.format else list(NAMES)
     if unknown := [name for name in formats if name not in NAMES]:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
-    from ssl_runner.encoder.export import Unequal, present
+    from ssl_runner.encoder.export import Unequal, check_present
     from ssl_runner.encoder.formats import INSTALL, missing
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
 
@@ -51,7 +51,7 @@ def main(words: list[str]) -> int:
     there, problems = {}, []
     for name in formats:
         try:
-            if (agrees := present(folder, name, source)) is not None:
+            if (agrees := check_present(folder, name, source)) is not None:
                 there[name] = agrees
         except (Unequal, OSError) as reason:
             problems.append(f"{reason}; name another folder with --to, or type --overwrite")

@@ -1,4 +1,4 @@
-"""How the C library hands memory to a run that computes on the CPU."""
+"""Memory allocation by the C library, for runs on a CPU."""
 
 import contextlib
 import ctypes
@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
     """Lets glibc reuse large freed blocks instead of returning them to the system after every operation.
 
     By default each tensor above 32 MB is mapped anew, and every page of it faults on first use: of a convolutional
-    network's step on two cores that is a third of the time. Does nothing where the C library is another.
+    network's step on two cores that is a third of the time. Does nothing if the C library is another.
     """
     if sys.platform != "linux":
         return

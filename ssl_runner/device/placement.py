@@ -1,4 +1,4 @@
-"""Where and in which precision a run computes: the only file that knows of devices."""
+"""Device, precision, memory format and compilation of a run."""
 
 import contextlib
 import os
@@ -24,7 +24,7 @@ class Placement:
     be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
     that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
     number of CPU threads; None leaves it to torch.
-    Raises ValueError where the machine has no such device.
+    Raises ValueError if the machine has no such device.
     """
 
     def __init__(

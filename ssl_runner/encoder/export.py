@@ -1,4 +1,4 @@
-"""A trained encoder written to files, each held against the encoder itself before it is."""
+"""Export of a trained encoder to files, each checked against the encoder itself before it is written."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -25,7 +25,7 @@ class Unequal(Exception):
 def difference(one: Function, other: Function, samples: Samples) -> tuple[float, float]:
     """The largest difference of any feature on samples of noise, and the largest feature of `one`.
 
-    Raises Unequal where it is beyond TOLERANCE, or a feature is not finite.
+    Raises Unequal if it is beyond TOLERANCE, or a feature is not finite.
     """
     generator = torch.Generator().manual_seed(0)
     differences, largest = [], 0.0
@@ -36,17 +36,16 @@ def difference(one: Function, other: Function, samples: Samples) -> tuple[float,
                 raise Unequal(f"{name} has shape {tuple(b.shape)}, and the encoder's has {tuple(a.shape)}")
             differences.append((a - b).abs().max())
             largest = max(largest, a.abs().max().item())
-    worst = torch.stack(differences).max().item()  # NaN where any is, unlike Python's max
+    worst = torch.stack(differences).max().item()  # NaN if any is, unlike Python's max
     if not worst <= TOLERANCE * largest:
         raise Unequal(f"features differ by up to {worst:.2g}, where the largest is {largest:.3g}")
     return worst, largest
 
 
-def present(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float] | None:
-    """What `difference` says of a format's file that is in the folder already; None where there is none, or it lacks
-    its recipe.
+def check_present(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float] | None:
+    """The difference of a format's file that is in the folder already; None if there is none, or it lacks its recipe.
 
-    Raises Unequal where the file is another encoder's.
+    Raises Unequal if the file is another encoder's.
     """
     path, recipe = folder / FORMATS[name].file, folder / ENCODER
     if name == "safetensors" and recipe.exists():
@@ -75,7 +74,7 @@ def architecture(recipe: Mapping[str, Any]) -> dict[str, Any]:
 def export(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float]:
     """Writes an encoder into a folder in a format, and returns what `difference` says of the file's content.
 
-    Raises Unequal where the encoder cannot be said in this format, and then nothing is written; OSError.
+    Raises Unequal if the encoder has no such form, and then nothing is written; OSError.
     """
     kind = FORMATS[name]
     try:

@@ -1,4 +1,4 @@
-"""The kinds of file that an encoder can be exported to: how each is made, used again, and loaded by two lines.
+"""Export formats: how a file is made of an encoder, how it is used, the two lines that load it.
 
 Files for torch are torch.export programs: TorchScript is deprecated, and its own documentation names torch.export
 instead (https://docs.pytorch.org/docs/stable/jit.html).

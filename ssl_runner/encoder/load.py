@@ -131,7 +131,7 @@ def built_encoder(recipe: dict[str, Any]) -> Encoder:
     def described(*, model: Node[Encoder]) -> None: ...
 
     if "pretrained" in recipe:
-        recipe = {**recipe, "pretrained": False}  # nothing is fetched for what is to be replaced
+        recipe = {**recipe, "pretrained": False}  # nothing is fetched for what must be replaced
     node, problems = check({"model": recipe}, described, {})
     if problems:
         raise ValueError("; ".join(problems))

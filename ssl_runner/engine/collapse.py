@@ -2,7 +2,7 @@
 
 The verdict is a pure function of what was measured so far, each number beside the run's own at step 0, so a resumed run
 says the same. It reads `geometry/std` and `geometry/rank` of the encoder's features, and the same two of the embedding
-that the loss sees: where that is a projection of the features it can collapse while they live on, and then nothing is
+that the loss sees: if that is a projection of the features it can collapse while they live on, and then nothing is
 learnt. The limits leave room for what healthy runs do: over 13 runs of nine tasks `std` fell to half of its beginning,
 `rank` to a third, and that of an embedding to a quarter (CIFAR-10 and shapes, convnets and a small ViT).
 """
@@ -23,7 +23,7 @@ Kind = Literal["complete", "dimensional"]
 SCORE: Mapping[Verdict, int] = {"healthy": 2, "shrinking": 1, "collapsed": 0}
 
 
-class Measure(NamedTuple):
+class Threshold(NamedTuple):
     """A number that falls as features collapse. Shares are of what it was at the start, the floor taken off both."""
 
     name: str
@@ -35,11 +35,11 @@ class Measure(NamedTuple):
     point: float  # so has it below this, and below half of the start
 
 
-MEASURES = (  # where several have collapsed, the first one speaks
-    Measure("embedding_std", "complete", 0, 0.4, 0.3, 0.15, 0.03),
-    Measure("std", "complete", 0, 0.4, 0.15, 0.15, 0.03),
-    Measure("embedding_rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
-    Measure("rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
+THRESHOLDS = (  # if several have collapsed, the first one speaks
+    Threshold("embedding_std", "complete", 0, 0.4, 0.3, 0.15, 0.03),
+    Threshold("std", "complete", 0, 0.4, 0.15, 0.15, 0.03),
+    Threshold("embedding_rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
+    Threshold("rank", "dimensional", 1, 0.15, math.inf, 0.1, 0),
 )
 WORDS = {  # of what has shrunk, and of what has collapsed
     "complete": ("the {} draw together", "all {} are one point"),
@@ -55,7 +55,7 @@ class Health:
     step: int
     kind: Kind | None = None
     since: int | None = None
-    sign: str = ""  # what it is told by
+    sign: str = ""  # the number that says so
     causes: Sequence[Suspect] = field(default=(), compare=False)  # the likeliest first
 
     @property
@@ -92,16 +92,16 @@ class Health:
 
 
 def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
-    """The verdict on the rows of metrics.jsonl; None where geometry was not measured.
+    """The verdict on the rows of metrics.jsonl; None if geometry was not measured.
 
-    Features have collapsed where two measurements in a row say so, and shrink where two in a row say that at least:
+    Features have collapsed if two measurements in a row say so, and shrink if two in a row say that at least:
     a transient is neither. A collapse that one measurement alone saw is called shrinking until the next one.
     """
     history = [row for row in rows if f"{NAME}/std" in row]
     if not history:
         return None
     start, step = history[0], history[-1]["step"]
-    signs = [finding(row, start) for row in history[1:]]
+    signs = [worst_sign(row, start) for row in history[1:]]
     collapsed = streak([each is not None and each[0] == "collapsed" for each in signs])
     shrunk = streak([each is not None for each in signs])
     if shrunk == 0 or (shrunk == 1 and collapsed == 0):
@@ -114,10 +114,10 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
     return Health("shrinking", step, last[1], history[-shrunk]["step"], sign)
 
 
-def finding(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdict, Kind, str] | None:
-    """The worst that a measurement says by itself: verdict, kind and sign; None where it says nothing bad."""
+def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdict, Kind, str] | None:
+    """The worst that a measurement says by itself: verdict, kind and sign; None if it says nothing bad."""
     shrunk: tuple[Verdict, Kind, str] | None = None
-    for each in MEASURES:
+    for each in THRESHOLDS:
         key = f"{NAME}/{each.name}"
         if key not in row or key not in start:
             continue

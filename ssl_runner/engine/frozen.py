@@ -1,4 +1,4 @@
-"""Eval mode without gradient, for the time that a network is measured or shown."""
+"""Eval mode without gradient, while a network is measured or shown."""
 
 import contextlib
 from collections.abc import Iterator

@@ -1,17 +1,17 @@
-"""Ctrl-C and a scheduler's signals as a wish that the loop reads between two steps."""
+"""Signals: Ctrl-C and a scheduler's SIGTERM as a request to save and end, which the loop reads between two steps."""
 
 import signal
 import threading
 from types import FrameType
 
-# What asks a run to save and end: a person, a system that shuts down, Slurm before it preempts a job or its time is up.
-WISHES = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
+# They come from a person, a system that shuts down, Slurm before it preempts a job or its time is up.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 
 class Interrupt:
-    """While entered, the first of WISHES is noted in `.signal`. Only a second Ctrl-C acts as it usually does.
+    """While entered, the first of these signals is noted in `.signal`. Only a second Ctrl-C acts as it usually does.
 
-    A scheduler and the sweep that a run belongs to may both ask it to end, and it is to save first all the same.
+    A scheduler and the sweep that a run belongs to may both ask it to end, and it must save first all the same.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class Interrupt:
 
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
-            for number in WISHES:
+            for number in SIGNALS:
                 self._before[number] = signal.signal(number, self._note)
         return self
 

@@ -1,4 +1,4 @@
-"""One step of learning: views, forward, regulariser, backward, optimizer; and all the state that it changes."""
+"""Training step: views, forward, regulariser, backward, optimizer; and all the state that it changes."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ class Learner:
     def _update(
         self, group: str, rated: Rated, settings: Settings, rates: Mapping[str, Rate], measure: bool
     ) -> Tensor | None:
-        """Steps a group's optimizer. Returns the norm of its gradient if it was clipped or is to be measured."""
+        """Steps a group's optimizer. Returns the norm of its gradient if it was clipped or must be measured."""
         rated.apply(settings, rates)
         scaler, norm = self.scalers[group], None
         clip, clip_each = self.recipe.clip, self.recipe.clip_each

@@ -1,4 +1,4 @@
-"""Loader: batches of training rows by step. Order and place in it are functions of (seed, step)."""
+"""Data loader: batches of training rows by step. Their order is a function of (seed, step)."""
 
 import time
 from collections.abc import Iterator

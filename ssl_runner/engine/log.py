@@ -1,4 +1,4 @@
-"""The logger `ssl_runner`: to the console at once, to run.log as soon as there is a folder."""
+"""Logging: to the console at once, to run.log as soon as there is a folder."""
 
 import logging
 import logging.handlers
@@ -14,8 +14,8 @@ from ssl_runner.run_folder.layout import LOG
 log = logging.getLogger("ssl_runner")
 
 
-class ToConsole(logging.Handler):
-    """Prints messages; routine ones only where no live line shows the same."""
+class ConsoleHandler(logging.Handler):
+    """Prints messages; routine ones only if no live line shows the same."""
 
     def __init__(self, console: Console):
         super().__init__(logging.INFO)
@@ -31,7 +31,7 @@ class ToConsole(logging.Handler):
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-class ToFile(logging.FileHandler):
+class RunLogHandler(logging.FileHandler):
     """Appends messages to a file, as long as the disk takes them."""
 
     def handleError(self, record: logging.LogRecord) -> None:
@@ -39,23 +39,24 @@ class ToFile(logging.FileHandler):
 
 
 class Journal:
-    """Holds messages until `into` names the run folder, whose run.log then gets them all."""
+    """Buffers messages until a run folder is there, whose run.log then gets them all."""
 
     def __init__(self, console: Console):
         self.handlers: list[logging.Handler] = [
-            ToConsole(console),
+            ConsoleHandler(console),
             logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1),
         ]
 
-    def into(self, folder: Path) -> None:
-        file = ToFile(folder / LOG)
+    def attach(self, folder: Path) -> None:
+        """Writes buffered and later messages to run.log. Raises OSError."""
+        file = RunLogHandler(folder / LOG)
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
-        held = self.handlers[1]
-        assert isinstance(held, logging.handlers.MemoryHandler)
-        held.setTarget(file)
-        held.flush()
-        held.close()
-        log.removeHandler(held)
+        buffer = self.handlers[1]
+        assert isinstance(buffer, logging.handlers.MemoryHandler)
+        buffer.setTarget(file)
+        buffer.flush()
+        buffer.close()
+        log.removeHandler(buffer)
         log.addHandler(file)
         self.handlers[1] = file
 

@@ -1,4 +1,4 @@
-"""What a run writes while it runs: metrics.jsonl and TensorBoard's event file, each number in both."""
+"""metrics.jsonl and TensorBoard's event file of a run, each number in both."""
 
 import json
 import math
@@ -35,7 +35,7 @@ class Logbook:
     also as `accuracy/knn`, and `test/knn/top1` as `accuracy/test_knn`.
 
     On a resumed run the rows after `start` are dropped, since the same steps will write them again, and TensorBoard is
-    told to drop them as well: the run stays one curve. Raises OSError where the folder cannot be written.
+    told to drop them as well: the run stays one curve. Raises OSError if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, start: int = 0):

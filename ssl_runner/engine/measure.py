@@ -1,4 +1,4 @@
-"""Evaluators meet the frozen encoder, and leave it as they found it."""
+"""Evaluators on a frozen encoder."""
 
 from collections.abc import Callable, Mapping
 

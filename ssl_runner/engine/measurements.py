@@ -1,4 +1,4 @@
-"""Measurements of a run: which evaluators are due at a step, their numbers, and the health of the features."""
+"""Evaluation during training: which evaluators are due at a step, their numbers, the health of the features."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live line on a terminal, plain log lines elsewhere."""
+"""Progress display: a live line on a terminal, plain log lines elsewhere."""
 
 import logging
 import time
@@ -38,7 +38,7 @@ class Progress:
             self._live.stop()
 
     def show(self, step: int, seconds: float, doing: str = "") -> None:
-        """Refreshes the live line, `seconds` after the last report; nothing where there is no terminal."""
+        """Refreshes the live line, `seconds` after the last report; nothing if there is no terminal."""
         if self._live and (doing or time.perf_counter() - self._shown > REFRESH):
             self._shown = time.perf_counter()
             line = self.line(step, step - self.start, self.seconds + seconds, doing)

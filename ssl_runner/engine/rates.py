@@ -1,4 +1,4 @@
-"""Learning rate and weight decay of each parameter group: the optimizer's schedule times the method's factors."""
+"""Parameter groups: learning rate and weight decay of each, the optimizer's schedule times the method's factors."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

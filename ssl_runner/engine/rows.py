@@ -1,4 +1,4 @@
-"""Rows of a data set: fetched by index, sent to a device, kept there whole if they fit."""
+"""Fetching rows of a data set by index, sending them to a device, keeping them there whole if they fit."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every random draw is a function of (seed, purpose, place in training): nothing random needs to be saved."""
+"""Seeds: every random draw is a function of (seed, purpose, place in training), so no generator is saved."""
 
 import hashlib
 import random

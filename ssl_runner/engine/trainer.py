@@ -1,4 +1,4 @@
-"""The loop of a run: learn, and on schedule measure, show, log and save."""
+"""Training loop: learn, and on schedule measure, show, log and save."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ class Trainer:
                     raise Diverged(f"{error} (step {step}); {self.good}") from None
 
     def reason_to_stop(self, step: int) -> str:
-        """Why the run is to end here: its features have collapsed, or a stop file is there; empty if it goes on."""
+        """Why the run must end here: its features have collapsed, or a stop file is there; empty if it goes on."""
         health, stop_file = self.measurements.health, self.folder / STOP
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
             return str(health)

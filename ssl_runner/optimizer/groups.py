@@ -1,4 +1,4 @@
-"""Which parameters decay: weights do; biases, norms, tokens and positions do not."""
+"""Weight decay by parameter: weights decay; biases, norms, tokens and positions do not."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -69,5 +69,5 @@ class Recipe:
         return self.peak
 
     def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
-        """The optimizer of named parameters. Raises ValueError where there are none."""
+        """The optimizer of named parameters. Raises ValueError if there are none."""
         raise NotImplementedError(f"{type(self).__name__}.build")

@@ -1,4 +1,4 @@
-"""Learning rates as shares of the peak: pure functions of how far training is."""
+"""Learning-rate schedules as shares of the peak: pure functions of how far training is."""
 
 import math
 from collections.abc import Sequence

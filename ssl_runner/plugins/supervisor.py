@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.engine.interrupt import WISHES
+from ssl_runner.engine.interrupt import SIGNALS
 from ssl_runner.run_folder.atomic import replacing
 
 LOOK = 0.5  # seconds between two looks at the job
@@ -87,11 +87,11 @@ class Supervisor:
 
 @contextlib.contextmanager
 def noted() -> Iterator[list[int]]:
-    """The signals of WISHES that have come; nothing else happens to the process for them."""
+    """The signals of SIGNALS that have come; nothing else happens to the process for them."""
     signals: list[int] = []
     before = {}
     if threading.current_thread() is threading.main_thread():
-        before = {each: signal.signal(each, lambda number, _: signals.append(number)) for each in WISHES}
+        before = {each: signal.signal(each, lambda number, _: signals.append(number)) for each in SIGNALS}
     try:
         yield signals
     finally:

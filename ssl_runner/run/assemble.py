@@ -1,4 +1,4 @@
-"""A job put together: data, encoder, pretext task, loader, learner, evaluators, trainer."""
+"""Assembly of a job: data, encoder, pretext task, loader, learner, evaluators, trainer."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

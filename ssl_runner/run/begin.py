@@ -1,4 +1,4 @@
-"""The beginning of a run: its data is read, its folder made, its config written, its job carried out."""
+"""Start of a new run: read its data, make its folder, write its config, carry it out."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +23,7 @@ def begin(
 ) -> int:
     """Runs a job in the new folder that `claim` makes, once its data is there. Returns the exit status.
 
-    Raises Refused where the data cannot be had or the folder cannot be made or written.
+    Raises Refused if the data cannot be had or the folder cannot be made or written.
     """
     with journal(console) as book:
         dataset, data = load_data(job)
@@ -32,7 +32,7 @@ def begin(
             with locked(folder):
                 write(folder / CONFIG, files.dump(stamped(content)))
                 write(folder / OVERRIDES, files.dump(list(overrides)))
-                book.into(folder)
+                book.attach(folder)
                 session = Session(job, content, overrides, dataset, data, folder, console, assemble)
                 return session.carry_out()
         except OSError as error:

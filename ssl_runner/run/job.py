@@ -1,4 +1,4 @@
-"""The keys of a job's config, and what the runner itself hands to the constructors."""
+"""Keys of a job's config, and what the runner itself hands to the constructors."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal

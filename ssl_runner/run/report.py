@@ -1,4 +1,4 @@
-"""What a run says of itself: at its beginning, at its end, and as a row of TensorBoard's HPARAMS tab."""
+"""Report of a run: its first lines, its table at the end, its row of TensorBoard's HPARAMS tab."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("ssl_runner")
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")
-SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # told of every run, typed or not
+SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # shown for every run, typed or not
 
 
-def introduce(run: Trainer, job: Job, data: Data, start: int) -> None:
+def print_beginning(run: Trainer, job: Job, data: Data, start: int) -> None:
     learner, length = run.learner, run.length
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
     encoder = sum(p.numel() for p in run.measurements.encoder.parameters())
@@ -70,7 +70,7 @@ def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, s
     return row
 
 
-def conclude(summary: dict[str, Any], folder: Path, console: Console) -> None:
+def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
     """The table at the end, and what to type next."""
     if summary["status"] == "interrupted":
         console.print(f"interrupted at step {summary['step']} of {summary['steps']}; to go on:", highlight=False)

@@ -1,4 +1,4 @@
-"""Resuming: a run goes on from its newest readable checkpoint, to bit-identical weights."""
+"""Resuming a run from its newest readable checkpoint, to bit-identical weights."""
 
 import logging
 from collections.abc import Sequence
@@ -23,10 +23,10 @@ log = logging.getLogger("ssl_runner")
 
 
 def resume(folder: Path, console: Console, *, anew: bool = False) -> int:
-    """Goes on with the run of a folder, from its newest readable checkpoint, or from the start where there is none.
+    """Goes on with the run of a folder, from its newest readable checkpoint, or from the start if there is none.
 
     `anew`: a request to stop it, from the attempt before, is forgotten; a sweep, which stops jobs, does that itself.
-    Raises Refused where the folder holds no run, or a running one, or one that this version or its config does not fit.
+    Raises Refused if the folder holds no run, or a running one, or one that this version or its config does not fit.
     """
     job, content, overrides = recorded_job(folder)
     try:
@@ -46,7 +46,7 @@ def go_on(
 ) -> int:
     begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself
     if begun:
-        book.into(folder)
+        book.attach(folder)
     try:
         dataset, data = load_data(job)
     except Exception as reason:  # whoever called says it on the console
@@ -56,7 +56,7 @@ def go_on(
             book.handlers[-1].handle(record)
         raise
     if not begun:
-        book.into(folder)
+        book.attach(folder)
     if changed := changed_versions(read_json(folder / ENVIRONMENT), data.fingerprint):
         log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changed))
     return Session(job, content, overrides, dataset, data, folder, console, assemble).carry_out()

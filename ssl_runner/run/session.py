@@ -1,4 +1,4 @@
-"""The life of a job in its run folder: data, training, summary, encoder. Whatever happens, summary.json says so."""
+"""Session: a job carried out in its run folder. Whatever happens, summary.json says what has become of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ssl_runner.encoder.load import input_of, serialised
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, Refused
-from ssl_runner.run.report import conclude, hparams, introduce
+from ssl_runner.run.report import hparams, print_beginning, print_end
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import write, write_json
 from ssl_runner.run_folder.environment import describe, versions
@@ -71,7 +71,7 @@ class Session:
                 error = f"{type(reason).__name__}: {reason}"
                 log.exception("the run failed: %s", error)
             summary = self.close(status, error)
-        conclude(summary, self.folder, self.console)
+        print_end(summary, self.folder, self.console)
         return {"completed": DONE, "failed": FAILED, "stopped": STOPPED}.get(
             status, 128 + int(interrupt.signal or signal.SIGINT)
         )
@@ -86,7 +86,7 @@ class Session:
             describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
         start = self.step = run.restore()
         self.check_same(run.restored.get("config", self.content))
-        introduce(run, self.job, self.data, start)
+        print_beginning(run, self.job, self.data, start)
         self.logbook = Logbook(self.folder, start)
         self.logbook.begin(hparams(self.content, self.overrides))
         self.logbook.text("config", f"```yaml\n{files.dump(self.content)}\n```")
@@ -99,7 +99,7 @@ class Session:
         return "stopped" if run.stopped else "interrupted"
 
     def check_same(self, before: dict[str, Any]) -> None:
-        """Raises Refused where a setting that shapes the result is not what the checkpoint was made with."""
+        """Raises Refused if a setting that shapes the result is not what the checkpoint was made with."""
         try:
             before = migrated(before, str(self.folder / CHECKPOINTS))
         except ValueError as error:

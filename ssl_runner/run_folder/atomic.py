@@ -50,7 +50,7 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's mapping; empty where it is absent or torn."""
+    """A JSON file's mapping; empty if it is absent or torn."""
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):

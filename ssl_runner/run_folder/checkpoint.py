@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and a way back to the newest whole one."""
+"""Checkpoints: written whole or not at all, the newest readable one found again."""
 
 import io
 import logging

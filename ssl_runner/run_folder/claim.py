@@ -1,4 +1,4 @@
-"""A run folder of its own for every run."""
+"""Claiming a run folder: every run has one of its own."""
 
 import secrets
 import time
@@ -9,7 +9,7 @@ from ssl_runner.run_folder.layout import CONFIG
 
 
 def claim(folder: Path) -> Path:
-    """Makes a folder that no other run has. Raises Refused where it has anything in it or cannot be made."""
+    """Makes a folder that no other run has. Raises Refused if it has anything in it or cannot be made."""
     check_free(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -19,7 +19,7 @@ def claim(folder: Path) -> Path:
 
 
 def check_free(folder: Path) -> None:
-    """Raises Refused where a folder cannot be a new run's."""
+    """Raises Refused if a folder cannot be a new run's."""
     try:
         file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
         taken = file is None and folder.exists() and any(folder.iterdir())

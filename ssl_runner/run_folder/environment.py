@@ -1,4 +1,4 @@
-"""What a run was made with (versions, commit, host, device, data), and what has changed since."""
+"""Environment of a run (versions, commit, host, device, data), and what has changed since."""
 
 import importlib.metadata
 import platform

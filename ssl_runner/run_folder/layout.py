@@ -1,4 +1,4 @@
-"""Names of the files in a run folder, each said once, and the settings that cannot change a result.
+"""File names of a run folder, each said once, and the settings that cannot change a result.
 
 The folder is a public format: docs/run_folder.md.
 """

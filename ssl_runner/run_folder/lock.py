@@ -13,7 +13,7 @@ from ssl_runner.run_folder.layout import LOCK
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process; the lock goes with the process, however it ends.
 
-    Where another process holds it: waits, or raises Refused. Raises OSError where the folder cannot be written.
+    Where another process holds it: waits, or raises Refused. Raises OSError if the folder cannot be written.
     """
     with (folder / LOCK).open("w") as file:
         try:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 
-from ssl_runner.engine.interrupt import WISHES, Interrupt
+from ssl_runner.engine.interrupt import SIGNALS, Interrupt
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.ledger import Entry
 from ssl_runner.sweep.monitor import Watch
@@ -132,10 +132,10 @@ def serve() -> None:
 
     Until it has said that it ignores them, the signals are blocked in it, as they are here when it is started.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WISHES)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         resource_tracker.ensure_running()  # it unblocks some of them here
-        signal.pthread_sigmask(signal.SIG_BLOCK, WISHES)
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         forkserver.ensure_running()
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

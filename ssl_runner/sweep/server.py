@@ -6,9 +6,9 @@ What is sent to the sweep's whole process group is not for this process: it live
 import os
 import signal
 
-from ssl_runner.engine.interrupt import WISHES
+from ssl_runner.engine.interrupt import SIGNALS
 
 os.setpgid(0, 0)
-for number in WISHES:
+for number in SIGNALS:
     signal.signal(number, signal.SIG_IGN)
-signal.pthread_sigmask(signal.SIG_UNBLOCK, WISHES)  # blocked until here by the sweep
+signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # blocked until here by the sweep

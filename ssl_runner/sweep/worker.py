@@ -11,7 +11,7 @@ import traceback
 from collections.abc import Iterator
 from pathlib import Path
 
-from ssl_runner.engine.interrupt import WISHES
+from ssl_runner.engine.interrupt import SIGNALS
 from ssl_runner.run_folder.layout import CONSOLE
 
 
@@ -21,7 +21,7 @@ def work(folder: str, threads: int | None = None, visible: str | None = None) ->
     `threads`: of the CPU. `visible`: the only CUDA device that the job sees.
     """
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
-    for number in WISHES:  # the server that it was forked from ignores them
+    for number in SIGNALS:  # the server that it was forked from ignores them
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
     threading.Thread(target=end_with_parent, daemon=True).start()
     if visible is not None:
