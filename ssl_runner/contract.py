@@ -100,10 +100,8 @@ class Encoder(nn.Module):
 
 
 class Rate(NamedTuple):
-    """Factors on an optimizer's settings for some parameters. At `lr` 0 they get no gradient."""
-
-    lr: float = 1.0
-    decay: float = 1.0
+    lr: float = 1.0  # factor on the learning rate of some parameters; at 0 they get no gradient
+    decay: float = 1.0  # factor on their weight decay
     constant: bool = False  # the peak learning rate, whatever the schedule
 
 
@@ -116,14 +114,9 @@ class Suspect(NamedTuple):
 class Pretext(nn.Module):
     """A self-supervised task: it makes inputs and targets from unlabelled samples, and scores an encoder on them.
 
-    A step, in this order:
-        before_step(ctx)                                   once
-        for each optimizer group:
-            views(batch, ctx), then forward(views, group)  once a micro-batch; then the group's optimizer steps
-        after_step(ctx, kept)                              once; kept: rows of all micro-batches in the batch's order
-
-    All state that training changes is a parameter, a submodule or a buffer, so `state_dict()` is the whole of it.
-    """
+    A step: before_step(ctx); for each optimizer group views(batch, ctx), then forward(views, group), once a micro-batch,
+    then the group's optimizer steps; after_step(ctx, kept) with the kept rows of all micro-batches in the batch's order.
+    All state that training changes is a parameter, a submodule or a buffer, so `state_dict()` is the whole of it."""
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)  # what it can learn from; anything else is refused with a remedy
     encoder: Encoder
@@ -242,12 +235,10 @@ class Evaluator(Protocol):
     """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it.
 
     What only the runtime knows is a constructor parameter of one of these names:
-        bank: Split, the labelled rows that it may fit on.
-        query: Split, the labelled rows that it is measured on. Who asks for none is not measured on the test split.
-        validation: Split or None, the rows that choices may be made on; the very object `query` where that is it.
-        classes: int.
-        train: Rows, the training rows without labels.
-        sample: Samples, what a row is.
+        bank, query: Split, the labelled rows that it may fit on and those that it is measured on. Who asks for no query
+            is not measured on the test split.
+        validation: Split or None, the rows that choices may be made on; the very object `query` if that is it.
+        train: Rows, the training rows without labels. sample: Samples, what a row is. classes: int, how many.
         fresh: seed -> Encoder, a randomly initialised encoder of the same architecture, on the CPU.
         folder: Path, for what is no number (plots, lists); made when something is written, never before a call.
     """
