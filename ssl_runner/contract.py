@@ -106,7 +106,7 @@ class Rate(NamedTuple):
 
 
 class Suspect(NamedTuple):
-    cause: str  # a setting that can let features collapse, with its value: "pretext.predictor=false, the target is ..."
+    cause: str  # a setting that can let features collapse, as it is now: "pretext.predictor=false, the target is ..."
     remedy: str  # what to type: "pretext.predictor=true"
     weight: float  # how likely, in (0, 1]; at 1 a collapse is certain
 
@@ -114,8 +114,8 @@ class Suspect(NamedTuple):
 class Pretext(nn.Module):
     """A self-supervised task: it makes inputs and targets from unlabelled samples, and scores an encoder on them.
 
-    A step: before_step(ctx); for each optimizer group views(batch, ctx), then forward(views, group), once a micro-batch,
-    then the group's optimizer steps; after_step(ctx, kept) with the kept rows of all micro-batches in the batch's order.
+    A step: before_step(ctx); for each optimizer group views(batch, ctx) and forward(views, group) once a micro-batch,
+    then its optimizer steps; after_step(ctx, kept) with the kept rows of all micro-batches in the order of the batch.
     All state that training changes is a parameter, a submodule or a buffer, so `state_dict()` is the whole of it."""
 
     kinds: ClassVar[tuple[Kind, ...]] = ("image",)  # what it can learn from; anything else is refused with a remedy
