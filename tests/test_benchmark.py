@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from ssl_runner.command.train import main as train
-from ssl_runner.engine.window import Window
+from ssl_runner.duration import Length
 from ssl_runner.pretext.byol import distance
 from ssl_runner.pretext.simclr import nt_xent
 
@@ -364,9 +364,9 @@ def test_the_limit_does_the_runner_s_work(benchmark: ModuleType, settings: Any, 
     before = [p.clone() for p in learner.pretext.parameters()]
     views = learner.views(learner.loader.batches(step)[0], step, learner.main)
     for group in limit.optimizer.param_groups:
-        group["lr"] = learner.rate(step)
+        group["lr"] = learner.settings(step).lr
     limit.learn(views)
-    learner.step(step, Window())
+    learner.step(step)
     after, ours = list(learner.pretext.parameters()), list(limit.learner.pretext.parameters())
     assert all(torch.equal(a, b) for a, b in zip(after, ours, strict=True))
     assert not any(torch.equal(a, b) for a, b in zip(before, after, strict=True))
@@ -447,7 +447,7 @@ def test_rotation_turns_a_batch_as_the_runner_does(benchmark: ModuleType, rng: t
     task, x = work.task(), torch.rand(3, 3, 32, 32, generator=rng)
     images, turns = views_of(task, [x], Place(work.job().device.build(), ours=False))
     theirs = {(i % 3, int(turn)): image for i, (image, turn) in enumerate(zip(images, turns, strict=True))}
-    context = Context(0, 1, 1, rng, lambda: iter(()))
+    context = Context(0, Length(1, 1, 3), rng, lambda: iter(()))
     for i, (image, turn) in enumerate(zip(*task.views(Batch(x, torch.arange(3)), context), strict=True)):
         assert torch.equal(theirs[i // 4, int(turn)], image)
 

@@ -77,15 +77,17 @@ def test_a_run_leaves_all_that_was_promised_and_runs_again_from_its_config(
     done = summary(folder)
     assert done["status"] == "completed"
     assert done["step"] == done["steps"] == 12
-    assert done["baseline"].keys() == done["final"].keys() >= {"knn/top1", "probe/top1"}
-    assert {"knn_top1", "probe_top1"} <= done["test"].keys()
+    assert done["baseline"].keys() >= {"knn/top1", "probe/top1"}
+    assert done["final"].keys() >= {*done["baseline"], "test/knn/top1", "test/probe/top1"}
+    assert done["headlines"] == ["knn/top1", "probe/top1", "geometry/rankme"]
+    assert done["metrics"]["test/knn/top1"] == {"better": "larger", "unit": "share"}
     assert done["error"] is None
     rows = read_rows(folder / "metrics.jsonl")
     assert [row["step"] for row in rows if "train/loss" in row] == [4, 8, 12]
     assert [row["step"] for row in rows if "knn/top1" in row] == [0, 3, 6, 9, 12]
-    assert sum("test/knn_top1" in row for row in rows) == 1, "test is measured once"
+    assert sum("test/knn/top1" in row for row in rows) == 1, "test is measured once"
     learnt = next(row for row in rows if "train/loss" in row)
-    assert learnt.keys() >= {"optimizer/lr", "optimizer/gradient_norm", "speed/images_per_second", "speed/data_wait"}
+    assert learnt.keys() >= {"optimizer/lr", "optimizer/gradient_norm", "speed/samples_per_second", "speed/data_wait"}
     environment = json.loads((folder / "environment.json").read_text())
     assert environment["versions"]["torch"] == torch.__version__
     assert environment["dataset"]

@@ -35,7 +35,6 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.engine.window import Window
 from ssl_runner.pretext.simclr import SimCLR
 
 PACKAGE = Path(ssl_runner.__file__).parent
@@ -187,11 +186,15 @@ def line(frame: FrameType | None) -> str:
 
 def steps_of(learner: Learner) -> frozenset[int]:
     """The counters of optimizers, which torch and timm leave on the CPU wherever the weights are."""
-    states = [state for each in learner.optimizers.values() for state in [*each.state.values(), *each.param_groups]]
+    states = [
+        state
+        for each in learner.rated.values()
+        for state in [*each.optimizer.state.values(), *each.optimizer.param_groups]
+    ]
     return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
 
 
-def calls(learner: Learner, step: int, window: Window) -> dict[str, int]:
+def calls(learner: Learner, step: int) -> dict[str, int]:
     """Calls of Python functions of the engine and of the device in a step, by file."""
     found: Counter[str] = Counter()
 
@@ -202,7 +205,7 @@ def calls(learner: Learner, step: int, window: Window) -> dict[str, int]:
 
     sys.setprofile(count)
     try:
-        learner.step(step, window)
+        learner.step(step)
     finally:
         sys.setprofile(None)
     return dict(sorted(found.items()))
@@ -210,11 +213,11 @@ def calls(learner: Learner, step: int, window: Window) -> dict[str, int]:
 
 def cost(trainer: Trainer) -> dict[str, Any]:
     """Of a step in the midst of an epoch that logs nothing, and of what it makes its views with."""
-    learner, window = trainer.learner, Window()
+    learner = trainer.learner
     for step in range(2):
-        learner.step(step, window)
+        learner.step(step)
     with Ledger(steps_of(learner)) as whole:
-        learner.step(2, window)
+        learner.step(2)
     batch = learner.loader.batches(3)[0]
     with Ledger() as views:
         learner.views(batch, 3, learner.main)
@@ -225,7 +228,7 @@ def cost(trainer: Trainer) -> dict[str, Any]:
         "views": dict(sorted(views.operations.items())),
         "bytes of views": views.bytes,
         "bytes of step": whole.bytes,
-        "calls": calls(learner, 3, window),
+        "calls": calls(learner, 3),
     }
 
 
@@ -281,12 +284,12 @@ def test_nothing_is_excused_that_is_gone_or_asks_for_the_device(place: str) -> N
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the driver's own word needs a GPU")
 @pytest.mark.parametrize("case", CASES)
 def test_the_driver_sees_no_wait_either(case: str, make: Callable[..., Trainer]) -> None:
-    learner, window = make("evaluator=none", *CASES[case], "device=cuda").learner, Window()
+    learner = make("evaluator=none", *CASES[case], "device=cuda").learner
     for step in range(2):
-        learner.step(step, window)
+        learner.step(step)
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learner.step(2, window)
+        learner.step(2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -322,9 +325,9 @@ def copied(patch: pytest.MonkeyPatch) -> None:
 
 
 def counted(patch: pytest.MonkeyPatch) -> None:
-    """The engine asks for the learning rate once for each parameter."""
-    rate = Learner.rate
-    patch.setattr(Learner, "rate", lambda self, step: max(rate(self, step) for _ in self.pretext.parameters()))
+    """The engine asks for the settings of a step once for each parameter."""
+    settings = Learner.settings
+    patch.setattr(Learner, "settings", lambda self, step: [settings(self, step) for _ in self.pretext.parameters()][0])
 
 
 PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {
@@ -403,17 +406,16 @@ def test_memory_is_flat_in_the_number_of_steps(name: str, make: Callable[..., Tr
     assert more <= FEW, f"containers hold {more} things more at step {AT[1]} than at {AT[0]}"
 
 
-def hoard_tensors(hoard: dict[str, Any], window: Window) -> None:
-    hoard.setdefault("losses", []).extend(window.sums.values())
+def hoard_tensors(hoard: dict[str, Any], step: int, numbers: dict[str, Tensor]) -> None:
+    hoard.setdefault("losses", []).extend(numbers.values())
 
 
-def hoard_numbers(hoard: dict[str, Any], window: Window) -> None:
-    hoard.setdefault("steps", []).append(float(window.steps))
+def hoard_numbers(hoard: dict[str, Any], step: int, numbers: dict[str, Tensor]) -> None:
+    hoard.setdefault("steps", []).append(float(step))
 
 
-def hoard_a_table(hoard: dict[str, Any], window: Window) -> None:
-    table = hoard.setdefault("table", {})
-    table[len(table)] = window.steps
+def hoard_a_table(hoard: dict[str, Any], step: int, numbers: dict[str, Tensor]) -> None:
+    hoard.setdefault("table", {})[step] = float(step)
 
 
 @pytest.mark.parametrize("keep", [hoard_tensors, hoard_numbers, hoard_a_table])
@@ -423,9 +425,10 @@ def test_what_grows_with_the_steps_is_seen(
     hoard: dict[str, Any] = {}
     step = Learner.step
 
-    def hoards(self: Learner, number: int, window: Window, **named: Any) -> None:
-        step(self, number, window, **named)
-        keep(hoard, window)
+    def hoards(self: Learner, number: int, **named: Any) -> dict[str, Tensor]:
+        numbers = step(self, number, **named)
+        keep(hoard, number, numbers)
+        return numbers
 
     monkeypatch.setattr(learners.Learner, "step", hoards)
     tensors_more, more = held(make(*LONG, "pretext=flip"), tmp_path / "run", AT)

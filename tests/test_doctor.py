@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ssl_runner.__main__ import main
 from ssl_runner.contract import Batch, Context, Loss, Pretext, Suspect
-from ssl_runner.engine import collapse as doctor
+from ssl_runner.engine.causes import find_causes, measure_embedding
 from ssl_runner.engine.collapse import Health, diagnose
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
@@ -204,18 +204,18 @@ def test_features_pulled_to_a_point(make: Callable[..., Trainer]) -> None:
     wild = ("model.batch_norm=false", "optimizer.lr=0.02")
     trainer = make(*LEARNT, *wild, change=lambda _: Node(to_a_point))
     rows = fit(trainer)
-    assert trainer.health is not None
-    assert (trainer.health.verdict, trainer.health.kind) == ("collapsed", "complete")
-    assert "all features are one point" in trainer.health.sign
-    assert trainer.health.causes[0].remedy == "optimizer.lr=0.001"
+    assert trainer.measurements.health is not None
+    assert (trainer.measurements.health.verdict, trainer.measurements.health.kind) == ("collapsed", "complete")
+    assert "all features are one point" in trainer.measurements.health.sign
+    assert trainer.measurements.health.causes[0].remedy == "optimizer.lr=0.001"
     assert [row["geometry/health"] for row in rows if "geometry/std" in row][-1] == 0
 
 
 def test_features_pulled_to_a_line(make: Callable[..., Trainer]) -> None:
     trainer = make(*LEARNT, "optimizer.lr=0.03", change=lambda _: Node(to_a_line))
     fit(trainer)
-    assert trainer.health is not None
-    assert (trainer.health.verdict, trainer.health.kind) == ("collapsed", "dimensional")
+    assert trainer.measurements.health is not None
+    assert (trainer.measurements.health.verdict, trainer.measurements.health.kind) == ("collapsed", "dimensional")
 
 
 BARE_BYOL = ("pretext=byol", "pretext.predictor=false", "pretext.momentum=0", "pretext.hidden=32", "pretext.out=16")
@@ -226,9 +226,9 @@ def test_byol_without_its_predictor(make: Callable[..., Trainer], caplog: pytest
     trainer = make(*LEARNT, *BARE_BYOL, "optimizer.lr=0.01")
     with caplog.at_level(logging.WARNING, "ssl_runner"):
         rows = fit(trainer)
-    assert trainer.health is not None
-    assert (trainer.health.verdict, trainer.health.kind) == ("collapsed", "complete")
-    assert [each.remedy for each in trainer.health.causes[:2]] == ["pretext.predictor=true", "pretext.momentum=0.99"]
+    assert trainer.measurements.health is not None
+    assert (trainer.measurements.health.verdict, trainer.measurements.health.kind) == ("collapsed", "complete")
+    assert [each.remedy for each in trainer.measurements.health.causes[:2]] == ["pretext.predictor=true", "pretext.momentum=0.99"]
     scores = [row["geometry/health"] for row in rows if "geometry/health" in row]
     assert scores[0] == 2
     assert scores[-1] == 0
@@ -243,9 +243,9 @@ def test_byol_without_its_predictor(make: Callable[..., Trainer], caplog: pytest
 def test_a_slow_collapse_shrinks_first(make: Callable[..., Trainer]) -> None:
     trainer = make(*LEARNT, *BARE_BYOL, "pretext.momentum=0.9", "optimizer.lr=0.006")
     fit(trainer)
-    assert trainer.health is not None
-    assert (trainer.health.verdict, trainer.health.kind) == ("shrinking", "complete")
-    assert trainer.health.causes[0].remedy == "pretext.predictor=true"
+    assert trainer.measurements.health is not None
+    assert (trainer.measurements.health.verdict, trainer.measurements.health.kind) == ("shrinking", "complete")
+    assert trainer.measurements.health.causes[0].remedy == "pretext.predictor=true"
 
 
 @pytest.mark.parametrize(("temperature", "end"), [(100, "collapsed"), (0.5, "healthy")])
@@ -254,26 +254,26 @@ def test_simclr_at_an_absurd_temperature(make: Callable[..., Trainer], temperatu
     heat = ("pretext=simclr", f"pretext.temperature={temperature}", "pretext.hidden=32", "pretext.out=64")
     trainer = make(*LEARNT, *heat, "batch_size=40", "optimizer.lr=0.1")
     fit(trainer)
-    assert trainer.health is not None
-    assert trainer.health.verdict == end
+    assert trainer.measurements.health is not None
+    assert trainer.measurements.health.verdict == end
     if end == "collapsed":
-        assert trainer.health.kind == "dimensional"
-        assert "pretext.temperature=0.5" in [each.remedy for each in trainer.health.causes]
+        assert trainer.measurements.health.kind == "dimensional"
+        assert "pretext.temperature=0.5" in [each.remedy for each in trainer.measurements.health.causes]
 
 
 def test_with_its_predictor_it_does_not(make: Callable[..., Trainer]) -> None:
     trainer = make(*LEARNT, *BARE_BYOL, "pretext.predictor=true", "pretext.momentum=0.99", "optimizer.lr=0.01")
     fit(trainer)
-    assert trainer.health is not None
-    assert trainer.health.verdict == "healthy"
+    assert trainer.measurements.health is not None
+    assert trainer.measurements.health.verdict == "healthy"
 
 
 @pytest.mark.parametrize("pretext", names("pretext"))
 def test_no_task_is_accused_at_its_own_settings(make: Callable[..., Trainer], pretext: str) -> None:
     trainer = make(*GEOMETRY, "length=24st", "evaluator.geometry.every=8st", f"pretext={pretext}")
     fit(trainer)
-    assert trainer.health is not None
-    assert trainer.health.verdict == "healthy"
+    assert trainer.measurements.health is not None
+    assert trainer.measurements.health.verdict == "healthy"
     assert list(trainer.learner.pretext.suspects()) == [], "and suspects none of its own settings"
 
 
@@ -281,7 +281,7 @@ def test_embeddings_are_measured_where_they_are_no_features(make: Callable[..., 
     for pretext, has in (("simclr", True), ("byol", True), ("rotation", False), ("mae", False)):
         trainer = make(*GEOMETRY, f"pretext={pretext}", folder=pretext)
         before = {name: each.clone() for name, each in trainer.learner.pretext.state_dict().items()}
-        first, second = doctor.embedding(trainer.learner), doctor.embedding(trainer.learner)
+        first, second = measure_embedding(trainer.learner), measure_embedding(trainer.learner)
         assert bool(first) == has
         assert first == second
         after = trainer.learner.pretext.state_dict()
@@ -289,8 +289,8 @@ def test_embeddings_are_measured_where_they_are_no_features(make: Callable[..., 
 
 
 def test_small_batches_are_put_together_for_it(make: Callable[..., Trainer]) -> None:
-    small = doctor.embedding(make(*GEOMETRY, "pretext=simclr", "batch_size=2", folder="2").learner)
-    assert small["geometry/embedding_rank"] > 4, "four rows alone could not have so many directions"
+    small = measure_embedding(make(*GEOMETRY, "pretext=simclr", "batch_size=2", folder="2").learner)
+    assert small["geometry/embedding_rank"].value > 4, "four rows alone could not have so many directions"
 
 
 def test_a_cause_outside_the_method(make: Callable[..., Trainer]) -> None:
@@ -299,7 +299,7 @@ def test_a_cause_outside_the_method(make: Callable[..., Trainer]) -> None:
 
     def causes(*overrides: str, rows: list[dict[str, float]] = rows[:0]) -> list[str]:
         trainer = make(*GEOMETRY, "pretext=simclr", *overrides)
-        return [each.remedy for each in doctor.suspects(trainer.learner, rows)]
+        return [each.remedy for each in find_causes(trainer.learner, rows)]
 
     embedded = [{"step": 8, "geometry/embedding_std": 0.0}]
     assert causes() == causes("batch_size=64", rows=embedded) == []
@@ -407,8 +407,8 @@ def test_a_resumed_run_says_the_same(make: Callable[..., Trainer]) -> None:
     book.close()
     part = make(*LEARNT, *BARE_BYOL, "optimizer.lr=0.01", folder="part")
     assert [row["geometry/health"] for row in fit(part) if "geometry/health" in row] == scores
-    assert part.health == whole.health
-    assert str(part.health) == str(whole.health)
+    assert part.measurements.health == whole.measurements.health
+    assert str(part.measurements.health) == str(whole.measurements.health)
 
 
 def test_the_verdict_is_a_text_in_tensorboard(here: Path) -> None:

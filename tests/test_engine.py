@@ -13,12 +13,14 @@ import pytest
 import torch
 from torch import nn
 
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Encoder, Features, Metric, Samples
+from ssl_runner.duration import Duration, Length
 from ssl_runner.engine import seed
 from ssl_runner.engine.frozen import frozen
-from ssl_runner.engine.loader import Loader, samples, taken
+from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.measure import measure
+from ssl_runner.engine.rows import fetch
 from ssl_runner.engine.window import Window
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder import checkpoint
@@ -42,25 +44,31 @@ class Streamed:
         return self.x[index]
 
 
+SAMPLES = Samples("image", (3, 2, 2))
+
+
 def rows(n: int = 23) -> torch.Tensor:
     return torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2).contiguous()
 
 
+def loader(source: object = None, *, batch_size: int = 4, seed: int = 0, accumulate: int = 1) -> Loader:
+    source = rows() if source is None else source
+    length = Length.of(Duration(1.0, "ep"), len(source), batch_size)  # type: ignore[arg-type]
+    return Loader(source, SAMPLES, length=length, seed=seed, device=CPU, accumulate=accumulate)  # type: ignore[arg-type]
+
+
 def test_an_epoch_is_a_permutation_and_each_epoch_another() -> None:
-    loader = Loader(rows(), batch_size=4, seed=0, device=CPU)
-    assert loader.steps_per_epoch == 5
-    first, second = (torch.cat([loader.index(step) for step in range(e * 5, e * 5 + 5)]) for e in (0, 1))
+    plain = loader()
+    assert plain.length.steps_per_epoch == 5
+    first, second = (torch.cat([plain.index(step) for step in range(e * 5, e * 5 + 5)]) for e in (0, 1))
     assert len(set(first.tolist())) == 20
     assert first.tolist() != second.tolist()
-    again = Loader(rows(), batch_size=4, seed=0, device=CPU)
-    assert torch.equal(again.index(7), second[8:12]), "the place in training alone decides"
-    other = Loader(rows(), batch_size=4, seed=1, device=CPU)
-    assert not torch.equal(other.index(0), first[:4])
+    assert torch.equal(loader().index(7), second[8:12]), "the place in training alone decides"
+    assert not torch.equal(loader(seed=1).index(0), first[:4])
 
 
 def test_batches_carry_the_rows_that_their_index_names() -> None:
-    loader = Loader(rows(), batch_size=6, seed=0, device=CPU, accumulate=3)
-    batches = loader.batches(2)
+    batches = loader(batch_size=6, accumulate=3).batches(2)
     assert [len(b.x) for b in batches] == [2, 2, 2]
     for batch in batches:
         assert batch.x.dtype == torch.float32
@@ -68,10 +76,10 @@ def test_batches_carry_the_rows_that_their_index_names() -> None:
 
 
 def test_streamed_and_resident_rows_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = Loader(rows(), batch_size=4, seed=0, device=CPU)
-    monkeypatch.setattr("ssl_runner.engine.loader.RESIDENT_BYTES", 10)
+    resident = loader()
+    monkeypatch.setattr("ssl_runner.engine.rows.RESIDENT_BYTES", 10)
     source = Streamed(rows())
-    streamed = Loader(source, batch_size=4, seed=0, device=CPU)
+    streamed = loader(source)
     assert streamed.resident is None
     for step in (0, 1, 2, 7, 8, 3):
         for a, b in zip(resident.batches(step), streamed.batches(step), strict=True):
@@ -83,9 +91,9 @@ def test_streamed_and_resident_rows_give_the_same(monkeypatch: pytest.MonkeyPatc
 
 
 def test_the_sweep_is_every_row_in_order() -> None:
-    batches = list(Loader(rows(), batch_size=5, seed=0, device=CPU).sweep())
+    batches = list(loader(batch_size=5).sweep())
     assert torch.cat([b.index for b in batches]).tolist() == list(range(23))
-    assert torch.equal(torch.cat([b.x for b in batches]), samples(rows()))
+    assert torch.equal(torch.cat([b.x for b in batches]), rows().float() / 255)
 
 
 def test_every_global_generator_is_seeded() -> None:
@@ -100,9 +108,9 @@ def test_every_global_generator_is_seeded() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])
-def test_taken_is_indexing(dtype: torch.dtype) -> None:
+def test_fetch_is_indexing(dtype: torch.dtype) -> None:
     rows, index = torch.arange(60).view(5, 3, 4).to(dtype), torch.tensor([4, 0, 0, 2])
-    assert torch.equal(taken(rows, index), rows[index])
+    assert torch.equal(fetch(rows, index), rows[index])
 
     class Listed:
         def __len__(self) -> int:
@@ -111,7 +119,7 @@ def test_taken_is_indexing(dtype: torch.dtype) -> None:
         def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
             return torch.stack([rows[i] for i in index.tolist()])
 
-    assert torch.equal(taken(Listed(), index), rows[index])
+    assert torch.equal(fetch(Listed(), index), rows[index])
 
 
 def test_seeds_differ_by_purpose_and_place() -> None:
@@ -237,7 +245,7 @@ class Mean(Encoder):
     """Mean colour, counting how many samples it has seen."""
 
     def __init__(self) -> None:
-        super().__init__((0.0,), (1.0,))
+        super().__init__()
         self.dim, self.seen = 3, 0
         self.norm = nn.BatchNorm2d(3)
         self.still = nn.Dropout().eval()
@@ -254,14 +262,14 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was() -> None:
     encoder.still.eval()
     before = {name: value.clone() for name, value in encoder.state_dict().items()}
 
-    def evaluator(given: Encoder, encode: object) -> dict[str, float]:
+    def evaluator(given: Encoder, encode: object) -> dict[str, Metric]:
         assert not given.training
         assert not torch.is_grad_enabled()
         assert len(encode(data)) == len(data)  # type: ignore[operator]
-        return {"top1": 0.5}
+        return {"top1": Metric(0.5)}
 
-    values = measure(encoder, {"a": evaluator, "b": evaluator}, CPU)  # type: ignore[dict-item]
-    assert values == {"a/top1": 0.5, "b/top1": 0.5}
+    values = measure(encoder, {"a": evaluator, "b": evaluator}, SAMPLES, CPU)  # type: ignore[dict-item]
+    assert values == {"a/top1": Metric(0.5), "b/top1": Metric(0.5)}
     assert encoder.seen == len(data), "rows are encoded once"
     assert encoder.training
     assert not encoder.still.training, "what was in eval mode stays so"
@@ -274,8 +282,8 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was() -> None:
 def test_a_window_averages_over_its_steps() -> None:
     window = Window()
     for value in (1.0, 2.0, 6.0):
-        window.add("train/loss", torch.tensor(value))
-        window.steps += 1
-    window.set("optimizer/gradient_norm", torch.tensor(7.0))
+        window.add({"train/loss": torch.tensor(value)})
+    window.add({"optimizer/gradient_norm": torch.tensor(7.0)})
+    assert window.steps == 4
     assert window.close() == {"train/loss": 3.0, "optimizer/gradient_norm": 7.0}
     assert Window().close() == {}

@@ -49,7 +49,7 @@ def relabelled(data: Data) -> Data:
 
     def change(split: Split | None) -> Split:
         assert split is not None
-        return Split(split.x, (split.y + 1 + split.y % 3) % 10, {k: -f.float() for k, f in split.factors.items()})
+        return Split(split.x, (split.y + 1 + split.y % 3) % 10, {k: -f.float() for k, f in split.targets.items()})
 
     return replace(data, bank=change(data.bank), validation=change(data.validation), test=change(data.test))
 
@@ -80,7 +80,7 @@ def test_neither_labels_nor_held_out_images_change_what_a_task_learns(
 def test_a_task_that_peeked_would_be_seen(composer: Composer, tmp_path: Path, leak: str) -> None:
     def peeking(folder: Path, change: Change) -> dict[str, Tensor]:
         run = prepared(composer, folder, "rotation", change)
-        knn = run.validation["knn"]
+        knn = run.measurements.validation["knn"]
         original = run.learner.pretext.views
 
         def views(batch: Batch, ctx: object) -> tuple:
@@ -140,7 +140,8 @@ def test_held_out_rows_are_in_neither_training_nor_the_bank(composer: Composer, 
     composed = composer.compose([f"dataset={dataset}", "batch_size=8", *words.get(dataset, [])])
     job, problems = read_job(composed.content)
     assert job is not None, problems
-    data = job.dataset.build().load()
+    source = job.dataset.build()
+    data = source.load()
     assert data.bank is not None
     assert data.validation is not None
     train, bank, validation = keys(data.train), keys(data.bank.x), keys(data.validation.x)
@@ -150,7 +151,9 @@ def test_held_out_rows_are_in_neither_training_nor_the_bank(composer: Composer, 
     assert bank <= train, "the kNN bank is of training rows"
     if data.test is not None:
         assert not bank & keys(data.test.x)
-    validating, testing = evaluators(job.evaluator, data, lambda seed: pytest.fail("not now"), lambda *_: tmp_path)
+    validating, testing = evaluators(
+        job.evaluator, data, source.samples, lambda seed: pytest.fail("not now"), lambda *_: tmp_path
+    )
     for split, measured in ((data.validation, validating), (data.test, testing)):
         for evaluator in measured.values():
             if hasattr(evaluator, "bank"):

@@ -17,12 +17,24 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Optimizer, Pretext, Regulariser
+from ssl_runner.contract import (
+    Batch,
+    Context,
+    Encoder,
+    Features,
+    Loss,
+    Metric,
+    Optimizer,
+    Pretext,
+    Regulariser,
+    Samples,
+)
 from ssl_runner.device.placement import Placement
-from ssl_runner.duration import Duration
+from ssl_runner.duration import Duration, Length
 from ssl_runner.engine.learner import Learner, main_group
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.logbook import Logbook
+from ssl_runner.engine.measurements import Measurements
 from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.trainer import Schedule, Trainer
 from ssl_runner.engine.window import Window
@@ -41,7 +53,7 @@ class Line(Encoder):
     """Two weights, each times its coordinate."""
 
     def __init__(self) -> None:
-        super().__init__((0.0,), (1.0,))
+        super().__init__()
         self.dim, self.weight = 2, nn.Parameter(torch.tensor([1.0, 2.0]))
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
@@ -104,21 +116,22 @@ def learner(
 ) -> Learner:
     given = {"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warm_up": Duration(0.0, "st")}
     placement = Placement(name=device, precision=precision)
+    length = Length(steps, len(rows) // batch_size, batch_size)
+    samples = Samples("audio", tuple(rows.shape[1:]))
     return Learner(
         pretext,
-        Loader(rows, batch_size=batch_size, seed=seed, device=placement.device, accumulate=accumulate),
+        Loader(rows, samples, length=length, seed=seed, device=placement.device, accumulate=accumulate),
         optimizer or SGD(batch_size=batch_size, **{**given, **recipe}),
         regulariser or Nothing(),
         placement,
         seed=seed,
-        steps=steps,
     )
 
 
 def steps(learner: Learner, n: int = 1, measure_gradient: bool = False) -> dict[str, float]:
     window = Window()
     for step in range(n):
-        learner.step(step, window, measure_gradient=measure_gradient)
+        window.add(learner.step(step, measure_gradient=measure_gradient))
     return window.close()
 
 
@@ -181,12 +194,12 @@ def test_the_rate_of_each_step_is_the_one_that_is_used() -> None:
     """A warm-up of two steps to 0.9 and then half a cosine over two: 0.3, 0.6, 0.9, 0.45."""
     pretext = Slope()
     taught = learner(pretext, lr=0.9, warm_up=Duration(2.0, "st"), schedule="cosine")
-    weight, window = torch.tensor([1.0, 2.0]), Window()
+    weight = torch.tensor([1.0, 2.0])
     for step, rate in enumerate((0.3, 0.6, 0.9, 0.45)):
-        taught.step(step, window)
+        taught.step(step)
         weight = weight - rate * MEAN
         assert close(pretext.encoder.weight, weight), f"step {step}"  # type: ignore[arg-type]
-        assert taught.rate(step) == pytest.approx(rate)
+        assert taught.settings(step).lr == pytest.approx(rate)
 
 
 def test_every_parameter_group_of_torch_gets_the_rate() -> None:
@@ -201,7 +214,7 @@ def test_every_parameter_group_of_torch_gets_the_rate() -> None:
     pretext = Biased()
     before = pretext.head.bias.detach().clone()
     taught = learner(pretext, lr=0.9, warm_up=Duration(2.0, "st"), weight_decay=0.1)
-    assert len(taught.optimizers["main"].param_groups) == 2
+    assert len(taught.rated["main"].optimizer.param_groups) == 2
     steps(taught)
     assert close(pretext.head.bias, before - 0.3)
 
@@ -314,7 +327,7 @@ class Witness(Rivals):
     def before_step(self, ctx: Context) -> None:
         self.note("before_step", ctx, ctx.step)
 
-    def after_step(self, ctx: Context) -> None:
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         self.note("after_step", ctx, ctx.step)
 
 
@@ -355,7 +368,7 @@ def test_the_global_generators_are_seeded_by_the_step() -> None:
     taught, seen = learner(pretext), []
     for step in (0, 1, 0):
         torch.rand(7)
-        taught.step(step, Window())
+        taught.step(step)
         seen.append(pretext.seen)
     assert torch.equal(seen[0], seen[2])
     assert not torch.equal(seen[0], seen[1])
@@ -377,11 +390,11 @@ class NoSync:
 @pytest.mark.parametrize("kind", [{}, {"accumulate": 2}, {"clip": 1.0}, {"regulariser": Pull()}])
 def test_a_step_waits_for_nothing(kind: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     taught, window = learner(Rivals(), lr=1e-3, momentum=0.9, **kind), Window()
-    taught.step(0, window)
+    window.add(taught.step(0))
     with monkeypatch.context() as patch:
         NoSync(patch)
-        taught.step(1, window)
-        taught.step(2, window, measure_gradient=True)
+        window.add(taught.step(1))
+        window.add(taught.step(2, measure_gradient=True))
         with pytest.raises(AssertionError, match="waited"):
             taught.is_finite()
     assert window.close()["train/own_loss"]
@@ -391,11 +404,11 @@ def test_a_step_waits_for_nothing(kind: dict[str, Any], monkeypatch: pytest.Monk
 @pytest.mark.parametrize("precision", ["float32", "bf16"])
 def test_a_step_on_cuda_waits_for_nothing(precision: str) -> None:
     taught, window = learner(Rivals(), device="cuda", precision=precision, lr=1e-3, batch_size=2), Window()
-    taught.step(0, window)
+    window.add(taught.step(0))
     torch.cuda.set_sync_debug_mode("error")
     try:
         for step in (1, 2, 3):
-            taught.step(step, window)
+            window.add(taught.step(step))
     finally:
         torch.cuda.set_sync_debug_mode("default")
     assert window.close()["train/own_loss"]
@@ -407,39 +420,21 @@ def test_a_step_on_cuda_waits_for_nothing(precision: str) -> None:
 def test_a_number_of_some_steps_alone_is_averaged_over_these() -> None:
     window = Window()
     for step, value in enumerate((1.0, 2.0, 3.0, 6.0)):
-        window.add("train/loss", torch.tensor(value))
-        if step % 3 == 0:
-            window.add("train/rare", torch.tensor(value))
-        for micro in range(4):
-            window.add("train/micro", torch.tensor(float(micro)), 1 / 4)
-        if step == 1:
-            window.add("train/half", torch.tensor(8.0), 1 / 2)  # in one of two micro-batches
-        window.set("optimizer/gradient_norm", torch.tensor(value))
-        window.steps += 1
-    assert window.close() == pytest.approx(
-        {
-            "train/loss": 3.0,
-            "train/rare": 3.5,
-            "train/micro": 1.5,
-            "train/half": 8.0,
-            "optimizer/gradient_norm": 6.0,
-        }
-    )
+        window.add({"train/loss": torch.tensor(value)} | ({"train/rare": torch.tensor(value)} if step % 3 == 0 else {}))
+    assert window.close() == {"train/loss": 3.0, "train/rare": 3.5}
 
 
-def test_numbers_in_half_precision_are_summed_in_float32() -> None:
-    window = Window()
-    for _ in range(1000):
-        window.add("train/loss", torch.tensor(1.0, dtype=torch.bfloat16))
-    assert window.close() == {"train/loss": 1.0}, "in bf16, 256 + 1 is 256"
+def test_numbers_leave_a_step_in_float32_and_without_a_graph() -> None:
+    """In bf16, 256 + 1 is 256, and a window sums over many steps."""
 
+    class Half(Slope):
+        def forward(self, views: tuple, group: str = "main") -> Loss:
+            value = super().forward(views).value
+            return Loss(value, {"half": value.bfloat16()})
 
-def test_a_window_keeps_no_graph() -> None:
-    window = Window()
-    for _ in range(2):
-        window.add("train/loss", torch.ones((), requires_grad=True) * 2)
-    window.set("optimizer/gradient_norm", torch.ones((), requires_grad=True) * 2)
-    assert not any(value.requires_grad for value in (*window.sums.values(), *window.last.values()))
+    numbers = learner(Half(), accumulate=2, regulariser=Pull()).step(0, measure_gradient=True)
+    assert numbers.keys() == {"train/loss", "train/half", "regulariser/pull", "optimizer/gradient_norm"}
+    assert not any(value.requires_grad or value.dtype != torch.float32 for value in numbers.values())
 
 
 def test_a_window_leaves_pauses_out_of_its_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -457,14 +452,14 @@ def test_a_window_leaves_pauses_out_of_its_seconds(monkeypatch: pytest.MonkeyPat
 class Counted:
     """An evaluator that notes the first weight whenever it is asked."""
 
-    every = Duration(1.0, "st")  # the Schedule decides
+    every, version, headline = Duration(1.0, "st"), 1, "top1"  # Measurements decides how often
 
     def __init__(self) -> None:
         self.asked: list[float] = []
 
-    def __call__(self, encoder: Encoder, encode: Callable) -> Mapping[str, float]:
+    def __call__(self, encoder: Encoder, encode: Callable) -> Mapping[str, Metric]:
         self.asked.append(float(encoder.weight[0]))  # type: ignore[index,arg-type]
-        return {"top1": 0.5}
+        return {"top1": Metric(0.5)}
 
 
 class Stop:
@@ -480,7 +475,7 @@ class Cut(Slope):
         super().__init__()
         self.stop, self.at, self.death = stop, at, death
 
-    def after_step(self, ctx: Context) -> None:
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         if ctx.step == self.at:
             if self.death is not None:
                 raise self.death
@@ -505,7 +500,7 @@ class Told:
 
     @property
     def saved(self) -> list[int]:
-        return [int(path.stem) for path in checkpoint.steps(self.trainer.checkpoints)]
+        return [int(path.stem) for path in checkpoint.steps(self.trainer.folder / "checkpoints")]
 
 
 def go(
@@ -519,17 +514,15 @@ def go(
     stop = Stop()
     taught = learner(Cut(stop, at, death), steps=STEPS, lr=0.01)
     often, rarely, test = Counted(), Counted(), Counted()
-    progress = Progress(
-        Console(file=io.StringIO(), force_terminal=terminal, width=200), steps=STEPS, steps_per_epoch=1, batch_size=8
-    )
-    given = {"steps": STEPS, "log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **plan}
-    schedule = Schedule(**given, measure_every={"often": 3, "rarely": 5})  # type: ignore[arg-type]
-    trainer = Trainer(
-        *(taught, schedule, folder, progress),
+    progress = Progress(Console(file=io.StringIO(), force_terminal=terminal, width=200), taught.length)
+    schedule = Schedule(**{"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **plan})
+    measurements = Measurements(
+        *(taught, progress),
         validation={"often": often, "rarely": rarely},
         test={"often": test},
-        provenance={},
+        every={"often": 3, "rarely": 5},
     )
+    trainer = Trainer(taught, schedule, folder, progress, measurements, provenance={})
     start, end = trainer.restore(), None
     logbook = Logbook(folder, start)
     try:
@@ -545,7 +538,7 @@ def test_evaluations_are_at_the_start_on_schedule_and_at_the_end(tmp_path: Path)
     assert told.end == STEPS
     assert told.measured() == [0, 3, 6, 9, 12], "once at the end, though it is on schedule too"
     assert told.measured("rarely/top1") == [0, 5, 10, 12], "at the end, though it is off schedule"
-    assert told.measured("test/often_top1") == [12]
+    assert told.measured("test/often/top1") == [12]
     assert told.measured("train/loss") == [4, 8, 12]
     assert told.saved == [6, 12]
     assert told.asked == pytest.approx([1 - 0.02 * step for step in (0, 3, 6, 9, 12)]), "of the weights of that step"
@@ -563,7 +556,7 @@ def test_the_log_is_of_the_steps_since_the_last_one(tmp_path: Path) -> None:
 def test_an_interrupt_during_the_last_step_ends_the_run_whole(tmp_path: Path) -> None:
     told = go(tmp_path, at=STEPS - 1)
     assert told.end == STEPS
-    assert told.measured()[-1] == told.measured("test/often_top1")[-1] == STEPS
+    assert told.measured()[-1] == told.measured("test/often/top1")[-1] == STEPS
     assert told.saved[-1] == STEPS
 
 
@@ -598,7 +591,7 @@ def test_a_run_that_had_reached_its_end_is_not_measured_again(tmp_path: Path) ->
     assert told.end == STEPS
     assert not told.asked
     assert not told.tested
-    assert told.measured("test/often_top1") == [STEPS]
+    assert told.measured("test/often/top1") == [STEPS]
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -625,9 +618,9 @@ def test_the_rate_after_a_resume_is_of_the_steps_since(
     assert len(seen) > 5
     assert all(done == step - 7 for step, done, _ in seen)
     assert all(a[2] <= b[2] for a, b in itertools.pairwise(seen)), "the seconds go on over a log line"
-    assert told.trainer.progress.images_per_second == pytest.approx(5 * 8 / told.trainer.progress.seconds)
-    progress = Progress(Console(file=io.StringIO()), steps=1000, steps_per_epoch=100, batch_size=16)
+    assert told.trainer.progress.samples_per_second == pytest.approx(5 * 8 / told.trainer.progress.seconds)
+    progress = Progress(Console(file=io.StringIO()), Length(1000, 100, 16))
     progress.start = 900
     progress.report(910, 10, 1.0)
     said = re.sub(r"\s+", " ", caplog.messages[-1])
-    assert "91 % epoch 9.1/10 step 910/1000 160 images/s 0:09 left" in said
+    assert "91 % epoch 9.1/10 step 910/1000 160 samples/s 0:09 left" in said

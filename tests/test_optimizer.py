@@ -12,7 +12,7 @@ import torch
 import yaml
 from torch import nn
 
-from ssl_runner.duration import Duration
+from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.weights import is_weight
 from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.lars import LARS
@@ -63,7 +63,7 @@ def train(net, optimizer, rule, steps, start=0):
     """As the trainer does: the rate of all groups from the step, data from the step."""
     for step in range(start, steps):
         for group in optimizer.param_groups:
-            group["lr"] = rule.rate(step, 10, 5)
+            group["lr"] = rule.rate(step, Length(10, 5, 4))
         x = torch.randn(4, 3, 6, 6, generator=torch.Generator().manual_seed(step))
         net.loss(x).backward()
         optimizer.step()
@@ -91,45 +91,45 @@ def test_stairs_fall_at_each_milestone():
 def test_rates_of_a_whole_run_by_hand():
     rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(2.0, "st"))
     expected = [1 / 3, 2 / 3, 1, (1 + math.sqrt(0.5)) / 2, 0.5, (1 - math.sqrt(0.5)) / 2]
-    assert [rule.rate(step, 6, 3) for step in range(6)] == pytest.approx(expected)
+    assert [rule.rate(step, Length(6, 3, 64)) for step in range(6)] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("warm_up", ["2ep", "8st", "40%"])
 def test_warm_up_lasts_as_long_as_its_unit_says(warm_up):
     rule = SGD(batch_size=64, lr=1.0, warm_up=Duration.parse(warm_up), schedule="constant")
-    rates = [rule.rate(step, 20, 4) for step in range(20)]
+    rates = [rule.rate(step, Length(20, 4, 64)) for step in range(20)]
     assert rates == pytest.approx([(step + 1) / 9 for step in range(8)] + [1.0] * 12)
 
 
 def test_steps_fall_at_shares_of_what_follows_the_warm_up():
     rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(10.0, "st"), schedule="step", milestones=(0.5, 0.7), gamma=0.5)
-    rates = [rule.rate(step, 20, 4) for step in range(10, 20)]
+    rates = [rule.rate(step, Length(20, 4, 64)) for step in range(10, 20)]
     assert rates == pytest.approx([1] * 5 + [0.5] * 2 + [0.25] * 3)
 
 
 def test_without_warm_up_the_first_step_is_the_peak_and_the_last_still_learns():
     rule = SGD(batch_size=64, lr=0.3, warm_up=Duration(0.0, "st"))
-    assert rule.rate(0, 100, 10) == 0.3
-    assert 0 < rule.rate(99, 100, 10) < 1e-4
-    assert SGD(batch_size=64, lr=0.3, final_lr=0.1).rate(99, 100, 10) == pytest.approx(0.03, rel=0.01)
+    assert rule.rate(0, Length(100, 10, 64)) == 0.3
+    assert 0 < rule.rate(99, Length(100, 10, 64)) < 1e-4
+    assert SGD(batch_size=64, lr=0.3, final_lr=0.1).rate(99, Length(100, 10, 64)) == pytest.approx(0.03, rel=0.01)
 
 
 def test_a_run_of_one_step_has_a_rate():
-    assert SGD(batch_size=64).rate(0, 1, 1) == 0.05
+    assert SGD(batch_size=64).rate(0, Length(1, 1, 64)) == 0.05
 
 
 def test_a_warm_up_may_fill_the_run_and_not_exceed_it():
     rule = SGD(batch_size=64, lr=1.0, warm_up=Duration(3.0, "st"))
-    assert rule.rate(2, 3, 3) == 0.75
+    assert rule.rate(2, Length(3, 3, 64)) == 0.75
     with pytest.raises(ValueError, match=r"warm_up=3st is 3 steps, and the whole run has 2.*warm_up=5%"):
-        rule.rate(0, 2, 3)
+        rule.rate(0, Length(2, 3, 64))
 
 
 def test_scaling_with_the_batch_is_linear_and_only_on_demand():
     assert SGD(batch_size=1024, lr=0.1).peak == 0.1
     scaled = SGD(batch_size=1024, lr=0.1, scale_lr=True, warm_up=Duration(0.0, "st"))
     assert scaled.peak == pytest.approx(0.4)
-    assert scaled.rate(0, 10, 5) == pytest.approx(0.4)
+    assert scaled.rate(0, Length(10, 5, 1024)) == pytest.approx(0.4)
     assert scaled.build([("w", nn.Parameter(torch.ones(2, 2)))]).param_groups[0]["lr"] == pytest.approx(0.4)
 
 
@@ -280,7 +280,7 @@ def test_each_config_finds_the_minimum_of_a_quadratic(name):
     away = [(p.detach() - t).norm().item() for p, t in zip(points, targets, strict=True)]
     for step in range(steps):
         for group in optimizer.param_groups:
-            group["lr"] = rule.rate(step, steps, 10)
+            group["lr"] = rule.rate(step, Length(steps, 10, 256))
         sum((p - t).square().sum() / 2 for p, t in zip(points, targets, strict=True)).backward()
         optimizer.step()
         optimizer.zero_grad()

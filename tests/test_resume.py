@@ -115,11 +115,10 @@ class Toy(Pretext):
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
         pooled = self.norm(self.encoder(views[0]).pooled)
-        self.seen = pooled.detach().mean(0)
-        return Loss((self.dropout(pooled) - self.queue - 1).square().mean(), {}, pooled)
+        return Loss((self.dropout(pooled) - self.queue - 1).square().mean(), {}, pooled, {"seen": pooled.detach()})
 
-    def after_step(self, ctx: Context) -> None:
-        self.queue.mul_(0.5).add_(self.seen, alpha=0.5)
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
+        self.queue.mul_(0.5).add_(kept["seen"].mean(0), alpha=0.5)
 
 
 class ToyNode:
