@@ -58,6 +58,8 @@ class Module:
 
     def __init__(self, *args: Any, **kwargs: Any): ...
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any: ...
+
 
 class Foreign:
     """A base class of a library: what is inherited from it is not known."""

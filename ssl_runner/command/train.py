@@ -11,6 +11,7 @@ from ssl_runner import __version__
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
+from ssl_runner.config.trust import VARIABLE, trusted_packages
 from ssl_runner.errors import refuse
 from ssl_runner.run.validate import Ready, inspected, prepared
 from ssl_runner.run_folder.layout import CONFIG
@@ -70,7 +71,8 @@ def main(words: list[str]) -> int:
     composed = inspected(composer, typed.overrides)
     if composed.sweep_folder:
         composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
-    ready, problems = prepared(composed, typed.overrides)  # torch is imported here, after all that needs none
+    # torch is imported here, after all that needs none
+    ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
     if ready is None:
         return refuse(problems)
     if typed.cfg:
@@ -147,7 +149,7 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
     if typed.config_dir is not None and not typed.config_dir.is_dir():
         return refuse([f"--config-dir: there is no folder {typed.config_dir}"])
     composer, console = composer_of(typed), Console(highlight=False, markup=False, stderr=bool(typed.cfg))
-    asked = read(now, composer, console, as_they_are)
+    asked = read(now, composer, console, as_they_are, build=not typed.cfg)
     if asked.problems:
         return refuse(asked.problems)
     if typed.cfg:
@@ -163,6 +165,7 @@ def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
     """Goes to where a sweep was begun, from where its jobs' relative paths start. Returns its folder as seen there."""
     if Path(cwd).is_dir() and not Path.cwd().samefile(cwd):
         folder = folder.resolve()
+        os.environ[VARIABLE] = ",".join(trusted_packages())  # the folder that a sweep names is not asked whom to trust
         typed.config_dir = typed.config_dir and typed.config_dir.resolve()
         os.chdir(cwd)
     return folder

@@ -8,7 +8,6 @@ import difflib
 import importlib
 import inspect
 import json
-import os
 import types
 import typing
 from collections.abc import Callable, Iterable, Mapping
@@ -17,9 +16,7 @@ from typing import Annotated, Any, Generic, TypeVar
 
 import pydantic
 
-TRUSTED = ("ssl_runner.", "torch.", "torchvision.", "timm.")
-TRUST_VARIABLE = "SSL_RUNNER_TRUST"  # more prefixes, separated by commas; a config cannot grant itself trust
-
+from ssl_runner.config import trust
 
 T = TypeVar("T")
 
@@ -122,13 +119,9 @@ class _Check:
 
     def resolved(self, name: Any, kind: type, path: str) -> type | None:
         """The class that `_target_` names, if it may be used and is of the kind that is wanted."""
-        trusted = (*TRUSTED, *filter(None, os.environ.get(TRUST_VARIABLE, "").split(",")))
         where = f"{path}._target_"
-        if not isinstance(name, str) or not name.startswith(trusted):
-            self.problems.append(
-                f"{where}: given {_show(name)}, which is not trusted; possible are names under {_names(trusted)}, "
-                f"and more by the environment variable {TRUST_VARIABLE}=prefix."
-            )
+        if why := trust.distrust(name):
+            self.problems.append(f"{where}: {why}")
             return None
         module_name, _, attribute = name.rpartition(".")
         try:
@@ -146,8 +139,8 @@ class _Check:
         if not isinstance(found, type):
             self.problems.append(f"{where}: given {name}, which is no class, and a {kind.__name__} is wanted")
             return None
-        if not f"{found.__module__}.".startswith(trusted):
-            self.problems.append(f"{where}: given {name}, which really is of the untrusted module {found.__module__}")
+        if not trust.trusting_package(found.__module__):
+            self.problems.append(f"{where}: given {name}, which really is of {found.__module__} and not trusted")
             return None
         if not _is_a(found, kind):
             self.problems.append(f"{where}: given {name}, which is no {kind.__name__}")
@@ -177,7 +170,8 @@ class _Check:
 def _is_a(found: type, kind: type) -> bool:
     if getattr(kind, "_is_protocol", False):
         methods = [n for n, v in vars(kind).items() if callable(v) and (not n.startswith("_") or n == "__call__")]
-        return all(callable(getattr(found, name, None)) for name in methods)
+        own = {name for base in found.__mro__ if base is not object for name in vars(base)}
+        return all(name in own and callable(getattr(found, name)) for name in methods)  # any class has type.__call__
     return issubclass(found, kind)
 
 

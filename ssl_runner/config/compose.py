@@ -55,7 +55,7 @@ class Composer:
         setup_globals()
         self.folder, self.name = folder, name
         path = create_config_search_path(f"file://{TREE}")
-        if folder is not None:
+        if folder is not None and folder.is_dir():
             path.prepend("given", f"file://{folder.resolve()}")
         self.loader = ConfigLoaderImpl(path)
         files = self.loader.repository = Repository(path, name)  # asked itself, since the loader copies it first
@@ -320,7 +320,8 @@ GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")
 FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 NOT_TYPED = "<named by the runner>"
 # Hydra's own default is a folder by the second, which two runs may share.
-UNNAMED = [f"{folder}='{NOT_TYPED}'" for folder in FOLDERS]
+# A file's hydra.searchpath could name pkg://MODULE, and to look into a module is to import it.
+UNNAMED = [*(f"{folder}='{NOT_TYPED}'" for folder in FOLDERS), "hydra.searchpath=[]"]
 # What others call our settings.
 ALIASES = {
     "learning_rate": "optimizer.lr",

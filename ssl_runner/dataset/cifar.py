@@ -58,7 +58,7 @@ class CIFAR10:
         published = getattr(datasets, type(self).__name__)
         folder = self.PUBLISHED.fetch(self.root, lambda aside: published(aside, download=True))
         flat = type(published.__name__, (published,), {"base_folder": ""})
-        try:
+        try:  # torchvision holds each file against its published MD5 before it unpickles it
             with warnings.catch_warnings():
                 # 2025-12: the published pickles hold dtypes in a way that NumPy 2.4 deprecates.
                 warnings.filterwarnings("ignore", message=r".*align should be passed")

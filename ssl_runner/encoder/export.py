@@ -45,7 +45,8 @@ def difference(one: Function, other: Function, samples: Samples) -> tuple[float,
 def check_present(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float] | None:
     """The difference of a format's file that is in the folder already; None if there is none, or it lacks its recipe.
 
-    Raises Unequal if the file is another encoder's.
+    A file may be a stranger's, and to load a .pt2 is to unpickle it: only safetensors are loaded, others are held
+    against what would be written. Raises Unequal if the file is another encoder's.
     """
     path, recipe = folder / FORMATS[name].file, folder / ENCODER
     if name == "safetensors" and recipe.exists():
@@ -59,6 +60,8 @@ def check_present(folder: Path, name: str, source: TrainedEncoder) -> tuple[floa
         return None
     content = path.read_bytes()
     try:
+        if name != "safetensors" and content != FORMATS[name].make(source):
+            raise Unequal("it differs from what would be written")
         found = difference(outputs(source.encoder), FORMATS[name].use(content, source), source.samples)
     except Exception as error:  # a foreign or torn file can raise anything
         reason = str(error).partition("\n")[0][:200] or type(error).__name__

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Samples, Split
 from ssl_runner.data.resize import Fitted
 from ssl_runner.data.statistics import statistics
@@ -42,6 +43,8 @@ class Evaluation:
 
         Raises Refused if the data cannot be had, does not suit a protocol, or nothing can be written.
         """
+        for line in foreign_code([plan.content, source.recipe]):
+            log.info(line)
         dataset, data = self.read(plan)
         own, given = source.samples.shape, dataset.samples.shape
         if own != given:

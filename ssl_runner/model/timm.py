@@ -1,5 +1,6 @@
 """Any image model of timm (Wightman, PyTorch Image Models, 2019, https://github.com/huggingface/pytorch-image-models)."""
 
+import re
 from difflib import get_close_matches
 
 import timm
@@ -20,7 +21,8 @@ class Timm(ImageEncoder):
     shape: (C, H, W) of a sample. It sets the number of channels, and the image size where the model asks for one.
     name: of `timm.list_models()`; a tag such as `resnet18.a1_in1k` chooses among its pretrained weights.
     pretrained: weights from the Hugging Face hub, which needs the network at the first use.
-    Raises ValueError for an unknown name, and for a model that cannot read images of this size.
+    Raises ValueError for an unknown name, for a place such as `hf_hub:` or `local-dir:`, and for a model that cannot
+    read images of this size.
     """
 
     def __init__(
@@ -33,6 +35,11 @@ class Timm(ImageEncoder):
         pretrained: bool = False,
     ):
         super().__init__(mean, std)
+        if not re.fullmatch(r"[\w.-]+", name):  # timm would read a configuration and weights from wherever it says
+            raise ValueError(
+                f"timm: given {name!r}, and only names of architectures are taken, as in model.name=resnet18; "
+                "model.pretrained=true fetches their published weights"
+            )
         if not timm.is_model(name):
             near = get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
             hint = f"nearest: {', '.join(near)}" if near else "timm.list_models() has them all"

@@ -1,5 +1,6 @@
 """Start of a new run: read its data, make its folder, write its config, carry it out."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
+from ssl_runner.config.trust import foreign_code
 from ssl_runner.engine.log import journal
 from ssl_runner.errors import Refused
 from ssl_runner.run.assemble import assemble, load_data
@@ -16,6 +18,8 @@ from ssl_runner.run.session import Session
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
 from ssl_runner.run_folder.lock import locked
+
+log = logging.getLogger("ssl_runner")
 
 
 def begin(
@@ -26,6 +30,8 @@ def begin(
     Raises Refused if the data cannot be had or the folder cannot be made or written.
     """
     with journal(console) as book:
+        for line in foreign_code(content):
+            log.info(line)
         dataset, data = load_data(job)
         folder = claim()
         try:

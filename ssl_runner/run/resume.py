@@ -8,6 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config import files
+from ssl_runner.config.trust import foreign_code
 from ssl_runner.engine.log import Journal, journal
 from ssl_runner.errors import DONE, Refused
 from ssl_runner.run.assemble import assemble, load_data
@@ -47,6 +48,8 @@ def go_on(
     begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself
     if begun:
         book.attach(folder)
+    for line in foreign_code(content):
+        log.info(line)
     try:
         dataset, data = load_data(job)
     except Exception as reason:  # whoever called says it on the console

@@ -38,20 +38,21 @@ def inspected(composer: Composer, overrides: Sequence[str]) -> Composed:
         content = _with_choices(composed)
         wrong = problems_of(content)
         if wrong is None and composed.problems:  # it is refused, and torch is needed to say what else is wrong
-            from ssl_runner.run.preflight import read_job
+            from ssl_runner.run.job import RUNTIME, Job
 
-            wrong = read_job(content)[1]
+            wrong = check(content, Job, RUNTIME)[1]
         composed.problems += wrong or []
     return composed
 
 
 def prepared(
-    composed: Composed, overrides: Sequence[str], tried: set[str] | None = None
+    composed: Composed, overrides: Sequence[str], tried: set[str] | None = None, build: bool = True
 ) -> tuple[Ready | None, list[str]]:
     """The job of what was inspected, or None and a line for each thing that is wrong.
 
-    `tried`: the jobs of a sweep that could be built so far, which is added to. A job that differs from one of them in
-    nothing but its seed is not built again, only checked against the schema.
+    `build`: whether it is built as well, to see what its parts refuse together. `tried`: the jobs of a sweep that could
+    be built so far, which is added to. A job that differs from one of them in nothing but its seed is not built again,
+    only checked against the schema.
     """
     if composed.problems:
         return None, composed.problems
@@ -60,7 +61,7 @@ def prepared(
 
     content = _with_choices(composed)
     known = json.dumps({**content, "seed": None}, default=str)
-    if tried is not None and known in tried:
+    if not build or (tried is not None and known in tried):
         node, problems = check(content, Job, RUNTIME)
         job = None if problems else Job(**node.arguments)
     else:

@@ -37,8 +37,8 @@ class Typed:
     problems: list[str] = field(default_factory=list)
 
 
-def read(words: Parted, composer: Composer, console: Console, as_they_are: bool = False) -> Typed:
-    """Everything that is wrong is in `problems`, a line each. Jobs are built once nothing else is wrong."""
+def read(words: Parted, composer: Composer, console: Console, as_they_are: bool = False, build: bool = True) -> Typed:
+    """Everything that is wrong is in `problems`, a line each. Jobs are built, if at all, once nothing else is wrong."""
     keys, problems = settings.read(words.own)
     typed = Typed(keys, None, None, problems=problems, as_they_are=as_they_are)
     typed.launcher, wrong = chosen.read("launcher", words.launcher)
@@ -65,7 +65,7 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
         problems += wrong
     tried: set[str] = set()
     for composed, job in [] if problems else zip(found, jobs, strict=True):
-        ready, wrong = prepared(composed, job, tried)
+        ready, wrong = prepared(composed, job, tried, build)
         problems += wrong
         if ready is not None:
             typed.jobs.append(ready)

@@ -66,7 +66,7 @@ def jpeg(x: Images, quality: float, rng: torch.Generator) -> Images:
     for image in (x * 255).round().to(torch.uint8).movedim(1, 3).cpu().numpy():
         file = io.BytesIO()
         Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).save(file, "jpeg", quality=int(quality))
-        decoded.append(torch.from_numpy(np.array(Image.open(file))).view(image.shape))
+        decoded.append(torch.from_numpy(np.array(Image.open(file, formats=["JPEG"]))).view(image.shape))
     return torch.stack(decoded).movedim(3, 1).to(x.device) / 255
 
 

@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Literal
 
@@ -18,6 +19,7 @@ SUFFIXES = frozenset(
         *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG", "AVIF", "JPEG2000", "TGA", "TIFF", "WEBP")
 GREY = 127  # what a file that cannot be read looks like
 BATCH, BATCH_BYTES = 4096, 2**26  # images decoded before the next ones, and bytes that they may be
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
@@ -38,7 +40,7 @@ class Reader:
         Raises:
             Exception: whatever Pillow makes of a broken file.
         """
-        with Image.open(path) as file:
+        with Image.open(path, formats=formats()) as file:
             # A JPEG decodes to a half, a quarter or an eighth at a fraction of the cost.
             file.draft(None, (2 * self.size, 2 * self.size))
             ImageOps.exif_transpose(file, in_place=True)
@@ -105,12 +107,19 @@ def flat(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L") if image.mode in ("1", "L", "RGB") else image.convert("RGB").convert("L")
 
 
+@cache
+def formats() -> tuple[str, ...]:
+    """What Pillow may take a file for, whatever its name: it would start Ghostscript on PostScript."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow may have been built without some
+
+
 def common_side(paths: Sequence[Path], probes: int = 32) -> int | None:
     """Pixels a side where the headers of evenly spaced files all tell the same square, None where they do not."""
     sizes = set()
     for i in range(0, len(paths), max(1, len(paths) // probes)):
         try:
-            with Image.open(paths[i]) as image:
+            with Image.open(paths[i], formats=formats()) as image:
                 sizes.add(image.size)
         except Exception:  # as in Reader.batch; it is named when it is read
             continue
