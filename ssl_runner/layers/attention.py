@@ -1,47 +1,74 @@
-"""Attention masks of padded, dropped and causally ordered tokens, and means over the real ones."""
+"""Token sequences in a transformer: attention masks, tokens kept by position, a mean that leaves padding out."""
+
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.functional import pad
 
 
-def attention_mask(
-    mask: Bool[Tensor, "b n"] | None,
-    visible: Bool[Tensor, "n n"] | None,
-    keep: Int[Tensor, "b k"] | None,
-    first: int,
-) -> Bool[Tensor, "b 1 q t"] | None:
-    """(query, key) pairs that attend, as scaled_dot_product_attention takes them; None if all do.
+def take_tokens(tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    """The tokens of each sample at its own positions, in [0, n), in this order.
 
-    mask: which of n tokens are real. visible: which of n keys each of n queries sees. keep: the tokens that are left,
-    in this order. first: class tokens before them, which see every real token and are seen by none but themselves
-    under `visible`, else by all.
+    torch.take_along_dim does the same, and first looks at each index of each of the d numbers for a negative one.
     """
-    if mask is None and visible is None:
-        return None
-    some = mask if mask is not None else visible
-    assert some is not None
-    pairs = some.new_ones(1, some.shape[1], some.shape[1]) if visible is None else visible[None]  # (1, n, n)
-    if mask is not None:
-        pairs = pairs & mask[:, None, :]  # (B, n, n)
-    if keep is not None:
-        pairs = pairs.expand(len(keep), -1, -1)
-        pairs = pairs.take_along_dim(keep[:, :, None], dim=1).take_along_dim(keep[:, None, :], dim=2)  # (B, k, k)
-    if first:
-        real = pairs.new_ones(len(pairs), pairs.shape[1]) if mask is None else mask
-        if mask is not None and keep is not None:
-            real = mask.take_along_dim(keep, dim=1)
-        row = torch.cat([pairs.new_ones(len(pairs), first), real.expand(len(pairs), -1)], dim=1)  # (B, first + k)
-        column = pairs.new_full((len(pairs), pairs.shape[1], first), visible is None)
-        pairs = torch.cat([row[:, None].expand(-1, first, -1), torch.cat([column, pairs], dim=2)], dim=1)
-    # a query that sees nothing would be not a number: padding sees itself
-    itself = torch.eye(pairs.shape[1], dtype=torch.bool, device=pairs.device)
-    return (pairs | itself)[:, None]
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def mean_of(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
-    """The mean over real tokens; all are, without a mask."""
+def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
+    """The mean over real tokens, which are all without a mask; zero for a sample that has none."""
     if mask is None:
         return tokens.mean(1)
     weight = mask.to(tokens.dtype)[..., None]
     return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def attention_mask(
+    mask: Bool[Tensor, "b k"] | None,
+    visible: Bool[Tensor, "n n"] | None,
+    keep: Int[Tensor, "b k"] | None,
+    prefix: int,
+) -> Bool[Tensor, "#b 1 #q t"] | None:
+    """(query, key) pairs that attend, for scaled_dot_product_attention; None if all do. t = prefix + k.
+
+    mask: which of the k tokens are real. visible: which of n keys each of n queries attends to, k of which are kept.
+    prefix: class and register tokens before them. They attend to each other and to every real token; under `visible`
+    no other token attends to them, since they would pass on what it must not see.
+
+    The softmax over no key is not a number. So a query whose keys are all hidden attends to itself, and a sample of
+    padding alone to all of it.
+    """
+    real = None if mask is None else pad(mask, (prefix, 0), value=True)  # (B, t)
+    if visible is None:
+        return None if real is None else (real | ~real.any(1, keepdim=True))[:, None, None]
+    pairs = visible[None] if keep is None else visible[keep[:, :, None], keep[:, None, :]]  # (1 or B, k, k)
+    pairs = pad(pairs, (prefix, 0, prefix, 0))  # (1 or B, t, t)
+    pairs[:, :prefix] = True
+    if real is not None:
+        pairs = pairs & real[:, None]  # (B, t, t)
+    itself = torch.eye(pairs.shape[1], dtype=torch.bool, device=pairs.device)
+    return (pairs | (itself & ~pairs.any(2, keepdim=True)))[:, None]
+
+
+def run_blocks(
+    blocks: Iterable[nn.Module],
+    tokens: Float[Tensor, "b t d"],
+    attended: Bool[Tensor, "#b 1 #q t"] | None,
+    layers: Sequence[int],
+    prefix: int,
+) -> tuple[Float[Tensor, "b t d"], tuple[Float[Tensor, "b k d"], ...]]:
+    """The tokens after timm's blocks, and without the prefix after each block of `layers`, in the order of `layers`.
+
+    Raises ValueError for a layer that there is not.
+    """
+    blocks = list(blocks)
+    depth = len(blocks)
+    if not all(-depth <= layer < depth for layer in layers):
+        raise ValueError(f"layers={list(layers)}: the encoder has {depth} blocks, 0 to {depth - 1}, or -{depth} to -1")
+    outputs = {}
+    for number, block in enumerate(blocks):
+        tokens = block(tokens) if attended is None else block(tokens, attn_mask=attended)
+        if number in layers or number - depth in layers:
+            outputs[number] = tokens[:, prefix:]
+    return tokens, tuple(outputs[layer % depth] for layer in layers)

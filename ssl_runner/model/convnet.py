@@ -3,14 +3,12 @@
 from typing import Annotated
 
 from annotated_types import Gt, MinLen
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 
-from ssl_runner.contract import Features
-from ssl_runner.layers.image_encoder import ImageEncoder
+from ssl_runner.layers.image_encoder import MapEncoder
 
 
-class ConvNet(ImageEncoder):
+class ConvNet(MapEncoder):
     """A 3x3 convolution, batch norm if wanted, ReLU and 2x2 max-pool for each of `widths`.
 
     Tokens are the positions of the last map, each 2^depth pixels wide; pooled is their mean.
@@ -47,11 +45,3 @@ class ConvNet(ImageEncoder):
             layers += [nn.BatchNorm2d(after)] * batch_norm
             layers += [nn.MaxPool2d(2), nn.ReLU(inplace=True)]  # the two commute, and ReLU has a quarter of the work
         self.layers = nn.Sequential(*layers)
-
-    def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Raises ValueError where `keep` is given."""
-        if keep is not None:
-            raise ValueError("ConvNet cannot drop tokens; use model=vit_tiny for masked methods")
-        maps = self.layers(self.normalise(x))  # (B, dim, H / 2^depth, W / 2^depth)
-        tokens = maps.flatten(2).transpose(1, 2)  # (B, n, dim)
-        return Features(pooled=tokens.mean(1), tokens=tokens, grid=tuple(maps.shape[2:]))

@@ -6,12 +6,10 @@ Chen et al., ICML 2020, arXiv:2002.05709, since the 7x7 stem would leave a 1x1 m
 
 from typing import Literal
 
-from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import nn
 from torchvision.models import resnet
 
-from ssl_runner.contract import Features
-from ssl_runner.layers.image_encoder import ImageEncoder
+from ssl_runner.layers.image_encoder import MapEncoder
 
 BLOCKS = {
     18: (resnet.BasicBlock, [2, 2, 2, 2]),
@@ -21,7 +19,7 @@ BLOCKS = {
 LARGEST_SMALL_IMAGE = 64  # px
 
 
-class ResNet(ImageEncoder):
+class ResNet(MapEncoder):
     """A residual network without its classifier. Tokens are the positions of the last map; pooled is their mean.
 
     The modules under `layers` have torchvision's names.
@@ -55,11 +53,3 @@ class ResNet(ImageEncoder):
         self.layers = nn.Sequential()
         for name, layer in layers.items():
             self.layers.add_module(name, layer)
-
-    def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Raises ValueError where `keep` is given."""
-        if keep is not None:
-            raise ValueError("ResNet cannot drop tokens; use model=vit_tiny for masked methods")
-        maps = self.layers(self.normalise(x))  # (B, dim, H / 8, W / 8), or / 32 with the large stem
-        tokens = maps.flatten(2).transpose(1, 2)  # (B, n, dim)
-        return Features(pooled=tokens.mean(1), tokens=tokens, grid=tuple(maps.shape[2:]))

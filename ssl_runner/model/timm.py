@@ -1,15 +1,20 @@
 """Any image model of timm (Wightman, PyTorch Image Models, 2019, https://github.com/huggingface/pytorch-image-models)."""
 
 import re
+from collections.abc import Sequence
 from difflib import get_close_matches
 
 import timm
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
+from timm.layers import PatchEmbed
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ssl_runner.contract import Features
+from ssl_runner.layers.attention import attention_mask, masked_mean, run_blocks, take_tokens
 from ssl_runner.layers.image_encoder import ImageEncoder
+from ssl_runner.layers.position import grid_of
 
 
 class Timm(ImageEncoder):
@@ -17,6 +22,8 @@ class Timm(ImageEncoder):
 
     Pooled is what the model's own head pools, or the mean of the tokens where the head has another width.
     Parameters that neither reaches are frozen, since distributed training waits for every gradient.
+    Plain vision transformers, DeiT's among them, are `in_two_steps` and so fit masked methods. Not those with a
+    convolutional stem, whose tokens overlap, nor other classes of timm (Swin, EVA, BEiT).
 
     shape: (C, H, W) of a sample. It sets the number of channels, and the image size where the model asks for one.
     name: of `timm.list_models()`; a tag such as `resnet18.a1_in1k` chooses among its pretrained weights.
@@ -44,17 +51,23 @@ class Timm(ImageEncoder):
             near = get_close_matches(name, timm.list_models(), n=5, cutoff=0.5)
             hint = f"nearest: {', '.join(near)}" if near else "timm.list_models() has them all"
             raise ValueError(f"timm has no model {name!r}; {hint}")
+        self.name = name
         channels, *size = shape
-        form = timm.get_pretrained_cfg(name)
-        wanted = {"img_size": tuple(size)} if form is not None and form.fixed_input_size else {}
+        config = timm.get_pretrained_cfg(name)
+        sizes = {"img_size": tuple(size)} if config is not None and config.fixed_input_size else {}
+        self.aspect = size[0] / size[1]
         try:
-            self.net = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **wanted)
-            self.settle(shape)
+            self.net = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **sizes)
+            self.in_two_steps = (
+                getattr(type(self.net), "forward_features", None) is VisionTransformer.forward_features
+                and type(self.net.patch_embed) is PatchEmbed
+            )
+            self.inspect_features(shape)
         except (RuntimeError, AssertionError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"timm's {name} cannot encode samples of shape {shape}: {error}") from error
 
-    def settle(self, shape: tuple[int, int, int]) -> None:
-        """Learns the form of the features from one blank image, and freezes the parameters they do not depend on."""
+    def inspect_features(self, shape: tuple[int, int, int]) -> None:
+        """Encodes a blank image to learn the layout of the features, and freezes parameters they do not depend on."""
         self.eval()  # batch norm cannot learn from one image
         with torch.enable_grad():
             maps = self.net.forward_features(self.normalise(torch.zeros(1, *shape)))
@@ -66,7 +79,7 @@ class Timm(ImageEncoder):
             )
             has_class = any(key.startswith("cls_token") for key, _ in self.net.named_parameters())
             self.prefix = getattr(self.net, "num_prefix_tokens", int(has_class))
-            tokens, _ = self.tokens_of(maps, shape[1] / shape[2])
+            tokens, _ = self.tokens_of(maps, self.aspect)
             if tokens.shape[1] == 0:
                 raise TypeError("its features have no tokens but the class token")
             self.dim = tokens.shape[2]
@@ -74,20 +87,70 @@ class Timm(ImageEncoder):
             self.has_head = isinstance(pooled, Tensor) and pooled.shape == (1, self.dim)
             reached = (pooled.sum() if self.has_head else 0) + tokens.sum()
             parameters = [p for p in self.net.parameters() if p.requires_grad]
-            for parameter, gradient in zip(
-                parameters, torch.autograd.grad(reached, parameters, allow_unused=True), strict=True
-            ):
+            gradients = torch.autograd.grad(reached, parameters, allow_unused=True)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
                 parameter.requires_grad_(gradient is not None)
         self.train()
 
     def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """Raises ValueError where `keep` is given."""
+        """Raises ValueError if `keep` is given and the model is not `in_two_steps`."""
+        aspect = x.shape[2] / x.shape[3]
+        if self.in_two_steps:
+            z = self.embed(x)
+            return self.encode(z, keep=keep, grid=grid_of(z.shape[1], aspect))
         if keep is not None:
-            raise ValueError("Timm cannot drop tokens; use model=vit_tiny for masked methods")
+            raise self.cannot_drop_tokens()
         maps = self.net.forward_features(self.normalise(x))
-        tokens, grid = self.tokens_of(maps, x.shape[2] / x.shape[3])
+        tokens, grid = self.tokens_of(maps, aspect)
         pooled = self.net.forward_head(maps, pre_logits=True) if self.has_head else tokens.mean(1)
         return Features(pooled=pooled, tokens=tokens, grid=grid)
+
+    def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """Linear projections of the patches. Raises ValueError if the model is not `in_two_steps`."""
+        if not self.in_two_steps:
+            raise self.cannot_drop_tokens()
+        z = self.net.patch_embed(self.normalise(x))
+        return z.flatten(1, 2) if z.ndim == 4 else z
+
+    def encode(
+        self,
+        z: Float[Tensor, "b n d"],
+        *,
+        keep: Int[Tensor, "b k"] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None,
+        visible: Bool[Tensor, "n n"] | None = None,
+        layers: Sequence[int] = (),
+        grid: tuple[int, ...] | None = None,
+    ) -> Features:
+        """The rest of timm's `forward_features` and its head; see `ViT.encode`, registers being as the class token.
+
+        Raises ValueError if the model is not `in_two_steps`, for a layer that there is not, and for a `mask` where the
+        head pools by other than a mean or a token.
+        """
+        if not self.in_two_steps:
+            raise self.cannot_drop_tokens()
+        grid = grid or grid_of(z.shape[1], self.aspect)
+        tokens = self.net._pos_embed(z.unflatten(1, grid) if self.net.dynamic_img_size else z)
+        if keep is not None:
+            kept = take_tokens(tokens[:, self.prefix :], keep)
+            tokens = torch.cat([tokens[:, : self.prefix], kept], dim=1)  # (B, prefix + k, dim)
+            mask = None if mask is None else mask.gather(1, keep)
+        tokens = self.net.norm_pre(self.net.patch_drop(tokens))
+        attended = attention_mask(mask, visible, keep, self.prefix)
+        tokens, outputs = run_blocks(self.net.blocks, tokens, attended, layers, self.prefix)
+        tokens = self.net.norm(tokens)
+        pooled = self.pool(tokens, mask)
+        return Features(pooled=pooled, tokens=tokens[:, self.prefix :], grid=grid, mask=mask, layers=outputs)
+
+    def pool(self, tokens: Float[Tensor, "b t d"], mask: Bool[Tensor, "b k"] | None) -> Float[Tensor, "b d"]:
+        """What the head of a vision transformer pools, padding left out."""
+        if self.has_head and (mask is None or self.net.global_pool == "token"):
+            return self.net.forward_head(tokens, pre_logits=True)
+        mean = masked_mean(tokens[:, self.prefix :], mask)
+        if self.has_head and self.net.global_pool != "avg":
+            pools = f"timm's {self.name} pools by {self.net.global_pool}"
+            raise ValueError(f"{pools} and cannot leave padding out; use model=vit_tiny")
+        return self.net.fc_norm(mean) if self.has_head else mean
 
     def tokens_of(self, maps: Tensor, aspect: float) -> tuple[Float[Tensor, "b n d"], tuple[int, ...]]:
         """Tokens and their grid; `aspect`: height over width of the image, which tells the grid of a plain sequence."""
@@ -96,6 +159,4 @@ class Timm(ImageEncoder):
         if maps.ndim == 4:
             return maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:])
         tokens = maps[:, self.prefix :]
-        number = tokens.shape[1]
-        rows = max(1, round((number * aspect) ** 0.5))
-        return tokens, (rows, number // rows) if number % rows == 0 else (number,)
+        return tokens, grid_of(tokens.shape[1], aspect)

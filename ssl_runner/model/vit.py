@@ -17,11 +17,10 @@ from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
-from ssl_runner.augment.image.mask import picked
 from ssl_runner.contract import Features
-from ssl_runner.layers.attention import attention_mask, mean_of
+from ssl_runner.layers.attention import attention_mask, masked_mean, run_blocks, take_tokens
 from ssl_runner.layers.image_encoder import ImageEncoder
-from ssl_runner.layers.position import sine_cosine
+from ssl_runner.layers.position import grid_of, sine_cosine
 
 
 def patch_of(height: int, width: int) -> int:
@@ -100,11 +99,8 @@ class ViT(ImageEncoder):
             nn.init.normal_(self.class_token, std=0.02)
 
     def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        """keep: distinct positions in [0, n) of the tokens to be seen; `tokens` then has these k, in this order, while
-        `grid` stays that of the whole image.
-        """
         grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
-        return self.transform(self.embed(x), grid, keep=keep)
+        return self.encode(self.embed(x), keep=keep, grid=grid)
 
     def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Linear projections of the patches, before positions are added."""
@@ -118,44 +114,36 @@ class ViT(ImageEncoder):
         mask: Bool[Tensor, "b n"] | None = None,
         visible: Bool[Tensor, "n n"] | None = None,
         layers: Sequence[int] = (),
+        grid: tuple[int, ...] | None = None,
     ) -> Features:
-        """As the contract says; z is of an image with the sides' ratio of the encoder's own."""
-        rows = round((z.shape[1] * self.grid[0] / self.grid[1]) ** 0.5)
-        return self.transform(z, (rows, z.shape[1] // rows), keep=keep, mask=mask, visible=visible, layers=layers)
+        """Adds positions, drops tokens, and runs the blocks and the last norm.
 
-    def transform(
-        self,
-        z: Float[Tensor, "b n d"],
-        grid: tuple[int, ...],
-        *,
-        keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None,
-        visible: Bool[Tensor, "n n"] | None = None,
-        layers: Sequence[int] = (),
-    ) -> Features:
-        """Positions, the tokens that are kept, the class token, the blocks, the last norm."""
+        keep: distinct positions in [0, n); `tokens` and `mask` then have these k, in this order, while `grid` stays
+            that of the whole image. mask: padding is left out of attention and of the mean.
+        visible: pairs of patches; no patch attends to the class token under it, which attends to all of them.
+        grid: rows and columns of patches, for an image of another aspect than the encoder's own.
+        Raises ValueError for tokens that are no grid, and for a layer that there is not.
+        """
+        grid = grid or grid_of(z.shape[1], self.grid[0] / self.grid[1])
         tokens = z + self.positions_of(grid)  # (B, n, dim)
         if keep is not None:
-            tokens = picked(tokens, keep)  # (B, k, dim)
-        first = 0
+            tokens = take_tokens(tokens, keep)  # (B, k, dim)
+            mask = None if mask is None else mask.gather(1, keep)
+        prefix = 0 if self.class_token is None else 1
         if self.class_token is not None:
-            first = 1
             tokens = torch.cat([self.class_token.expand(len(z), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
-        attended = attention_mask(mask, visible, keep, first)
-        outputs = []
-        wanted = {layer % len(self.blocks) for layer in layers}
-        for number, block in enumerate(self.blocks):
-            tokens = block(tokens) if attended is None else block(tokens, attn_mask=attended)
-            if number in wanted:
-                outputs.append(tokens[:, first:])
+        attended = attention_mask(mask, visible, keep, prefix)
+        tokens, outputs = run_blocks(self.blocks, tokens, attended, layers, prefix)
         tokens = self.norm(tokens)
-        pooled = tokens[:, 0] if first else mean_of(tokens, mask)
-        return Features(pooled=pooled, tokens=tokens[:, first:], grid=grid, mask=mask, layers=tuple(outputs))
+        pooled = tokens[:, 0] if prefix else masked_mean(tokens, mask)
+        return Features(pooled=pooled, tokens=tokens[:, prefix:], grid=grid, mask=mask, layers=outputs)
 
     def positions_of(self, grid: tuple[int, ...]) -> Float[Tensor, "n d"]:
         """Positions of a grid that spans the same image as the encoder's own."""
         if grid == self.grid:
             return self.positions
+        if len(grid) != 2:
+            raise ValueError(f"{grid[0]} tokens are no rectangle of patches; give all of them, and `keep` to drop some")
         maps = self.positions.T.unflatten(1, self.grid)[None]  # (1, dim, h, w)
         return interpolate(maps, size=grid, mode="bicubic", align_corners=False)[0].flatten(1).T
 

@@ -15,9 +15,10 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.mask import patchify, picked, random_masks, unpatchify
+from ssl_runner.augment.image.mask import patchify, random_masks, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
+from ssl_runner.layers.attention import take_tokens
 from ssl_runner.layers.position import sine_cosine
 from ssl_runner.layers.transformer import Block
 from ssl_runner.layers.weights import device_of
@@ -108,14 +109,14 @@ class MAE(Pretext):
         )  # (B, n, width)
         whole = self.embed_pooled(features.pooled)[:, None]  # (B, 1, width), at no position
         tokens = self.decoder(torch.cat([whole, tokens + self.positions], dim=1))[:, 1:]
-        return self.predict(picked(tokens, masked))  # (B, n - k, patch pixels)
+        return self.predict(take_tokens(tokens, masked))  # (B, n - k, patch pixels)
 
     def target(
         self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]
     ) -> tuple[Float[Tensor, "b m p"], Float[Tensor, "b m #q"], Float[Tensor, "b m #q"]]:
         """The hidden patches of the samples as the encoder normalises them, with the offset and scale taken off."""
         patches = patchify(self.encoder.normalise(x), self.patch)
-        patches = picked(patches, masked)  # (B, n - k, patch pixels)
+        patches = take_tokens(patches, masked)  # (B, n - k, patch pixels)
         offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
         if self.normalise:
             offset = patches.mean(dim=2, keepdim=True)

@@ -1,4 +1,4 @@
-"""Images as sequences of patches, some of them hidden."""
+"""Random patch masks, and images cut into patches and put together again."""
 
 import torch
 from jaxtyping import Float, Int
@@ -14,14 +14,6 @@ def random_masks(
     """
     order = torch.rand(samples, tokens, generator=rng, device=rng.device).argsort(dim=1)  # (B, N)
     return order[:, :kept], order[:, kept:]
-
-
-def picked(tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
-    """The tokens at these positions, in [0, n), of each sample, in this order.
-
-    torch.take_along_dim does the same, and first looks at each index of each of the d numbers for a negative one.
-    """
-    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
 
 
 def patchify(x: Float[Tensor, "b c h w"], patch: tuple[int, int]) -> Float[Tensor, "b n d"]:
