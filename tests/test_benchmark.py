@@ -19,8 +19,8 @@ import torch
 
 from ssl_runner.command.train import main as train
 from ssl_runner.engine.window import Window
+from ssl_runner.loss.info_nce import nt_xent
 from ssl_runner.pretext.byol import distance
-from ssl_runner.pretext.simclr import nt_xent
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 TINY = ("device.threads=1", "model.widths=[8,8,8]", "dataset.size=32")

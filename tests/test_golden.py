@@ -22,6 +22,7 @@ import numpy
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from conftest import names
 from rich.console import Console
 from torch import Tensor
@@ -31,7 +32,6 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Context
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.pretext import simclr
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.run.assemble import assemble
@@ -218,7 +218,7 @@ def reordered(patch: pytest.MonkeyPatch) -> None:
     def entropy(logits: Tensor, positive: Tensor) -> Tensor:
         return (logits.logsumexp(1) - logits.gather(1, positive[:, None])[:, 0]).mean()
 
-    patch.setattr(simclr.F, "cross_entropy", entropy)
+    patch.setattr(F, "cross_entropy", entropy)
 
 
 def momentum(patch: pytest.MonkeyPatch) -> None:
