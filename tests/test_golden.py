@@ -32,7 +32,8 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Context
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.pretext.byol import BYOL
+from ssl_runner.layers.ema import momentum_at
+from ssl_runner.pretext import byol
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.run.assemble import assemble
 from ssl_runner.run.preflight import read_job
@@ -222,8 +223,7 @@ def reordered(patch: pytest.MonkeyPatch) -> None:
 
 
 def momentum(patch: pytest.MonkeyPatch) -> None:
-    at = BYOL.momentum_at
-    patch.setattr(BYOL, "momentum_at", lambda self, progress: at(self, progress) - 0.001)
+    patch.setattr(byol, "momentum_at", lambda start, progress: momentum_at(start, progress) - 0.001)
 
 
 def lost_view(patch: pytest.MonkeyPatch) -> None:
