@@ -22,6 +22,7 @@ import numpy
 import pytest
 import timm
 import torch
+import torch.nn.functional as F
 from conftest import names
 from rich.console import Console
 from torch import Tensor
@@ -31,8 +32,8 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Context
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.pretext import simclr
-from ssl_runner.pretext.byol import BYOL
+from ssl_runner.layers.ema import momentum_at
+from ssl_runner.pretext import byol
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.run.assemble import assemble
 from ssl_runner.run.preflight import read_job
@@ -218,12 +219,11 @@ def reordered(patch: pytest.MonkeyPatch) -> None:
     def entropy(logits: Tensor, positive: Tensor) -> Tensor:
         return (logits.logsumexp(1) - logits.gather(1, positive[:, None])[:, 0]).mean()
 
-    patch.setattr(simclr.F, "cross_entropy", entropy)
+    patch.setattr(F, "cross_entropy", entropy)
 
 
 def momentum(patch: pytest.MonkeyPatch) -> None:
-    at = BYOL.momentum_at
-    patch.setattr(BYOL, "momentum_at", lambda self, progress: at(self, progress) - 0.001)
+    patch.setattr(byol, "momentum_at", lambda start, progress: momentum_at(start, progress) - 0.001)
 
 
 def lost_view(patch: pytest.MonkeyPatch) -> None:

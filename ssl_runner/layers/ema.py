@@ -1,6 +1,7 @@
-"""A teacher that follows its student: an exponential moving average of its weights."""
+"""Teacher that follows its student: an exponential moving average of its weights."""
 
 import copy
+import math
 
 import torch
 from jaxtyping import Float
@@ -12,12 +13,23 @@ def frozen_copy(module: nn.Module) -> nn.Module:
     return copy.deepcopy(module).requires_grad_(False)
 
 
-@torch.no_grad()
-def follow(teacher: nn.Module, student: nn.Module, momentum: float | Float[Tensor, ""]) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student, in place; buffers (batch norm statistics) are copied.
+def momentum_at(start: float, progress: float) -> float:
+    """Teacher momentum that rises from `start` to 1 along a cosine, at a share of the run in [0, 1].
 
-    `momentum` is in [0, 1]; at 1 the weights stay as they are, at 0 they become the student's, both exactly. Raises
-    ValueError where the two differ in their number of parameters or buffers.
+    1 - (1 - start) (cos(pi progress) + 1) / 2: section 3.2 of BYOL (arXiv 2006.07733).
+    """
+    return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+@torch.no_grad()
+def follow(
+    teacher: nn.Module, student: nn.Module, momentum: float | Float[Tensor, ""], *, copy_buffers: bool = True
+) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student, in place.
+
+    `momentum` is in [0, 1]; at 1 the weights stay as they are, at 0 they become the student's, both exactly. Buffers
+    are copied; without `copy_buffers` they are left alone, so batch norm keeps the statistics of what the teacher saw.
+    Raises ValueError if the two differ in their number of parameters or buffers.
     """
     ours, theirs = list(teacher.parameters()), list(student.parameters())
     if len(ours) != len(theirs):
@@ -27,5 +39,6 @@ def follow(teacher: nn.Module, student: nn.Module, momentum: float | Float[Tenso
     if ours:  # foreach refuses an empty list
         share = 1 - momentum
         torch._foreach_lerp_(ours, theirs, [share] * len(ours) if isinstance(share, Tensor) else share)
-    for buffer, source in zip(teacher.buffers(), student.buffers(), strict=True):
-        buffer.copy_(source)
+    if copy_buffers:
+        for buffer, source in zip(teacher.buffers(), student.buffers(), strict=True):
+            buffer.copy_(source)

@@ -14,8 +14,16 @@ from torch import Tensor
 
 def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     """The rows of all ranks in the order of ranks, n = b * ranks; with one process `x` itself."""
-    several = dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
-    return _Gather.apply(x) if several else x
+    return _Gather.apply(x) if _several() else x
+
+
+def first_row(x: Float[Tensor, "b ..."]) -> int:
+    """Where this rank's rows begin among those that `gather` returns."""
+    return len(x) * dist.get_rank() if _several() else 0
+
+
+def _several() -> bool:
+    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
 
 class _Gather(torch.autograd.Function):

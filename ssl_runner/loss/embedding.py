@@ -1,19 +1,20 @@
-"""The embedding of a batch as terms on representations read it."""
+"""The embedding of a batch, cut into its views: what regularisers on representations read."""
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss
+from ssl_runner.layers.gather import gather
 
 
 def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
-    """The embedding in float32, cut into the views that are stacked in its rows.
+    """The embedding in float32, a tensor a view, with the rows of all ranks.
 
     (B', D) is B' = views * B rows of D numbers, view after view as torch.cat leaves them; each piece is (B, D). A term
-    measures each view alone, since the rows of one sample are meant to meet. Where a method embeds a single view,
-    `views` of 2 measures two halves of the batch. Raises ValueError where the method has no embedding, or fewer than
-    two rows a view; `reader` names the term in it.
+    measures each view alone, since the rows of one sample are meant to meet. If a method embeds a single view, `views`
+    of 2 measures two halves of the batch. Raises ValueError if the method has no embedding, or fewer than two rows a
+    view; `reader` names the term in it.
     """
     if loss.embedding is None:
         raise ValueError(
@@ -26,4 +27,4 @@ def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
             f"regulariser {reader} needs two rows a view, and {views} views share {rows} rows; "
             "use a larger batch_size, a smaller accumulate, or views=1 where the method embeds one view"
         )
-    return list(torch.tensor_split(loss.embedding.float(), views))
+    return [gather(view) for view in torch.tensor_split(loss.embedding.float(), views)]

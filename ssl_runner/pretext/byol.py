@@ -8,7 +8,6 @@ and not for 1000, for short runs. Batch norm statistics are those of the rank's
 own micro-batch.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
 from ssl_runner.layers.heads import mlp
 
 
@@ -76,10 +75,6 @@ class BYOL(Pretext):
         spread = F.normalize(embedding.detach().float(), dim=1).std(dim=0).mean() * self.out**0.5
         return Loss(value, {"spread": spread}, embedding)
 
-    def momentum_at(self, progress: float) -> float:
-        """1 - (1 - tau_base) (cos(pi k / K) + 1) / 2 for k / K = `progress` (section 3.2)."""
-        return 1 - (1 - self.momentum) * (math.cos(math.pi * progress) + 1) / 2
-
     def suspects(self) -> Sequence[Suspect]:
         """Table 5: without a predictor, or with a target that is the online network itself, the paper saw collapses."""
         found = []
@@ -92,6 +87,6 @@ class BYOL(Pretext):
         return found
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
-        momentum = self.momentum_at(ctx.progress)
+        momentum = momentum_at(self.momentum, ctx.progress)
         follow(self.target_encoder, self.encoder, momentum)
         follow(self.target_projector, self.projector, momentum)

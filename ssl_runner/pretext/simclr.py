@@ -3,7 +3,7 @@
 Ting Chen, Simon Kornblith, Mohammad Norouzi, Geoffrey Hinton. ICML 2020, arXiv 2002.05709.
 
 Differs: the defaults suit small images (temperature 0.5, the paper's best on CIFAR-10, appendix B.9; a hidden width of
-512). Negatives are the other samples of the same forward pass: not those of other ranks or micro-batches.
+512). Negatives are the other samples of the same micro-batch, on all ranks, and not those of other micro-batches.
 """
 
 import math
@@ -11,30 +11,12 @@ from collections.abc import Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Gt
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.heads import mlp
-
-
-def nt_xent(z: Float[Tensor, "n d"], temperature: float) -> tuple[Float[Tensor, ""], Bool[Tensor, " n"]]:
-    """Equation 1, averaged over all 2B rows as anchors, and whether each anchor's positive is its nearest row.
-
-    `z` holds B first views, then their B second views; lengths do not matter. The loss is log(2B - 1) where all rows
-    are equal, and 0 for a batch of one, which has no negatives. Float32 also under autocast: at temperature 0.1 a logit
-    of 10 is off by up to 0.03 in bfloat16.
-    """
-    with torch.autocast(z.device.type, enabled=False):
-        z = F.normalize(z.float(), dim=1)
-        logits = z @ z.T / temperature  # (2B, 2B)
-        itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
-        logits = logits.masked_fill(itself, -torch.inf)  # the indicator k != i
-        positive = torch.arange(len(z), device=z.device).roll(len(z) // 2)
-        return F.cross_entropy(logits, positive), logits.argmax(dim=1) == positive
+from ssl_runner.loss.info_nce import nt_xent
 
 
 class SimCLR(Pretext):
