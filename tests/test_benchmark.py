@@ -18,12 +18,8 @@ import pytest
 import torch
 
 from ssl_runner.command.train import main as train
-<<<<<<< HEAD
 from ssl_runner.duration import Length
-=======
-from ssl_runner.engine.window import Window
 from ssl_runner.loss.info_nce import nt_xent
->>>>>>> methods
 from ssl_runner.pretext.byol import distance
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
