@@ -40,7 +40,7 @@ def test_convnet_says_how_many_layers_fit():
 
 
 @pytest.mark.parametrize(
-    ("side", "stem", "grid"),
+    ("size", "stem", "grid"),
     [
         ((64, 64), "auto", (8, 8)),
         ((65, 32), "auto", (3, 1)),
