@@ -10,7 +10,7 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.mask import patchify, picked, random_masks, unpatchify
+from ssl_runner.augment.image.mask import patchify, random_masks, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Pretext
 from ssl_runner.layers.ema import follow, frozen_copy
@@ -222,11 +222,6 @@ def test_masks_are_uniform_partitions_of_each_sample(rng):
     share = torch.bincount(keep.flatten(), minlength=10) / 3000
     assert (share - 0.3).abs().max() < 0.045  # five standard deviations
     assert len({tuple(sorted(row)) for row in keep.tolist()}) > 100  # of the 120 subsets
-
-
-def test_picked_is_take_along_dim(rng):
-    tokens, keep = torch.rand(5, 7, 3, generator=rng), random_masks(5, 7, 4, rng)[0]
-    assert torch.equal(picked(tokens, keep), torch.take_along_dim(tokens, keep[..., None], dim=1))
 
 
 def test_block_is_torchs_layer():

@@ -1,0 +1,180 @@
+"""Every choice of conf/model keeps the contract of an encoder, built as its YAML says."""
+
+import inspect
+from importlib import import_module
+from math import prod
+
+import pytest
+import torch
+import yaml
+from conftest import TREE, names
+from encoders import colours, images
+from torch import nn
+from torchvision.models.resnet import BasicBlock
+
+from ssl_runner.contract import Encoder, Features
+from ssl_runner.model.timm import Timm
+from ssl_runner.model.vit import ViT
+
+NAMES = names("model")
+HEAVY = ("resnet34", "resnet50", "vit_small", "vit_base")  # their classes have lighter choices
+LIGHT = [name for name in NAMES if name not in HEAVY]
+SHAPES = [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 48)]
+
+
+def settings(name: str) -> tuple[type, dict]:
+    given = yaml.safe_load((TREE / "model" / f"{name}.yaml").read_text())
+    module, _, kind = given.pop("_target_").rpartition(".")
+    return getattr(import_module(module), kind), {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+
+
+def build(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> Encoder:
+    torch.manual_seed(0)
+    kind, given = settings(name)
+    return kind(shape=shape, **colours(shape[0]), **given)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_yaml_spells_out_every_setting_with_a_value_that_the_constructor_has(name):
+    kind, given = settings(name)
+    parameters = inspect.signature(kind).parameters
+    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
+    assert set(given) | {"shape", "mean", "std"} == set(parameters)
+    assert {key for key, p in parameters.items() if p.default is p.empty} == {"shape", "mean", "std"}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [(name, shape) for name in LIGHT for shape in SHAPES] + [(name, (3, 16, 16)) for name in HEAVY],
+)
+@torch.no_grad()
+def test_shapes(name, shape, rng):
+    encoder = build(name, shape).eval()
+    features = encoder(images(rng, 2, shape))
+    assert isinstance(features, Features)
+    assert features.pooled.shape == (2, encoder.dim)
+    assert features.tokens.shape == (2, prod(features.grid), encoder.dim)
+    assert len(features.grid) == 2
+    if not isinstance(encoder, Timm):  # whose heads have poolings of their own
+        torch.testing.assert_close(features.pooled, features.tokens.mean(1))
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_tokens_are_in_raster_order_on_a_grid_of_rows_by_columns(name, rng):
+    shape = (3, 128, 256)
+    encoder = build(name, shape).eval()
+    rows, columns = encoder(images(rng, 1, shape)).grid
+    assert columns == 2 * rows
+    if isinstance(encoder, ViT):
+        encoder.blocks = nn.Sequential()  # a patch is then seen by its own token alone
+    for module in encoder.modules():
+        if isinstance(module, BasicBlock):
+            module.bn2.weight.zero_()  # the shortcuts alone, which look at few pixels around
+    bright = images(rng, 1, shape)
+    dark = bright.clone()
+    dark[:, :, : 128 // rows, -256 // columns :] = 0  # the token at the top right
+    moved = (encoder(bright).tokens - encoder(dark).tokens).norm(dim=2).view(rows, columns)
+    right, top = moved[:, columns // 2 :], moved[: rows // 2]  # a map's tokens overlap, so neighbours move too
+    assert right.sum() > moved.sum() / 2
+    assert top.sum() > moved.sum() / 2
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_eval_mode_is_deterministic_and_keeps_samples_apart(name, rng):
+    encoder = build(name).eval()
+    x = images(rng, 3, (3, 32, 32))
+    together = encoder(x)
+    assert torch.equal(encoder(x).pooled, together.pooled)
+    for row in range(3):
+        alone = encoder(x[row : row + 1])
+        torch.testing.assert_close(alone.pooled[0], together.pooled[row], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(alone.tokens[0], together.tokens[row], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(together.pooled[0], together.pooled[1], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_memory_format_does_not_change_the_features(name, rng):
+    encoder = build(name).eval()
+    x = images(rng, 2, (3, 32, 32))
+    plain = encoder(x)
+    last = encoder.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
+    torch.testing.assert_close(last.pooled, plain.pooled, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last.tokens, plain.tokens, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_pooled_reaches_every_parameter(name, rng):
+    """Distributed training waits for the gradient of every parameter that wants one."""
+    shape = (3, 32, 32) if name in LIGHT else (3, 16, 16)
+    encoder = build(name, shape)
+    pooled = encoder(images(rng, 2, shape)).pooled
+    (pooled * torch.randn(pooled.shape, generator=rng)).sum().backward()
+    assert encoder.training
+    for key, parameter in encoder.named_parameters():
+        assert parameter.requires_grad, key
+        assert parameter.grad is not None, key
+        assert parameter.grad.abs().sum() > 0 or isinstance(encoder, Timm), key  # timm starts some layers at zero
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_normalisation_is_inside(name, rng):
+    encoder = build(name).eval()
+    assert {"mean", "std"} <= set(encoder.state_dict())
+    assert not {"mean", "std"} & {key for key, _ in encoder.named_parameters()}
+    average = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
+    assert encoder.normalise(average).abs().max() == 0
+    x = images(rng, 2, (3, 32, 32))
+    expected = encoder(x).pooled
+    by_hand = (x - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
+    encoder.mean.zero_()
+    encoder.std.fill_(1)
+    torch.testing.assert_close(encoder(by_hand).pooled, expected)
+    assert not torch.allclose(encoder(x).pooled, expected, rtol=1e-3)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_state_dict_carries_the_whole_encoder(name, rng):
+    shape = (3, 32, 32)
+    first = build(name, shape)
+    first(images(rng, 4, shape))  # moves the running statistics of batch norm
+    kind, given = settings(name)
+    second = kind(shape=shape, mean=(0.0,) * 3, std=(1.0,) * 3, **given)
+    second.load_state_dict(first.state_dict())
+    x = images(rng, 2, shape)
+    assert torch.equal(first.eval()(x).pooled, second.eval()(x).pooled)
+
+
+@pytest.mark.parametrize("name", [name for name in LIGHT if not settings(name)[0].in_two_steps])
+def test_who_cannot_drop_tokens_says_which_model_can(name, rng):
+    encoder, x = build(name).eval(), images(rng, 2, (3, 32, 32))
+    sentence = f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods"
+    for act in (
+        lambda: encoder(x, torch.zeros(2, 1, dtype=torch.long)),
+        lambda: encoder.embed(x),
+        lambda: encoder.encode(torch.zeros(2, 4, encoder.dim)),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            act()
+
+
+@pytest.mark.parametrize("name", ["convnet_small", "resnet18", "vit_tiny"])
+@torch.no_grad()
+def test_forward_can_be_exported(name, rng):
+    encoder = build(name).eval()
+    x = images(rng, 2, (3, 32, 32))
+
+    class Pooled(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x):
+            return self.encoder(x).pooled
+
+    graph = torch.export.export(Pooled(), (x,)).module()
+    torch.testing.assert_close(graph(x), encoder(x).pooled, rtol=1e-4, atol=1e-5)
