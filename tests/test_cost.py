@@ -327,7 +327,7 @@ def copied(patch: pytest.MonkeyPatch) -> None:
 def counted(patch: pytest.MonkeyPatch) -> None:
     """The engine asks for the settings of a step once for each parameter."""
     settings = Learner.settings
-    patch.setattr(Learner, "settings", lambda self, step: [settings(self, step) for _ in self.pretext.parameters()][0])
+    patch.setattr(Learner, "settings", lambda self, step: max(settings(self, step) for _ in self.pretext.parameters()))
 
 
 PLANTED: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], str]] = {

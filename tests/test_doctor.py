@@ -228,7 +228,10 @@ def test_byol_without_its_predictor(make: Callable[..., Trainer], caplog: pytest
         rows = fit(trainer)
     assert trainer.measurements.health is not None
     assert (trainer.measurements.health.verdict, trainer.measurements.health.kind) == ("collapsed", "complete")
-    assert [each.remedy for each in trainer.measurements.health.causes[:2]] == ["pretext.predictor=true", "pretext.momentum=0.99"]
+    assert [each.remedy for each in trainer.measurements.health.causes[:2]] == [
+        "pretext.predictor=true",
+        "pretext.momentum=0.99",
+    ]
     scores = [row["geometry/health"] for row in rows if "geometry/health" in row]
     assert scores[0] == 2
     assert scores[-1] == 0

@@ -140,7 +140,7 @@ class ViT(ImageEncoder):
         first = 0
         if self.class_token is not None:
             first = 1
-            tokens = torch.cat([self.class_token.expand(len(z), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
+            tokens = torch.cat([self.class_token.expand(z.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
         attended = attention_mask(mask, visible, keep, first)
         outputs = []
         wanted = {layer % len(self.blocks) for layer in layers}
