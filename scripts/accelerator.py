@@ -48,9 +48,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ssl_runner.config.compose import Composer
-from ssl_runner.engine.window import Window
 from ssl_runner.run.preflight import read_job
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.run_folder.summary import read_summary
 
 BENCHMARK = Path(__file__).with_name("benchmark.py")
 PEERS = ("limit", "runner", "peer-lightly", "peer-kornia", "peer-lightly+ours", "peer-kornia+ours")
@@ -60,7 +60,7 @@ EPOCH = 25  # steps: one ends among those that are looked at, and one among thos
 FAST = ("device.channels_last=true",)
 DEFAULT = ("speed", "waits", "variants")
 CURVES = ("knn/top1", "probe/top1")
-KEPT = ("status", "step", "steps", "seconds", "images_per_second", "test")  # of a run's summary
+KEPT = ("status", "step", "steps", "seconds", "samples_per_second", "final")  # of a run's summary
 
 
 class Late(Exception):
@@ -118,18 +118,18 @@ def waits(typed: argparse.Namespace) -> Iterator[Any]:
     work = Work(typed.model, "simclr", typed.batch, EPOCH * typed.batch, typed.device, overrides)
     with tempfile.TemporaryDirectory() as folder:
         learner = work.trainer(Path(folder)).learner
-        device, window, steps = learner.device.device, Window(), iter(range(WARM_UP + 3 * LOOKED_AT))
+        device, steps = learner.device.device, iter(range(WARM_UP + 3 * LOOKED_AT))
 
         def go(number: int) -> float:
             """Seconds of these steps, to the end of the last on the device."""
             began = time.perf_counter()
             for _ in range(number):
-                learner.step(next(steps), window)
+                learner.step(next(steps))
             synchronise(device)
             return time.perf_counter() - began
 
         go(WARM_UP)
-        waited = where_it_waits(lambda: [learner.step(next(steps), window) for _ in range(LOOKED_AT)], device)
+        waited = where_it_waits(lambda: [learner.step(next(steps)) for _ in range(LOOKED_AT)], device)
         synchronise(device)
         alone = go(LOOKED_AT)  # without the profiler, which slows the host
         kinds = [ProfilerActivity.CPU, *[ProfilerActivity.CUDA] * (device.type == "cuda")]
@@ -205,10 +205,7 @@ def asked(typed: argparse.Namespace, length: str) -> list[str]:
 
 def result(folder: Path) -> dict[str, Any]:
     """What a run's summary says, and its curves by epoch, from the random encoder on; of what there is so far."""
-    summary = {}
-    with suppress(OSError, ValueError):
-        summary = json.loads((folder / "summary.json").read_text())
-    rows = read_rows(folder / "metrics.jsonl")
+    summary, rows = read_summary(folder), read_rows(folder / "metrics.jsonl")
     curves = {name: {f"{row['epoch']:.4g}": row[name] for row in rows if name in row} for name in CURVES}
     return {"run": str(folder), **{key: summary[key] for key in KEPT if key in summary}, "by epoch": curves}
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarking.place import synchronise
 from benchmarking.process import alone
 from benchmarking.settings import Settings
-from benchmarking.work import STATISTICS, pictures
+from benchmarking.work import SAMPLES, STATISTICS, pictures
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Evaluator, Split
 from ssl_runner.device.placement import Placement
@@ -45,17 +45,17 @@ def evaluate(settings: Settings) -> list[dict[str, Any]]:
     device, n = placement.device, settings.features
     bank, query = clouds(n, device, 0), clouds(max(CLASSES, n // 5), device, 1)
     common: dict[str, Any] = {"every": Duration.parse("100%"), "bank": bank, "query": query, "classes": CLASSES}
-    encoder = placement.place(job.model.build(shape=(3, 32, 32), **STATISTICS))
+    encoder = placement.place(job.model.build(samples=SAMPLES, shape=SAMPLES.shape, **STATISTICS))
     found = []
     evaluators: dict[str, Evaluator] = {"kNN": KNN(**common), "probe": Probe(**common)}
     for name, evaluator in evaluators.items():
         began = time.perf_counter()
         values = evaluator(encoder, as_they_are)
         synchronise(device)
-        found.append({"what": name, "seconds": time.perf_counter() - began, "top1": values["top1"]})
+        found.append({"what": name, "seconds": time.perf_counter() - began, "top1": values["top1"].value})
     images = pictures(n)
     with frozen(encoder):
-        encode = encoder_of(encoder, device)
+        encode = encoder_of(encoder, SAMPLES, device)
         encode(images[:1024])  # warms up
         began = time.perf_counter()
         encode(images)

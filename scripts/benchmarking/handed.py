@@ -6,6 +6,7 @@ from torch import Tensor
 from benchmarking.place import Place
 from ssl_runner.augment.image.mask import random_masks
 from ssl_runner.contract import Context, Pretext
+from ssl_runner.duration import Length
 from ssl_runner.pretext.mae import MAE
 from ssl_runner.pretext.rotation import Rotation
 
@@ -26,4 +27,4 @@ def views_of(pretext: Pretext, images: list[Tensor], place: Place) -> tuple:
 def follow(pretext: Pretext, place: Place) -> None:
     """What the task does after a step: BYOL's target follows."""
     with torch.no_grad():
-        pretext.after_step(Context(0, 1, 1, torch.Generator(place.device), lambda: iter(())))
+        pretext.after_step(Context(0, Length(1, 1, 1), torch.Generator(place.device), lambda: iter(())), {})

@@ -26,9 +26,9 @@ class Contestant:
         self.views = itertools.cycle(
             [learner.views(batch, step, learner.main) for step in range(2) for batch in learner.loader.batches(step)]
         )
-        (self.optimizer,) = learner.optimizers.values()
-        for group in self.optimizer.param_groups:
-            group["lr"] = learner.rate(learner.steps // 2)
+        (rated,) = learner.rated.values()
+        rated.apply(learner.settings(learner.length.steps // 2), {})
+        self.optimizer = rated.optimizer
 
     def turn(self, steps: int) -> int:
         return logged(steps)

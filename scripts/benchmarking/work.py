@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Data, Pretext
+from ssl_runner.contract import Data, Pretext, Samples
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.pretext.simclr import SimCLR
@@ -21,6 +21,7 @@ from ssl_runner.run.job import Job
 from ssl_runner.run.preflight import read_job
 
 SIDE = 32  # px, as CIFAR's
+SAMPLES = Samples("image", (3, SIDE, SIDE))
 STATISTICS = {"mean": (0.5,) * 3, "std": (0.25,) * 3}
 LOG_EVERY = 10  # steps; by default a job logs every 50th, and Lightning does: both are charged for more
 
@@ -65,8 +66,9 @@ class Work:
     def task(self) -> Pretext:
         """The runner's own task and encoder, for a peer to train."""
         job = self.job()
-        encoder = job.model.build(shape=(3, SIDE, SIDE), **STATISTICS)
-        return job.pretext.build(encoder=encoder, shape=(3, SIDE, SIDE), rows=self.rows)
+        given = {"samples": SAMPLES, "shape": SAMPLES.shape}
+        encoder = job.model.build(**given, **STATISTICS)
+        return job.pretext.build(**given, encoder=encoder, rows=self.rows)
 
 
 def pictures(rows: int) -> UInt8[Tensor, "n 3 32 32"]:

@@ -16,9 +16,11 @@ def count() -> int:
 
 def rows_of_rank(index: Tensor) -> Tensor:
     """The share of a step's rows that is this rank's: (B,) to (B / count,), consecutive. Raises ValueError."""
-    if len(index) % count():
-        raise ValueError(f"batch_size={len(index)} does not divide among {count()} processes")
-    return index.chunk(count())[rank()]
+    if (processes := count()) == 1:
+        return index
+    if len(index) % processes:
+        raise ValueError(f"batch_size={len(index)} does not divide among {processes} processes")
+    return index.chunk(processes)[rank()]
 
 
 def mean(x: Tensor) -> Tensor:

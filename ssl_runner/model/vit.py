@@ -131,7 +131,7 @@ class ViT(ImageEncoder):
             mask = None if mask is None else mask.gather(1, keep)
         prefix = 0 if self.class_token is None else 1
         if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(len(z), -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
+            tokens = torch.cat([self.class_token.expand(z.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
         attended = attention_mask(mask, visible, keep, prefix)
         tokens, outputs = run_blocks(self.blocks, tokens, attended, layers, prefix)
         tokens = self.norm(tokens)
