@@ -1,8 +1,7 @@
 """Export of a trained encoder to files, each checked against the encoder itself before it is written."""
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -19,7 +18,52 @@ TOLERANCE = 1e-4  # of the largest feature; another runtime adds in another orde
 
 
 class Unequal(Exception):
-    """A file that does not do what the encoder does."""
+    """An export that does not do what the encoder does."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """An encoder in one format: the files, their largest difference from the encoder, and its largest feature."""
+
+    files: dict[str, bytes]
+    difference: float
+    largest: float
+
+    def differing(self, folder: Path) -> list[Path]:
+        """Files of these names in a folder that are not these. They may be a stranger's: they are not loaded."""
+        return [folder / name for name in self.missing(folder) if (folder / name).exists()]
+
+    def missing(self, folder: Path) -> list[str]:
+        """Names of files that a folder does not hold as they are here."""
+        return [name for name, content in self.files.items() if not same(folder / name, content)]
+
+    def write(self, folder: Path) -> bool:
+        """Writes what is missing. Returns whether anything was. Raises OSError."""
+        missing = self.missing(folder)
+        for name in missing:
+            write(folder / name, self.files[name])
+        return bool(missing)
+
+
+def same(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
+def export(name: str, source: TrainedEncoder) -> Export:
+    """The encoder in a format. Raises Unequal if the encoder has no such form."""
+    kind = FORMATS[name]
+    try:
+        content = kind.make(source)
+        worst, largest = difference(outputs(source.encoder), kind.use(content, source), source.samples)
+    except Unequal:
+        raise
+    except Exception as error:  # exporters raise many kinds of errors, and one format must not cost the others
+        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        raise Unequal(f"cannot be exported ({type(error).__name__}: {reason})") from error
+    made = {kind.file: content}
+    if name == "safetensors":
+        made[ENCODER] = files.dump(stamped(source.recipe)).encode()
+    return Export(made, worst, largest)
 
 
 def difference(one: Function, other: Function, samples: Samples) -> tuple[float, float]:
@@ -38,63 +82,5 @@ def difference(one: Function, other: Function, samples: Samples) -> tuple[float,
             largest = max(largest, a.abs().max().item())
     worst = torch.stack(differences).max().item()  # NaN if any is, unlike Python's max
     if not worst <= TOLERANCE * largest:
-        raise Unequal(f"features differ by up to {worst:.2g}, where the largest is {largest:.3g}")
+        raise Unequal(f"features differ by up to {worst:.2g}, and the largest is {largest:.3g}")
     return worst, largest
-
-
-def check_present(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float] | None:
-    """The difference of a format's file that is in the folder already; None if there is none, or it lacks its recipe.
-
-    A file may be a stranger's, and to load a .pt2 is to unpickle it: only safetensors are loaded, others are held
-    against what would be written. Raises Unequal if the file is another encoder's.
-    """
-    path, recipe = folder / FORMATS[name].file, folder / ENCODER
-    if name == "safetensors" and recipe.exists():
-        try:
-            same = architecture(files.read(recipe)) == architecture(source.recipe)
-        except ValueError as error:
-            raise Unequal(f"{recipe} is there and cannot be read ({error})") from None
-        if not same:
-            raise Unequal(f"{recipe} is there and describes another encoder")
-    if not path.exists():
-        return None
-    content = path.read_bytes()
-    try:
-        if name != "safetensors" and content != FORMATS[name].make(source):
-            raise Unequal("it differs from what would be written")
-        found = difference(outputs(source.encoder), FORMATS[name].use(content, source), source.samples)
-    except Exception as error:  # a foreign or torn file can raise anything
-        reason = str(error).partition("\n")[0][:200] or type(error).__name__
-        raise Unequal(f"{path} is there and is not this encoder ({reason})") from None
-    return found if name != "safetensors" or recipe.exists() else None
-
-
-def architecture(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without what the weights hold as well, and more exactly."""
-    return {key: value for key, value in recipe.items() if key not in ("mean", "std")}
-
-
-def export(folder: Path, name: str, source: TrainedEncoder) -> tuple[float, float]:
-    """Writes an encoder into a folder in a format, and returns what `difference` says of the file's content.
-
-    Raises Unequal if the encoder has no such form, and then nothing is written; OSError.
-    """
-    kind = FORMATS[name]
-    try:
-        content = kind.make(source)
-        found = difference(outputs(source.encoder), kind.use(content, source), source.samples)
-    except Unequal:
-        raise
-    except Exception as error:  # exporters have a large zoo of errors, and one format is not to cost the others
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
-        raise Unequal(f"cannot be exported ({type(error).__name__}: {reason})") from error
-    if name == "safetensors":
-        write(folder / ENCODER, files.dump(stamped(source.recipe)).encode())
-    write(folder / kind.file, content)
-    return found
-
-
-def load_lines(folder: Path, name: str) -> str:
-    """The two lines of Python that load a format's file."""
-    kind = FORMATS[name]
-    return kind.lines.format(folder=folder.as_posix(), path=(folder / kind.file).as_posix())

@@ -6,7 +6,6 @@ instead (https://docs.pytorch.org/docs/stable/jit.html).
 
 import importlib.util
 import io
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,10 +32,6 @@ class Format:
     make: Callable[[TrainedEncoder], bytes]
     use: Callable[[bytes, TrainedEncoder], Function]
     lines: str  # {folder} and {path} are the place of the file
-
-
-def make_safetensors(source: TrainedEncoder) -> bytes:
-    return serialised(source.encoder)
 
 
 def use_safetensors(content: bytes, source: TrainedEncoder) -> Function:
@@ -73,8 +68,7 @@ def make_torch(source: TrainedEncoder) -> bytes:
 
 
 def use_torch(content: bytes, source: TrainedEncoder) -> Function:
-    if not zipfile.is_zipfile(io.BytesIO(content)):
-        raise ValueError("it is no zip archive, as programs of torch.export are")  # torch itself would log a page
+    """Only for what was made in this process: loading it unpickles."""
     module = torch.export.load(io.BytesIO(content)).module()
 
     def run(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -113,7 +107,7 @@ def use_onnx(content: bytes, source: TrainedEncoder) -> Function:
 FORMATS = {
     "safetensors": Format(
         WEIGHTS,
-        make_safetensors,
+        lambda source: serialised(source.encoder),
         use_safetensors,
         "from ssl_runner.encoder.load import load_encoder\n"
         'encoder = load_encoder("{folder}")  # encoder(x).pooled, encoder(x).tokens',

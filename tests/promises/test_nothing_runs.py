@@ -207,7 +207,7 @@ def test_an_exported_program_that_is_there_is_not_loaded(run: Path, capsys: pyte
     original = path.read_bytes()
     for content in (poisoned(original), pickle.dumps(Payload())):
         path.write_bytes(content)
-        assert "encoder.pt2 is there and is not this encoder" in refused(
+        assert "encoder.pt2 is there and is not what would be written" in refused(
             capsys, "export", str(run), "--format", "torch"
         )
         assert path.read_bytes() == content
