@@ -35,6 +35,7 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
+from ssl_runner.engine.window import Window
 from ssl_runner.pretext.simclr import SimCLR
 
 PACKAGE = Path(ssl_runner.__file__).parent
@@ -194,7 +195,7 @@ def steps_of(learner: Learner) -> frozenset[int]:
     return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
 
 
-def calls(learner: Learner, step: int) -> dict[str, int]:
+def calls(act: Callable[[], Any]) -> dict[str, int]:
     """Calls of Python functions of the engine and of the device in a step, by file."""
     found: Counter[str] = Counter()
 
@@ -205,7 +206,7 @@ def calls(learner: Learner, step: int) -> dict[str, int]:
 
     sys.setprofile(count)
     try:
-        learner.step(step)
+        act()
     finally:
         sys.setprofile(None)
     return dict(sorted(found.items()))
@@ -213,11 +214,11 @@ def calls(learner: Learner, step: int) -> dict[str, int]:
 
 def cost(trainer: Trainer) -> dict[str, Any]:
     """Of a step in the midst of an epoch that logs nothing, and of what it makes its views with."""
-    learner = trainer.learner
+    learner, window = trainer.learner, Window()
     for step in range(2):
-        learner.step(step)
+        window.add(learner.step(step))
     with Ledger(steps_of(learner)) as whole:
-        learner.step(2)
+        window.add(learner.step(2))
     batch = learner.loader.batches(3)[0]
     with Ledger() as views:
         learner.views(batch, 3, learner.main)
@@ -228,7 +229,7 @@ def cost(trainer: Trainer) -> dict[str, Any]:
         "views": dict(sorted(views.operations.items())),
         "bytes of views": views.bytes,
         "bytes of step": whole.bytes,
-        "calls": calls(learner, 3),
+        "calls": calls(lambda: window.add(learner.step(3))),
     }
 
 
