@@ -39,9 +39,9 @@ from ssl_runner.engine.window import Window
 from ssl_runner.pretext.simclr import SimCLR
 
 PACKAGE = Path(ssl_runner.__file__).parent
-COSTS = Path(__file__).parent / "golden" / "costs"
+COSTS = Path(__file__).parents[1] / "golden" / "costs"
 UPDATE = "UPDATE_GOLDEN"
-HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_cost.py"
+HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/promises/test_cost.py"
 WAITS = {  # operations that bring a value or a size to the CPU; indexing by a mask is another, below
     *("aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero", "aten::nonzero"),
     *("aten::masked_select", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"),
@@ -51,7 +51,7 @@ INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_
 READS = ("tolist", "numpy", "cpu", "__array__")  # methods that bring values to the CPU and that no operation tells of
 MAKES = ("tensor", "as_tensor", "asarray")  # functions that put what Python holds on a device, if they are told one
 CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
-UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/test_cost.py"
+UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/promises/test_cost.py"
 SLACK, SPARE = 1.05, 3  # a count may grow by a twentieth and three; of another torch's operations, by a half
 ELSEWHERE = 1.5
 
@@ -264,7 +264,7 @@ def test_a_step_waits_for_nothing_and_costs_what_it_did(case: str, make: Callabl
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(now, indent=1) + "\n")
     if not path.exists():
-        pytest.fail(f"{case} has no golden cost yet; type {UPDATE}=1 pytest tests/test_cost.py", pytrace=False)
+        pytest.fail(f"{case} has no golden cost yet; type {UPDATE}=1 pytest tests/promises/test_cost.py", pytrace=False)
     if more := grown(json.loads(path.read_text()), now):
         pytest.fail("\n".join([f"{case} costs more; {HOW}", *more]), pytrace=False)
 
