@@ -38,13 +38,13 @@ from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.run.assemble import assemble
 from ssl_runner.run.preflight import read_job
 
-HERE, CODE = Path(__file__).parents[1], Path(ssl_runner.__file__).parents[1]
-TRACES = Path(__file__).parent / "golden" / "traces"
+HERE, CODE = Path(__file__).parents[2], Path(ssl_runner.__file__).parents[1]
+TRACES = Path(__file__).parents[1] / "golden" / "traces"
 FOLDER = "GOLDEN"
 STEPS = 20
 UPDATE = "UPDATE_GOLDEN"
 HOW = (
-    f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_golden.py; to compare with the "
+    f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/promises/test_golden.py; to compare with the "
     f"code before the change bit for bit on this machine, make its traces with {FOLDER}=FOLDER, as CONTRIBUTING.md says"
 )
 
@@ -196,7 +196,7 @@ def compare(case: str, now: Mapping[str, Any]) -> None:
         pytest.skip(f"{case} is new: {folder} does not have it")
     if not path.exists():
         where = f"{FOLDER}={folder} " if given else ""
-        pytest.fail(f"{case} has no trace yet; type {where}{UPDATE}=1 pytest tests/test_golden.py", pytrace=False)
+        pytest.fail(f"{case} has no trace yet; type {where}{UPDATE}=1 pytest tests/promises/test_golden.py", pytrace=False)
     golden = json.loads(path.read_text())
     if given and (elsewhere := elsewhere_in(golden, now)):
         pytest.fail(f"{path} is of another machine ({', '.join(elsewhere)}); make it on this one", pytrace=False)

@@ -19,7 +19,7 @@ from ssl_runner.optimizer.lars import LARS
 from ssl_runner.optimizer.schedule import cosine, linear, stairs
 from ssl_runner.optimizer.sgd import SGD
 
-CONF = sorted((Path(__file__).parent.parent / "conf" / "optimizer").glob("*.yaml"))
+CONF = sorted((Path(__file__).parents[2] / "conf" / "optimizer").glob("*.yaml"))
 NAMES = [path.stem for path in CONF]
 
 

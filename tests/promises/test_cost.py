@@ -35,12 +35,13 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
+from ssl_runner.engine.window import Window
 from ssl_runner.pretext.simclr import SimCLR
 
 PACKAGE = Path(ssl_runner.__file__).parent
-COSTS = Path(__file__).parent / "golden" / "costs"
+COSTS = Path(__file__).parents[1] / "golden" / "costs"
 UPDATE = "UPDATE_GOLDEN"
-HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/test_cost.py"
+HOW = f"if that is meant, say so in CHANGELOG.md and type {UPDATE}=1 pytest tests/promises/test_cost.py"
 WAITS = {  # operations that bring a value or a size to the CPU; indexing by a mask is another, below
     *("aten::_local_scalar_dense", "aten::item", "aten::equal", "aten::is_nonzero", "aten::nonzero"),
     *("aten::masked_select", "aten::_unique2", "aten::unique_dim", "aten::unique_consecutive", "aten::bincount"),
@@ -50,7 +51,7 @@ INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_
 READS = ("tolist", "numpy", "cpu", "__array__")  # methods that bring values to the CPU and that no operation tells of
 MAKES = ("tensor", "as_tensor", "asarray")  # functions that put what Python holds on a device, if they are told one
 CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
-UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/test_cost.py"
+UNLESS = "a line that is reached on a CPU only, by its device's type, may be named in CPU_ALONE of tests/promises/test_cost.py"
 SLACK, SPARE = 1.05, 3  # a count may grow by a twentieth and three; of another torch's operations, by a half
 ELSEWHERE = 1.5
 
@@ -194,7 +195,7 @@ def steps_of(learner: Learner) -> frozenset[int]:
     return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
 
 
-def calls(learner: Learner, step: int) -> dict[str, int]:
+def calls(act: Callable[[], Any]) -> dict[str, int]:
     """Calls of Python functions of the engine and of the device in a step, by file."""
     found: Counter[str] = Counter()
 
@@ -205,7 +206,7 @@ def calls(learner: Learner, step: int) -> dict[str, int]:
 
     sys.setprofile(count)
     try:
-        learner.step(step)
+        act()
     finally:
         sys.setprofile(None)
     return dict(sorted(found.items()))
@@ -213,11 +214,11 @@ def calls(learner: Learner, step: int) -> dict[str, int]:
 
 def cost(trainer: Trainer) -> dict[str, Any]:
     """Of a step in the midst of an epoch that logs nothing, and of what it makes its views with."""
-    learner = trainer.learner
+    learner, window = trainer.learner, Window()
     for step in range(2):
-        learner.step(step)
+        window.add(learner.step(step))
     with Ledger(steps_of(learner)) as whole:
-        learner.step(2)
+        window.add(learner.step(2))
     batch = learner.loader.batches(3)[0]
     with Ledger() as views:
         learner.views(batch, 3, learner.main)
@@ -228,7 +229,7 @@ def cost(trainer: Trainer) -> dict[str, Any]:
         "views": dict(sorted(views.operations.items())),
         "bytes of views": views.bytes,
         "bytes of step": whole.bytes,
-        "calls": calls(learner, 3),
+        "calls": calls(lambda: window.add(learner.step(3))),
     }
 
 
@@ -263,7 +264,7 @@ def test_a_step_waits_for_nothing_and_costs_what_it_did(case: str, make: Callabl
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(now, indent=1) + "\n")
     if not path.exists():
-        pytest.fail(f"{case} has no golden cost yet; type {UPDATE}=1 pytest tests/test_cost.py", pytrace=False)
+        pytest.fail(f"{case} has no golden cost yet; type {UPDATE}=1 pytest tests/promises/test_cost.py", pytrace=False)
     if more := grown(json.loads(path.read_text()), now):
         pytest.fail("\n".join([f"{case} costs more; {HOW}", *more]), pytrace=False)
 

@@ -1,7 +1,7 @@
 """The benchmark measures what it says: in turn, over whole waves, the same work for all; nothing is lost by a failure.
 
 The peers' tests are skipped where the peers are not installed: pip install -e '.[test,bench]', and then
-pytest tests/test_benchmark.py.
+pytest tests/scripts/test_benchmark.py.
 """
 
 import functools
@@ -22,7 +22,7 @@ from ssl_runner.duration import Length
 from ssl_runner.loss.info_nce import nt_xent
 from ssl_runner.pretext.byol import distance
 
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+SCRIPTS = Path(__file__).parents[2] / "scripts"
 TINY = ("device.threads=1", "model.widths=[8,8,8]", "dataset.size=32")
 VIT = ("device.threads=1", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 PEERS = {"peer_lightly": "lightly", "peer_solo_learn": "lightning", "peer_kornia": "kornia"}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).parents[1] / "ssl_runner"
+PACKAGE = Path(__file__).parents[2] / "ssl_runner"
 # From the ground up; what stands in one line may not import each other.
 FLOORS = (
     ("__init__", "duration", "errors"),
