@@ -12,7 +12,7 @@ from torch.func import functional_call
 from ssl_runner.contract import Batch, Metric, Suspect
 from ssl_runner.engine.collapse import NAME
 from ssl_runner.loss.unit import unit
-from ssl_runner.probing.geometry import rank, spread
+from ssl_runner.probing.geometry import centred_rank, unit_std
 
 if TYPE_CHECKING:
     from ssl_runner.engine.learner import Learner
@@ -49,7 +49,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     z = torch.cat(parts)
     if not z.isfinite().all():
         return {}
-    values = {"embedding_std": spread(unit(z)), "embedding_rank": rank(z)}
+    values = {"embedding_std": unit_std(unit(z)), "embedding_rank": centred_rank(z)}
     return {f"{NAME}/{name}": Metric(value, None, "number") for name, value in values.items()}
 
 

@@ -1,4 +1,4 @@
-"""Clusters: whether k-means on frozen features, which sees no label, finds the classes.
+"""Clustering of frozen features by k-means, which sees no label, against the classes.
 
 As in Van Gansbeke et al., SCAN: Learning to classify images without labels, ECCV 2020, arXiv 2005.12320, section 3:
 accuracy by the best one-to-one matching of clusters to classes (Kuhn, The Hungarian method for the assignment problem,
@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -20,54 +21,39 @@ from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.require import require_finite
+from ssl_runner.probing.require import require_finite, require_labelled
 
 
+@dataclass(frozen=True, kw_only=True)
 class Cluster:
     """Agreement of clusters and classes on the query: `accuracy` and `nmi` in [0, 1], `ari` at most 1 and 0 by chance.
 
-    k-means is fitted on the query itself, as is customary; labels come in only when it is done. Each class gets one
-    cluster at most, so more clusters than classes lower the accuracy.
-
-    Args:
-        every: how often it runs.
-        clusters: how many; null for as many as there are classes.
-        restarts: starting points (k-means++), of which the tightest clusters are kept.
-        normalise: whether features are brought to unit length before, so that cosine similarity decides.
-        seed: of the starting points; not the run's, so that runs are measured alike.
-        query: what is clustered.
+    k-means is fitted on the query itself, as is customary; labels come in only afterwards. Each class gets one cluster
+    at most, so more clusters than classes lower the accuracy.
 
     Raises:
-        ValueError: there are more clusters than query samples.
-        FloatingPointError: from the call, where a feature is not finite.
+        ValueError: there are more clusters than query rows.
+        FloatingPointError: from the call, if a feature is not finite.
     """
 
-    version = 1
-    headline = "accuracy"
+    version: ClassVar[int] = 1
+    headline: ClassVar[str] = "accuracy"
 
-    def __init__(
-        self,
-        *,
-        every: Duration,
-        clusters: Annotated[int, Ge(1)] | None = None,
-        restarts: Annotated[int, Ge(1)] = 10,
-        normalise: bool = True,
-        seed: Annotated[int, Ge(0)] = 0,
-        query: Split,
-        classes: Annotated[int, Ge(1)],
-    ):
-        if (clusters or classes) > len(query.y):
+    every: Duration
+    clusters: Annotated[int, Ge(1)] | None = None  # None: as many as there are classes
+    restarts: Annotated[int, Ge(1)] = 10  # starting points (k-means++); the tightest clusters are kept
+    normalise: bool = True  # features to unit length first, so that cosine similarity decides
+    seed: Annotated[int, Ge(0)] = 0  # of the starting points; not the run's, so that runs are measured alike
+    query: Split
+    classes: Annotated[int, Ge(1)]
+
+    def __post_init__(self) -> None:
+        require_labelled("cluster", query=self.query)
+        if (clusters := self.clusters or self.classes) > (rows := len(self.query.x)):
             raise ValueError(
-                f"there are {clusters or classes} clusters and {len(query.y)} query samples; "
-                f"use evaluator.cluster.clusters={max(1, len(query.y))} or leave cluster out"
+                f"there are {clusters} clusters and {rows} query samples; "
+                f"use evaluator.cluster.clusters={rows} or leave cluster out"
             )
-        self.every = every
-        self.clusters = clusters
-        self.restarts = restarts
-        self.normalise = normalise
-        self.seed = seed
-        self.query = query
-        self.classes = classes
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
@@ -82,15 +68,13 @@ class Cluster:
         means = KMeans(self.clusters or self.classes, n_init=self.restarts, random_state=self.seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: a collapse
-            found = torch.from_numpy(means.fit_predict(x)).long()
+            cluster = torch.from_numpy(means.fit_predict(x)).long()
         y = self.query.y.cpu().long()
-        table = torch.zeros(means.n_clusters, self.classes, dtype=torch.int64)
-        table.index_put_(
-            (found, y), torch.ones(len(y), dtype=torch.int64), accumulate=True
-        )  # rows by cluster and class
-        matched = table[linear_sum_assignment(table, maximize=True)]
+        counts = torch.zeros(means.n_clusters, self.classes, dtype=torch.int64)  # rows by cluster and class
+        counts.index_put_((cluster, y), torch.ones(len(y), dtype=torch.int64), accumulate=True)
+        matched = counts[linear_sum_assignment(counts, maximize=True)]
         return {
             "accuracy": Metric(float(matched.sum()) / len(y)),
-            "nmi": Metric(float(normalized_mutual_info_score(y, found))),
-            "ari": Metric(float(adjusted_rand_score(y, found)), "larger", "number"),
+            "nmi": Metric(float(normalized_mutual_info_score(y, cluster))),
+            "ari": Metric(float(adjusted_rand_score(y, cluster)), "larger", "number"),
         }

@@ -1,4 +1,4 @@
-"""Geometry of frozen features, without labels: rank, decay of the spectrum, spread, and how close views lie.
+"""Label-free geometry of frozen features: rank, decay of the spectrum, spread, distance of views.
 
 Each number has its paper in probing/geometry.py. None of them is better when larger at every size: they tell a run from
 its own beginning, and a collapse from learning.
@@ -7,8 +7,9 @@ its own beginning, and a collapse from learning.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,79 +18,60 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Encoder, Metric, Rows
+from ssl_runner.contract import Encoder, Metric, Rows, Samples
 from ssl_runner.duration import Duration
 from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import geometry
+from ssl_runner.probing.require import require_finite
 
 AT_ONCE = 512  # samples in a forward pass
 
 
+@dataclass(frozen=True, kw_only=True)
 class Geometry:
     """RankMe, alpha-ReQ, LiDAR, alignment, uniformity, standard deviation and dead dimensions of pooled features.
 
     `rankme`, `rank` (RankMe of centred features), `alpha_req`, `uniformity`, `std` and `dead` are those of the samples
-    as they are; `lidar` and `alignment` those of their views. A rank is at most the number of samples, so ranks compare
-    where `samples` is the same. `alpha_req` is left out where the spectrum is too short for it.
-
-    Args:
-        every: how often it runs.
-        samples: training rows that are looked at, drawn once; all of them where there are fewer.
-        views: augmented versions of each of them.
-        augment: what makes a view.
-        seed: of the draw of rows and of views; not the run's, so that runs are measured alike.
-        train: the rows that it draws from.
+    as they are; `lidar` and `alignment` those of their views, and left out of text and audio. A rank is at most the
+    number of samples, so ranks compare only at the same `samples`. A spectrum can be too short for `alpha_req`.
 
     Raises:
         ValueError: there are fewer than two rows.
-        FloatingPointError: from the call, where a feature is not finite.
+        FloatingPointError: from the call, if a feature is not finite.
     """
 
-    version = 2
-    headline = "rankme"
+    version: ClassVar[int] = 2
+    headline: ClassVar[str] = "rankme"
 
-    def __init__(
-        self,
-        *,
-        every: Duration,
-        samples: Annotated[int, Ge(2)] = 256,
-        views: Annotated[int, Ge(2)] = 4,
-        augment: Views,
-        seed: Annotated[int, Ge(0)] = 0,
-        train: Rows,
-    ):
-        if len(train) < 2:
-            raise ValueError(f"geometry needs two training rows, and there are {len(train)}; leave geometry out")
-        self.every = every
-        self.samples = samples
-        self.views = views
-        self.augment = augment
-        self.seed = seed
-        self.train = train
+    every: Duration
+    samples: Annotated[int, Ge(2)] = 256  # training rows, drawn once; all of them if there are fewer
+    views: Annotated[int, Ge(2)] = 4  # augmented versions of each of them
+    augment: Views | None  # makes a view of images; None: no views
+    seed: Annotated[int, Ge(0)] = 0  # of rows and views; not the run's, so that runs are measured alike
+    train: Rows
+    sample: Samples
+
+    def __post_init__(self) -> None:
+        if len(self.train) < 2:
+            raise ValueError(f"geometry needs two training rows, and there are {len(self.train)}; leave geometry out")
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         device = device_of(encoder)
         rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
         rng = torch.Generator(device).manual_seed(self.seed)
+        augment = self.augment if self.sample.kind == "image" else None
         plain, viewed = [], []
         for index in rows.sort().values.split(AT_ONCE):
-            x = self.train[index].to(device)
-            x = x.float().div_(255) if x.dtype == torch.uint8 else x
+            x = self.sample.from_rows(self.train[index].to(device))
             plain.append(encoder(x).pooled.float())  # (b, d)
-            viewed.append(torch.stack([encoder(self.augment(x, rng)).pooled.float() for _ in range(self.views)], 1))
-        z, v = torch.cat(plain), torch.cat(viewed)  # (n, d), (n, q, d)
-        if not (z.isfinite().all() and v.isfinite().all()):
-            raise FloatingPointError("the features are not all finite: the encoder has diverged; lower optimizer.lr")
+            if augment is not None:
+                viewed.append(torch.stack([encoder(augment(x, rng)).pooled.float() for _ in range(self.views)], 1))
+        z, v = torch.cat(plain), torch.cat(viewed) if viewed else None  # (n, d), (n, q, d)
+        require_finite(z, *([] if v is None else [v]))
         u = F.normalize(z, dim=1)
-        values = {
-            "rankme": geometry.rankme(z),
-            "rank": geometry.rank(z),
-            "alpha_req": geometry.alpha_req(z),
-            "lidar": geometry.lidar(v),
-            "alignment": geometry.alignment(F.normalize(v, dim=2)),
-            "uniformity": geometry.uniformity(u),
-            "std": geometry.spread(u),
-            "dead": geometry.dead(z),
-        }
+        values = {"rankme": geometry.rankme(z), "rank": geometry.centred_rank(z), "alpha_req": geometry.alpha_req(z)}
+        if v is not None:
+            values |= {"lidar": geometry.lidar(v), "alignment": geometry.alignment(F.normalize(v, dim=2))}
+        values |= {"uniformity": geometry.uniformity(u), "std": geometry.unit_std(u), "dead": geometry.dead_share(z)}
         return {name: Metric(value, None, "number") for name, value in values.items() if isfinite(value)}

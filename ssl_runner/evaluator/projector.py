@@ -1,16 +1,17 @@
-"""Features to look at: in TensorBoard's projector with classes and thumbnails, and as a t-SNE picture.
+"""Embedding projector: features in TensorBoard's projector with classes and thumbnails, and as a t-SNE picture.
 
 Van der Maaten and Hinton: Visualizing data using t-SNE, JMLR 9, 2008; scikit-learn's, from the principal axes, on
-features of unit length, so that near is what kNN calls near. Venna and Kaski: Neighborhood preservation in nonlinear
-projection methods, ICANN 2001: trustworthiness.
+features of unit length, so that its neighbours are those of kNN. Venna and Kaski: Neighborhood preservation in
+nonlinear projection methods, ICANN 2001: trustworthiness.
 """
 
 from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -20,10 +21,10 @@ from jaxtyping import Float, Int, UInt8
 from numpy import ndarray
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Metric, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Samples, Split
 from ssl_runner.duration import Duration
-from ssl_runner.probing.require import require_finite
-from ssl_runner.probing.strata import spread
+from ssl_runner.probing.require import require_finite, require_labelled
+from ssl_runner.probing.sampling import stratified_sample
 from ssl_runner.run_folder.atomic import replacing
 
 if TYPE_CHECKING:
@@ -35,44 +36,36 @@ RANKED = 2000  # points among which neighbours are compared: of n, ranks take 30
 TAG = "features"
 
 
+@dataclass(frozen=True, kw_only=True)
 class Projector:
     """Writes features for TensorBoard's projector and tsne.png into `folder`, in place of what it wrote before.
 
-    `trustworthiness` tells in [0, 1] how far neighbours in the picture are neighbours among the features: near 0.5 the
-    picture shows nothing; of more than 2,000 points, 2,000 are compared. `samples` are drawn from the query, each class
-    by its share. TensorBoard shows the projector for any logdir above the folder, and the picture under Images. Some 20
-    seconds on a CPU for 2,000 samples.
-
-    Args:
-        every: how often it runs; only the last is kept.
-        samples: rows of the query, or all where there are fewer.
-        perplexity: about how many neighbours t-SNE keeps near; less where there are few samples.
-        seed: of the draw and of t-SNE.
-        query: what is drawn from.
+    `trustworthiness`, in [0, 1], says how far neighbours in the picture are neighbours among the features: near 0.5 the
+    picture shows nothing; of more than 2,000 points, 2,000 are compared. TensorBoard shows the projector for any logdir
+    above the folder, and the picture under Images. Thumbnails are left out of text and audio. Some 20 seconds on a CPU
+    for 2,000 samples.
 
     Raises:
         ValueError: the query has fewer than 8 rows.
-        FloatingPointError: from the call, where a feature is not finite.
+        FloatingPointError: from the call, if a feature is not finite.
     """
 
-    version = 1
-    headline = "trustworthiness"
+    version: ClassVar[int] = 1
+    headline: ClassVar[str] = "trustworthiness"
 
-    def __init__(
-        self,
-        *,
-        every: Duration,
-        samples: Annotated[int, Interval(ge=8, le=10_000)] = 2000,
-        perplexity: Annotated[float, Gt(1)] = 30.0,
-        seed: Annotated[int, Ge(0)] = 0,
-        query: Split,
-        classes: Annotated[int, Ge(1)],
-        folder: Path,
-    ):
-        if len(query.y) < 8:
-            raise ValueError(f"the query holds {len(query.y)} rows and a picture wants 8; leave the projector out")
-        self.every, self.samples, self.perplexity, self.seed = every, samples, perplexity, seed
-        self.query, self.classes, self.folder = query, classes, folder
+    every: Duration  # only the last is kept
+    samples: Annotated[int, Interval(ge=8, le=10_000)] = 2000  # rows of the query, each class by its share
+    perplexity: Annotated[float, Gt(1)] = 30.0  # about how many neighbours t-SNE keeps near; less for few samples
+    seed: Annotated[int, Ge(0)] = 0  # of the draw and of t-SNE
+    query: Split
+    classes: Annotated[int, Ge(1)]
+    sample: Samples
+    folder: Path
+
+    def __post_init__(self) -> None:
+        require_labelled("projector", query=self.query)
+        if (rows := len(self.query.x)) < 8:
+            raise ValueError(f"the query holds {rows} rows, and the picture needs 8; leave projector out")
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
@@ -80,21 +73,21 @@ class Projector:
 
         features = encode(self.query.x)
         require_finite(features)
-        rows = spread(self.query.y, self.samples, torch.Generator().manual_seed(self.seed))
+        rows = stratified_sample(self.query.y, self.samples, torch.Generator().manual_seed(self.seed))
         x, y = features[rows.to(features.device)].cpu(), self.query.y.cpu()[rows]  # (n, d)
         unit = F.normalize(x, dim=1)
-        points = flattened(unit, min(self.perplexity, (len(x) - 1) / 3), self.seed)  # (n, 2)
-        figure = picture(points, y, self.classes)
+        points = project(unit, min(self.perplexity, (len(x) - 1) / 3), self.seed)  # (n, 2)
+        figure = draw_points(points, y, self.classes)
         self.folder.mkdir(parents=True, exist_ok=True)
         with replacing(self.folder / "tsne.png") as file:
             figure.savefig(file, format="png", dpi=150)
         self.write(x, y, rows, figure)
-        some = spread(y, RANKED, torch.Generator().manual_seed(self.seed))
+        some = stratified_sample(y, RANKED, torch.Generator().manual_seed(self.seed))
         trust = trustworthiness(unit[some].numpy(), points[some].numpy(), n_neighbors=min(12, (len(some) - 1) // 2))
         return {"trustworthiness": Metric(float(trust)), "samples": Metric(float(len(x)), None, "number")}
 
     def write(self, x: Float[Tensor, "n d"], y: Int[Tensor, " n"], rows: Int[Tensor, " n"], figure: Figure) -> None:
-        """What TensorBoard reads, in place of what an earlier call wrote: it would be shown as well."""
+        """Writes TensorBoard's files, in place of those of an earlier call: they would be shown as well."""
         from torch.utils.tensorboard import SummaryWriter
 
         for old in self.folder.glob("events.out.tfevents.*"):
@@ -107,14 +100,14 @@ class Projector:
                 (x / size).double().round(decimals=5),
                 metadata=[[str(label), str(row)] for label, row in zip(y.tolist(), rows.tolist(), strict=True)],
                 metadata_header=["class", "row"],
-                label_img=thumbnails(self.query.x[rows].cpu()),
+                label_img=make_thumbnails(self.query.x[rows].cpu()) if self.sample.kind == "image" else None,
                 tag=TAG,
             )
-            writer.add_image("tsne", pixels(figure), dataformats="HWC")
+            writer.add_image("tsne", render(figure), dataformats="HWC")
 
 
-def flattened(x: Float[Tensor, "n d"], perplexity: float, seed: int) -> Float[Tensor, "n 2"]:
-    """The t-SNE map; all points in the centre where all rows are equal."""
+def project(x: Float[Tensor, "n d"], perplexity: float, seed: int) -> Float[Tensor, "n 2"]:
+    """t-SNE map; all points in the centre if all rows are equal."""
     from sklearn.decomposition import PCA
     from sklearn.manifold import TSNE
 
@@ -127,8 +120,8 @@ def flattened(x: Float[Tensor, "n d"], perplexity: float, seed: int) -> Float[Te
     return torch.from_numpy(map_).float()
 
 
-def picture(points: Float[Tensor, "n 2"], y: Int[Tensor, " n"], classes: int) -> Figure:
-    """Points by colour of their class, with a legend, or a scale where classes are many. Safe in any thread."""
+def draw_points(points: Float[Tensor, "n 2"], y: Int[Tensor, " n"], classes: int) -> Figure:
+    """Points coloured by class, with a legend, or a colour scale of many classes. Safe in any thread."""
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
@@ -146,8 +139,8 @@ def picture(points: Float[Tensor, "n 2"], y: Int[Tensor, " n"], classes: int) ->
     return figure
 
 
-def pixels(figure: Figure) -> UInt8[ndarray, "h w 3"]:
-    """A figure drawn. SummaryWriter.add_figure would do it by way of pyplot, which is not for threads."""
+def render(figure: Figure) -> UInt8[ndarray, "h w 3"]:
+    """Pixels of a figure. SummaryWriter.add_figure would use pyplot, which is not safe in threads."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     canvas = FigureCanvasAgg(figure)
@@ -155,10 +148,8 @@ def pixels(figure: Figure) -> UInt8[ndarray, "h w 3"]:
     return np.asarray(canvas.buffer_rgba())[:, :, :3]
 
 
-def thumbnails(x: Tensor) -> Float[Tensor, "n c s s"] | None:
-    """Square images in [0, 1] of at most THUMBNAIL px, grey or coloured; None for samples that are no images."""
-    if x.ndim != 4:
-        return None
+def make_thumbnails(x: Tensor) -> Float[Tensor, "n c s s"]:
+    """Square images in [0, 1] of at most THUMBNAIL px, grey or coloured."""
     x = x.float().div(255) if x.dtype == torch.uint8 else x.float().clamp(0, 1)
     if x.shape[1] not in (1, 3):
         x = x.mean(1, keepdim=True)

@@ -1,15 +1,17 @@
-"""Robustness: what is left of kNN's and the linear probe's accuracy when images are corrupted, features frozen.
+"""Robustness to corruption: accuracy of kNN and a linear probe on frozen features of corrupted images.
 
 Hendrycks & Dietterich: Benchmarking neural network robustness to common corruptions and perturbations, ICLR 2019,
 arXiv 1903.12261: five strengths of each corruption, none of them seen in the fit.
-Differs: accuracy itself, not an error divided by another network's; the corruptions are those of augment/corruption.py.
+Differs: accuracy itself, not an error divided by another network's; the corruptions are those of
+augment/image/corruption.py.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from annotated_types import Ge, Gt, Interval, MinLen
@@ -17,116 +19,90 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.corruption import STRENGTHS, corrupt
-from ssl_runner.contract import Encoder, Metric, Rows, Split
+from ssl_runner.contract import Encoder, Metric, Rows, Samples, Split
 from ssl_runner.duration import Duration
 from ssl_runner.layers.weights import device_of
-from ssl_runner.probing.accuracy import as_shares, shares
-from ssl_runner.probing.knn_vote import ranked
-from ssl_runner.probing.linear import fit
-from ssl_runner.probing.require import require_finite, require_labelled, require_neighbours
+from ssl_runner.probing.knn_vote import rank_classes
+from ssl_runner.probing.linear import fit_classifier
+from ssl_runner.probing.require import require_finite, require_images, require_labelled, require_neighbours
+from ssl_runner.probing.scores import as_shares, top_accuracies
 from ssl_runner.run_folder.atomic import replacing
 
 AT_ONCE = 512  # images that are corrupted and encoded together
-READERS = ("probe", "knn")
+CLASSIFIERS = {"probe": "linear probe", "knn": "kNN"}
 
 
+@dataclass(frozen=True, kw_only=True)
 class Robustness:
     """Accuracy in [0, 1] of kNN and a linear probe, both fitted on clean images, on corrupted ones.
 
     `probe_clean` is that on the images as they are, `probe_noise_3` that under noise of strength 3, `probe_noise` the
     mean over the five strengths, `probe_mean` the mean over corruptions; `knn_` likewise. `robustness.png` shows
-    accuracy against strength.
-
-    It encodes the query once for every corruption and strength, 30 times in all.
-
-    Args:
-        every: how often it runs.
-        corruptions: which of them.
-        samples: query rows that are looked at, drawn once; null for all.
-        k, temperature: see evaluator.knn.KNN.
-        l2, held_out: see evaluator.probe.Probe.
-        seed: of the draw of rows and of what is random in a corruption; not the run's, so that runs are measured alike.
-        bank: clean images that both are fitted on.
-        query: images that are corrupted.
-        folder: where the plot goes.
+    accuracy against strength. The query is encoded once for every corruption and strength, 30 times in all.
 
     Raises:
-        ValueError: k is larger than the bank, or the query is empty; from the call, where the samples are no images.
-        FloatingPointError: from the call, where a feature is not finite.
+        ValueError: k is larger than the bank, the query is empty, or samples are not images of 1 or 3 channels.
+        FloatingPointError: from the call, if a feature is not finite.
     """
 
-    version = 2
-    headline = "probe_mean"
+    version: ClassVar[int] = 2
+    headline: ClassVar[str] = "probe_mean"
 
-    def __init__(
-        self,
-        *,
-        every: Duration,
-        corruptions: Annotated[
-            tuple[Literal["noise", "blur", "brightness", "contrast", "occlusion", "jpeg"], ...], MinLen(1)
-        ] = ("noise", "blur", "brightness", "contrast", "occlusion", "jpeg"),
-        samples: Annotated[int, Ge(1)] | None = None,
-        k: Annotated[int, Ge(1)] = 20,
-        temperature: Annotated[float, Gt(0)] = 0.07,
-        l2: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6),
-        held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2,
-        seed: Annotated[int, Ge(0)] = 0,
-        bank: Split,
-        query: Split,
-        classes: Annotated[int, Ge(1)],
-        folder: Path,
-    ):
-        require_neighbours(k, bank, "robustness")
-        require_labelled("robustness", query=query)
-        self.every = every
-        self.corruptions = corruptions
-        self.samples = samples
-        self.k = k
-        self.temperature = temperature
-        self.l2 = l2
-        self.held_out = held_out
-        self.seed = seed
-        self.bank = bank
-        self.query = query
-        self.classes = classes
-        self.folder = folder
+    every: Duration
+    corruptions: Annotated[
+        tuple[Literal["noise", "blur", "brightness", "contrast", "occlusion", "jpeg"], ...], MinLen(1)
+    ] = ("noise", "blur", "brightness", "contrast", "occlusion", "jpeg")
+    samples: Annotated[int, Ge(1)] | None = None  # query rows, drawn once; None: all
+    k: Annotated[int, Ge(1)] = 20  # this and the next: see evaluator.knn.KNN
+    temperature: Annotated[float, Gt(0)] = 0.07
+    # This and the next: see evaluator.probe.Probe.
+    l2: Annotated[tuple[Annotated[float, Gt(0)], ...], MinLen(1)] = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
+    held_out: Annotated[float, Interval(gt=0, lt=1)] = 0.2
+    seed: Annotated[int, Ge(0)] = 0  # of rows and corruptions; not the run's, so that runs are measured alike
+    bank: Split  # clean images that both are fitted on
+    query: Split  # images that are corrupted
+    classes: Annotated[int, Ge(1)]
+    sample: Samples
+    folder: Path
+
+    def __post_init__(self) -> None:
+        require_images("robustness", self.sample)
+        require_neighbours(self.k, self.bank, "robustness")
+        require_labelled("robustness", bank=self.bank, query=self.query)
 
     @torch.no_grad()
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
-        one = self.query.x[torch.zeros(1, dtype=torch.int64)]
-        if one.ndim != 4 or one.dtype != torch.uint8 or one.shape[1] not in (1, 3):
-            raise ValueError(f"corruptions are of images of 1 or 3 channels, and a sample is {tuple(one.shape[1:])}")
         bank, y = encode(self.bank.x), self.bank.y
         require_finite(bank)
-        classifier = fit(bank, y, self.classes, l2=self.l2, held_out=self.held_out)
+        probe = fit_classifier(bank, y, self.classes, l2=self.l2, held_out=self.held_out)
         drawn = torch.randperm(len(self.query.y), generator=torch.Generator().manual_seed(self.seed))
         rows = drawn[: self.samples].sort().values
         truth = self.query.y.cpu()[rows]
 
-        def measured(query: Float[Tensor, "q d"]) -> dict[str, float]:
+        def measure(query: Float[Tensor, "q d"]) -> dict[str, float]:
             require_finite(query)
-            guesses = ranked(bank, y, query, k=self.k, temperature=self.temperature, classes=self.classes)
-            both = zip(READERS, (classifier.ranked(query), guesses), strict=True)
-            return {reader: shares(each, truth, self.classes)["top1"] for reader, each in both}
+            votes = rank_classes(bank, y, query, k=self.k, temperature=self.temperature, classes=self.classes)
+            guesses = {"probe": probe.rank_classes(query), "knn": votes}
+            return {name: top_accuracies(each, truth, self.classes)["top1"] for name, each in guesses.items()}
 
-        clean = measured(encode(self.query.x)[rows.to(bank.device)])
+        clean = measure(encode(self.query.x)[rows.to(bank.device)])
         curves: dict[str, list[dict[str, float]]] = {
-            kind: [measured(self.corrupted(encoder, rows, kind, strength)) for strength in STRENGTHS]
+            kind: [measure(self.encode_corrupted(encoder, rows, kind, strength)) for strength in STRENGTHS]
             for kind in self.corruptions
         }
         self.draw(clean, curves)
         values = {}
-        for reader in READERS:
-            means = {kind: sum(each[reader] for each in curve) / len(curve) for kind, curve in curves.items()}
-            values |= {f"{reader}_mean": sum(means.values()) / len(means), f"{reader}_clean": clean[reader]}
-            values |= {f"{reader}_{kind}": mean for kind, mean in means.items()}
+        for name in CLASSIFIERS:
+            means = {kind: sum(each[name] for each in curve) / len(curve) for kind, curve in curves.items()}
+            values |= {f"{name}_mean": sum(means.values()) / len(means), f"{name}_clean": clean[name]}
+            values |= {f"{name}_{kind}": mean for kind, mean in means.items()}
         for kind, curve in curves.items():
             for strength, each in zip(STRENGTHS, curve, strict=True):
-                values |= {f"{reader}_{kind}_{strength}": each[reader] for reader in READERS}
+                values |= {f"{name}_{kind}_{strength}": each[name] for name in CLASSIFIERS}
         return as_shares(values)
 
-    def corrupted(self, encoder: Encoder, rows: Tensor, kind: str, strength: int) -> Float[Tensor, "q d"]:
-        """Features of corrupted query rows; what is drawn depends on the seed, and is alike at each strength."""
+    def encode_corrupted(self, encoder: Encoder, rows: Tensor, kind: str, strength: int) -> Float[Tensor, "q d"]:
+        """Features of corrupted query rows. Random draws depend on the seed, and are the same at each strength."""
         device = device_of(encoder)
         rng = torch.Generator().manual_seed(self.seed)
         return torch.cat(
@@ -142,13 +118,11 @@ class Robustness:
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(10, 4), layout="constrained")
-        for axis, reader, title in zip(
-            figure.subplots(1, 2, sharey=True), READERS, ("linear probe", "kNN"), strict=True
-        ):
+        for axis, (name, title) in zip(figure.subplots(1, 2, sharey=True), CLASSIFIERS.items(), strict=True):
             for kind, curve in curves.items():
-                axis.plot((0, *STRENGTHS), [clean[reader], *(each[reader] for each in curve)], "o-", label=kind, ms=4)
+                axis.plot((0, *STRENGTHS), [clean[name], *(each[name] for each in curve)], "o-", label=kind, ms=4)
             axis.axhline(1 / self.classes, color="grey", linestyle=":", label="chance")
-            axis.set(title=title, xlabel="strength (0: as they are)", xticks=(0, *STRENGTHS))
+            axis.set(title=title, xlabel="strength (0: clean)", xticks=(0, *STRENGTHS))
             axis.grid(alpha=0.3)
         figure.axes[0].set(ylabel="accuracy", ylim=(0, 1))
         figure.axes[1].legend()

@@ -1,7 +1,7 @@
-"""The shape of a cloud of features, label-free: how many directions it fills, how evenly, how close views lie.
+"""Label-free geometry of features: effective rank, decay of the spectrum, alignment and uniformity, dead dimensions.
 
-All of them work in float64. None changes when features are rotated or scaled, but for `dead`, which looks at each
-dimension by itself; those that see unit vectors (`spread`, `alignment`, `uniformity`) are told so by their arguments.
+All work in float64. None changes if features are rotated or scaled, except that `dead_share` looks at each dimension by
+itself. `unit_std`, `alignment` and `uniformity` take unit vectors.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.probing.double import to_float64
+
 FIRST, LAST = 11, 50  # eigenvalues that a power law is fitted to, counted from 1
 LEAST = 3  # of them, or there is no fit
 NOISE = 1e-12  # of the largest eigenvalue: below are rounding errors of float32 features
@@ -17,7 +19,7 @@ DEAD = 1e-3  # of the features' root mean square: the standard deviation of a di
 
 
 def effective_rank(values: Float[Tensor, " k"]) -> float:
-    """exp of the entropy of non-negative `values` scaled to a sum of 1, in [1, k]; 0 where all are zero.
+    """exp of the entropy of non-negative `values` scaled to a sum of 1, in [1, k]; 0 if all are zero.
 
     Roy & Vetterli, The effective rank, EUSIPCO 2007.
     """
@@ -32,15 +34,15 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
     representations by their rank, ICML 2023, arXiv 2210.02885, equation 1. Differs: 0 log 0 is 0, where the paper adds
     1e-7 to each share.
     """
-    return effective_rank(torch.linalg.svdvals(wide(z)))
+    return effective_rank(torch.linalg.svdvals(to_float64(z)))
 
 
-def rank(z: Float[Tensor, "n d"]) -> float:
-    """The effective rank of the features once their mean is taken off, in [1, min(n - 1, d)]; 0 where they are equal.
+def centred_rank(z: Float[Tensor, "n d"]) -> float:
+    """The effective rank of the features less their mean, in [1, min(n - 1, d)]; 0 if they are equal.
 
-    What RankMe cannot see: the mean of features that all lie in one orthant outweighs whatever tells samples apart.
+    RankMe cannot see it: the mean of features that all lie in one orthant outweighs whatever tells samples apart.
     """
-    z = wide(z)
+    z = to_float64(z)
     return rankme(z - z.mean(0))
 
 
@@ -49,10 +51,10 @@ def alpha_req(z: Float[Tensor, "n d"]) -> float:
 
     Agrawal, Mondal, Ghosh, Richards: alpha-ReQ, assessing representation quality in self-supervised learning by
     measuring eigenspectrum decay, NeurIPS 2022, section 3. As in the authors' code, the line through (log n, log
-    eigenvalue) weighs each by 1 / n (Stringer et al., Nature 2019), over n from 11 to 50. Where fewer than 20
-    eigenvalues are above zero it begins at 1. NaN where fewer than 3 are.
+    eigenvalue) weighs each by 1 / n (Stringer et al., Nature 2019), over n from 11 to 50, or from 1 if fewer than
+    20 eigenvalues are above zero. NaN if fewer than 3 are.
     """
-    z = wide(z)
+    z = to_float64(z)
     values = torch.linalg.svdvals(z - z.mean(0)).square()  # of the covariance, times n; largest first
     values = values[values > NOISE * values[0]]
     first = FIRST if len(values) >= 20 else 1
@@ -66,20 +68,20 @@ def alpha_req(z: Float[Tensor, "n d"]) -> float:
 
 
 def lidar(z: Float[Tensor, "n q d"]) -> float:
-    """LiDAR, in [1, min(n - 1, d)]: the effective rank of what tells n samples apart, beside what their q views share.
+    """LiDAR, in [1, min(n - 1, d)]: the effective rank of the scatter between n samples, relative to that of q views.
 
     The eigenvalues of Sigma_w^-1/2 Sigma_b Sigma_w^-1/2; a sample is a class and its views are the members.
     Thilak et al.: LiDAR, sensing linear probing performance in joint embedding SSL architectures, ICLR 2024,
     arXiv 2312.04000, section 4. Differs: what is added to Sigma_w is 1e-4 of its mean eigenvalue and not 1e-4, so that
-    the scale of the features does not matter. 0 where all samples are one point.
+    the scale of the features does not matter. 0 if all samples are one point.
     """
-    z = wide(z.flatten(0, 1)).view(z.shape)
+    z = to_float64(z.flatten(0, 1)).view(z.shape)
     means = z.mean(1)  # (n, d)
     within = (z - means[:, None]).flatten(0, 1)  # (nq, d)
     between = means - means.mean(0)  # (n, d)
     sigma = within.T @ within / len(within)
     scale = sigma.diagonal().mean()
-    if scale <= NOISE * between.square().mean():  # views are no different: nothing to weigh directions by
+    if scale <= NOISE * between.square().mean():  # views are equal: nothing to weigh directions by
         return effective_rank(torch.linalg.svdvals(between).square())
     sigma.diagonal().add_(1e-4 * scale)
     # L^-1 Sigma_b L^-T has the same eigenvalues: the squared singular values of L^-1 times the centred means.
@@ -87,12 +89,12 @@ def lidar(z: Float[Tensor, "n q d"]) -> float:
     return effective_rank(torch.linalg.svdvals(whitened).square())
 
 
-def spread(u: Float[Tensor, "n d"]) -> float:
-    """The standard deviation of a dimension of unit vectors, averaged and times sqrt(d): 0 for a point, 1 for a sphere.
+def unit_std(u: Float[Tensor, "n d"]) -> float:
+    """Standard deviation of a dimension of unit vectors, averaged and times sqrt(d): 0 for a point, 1 for a sphere.
 
     Chen & He, Exploring simple Siamese representation learning, CVPR 2021, arXiv 2011.10566, section 4.1.
     """
-    return wide(u).std(0, correction=0).mean().item() * u.shape[1] ** 0.5
+    return to_float64(u).std(0, correction=0).mean().item() * u.shape[1] ** 0.5
 
 
 def alignment(u: Float[Tensor, "n q d"]) -> float:
@@ -101,7 +103,7 @@ def alignment(u: Float[Tensor, "n q d"]) -> float:
     Wang & Isola, Understanding contrastive representation learning through alignment and uniformity on the hypersphere,
     ICML 2020, arXiv 2005.10242, section 4.1.1, alpha = 2.
     """
-    u = wide(u.flatten(0, 1)).view(u.shape)
+    u = to_float64(u.flatten(0, 1)).view(u.shape)
     views = u.shape[1]
     # Over all pairs of q points the mean squared distance is twice their variance (with q - 1).
     return 2 * views / (views - 1) * (u - u.mean(1, keepdim=True)).square().sum(2).mean().item()
@@ -112,16 +114,12 @@ def uniformity(u: Float[Tensor, "n d"]) -> float:
 
     Wang & Isola, arXiv 2005.10242, section 4.1.2, t = 2.
     """
-    pairs = torch.pdist(wide(u)).square()
+    pairs = torch.pdist(to_float64(u)).square()
+    # Of all the file this logarithm alone is float32's: recorded numbers depend on its rounding, about 1e-7 of it.
     return (torch.logsumexp(-2 * pairs, 0) - torch.tensor(len(pairs)).log()).item()
 
 
-def dead(z: Float[Tensor, "n d"]) -> float:
-    """The share of dimensions that hardly vary: a standard deviation below 1e-3 of the features' root mean square."""
-    z = wide(z)
+def dead_share(z: Float[Tensor, "n d"]) -> float:
+    """Share of dimensions that hardly vary: a standard deviation below 1e-3 of the features' root mean square."""
+    z = to_float64(z)
     return (z.std(0, correction=0) <= DEAD * z.square().mean().sqrt()).double().mean().item()
-
-
-def wide(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """In float64, on the CPU where the device has none."""
-    return (z.cpu() if z.device.type == "mps" else z).double()

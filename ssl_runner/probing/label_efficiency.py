@@ -1,4 +1,4 @@
-"""Table and plot of accuracy by the number of labels."""
+"""Label efficiency: table and plot of accuracy by the number of labels."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ssl_runner.run_folder.atomic import replacing
 
 
 class Score(NamedTuple):
-    """What one method reached with one draw of labels; the fields are the columns of the table."""
+    """Accuracy of one method with one draw of labels; the fields are the columns of the table."""
 
-    labels: str  # a class, as they were asked for: 5, or 0.01 for a share
+    labels: str  # a class, as they were asked for: 5, or 0.01 for a share of each class
     draw: int
     rows: int  # labelled rows in all
     method: str
@@ -34,9 +34,9 @@ def write_table(scores: Sequence[Score], path: Path) -> None:
 
 
 def write_plot(scores: Sequence[Score], widths: Mapping[tuple[str, str], float], classes: int, path: Path) -> None:
-    """A line a method: mean accuracy by labels a class, with a bar where there is a width. Safe in any thread.
+    """A line a method: mean accuracy by labels a class, with error bars. Safe in any thread.
 
-    widths: half of an interval by number of labels and method.
+    widths: half-widths of intervals by number of labels and method; a missing one has no bar.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import NullLocator
@@ -44,11 +44,11 @@ def write_plot(scores: Sequence[Score], widths: Mapping[tuple[str, str], float],
     figure = Figure(figsize=(6, 4), layout="constrained")
     axes = figure.add_subplot()
     sizes = {score.labels: score.rows / classes for score in scores}
-    for place, method in enumerate(dict.fromkeys(score.method for score in scores)):
+    for number, method in enumerate(dict.fromkeys(score.method for score in scores)):
         means = [100 * fmean(s.top1 for s in scores if (s.labels, s.method) == (labels, method)) for labels in sizes]
         bars = [100 * widths.get((labels, method), math.nan) for labels in sizes]
         dashed = "--" if method == "supervised" else "-"
-        beside = [size * 1.04**place for size in sizes.values()]  # or the bars would hide each other
+        beside = [size * 1.04**number for size in sizes.values()]  # or the bars would hide each other
         axes.errorbar(beside, means, bars, label=method, linestyle=dashed, marker="o", capsize=3)
     axes.axhline(100 / classes, color="0.6", linewidth=1, linestyle=":", label="chance")
     axes.set_xscale("log")

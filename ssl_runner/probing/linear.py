@@ -1,4 +1,4 @@
-"""A linear classifier on standardised features, its L2 weight chosen on a held-out part of what it is fitted on.
+"""Linear classifier on standardised features, its L2 weight chosen on a held-out part of the rows it is fitted on.
 
 Radford et al.: Learning transferable visual models from natural language supervision, ICML 2021, arXiv 2103.00020,
 appendix A: multinomial logistic regression by L-BFGS.
@@ -15,66 +15,76 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.data.split import stratified
-from ssl_runner.probing.logistic import Linear, Turned, path
+from ssl_runner.probing.double import to_float64
+from ssl_runner.probing.logistic import Linear, Rotated, fit_path
 
 CHOOSING, FITTING = 1e-4, 1e-6  # largest gradient at the end; the last only settles the fourth digit
 HOPELESS = 4  # standard errors of held-out hits that a weight loses by
 
 
 @dataclass(frozen=True)
-class Standard:
-    """Zero mean and unit deviation a feature, over the rows that it was made from; constants become 0."""
+class Standardiser:
+    """Zero mean and unit deviation a feature, over the rows that it was fitted to; constants become 0."""
 
     mean: Float[Tensor, " d"]
-    per_unit: Float[Tensor, " d"]
+    scale: Float[Tensor, " d"]  # one over the deviation
 
     def __call__(self, x: Float[Tensor, "q d"]) -> Float[Tensor, "q d"]:
-        """In float64."""
-        return (wide(x) - self.mean).mul_(self.per_unit)
+        """Features in float64."""
+        return (to_float64(x) - self.mean).mul_(self.scale)
 
 
 @dataclass(frozen=True)
-class Classifier:
-    """What `fit` has found; `l2` is the weight that was chosen."""
+class LinearModel:
+    """A fitted linear map of features as the encoder yields them; `l2` is the weight that was chosen."""
 
-    standard: Standard
+    standardise: Standardiser
     linear: Linear
     l2: float
 
     def scores(self, x: Float[Tensor, "q d"]) -> Float[Tensor, "q c"]:
-        """Log-probabilities of features as the encoder yields them, up to a constant a row, in float64."""
-        return self.linear.scores(self.standard(x))
+        """Log-probabilities up to a constant a row, log-odds of labels, or predicted numbers; float64."""
+        return self.linear.scores(self.standardise(x))
 
-    def ranked(self, x: Float[Tensor, "q d"]) -> Int[Tensor, "q r"]:
+    def rank_classes(self, x: Float[Tensor, "q d"]) -> Int[Tensor, "q r"]:
         """Up to five classes of each row, the likeliest first."""
         scores = self.scores(x)
         return scores.topk(min(5, scores.shape[1])).indices
 
 
-def fit(
+def fit_standardiser(x: Float[Tensor, "n d"]) -> Standardiser:
+    x = to_float64(x)
+    mean = x.mean(0)
+    deviation = (x - mean).square_().mean(0).sqrt()  # x.std takes four times as long on a CPU
+    # A constant feature has a deviation of rounding errors: dividing by it would blow noise up to unit size.
+    constant = deviation <= 1e-6 * torch.maximum(x.amax(0), -x.amin(0))
+    return Standardiser(mean, torch.where(constant, 0, 1 / deviation))
+
+
+def fit_classifier(
     x: Float[Tensor, "n d"], y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float, seed: int = 0
-) -> Classifier:
+) -> LinearModel:
     """Multinomial logistic regression on all rows. Nothing is drawn but the held-out part, from `seed`.
 
     l2: weights of |W|^2 / 2 beside the mean cross-entropy, to choose from, above 0; scikit-learn's C is 1 / (n * l2).
     held_out: share of each class that the choice is made on, in (0, 1).
     """
-    x = wide(x)
-    standard = standardised(x)
-    turned = Turned.of(standard(x))
-    y = y.to(turned.x.device, torch.int64)
-    chosen, start = choose(turned, y, classes, l2=l2, held_out=held_out, seed=seed)
-    ((_, linear),) = path(turned, y, classes, (chosen,), FITTING, start=start)
-    return Classifier(standard, linear, chosen)
+    x = to_float64(x)
+    standardise = fit_standardiser(x)
+    rotated = Rotated.of(standardise(x))
+    y = y.to(rotated.x.device, torch.int64)
+    best, start = choose_l2(rotated, y, classes, l2=l2, held_out=held_out, seed=seed)
+    ((_, linear),) = fit_path(rotated, y, classes, (best,), FITTING, start=start)
+    return LinearModel(standardise, linear, best)
 
 
-def choose(
-    x: Turned, y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float, seed: int = 0
+def choose_l2(
+    x: Rotated, y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float, seed: int = 0
 ) -> tuple[float, Linear | None]:
     """The L2 weight with the most hits on the held-out part of standardised rows; of equals, the strongest.
 
-    Beside it the classifier that had them, None where there was nothing to choose. Where no class has two rows nothing
-    can be held out, and all are equal. It ends at a weight so weak that it loses to the best beyond doubt (McNemar's
+    Beside it the classifier that had them, None if there was nothing to choose. If no class has two rows nothing can be
+    held out, and all are equal. The search ends at a weight so weak that it loses to the best beyond doubt (McNemar's
     test of correlated proportions, Psychometrika 1947): those weaker still would take the longest, and are taken to
     lose as well.
     """
@@ -83,7 +93,7 @@ def choose(
     rest, held = (rows.to(y.device) for rows in stratified(y, held_out, seed))
     best: tuple[float, Linear | None] = (max(l2), None)
     most = torch.zeros(len(held), dtype=torch.bool, device=y.device)  # which rows the best one has right
-    for penalty, linear in path(x, y, classes, l2, CHOOSING, rows=rest):
+    for penalty, linear in fit_path(x, y, classes, l2, CHOOSING, rows=rest):
         right = x.scores(linear, held).argmax(1) == y[held]
         won, lost = int((right & ~most).sum()), int((most & ~right).sum())
         if won > lost or best[1] is None:
@@ -91,18 +101,3 @@ def choose(
         elif lost - won > HOPELESS * (lost + won) ** 0.5:
             break
     return best
-
-
-def standardised(x: Float[Tensor, "n d"]) -> Standard:
-    """What brings these rows to zero mean and unit deviation a feature."""
-    x = wide(x)
-    mean = x.mean(0)
-    deviation = (x - mean).square_().mean(0).sqrt()  # x.std takes four times as long on a CPU
-    # A constant feature has a deviation of rounding errors: dividing by it would blow noise up to unit size.
-    constant = deviation <= 1e-6 * torch.maximum(x.amax(0), -x.amin(0))
-    return Standard(mean, torch.where(constant, 0, 1 / deviation))
-
-
-def wide(x: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
-    """In float64, on the CPU where the device has none."""
-    return (x.cpu() if x.device.type == "mps" else x).double()

@@ -1,12 +1,12 @@
-"""Multinomial logistic regression on a full batch by L-BFGS, along a path of L2 weights.
+"""Regularisation path of multinomial logistic regression, by L-BFGS on the full batch.
 
 The objective is the mean cross-entropy + l2 / 2 * |W|^2, the bias free of it: scikit-learn's with C = 1 / (n * l2).
 
-The penalty does not change when the features are rotated, so they are turned to their principal axes once. Each axis is
-then scaled by the inverse root of its curvature where all classes are equally likely (variance / classes + l2; a bound
-of this form is Böhning's, Multinomial logistic regression algorithm, 1992), which makes the valley round: on a random
-ConvNet's features it takes 30 evaluations instead of 160, and 80 instead of 1,000 at a small penalty. Both are a change
-of variables, so the minimum is that of the problem as stated.
+The penalty does not change if the features are rotated, so they are rotated to their principal axes once. Each axis is
+then scaled by the inverse root of its curvature at equally likely classes (variance / classes + l2; a bound of this
+form is Böhning's, Multinomial logistic regression algorithm, 1992). This preconditioning takes 30 evaluations instead
+of 160 on a random ConvNet's features, and 80 instead of 1,000 at a small penalty. Both are a change of variables, so
+the minimum is that of the problem as stated.
 
 An evaluation reads the rows once, in blocks that stay in the cache for both of its products. On a CPU it reads them in
 float32 first, which halves what is read, and adds up in float64; only what float32 cannot settle is done in float64.
@@ -38,8 +38,8 @@ class Linear(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Turned:
-    """Rows in coordinates along orthonormal axes, those of some rows' largest to smallest second moment."""
+class Rotated:
+    """Rows in coordinates along the principal axes (of the second moment, not centred) of some rows."""
 
     x: Float[Tensor, "n d"]
     coarse: Float[Tensor, "n d"]  # float32 on a CPU; elsewhere `x` itself
@@ -47,12 +47,12 @@ class Turned:
     variance: Float[Tensor, " d"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "n d"]) -> Turned:
+    def of(cls, x: Float[Tensor, "n d"]) -> Rotated:
         """Rows along their own principal axes."""
         variance, axes = torch.linalg.eigh(x.T @ x / len(x))
-        turned = x @ axes  # (n, d)
+        rotated = x @ axes  # (n, d)
         # Float32 products may be TF32 on CUDA, whose three digits L-BFGS cannot descend by.
-        return cls(turned, turned.float() if x.device.type == "cpu" else turned, axes, variance.clamp(min=0))
+        return cls(rotated, rotated.float() if x.device.type == "cpu" else rotated, axes, variance.clamp(min=0))
 
     def scores(self, linear: Linear, rows: Int[Tensor, " r"]) -> Float[Tensor, "r c"]:
         """Log-probabilities of some rows up to a constant a row, in the precision of `coarse`."""
@@ -60,8 +60,8 @@ class Turned:
         return self.coarse[rows] @ weight + linear.bias.to(weight.dtype)
 
 
-def path(
-    x: Float[Tensor, "n d"] | Turned,
+def fit_path(
+    x: Float[Tensor, "n d"] | Rotated,
     y: Int[Tensor, " n"],
     classes: int,
     l2: Sequence[float],
@@ -76,13 +76,13 @@ def path(
     tolerance: largest gradient at the end, in the scaled variables. A class without a sample gets a bias that tends to
     minus infinity and stays finite.
     """
-    turned = x if isinstance(x, Turned) else Turned.of(x)
-    y, precisions = y[:, None], [turned.coarse]
-    if tolerance < COARSE and turned.x is not turned.coarse:
-        precisions.append(turned.x)
+    rotated = x if isinstance(x, Rotated) else Rotated.of(x)
+    y, precisions = y[:, None], [rotated.coarse]
+    if tolerance < COARSE and rotated.x is not rotated.coarse:
+        precisions.append(rotated.x)
     if rows is not None:
         y, precisions = y[rows], [each[rows] for each in precisions]
-    axes, variance = turned.axes, turned.variance
+    axes, variance = rotated.axes, rotated.variance
     linear = start or Linear(axes.new_zeros(len(axes), classes), axes.new_zeros(classes))
     for penalty in sorted(l2, reverse=True):
         curvature = torch.cat([variance / classes + penalty, axes.new_full((1,), 1 / classes)])

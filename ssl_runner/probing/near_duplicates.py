@@ -1,9 +1,8 @@
-"""Images that are the same as images of another split, or nearly: by their bytes, and by a perceptual hash confirmed
-pixel by pixel.
+"""Exact and near duplicates between two sets of images: equal bytes, or a perceptual hash confirmed by the pixels.
 
 The hash: Zauner, Implementation and benchmarking of perceptual image hash functions, 2010, section 3.2.1: the signs of
-64 low frequencies of a discrete cosine transform of the grey image, about their median. It finds candidates, two
-gradients or two flat images with their noise among them, which probing/similarity.py then confirms or refuses.
+64 low frequencies of a discrete cosine transform of the grey image, about their median. It finds candidates, among them
+two gradients or two flat images, which probing/similarity.py then confirms or refuses.
 Differs: no mean filter before the transform, as shrinking averages already.
 """
 
@@ -22,14 +21,14 @@ from torch import Tensor
 
 from ssl_runner.contract import Rows
 from ssl_runner.data.resize import grey
-from ssl_runner.probing.similarity import structural
+from ssl_runner.probing.similarity import structural_similarity
 
 SIDE = 32  # pixels of a thumbnail, in which all is compared
-SMALLEST = 16  # pixels: smaller images have too little in them to tell a copy from a likeness
+SMALLEST = 16  # pixels: smaller images have too little content to tell a copy from a likeness
 CANDIDATES = 8  # looked at for each query row, the nearest hashes; also the copies of it that are listed
 CELLS = 2**24  # numbers in the largest matrix, 64 MB
 AT_ONCE = 512  # rows read, and pairs compared, at a time
-PART = 2**16  # rows of the bank whose thumbnails are held at a time, 200 MB of colour; see candidates for the limit
+PART = 2**16  # rows of the bank whose thumbnails are held at a time, 200 MB of colour; limit: see nearest_hashes
 
 
 class Pair(NamedTuple):
@@ -37,61 +36,55 @@ class Pair(NamedTuple):
 
     query: int
     bank: int
-    kind: Literal[
-        "exact", "near", "mirrored"
-    ]  # byte for byte; by hash and pixels; likewise, the query's left being right
+    kind: Literal["exact", "near", "mirrored"]  # equal bytes; by hash and pixels; likewise, the query flipped
     distance: int  # bits of 64 in which the hashes differ
     similarity: float  # structural, at most 1
 
 
-class Digested(NamedTuple):
-    """What is kept of rows: a digest of the bytes of each, and its thumbnail, 1 kB a channel."""
+class Digests(NamedTuple):
+    """Digest of the bytes of each row, and its thumbnail, 1 kB a channel."""
 
     digests: list[bytes]
     thumbs: UInt8[Tensor, "n c side side"]
 
 
-def pairs(query: Rows, bank: Rows, *, distance: int, least: float) -> list[Pair]:
-    """Pairs of rows that show the same, by query row; of each row CANDIDATES at most of a kind, the nearest hashes.
+def find_pairs(query: Rows, bank: Rows, *, distance: int, least: float) -> list[Pair]:
+    """Pairs of uint8 images that show the same, by query row.
 
-    As many again for each further PART rows of the bank. A pair stands in one kind alone, the first that it belongs to.
-    Images with a side below SMALLEST have exact pairs only.
-    distance: bits that hashes may differ in. least: similarity of what is near or mirrored.
-    Raises ValueError where the rows are no images.
+    Of each row there are CANDIDATES at most of a kind, the nearest hashes, and as many for each further PART rows of
+    the bank. A pair is of one kind, the first that fits. Images with a side below SMALLEST have exact pairs only.
+    distance: bits that hashes may differ in. least: similarity of a near or mirrored pair.
     """
-    known = read(query, torch.arange(len(query)))
+    known = digest_rows(query, torch.arange(len(query)))
     tiny = min(query[torch.arange(1)].shape[2:]) < SMALLEST
     return sorted(
         pair._replace(bank=int(part[0]) + pair.bank)
         for part in torch.arange(len(bank)).split(PART)
-        for pair in among(known, read(bank, part), None if tiny else distance, least)
+        for pair in match(known, digest_rows(bank, part), None if tiny else distance, least)
     )
 
 
-def among(query: Digested, bank: Digested, distance: int | None, least: float) -> list[Pair]:
-    """Pairs of rows that are read; exact ones alone where there is no distance."""
+def match(query: Digests, bank: Digests, distance: int | None, least: float) -> list[Pair]:
+    """Pairs of rows by their digests; exact ones alone if there is no distance."""
     copies: dict[bytes, list[int]] = defaultdict(list)
     for row, digest in enumerate(bank.digests):
         copies[digest].append(row)
-    found = {
+    pairs = {
         (row, copy): Pair(row, copy, "exact", 0, 1.0)
         for row, digest in enumerate(query.digests)
         for copy in copies.get(digest, ())[:CANDIDATES]
     }
     if distance is not None:
-        hashed = hashes(bank.thumbs)
+        hashed = perceptual_hashes(bank.thumbs)
         for kind, thumbs in (("near", query.thumbs), ("mirrored", query.thumbs.flip(3))):
-            for row, other, bits, value in alike(thumbs, bank.thumbs, hashed, distance):
+            for row, other, bits, value in confirm(thumbs, bank.thumbs, hashed, distance):
                 if value >= least:
-                    found.setdefault((row, other), Pair(row, other, kind, bits, value))
-    return list(found.values())
+                    pairs.setdefault((row, other), Pair(row, other, kind, bits, value))
+    return list(pairs.values())
 
 
-def read(rows: Rows, which: Int[Tensor, " n"]) -> Digested:
-    """Some of the rows."""
+def digest_rows(rows: Rows, which: Int[Tensor, " n"]) -> Digests:
     one = rows[which[:1]]
-    if one.ndim != 4 or one.dtype != torch.uint8:
-        raise ValueError(f"duplicates are looked for among uint8 images, and a sample is {tuple(one.shape[1:])}")
     digests: list[bytes] = []
     thumbs = torch.empty(len(which), one.shape[1], SIDE, SIDE, dtype=torch.uint8)
     for index in which.split(AT_ONCE):
@@ -101,10 +94,10 @@ def read(rows: Rows, which: Int[Tensor, " n"]) -> Digested:
             x = F.interpolate(x.float(), size=(SIDE, SIDE), mode="bilinear", antialias=True)
             x = x.round().clamp(0, 255).to(torch.uint8)
         thumbs[len(digests) - len(x) : len(digests)] = x
-    return Digested(digests, thumbs)
+    return Digests(digests, thumbs)
 
 
-def hashes(thumbs: UInt8[Tensor, "n c side side"]) -> Float[Tensor, "n 64"]:
+def perceptual_hashes(thumbs: UInt8[Tensor, "n c side side"]) -> Float[Tensor, "n 64"]:
     """Bits as -1 and 1, so that a product of two hashes is 64 less twice the bits in which they differ."""
     i, k = torch.arange(SIDE), torch.arange(1, 9)[:, None]  # frequency 0 is left out: the mean of a line
     cosines = torch.cos(math.pi * (2 * i + 1) * k / (2 * SIDE))  # (8, SIDE)
@@ -116,25 +109,25 @@ def hashes(thumbs: UInt8[Tensor, "n c side side"]) -> Float[Tensor, "n 64"]:
     return 2 * torch.cat(bits).float() - 1
 
 
-def alike(
+def confirm(
     query: UInt8[Tensor, "q c side side"],
     bank: UInt8[Tensor, "n c side side"],
     hashed: Float[Tensor, "n 64"],
     distance: int,
 ) -> Iterator[tuple[int, int, int, float]]:
-    """Query row, bank row, bits and similarity of the candidates. `hashed` are the bank's hashes."""
-    for some in candidates(hashes(query), hashed, distance).split(AT_ONCE):
-        values = structural(query[some[:, 0]], bank[some[:, 1]])
+    """Query row, bank row, bits and similarity of each candidate. `hashed`: the hashes of the bank."""
+    for some in nearest_hashes(perceptual_hashes(query), hashed, distance).split(AT_ONCE):
+        values = structural_similarity(query[some[:, 0]], bank[some[:, 1]])
         yield from ((*each, value) for each, value in zip(some.tolist(), values.tolist(), strict=True))
 
 
-def candidates(query: Float[Tensor, "q 64"], bank: Float[Tensor, "n 64"], distance: int) -> Int[Tensor, "p 3"]:
-    """Query row, bank row and the bits in which their hashes differ, of pairs that differ in `distance` at most.
+def nearest_hashes(query: Float[Tensor, "q 64"], bank: Float[Tensor, "n 64"], distance: int) -> Int[Tensor, "p 3"]:
+    """Candidates: query row, bank row and the bits in which their hashes differ, at most `distance`.
 
-    They are sorted by query row, distance and bank row; of each query row there are CANDIDATES at most. The bank has at
-    most 2^18 - 2^12 rows.
+    They are sorted by query row, distance and bank row; each query row has CANDIDATES at most. The bank has at most
+    2^18 - 2^12 rows.
     """
-    found, n = [], len(bank)
+    pairs, n = [], len(bank)
     step = max(1, CELLS // n)
     for start in range(0, len(query), step):
         # Distance times n, plus the bank row, exact in float32 below 2^24: one order for both, and no ties.
@@ -143,5 +136,5 @@ def candidates(query: Float[Tensor, "q 64"], bank: Float[Tensor, "n 64"], distan
         del keys  # or there are two of them
         rows = torch.arange(start, start + len(nearest))[:, None].expand_as(nearest)
         some = torch.stack([rows, nearest % n, nearest // n], 2).flatten(0, 1)  # (b * k, 3)
-        found.append(some[some[:, 2] <= distance])
-    return torch.cat(found)
+        pairs.append(some[some[:, 2] <= distance])
+    return torch.cat(pairs)

@@ -1,10 +1,10 @@
-"""How alike two small images are, whatever their brightness and contrast and a shift by a few pixels.
+"""Structural similarity of small images, whatever their brightness and contrast and a shift by a few pixels.
 
 Wang, Bovik, Sheikh, Simoncelli: Image quality assessment: from error visibility to structural similarity, IEEE
-Transactions on Image Processing 13(4), 2004: contrast and structure in small windows. A plain correlation does not do:
+Transactions on Image Processing 13(4), 2004: contrast and structure in small windows. Correlation alone is not enough:
 silhouettes that coincide before different backgrounds reach 0.95.
-Differs: brightness is left out and the images are brought to one contrast before; even windows of 7 x 7 where the
-paper's are Gaussian; the channels' covariances are added up, so that a channel counts by what is in it.
+Differs: brightness is left out and the images are brought to one contrast before; even windows of 7 x 7, not Gaussian;
+the channels' covariances are added up, so that a channel counts by what is in it.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ RELATED = 0.7  # correlation of two grey images below which they are not compare
 STEADY = (0.03 * 255 / 50) ** 2  # the paper's C2, in units of an image whose deviation is 50 grey levels
 
 
-def structural(a: UInt8[Tensor, "p c side side"], b: UInt8[Tensor, "p c side side"]) -> Float[Tensor, " p"]:
+def structural_similarity(a: UInt8[Tensor, "p c side side"], b: UInt8[Tensor, "p c side side"]) -> Float[Tensor, " p"]:
     """Mean similarity, at most 1, of the centre of each `a` and its `b` at the best shift.
 
-    It is 0 where they are unrelated, or where one of them is flat.
+    It is 0 if they are unrelated, or if one of them is flat.
     """
     values = torch.zeros(len(a))
     if len(a) == 0:
         return values
-    u, v, correlation = aligned(a, b)
+    u, v, correlation = align(a, b)
     u, v = u - u.mean((2, 3), keepdim=True), v - v.mean((2, 3), keepdim=True)
     contrasts = [each.square().mean((1, 2, 3)).sqrt() for each in (u, v)]  # (p,)
     rows = ((correlation >= RELATED) & (torch.minimum(*contrasts) >= FLAT)).nonzero().flatten()
@@ -45,7 +45,7 @@ def structural(a: UInt8[Tensor, "p c side side"], b: UInt8[Tensor, "p c side sid
     return values
 
 
-def aligned(
+def align(
     a: UInt8[Tensor, "p c side side"], b: UInt8[Tensor, "p c side side"]
 ) -> tuple[Float[Tensor, "p c w w"], Float[Tensor, "p c w w"], Float[Tensor, " p"]]:
     """The centre of each `a`, the part of its `b` that correlates best with it in grey, and that correlation."""
