@@ -1,4 +1,4 @@
-"""Small networks between an encoder and a loss."""
+"""Projection heads and predictors: multi-layer perceptrons between an encoder and a loss."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,8 +6,10 @@ from itertools import pairwise
 from torch import nn
 
 
-def mlp(dims: Sequence[int], norm: bool = True, last_norm: bool = False) -> nn.Sequential:
-    """Linear layers of widths `dims`, with batch norm (`norm`) and ReLU between them, for inputs of shape (b, dims[0]).
+def mlp(
+    dims: Sequence[int], norm: bool = True, last_norm: bool = False, activation: type[nn.Module] = nn.ReLU
+) -> nn.Sequential:
+    """Linear layers of widths `dims`, with batch norm (`norm`) and an activation between them, for (b, dims[0]).
 
     `last_norm` puts a batch norm behind the last layer too. A layer that a batch norm follows has no bias, which the
     norm would take off again. Two widths make a single linear layer. Raises ValueError for fewer than two.
@@ -22,5 +24,5 @@ def mlp(dims: Sequence[int], norm: bool = True, last_norm: bool = False) -> nn.S
         if normed:
             layers.append(nn.BatchNorm1d(out))
         if not last:
-            layers.append(nn.ReLU())
+            layers.append(activation())
     return nn.Sequential(*layers)

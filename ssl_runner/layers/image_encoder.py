@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder, Features
+from ssl_runner.layers.weights import device_of
 
 
 class ImageEncoder(Encoder):
@@ -50,3 +51,12 @@ class MapEncoder(ImageEncoder):
         maps = self.layers(self.normalise(x))  # (B, dim, h, w)
         tokens = maps.flatten(2).transpose(1, 2)  # (B, n, dim)
         return Features(pooled=tokens.mean(1), tokens=tokens, grid=tuple(maps.shape[2:]))
+
+
+@torch.no_grad()
+def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
+    """Tokens an axis for a sample of `shape`: an encoder tells it by encoding one, here zeros in eval mode."""
+    training = encoder.training
+    grid = encoder.eval()(torch.zeros(1, *shape, device=device_of(encoder))).grid
+    encoder.train(training)
+    return grid

@@ -19,18 +19,9 @@ from ssl_runner.augment.image.mask import patchify, random_masks, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.attention import take_tokens
+from ssl_runner.layers.image_encoder import grid_of
 from ssl_runner.layers.position import sine_cosine
 from ssl_runner.layers.transformer import Block
-from ssl_runner.layers.weights import device_of
-
-
-@torch.no_grad()
-def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """Tokens an axis for a sample of `shape`: an encoder tells it by encoding one, here zeros in eval mode."""
-    training = encoder.training
-    grid = encoder.eval()(torch.zeros(1, *shape, device=device_of(encoder))).grid
-    encoder.train(training)
-    return grid
 
 
 class MAE(Pretext):
