@@ -196,7 +196,9 @@ def compare(case: str, now: Mapping[str, Any]) -> None:
         pytest.skip(f"{case} is new: {folder} does not have it")
     if not path.exists():
         where = f"{FOLDER}={folder} " if given else ""
-        pytest.fail(f"{case} has no trace yet; type {where}{UPDATE}=1 pytest tests/promises/test_golden.py", pytrace=False)
+        pytest.fail(
+            f"{case} has no trace yet; type {where}{UPDATE}=1 pytest tests/promises/test_golden.py", pytrace=False
+        )
     golden = json.loads(path.read_text())
     if given and (elsewhere := elsewhere_in(golden, now)):
         pytest.fail(f"{path} is of another machine ({', '.join(elsewhere)}); make it on this one", pytrace=False)
