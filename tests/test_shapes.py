@@ -12,7 +12,7 @@ from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import Scene
-from ssl_runner.rendering.texture import wave
+from ssl_runner.rendering.texture import triangle_wave
 
 
 @pytest.fixture(scope="module")
@@ -218,7 +218,7 @@ def test_clutter_is_drawn():
 
 def test_a_triangle_wave():
     turns = torch.tensor([[[0.0, 0.25, 0.5, 1.0, -0.5, 1.75]]])
-    assert wave(turns).flatten().tolist() == [1, 0.5, 0, 1, 0, 0.5]
+    assert triangle_wave(turns).flatten().tolist() == [1, 0.5, 0, 1, 0, 0.5]
 
 
 # Digits

@@ -19,7 +19,6 @@ SUFFIXES = frozenset(
         *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG", "AVIF", "JPEG2000", "TGA", "TIFF", "WEBP")
 GREY = 127  # what a file that cannot be read looks like
 BATCH, BATCH_BYTES = 4096, 2**26  # images decoded before the next ones, and bytes that they may be
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
@@ -112,13 +111,6 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L") if image.mode in ("1", "L", "RGB") else image.convert("RGB").convert("L")
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """What Pillow may take a file for, whatever its name: it would start Ghostscript on PostScript."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow may have been built without some
-
-
 def common_side(paths: Sequence[Path], probes: int = 32) -> int | None:
     """Pixels a side if the headers of evenly spaced files all tell the same square, else None."""
     sizes = set()
@@ -126,7 +118,7 @@ def common_side(paths: Sequence[Path], probes: int = 32) -> int | None:
         try:
             with Image.open(paths[i], formats=formats()) as image:
                 sizes.add(image.size)
-        except Exception:  # as in Reader.batch; it is named when it is read
+        except Exception:  # as in Reader.read_batch; it is named when it is read
             continue
     width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
     return width if width == height else None
