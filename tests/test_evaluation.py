@@ -12,7 +12,7 @@ from conftest import names, tiny
 from PIL import Image
 
 from ssl_runner.__main__ import main
-from ssl_runner.data.resize import Fitted
+from ssl_runner.data.resize import ResizedRows
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.run_folder.atomic import read_json, write_json
@@ -295,14 +295,14 @@ def test_weights_that_do_not_fit_are_named(run: Path, capsys: pytest.CaptureFixt
 
 def test_fitted_rows_by_hand() -> None:
     grey = torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8).expand(3, 1, 2, 2)
-    colour = Fitted(grey, (3, 2, 2))[torch.tensor([2, 0])]
+    colour = ResizedRows(grey, (3, 2, 2))[torch.tensor([2, 0])]
     assert colour.shape == (2, 3, 2, 2)
     assert torch.equal(colour[0], grey[0].expand(3, 2, 2))
     red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert torch.equal(Fitted(red, (1, 4, 4))[torch.tensor([0])], torch.full((1, 1, 4, 4), 76, dtype=torch.uint8))
+    assert torch.equal(ResizedRows(red, (1, 4, 4))[torch.tensor([0])], torch.full((1, 1, 4, 4), 76, dtype=torch.uint8))
     # Antialiased: a chessboard becomes its mean, and not one of its two colours.
     board = (torch.arange(64).view(1, 1, 8, 8) // 8 + torch.arange(8)) % 2 * 255
-    small = Fitted(board.to(torch.uint8), (1, 2, 2))[torch.tensor([0])]
+    small = ResizedRows(board.to(torch.uint8), (1, 2, 2))[torch.tensor([0])]
     assert ((small.float() - 127.5).abs() < 20).all()
     with pytest.raises(ValueError, match="2 channels"):
-        Fitted(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), (3, 4, 4))
+        ResizedRows(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), (3, 4, 4))

@@ -6,13 +6,13 @@ import pytest
 import torch
 
 from ssl_runner.contract import Data, Dataset
-from ssl_runner.data.split import Subset, held_out, stratified
+from ssl_runner.data.split import Subset, held_out_count, stratified_split
 from ssl_runner.data.statistics import fingerprint, statistics
 from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import Scene
-from ssl_runner.rendering.texture import wave
+from ssl_runner.rendering.texture import triangle_wave
 
 
 @pytest.fixture(scope="module")
@@ -27,12 +27,12 @@ def shapes() -> Data:
     ("count", "share", "held"), [(10, 0.1, 1), (10, 0.01, 1), (10, 0.99, 9), (1, 0.5, 0), (2, 0.9, 1), (10, 0.0, 0)]
 )
 def test_a_class_of_two_or_more_is_on_both_sides(count, share, held):
-    assert held_out(count, share) == held
+    assert held_out_count(count, share) == held
 
 
 def test_the_held_out_part_has_the_same_share_of_every_class():
     y = torch.tensor([0] * 100 + [1] * 40 + [2] * 2 + [3])[torch.randperm(143, generator=torch.Generator())]
-    rest, held = stratified(y, 0.25, seed=3)
+    rest, held = stratified_split(y, 0.25, seed=3)
     assert torch.equal(torch.cat([rest, held]).sort().values, torch.arange(143))
     assert torch.equal(rest, rest.sort().values)
     assert torch.equal(held, held.sort().values)
@@ -42,11 +42,11 @@ def test_the_held_out_part_has_the_same_share_of_every_class():
 def test_the_split_depends_on_its_seed_alone():
     y = torch.arange(200) % 4
     torch.manual_seed(1)
-    first = stratified(y, 0.2, seed=0)[1]
+    first = stratified_split(y, 0.2, seed=0)[1]
     torch.manual_seed(2)
     torch.rand(5)
-    assert torch.equal(first, stratified(y, 0.2, seed=0)[1])
-    assert not torch.equal(first, stratified(y, 0.2, seed=1)[1])
+    assert torch.equal(first, stratified_split(y, 0.2, seed=0)[1])
+    assert not torch.equal(first, stratified_split(y, 0.2, seed=1)[1])
 
 
 def test_statistics_of_a_hand_solved_case():
@@ -98,13 +98,13 @@ def test_a_subset_reads_the_rows_that_it_names(rng):
 @pytest.mark.parametrize("dataset", [Shapes(images=205, test=0, size=16), Digits(), Digits(size=16, validation=0.0)])
 def test_what_the_constructor_says_is_what_is_loaded(dataset: Dataset):
     data = dataset.load()
-    assert data.train.shape == (dataset.rows, *dataset.shape)
+    assert data.train.shape == (dataset.rows, *dataset.samples.shape)
     assert data.train.dtype == torch.uint8
     assert data.bank.x is data.train
     assert len(data.bank.y) == dataset.rows
     assert (data.validation is None) == (dataset.validation == 0)
     assert (data.test is None) == (dataset.test == 0)
-    assert len(data.mean) == len(data.std) == dataset.shape[0]
+    assert len(data.mean) == len(data.std) == dataset.samples.shape[0]
     assert data.bank.y.unique().tolist() == list(range(len(data.classes)))
     assert data.fingerprint == dataset.load().fingerprint
 
@@ -126,8 +126,8 @@ def test_validation_and_test_have_every_class_and_no_training_image(shapes):
     as_many = Shapes(images=100, test=100, size=16).load()
     assert len(torch.cat([as_many.train, as_many.test.x]).flatten(1).unique(dim=0)) == 190
     for split in (shapes.bank, shapes.validation, shapes.test):
-        assert torch.equal(split.factors["shape"], split.y)
-        assert {len(factor) for factor in split.factors.values()} == {len(split.y)}
+        assert torch.equal(split.targets["shape"], split.y)
+        assert {len(factor) for factor in split.targets.values()} == {len(split.y)}
 
 
 def test_images_depend_on_their_seed_alone(shapes):
@@ -161,9 +161,9 @@ def test_the_factors_are_what_is_drawn():
     scene = bare(200)
     white = scene.render().float().mean(1) > 127
     axis = (torch.arange(32) + 0.5) / 32 - 0.5
-    x, y = scene.factors()["position"].T[..., None, None]
+    x, y = scene.targets()["position"].T[..., None, None]
     distance = ((axis - x).square() + (-axis[:, None] - y).square()).sqrt() * white  # y points up
-    radius = scene.factors()["size"] / 2
+    radius = scene.targets()["size"] / 2
     assert white.flatten(1).any(1).all()
     assert (distance.flatten(1).max(1).values <= 1.03 * radius + 1 / 32).all()
     assert (distance.flatten(1).max(1).values >= 0.8 * radius - 1 / 32).all()
@@ -191,7 +191,7 @@ def test_every_shape_has_an_up_and_none_is_another_one_turned():
 
 def test_no_other_factor_says_anything_of_the_class():
     scene = Scene(4000, 16, torch.Generator().manual_seed(0))
-    for name, factor in scene.factors().items():
+    for name, factor in scene.targets().items():
         if name != "shape":
             factor = factor.float().view(4000, -1)
             means = torch.stack([factor[scene.shape == label].mean(0) for label in range(10)])
@@ -218,7 +218,7 @@ def test_clutter_is_drawn():
 
 def test_a_triangle_wave():
     turns = torch.tensor([[[0.0, 0.25, 0.5, 1.0, -0.5, 1.75]]])
-    assert wave(turns).flatten().tolist() == [1, 0.5, 0, 1, 0, 0.5]
+    assert triangle_wave(turns).flatten().tolist() == [1, 0.5, 0, 1, 0, 0.5]
 
 
 # Digits

@@ -1,6 +1,5 @@
 """Datasets from files: what is read, what is held out, what is said of the absent, the torn and the broken."""
 
-import dataclasses
 import gzip
 import hashlib
 import logging
@@ -21,7 +20,7 @@ from ssl_runner.data.image_files.decode import Reader
 from ssl_runner.data.split import Subset
 from ssl_runner.dataset.cifar import CIFAR10, CIFAR100
 from ssl_runner.dataset.image_folder import ImageFolder
-from ssl_runner.dataset.mnist import MNIST, FashionMNIST, idx
+from ssl_runner.dataset.mnist import MNIST, FashionMNIST, read_idx
 from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
 from ssl_runner.run_folder.atomic import replacing
@@ -66,7 +65,7 @@ def mnist_files(folder: Path, packed: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def counts(monkeypatch, kind, each: tuple[int, ...]) -> None:
-    monkeypatch.setattr(kind, "PUBLISHED", dataclasses.replace(kind.PUBLISHED, counts=each))
+    monkeypatch.setattr(kind, "counts", each)
 
 
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
@@ -81,7 +80,7 @@ def test_mnist_layouts(tmp_path, monkeypatch, kind, place, packed):
     data = dataset.load()
     assert sorted(tmp_path.rglob("*")) == before  # nothing is written beside the files
     assert dataset.rows == len(data.train) == 30
-    assert dataset.shape == tuple(data.train.shape[1:]) == (1, 28, 28)
+    assert dataset.samples.shape == tuple(data.train.shape[1:]) == (1, 28, 28)
     apart(data)
     assert data.bank.x is data.train
     assert torch.equal(data.test.x, torch.from_numpy(images[40:])[:, None])
@@ -117,7 +116,7 @@ def test_published_counts():
 def test_absent(tmp_path, kind, monkeypatch):
     with pytest.raises(FileNotFoundError) as refused:
         kind(root=str(tmp_path / "nowhere"), download=False)
-    wanted = (str(tmp_path / "nowhere"), *kind.PUBLISHED.files, kind.PUBLISHED.url, "dataset.root=", "dataset=shapes")
+    wanted = (str(tmp_path / "nowhere"), *kind.files, kind.url, "dataset.root=", "dataset=shapes")
     assert all(word in str(refused.value) for word in (*wanted, "dataset.download=false"))
 
     def offline(*_, **__):
@@ -152,7 +151,7 @@ def test_download(tmp_path, monkeypatch):
     assert len(dataset.load().train) == 40
     assert len(asked) == 4
     there = {str(p.relative_to(tmp_path / "data")) for p in (tmp_path / "data").rglob("*") if p.is_file()}
-    assert there == {f"MNIST/raw/{file}" for file in MNIST.PUBLISHED.files}
+    assert there == {f"MNIST/raw/{file}" for file in MNIST.files}
     assert not list((tmp_path / "data").glob(".*"))
     MNIST(root=str(tmp_path / "data"), download=False, validation=0.0).load()
     assert len(asked) == 4
@@ -182,11 +181,11 @@ def test_torn_and_foreign_idx(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"train-images-idx3-ubyte"):
         MNIST(root=str(tmp_path), download=False).load()
     write_idx(tmp_path / "x", np.zeros((3, 4), np.uint8), packed=False)
-    assert idx(tmp_path / "x").shape == (3, 4)
+    assert read_idx(tmp_path / "x").shape == (3, 4)
     for raw in (b"", b"\0\0\x09\1\0\0\0\1a", (tmp_path / "x").read_bytes()[:-1], b"\0\0\x08\3\0"):
         (tmp_path / "x").write_bytes(raw)
         with pytest.raises(ValueError, match="x "):
-            idx(tmp_path / "x")
+            read_idx(tmp_path / "x")
 
 
 # ---- cifar, svhn, stl10
@@ -202,8 +201,8 @@ def pickled(path: Path, content: dict) -> list[str]:
 @pytest.mark.parametrize(("kind", "classes", "label"), [(CIFAR10, 10, "labels"), (CIFAR100, 100, "fine_labels")])
 def test_cifar(tmp_path, monkeypatch, kind, classes, label, inside):
     counts(monkeypatch, kind, (5,) * classes)
-    folder = tmp_path / kind.PUBLISHED.folder
-    *batches, test, meta = kind.PUBLISHED.files
+    folder = tmp_path / kind.folder
+    *batches, test, meta = kind.files
     n = 5 * classes // len(batches)
     images = numbers.integers(0, 256, (n * len(batches) + 10, 3, 32, 32), dtype=np.uint8)
     y = [i % classes for i in range(len(images))]
@@ -221,7 +220,7 @@ def test_cifar(tmp_path, monkeypatch, kind, classes, label, inside):
     dataset = kind(root=str(folder if inside else tmp_path), download=False, validation=0.2)
     data = dataset.load()
     assert dataset.rows == len(data.train) == 4 * classes
-    assert dataset.shape == tuple(data.train.shape[1:])
+    assert dataset.samples.shape == tuple(data.train.shape[1:])
     assert data.train.is_contiguous()
     apart(data)
     assert torch.equal(data.test.x, torch.from_numpy(images[-10:]))
@@ -258,7 +257,7 @@ def test_svhn(tmp_path, monkeypatch):
 
 def test_stl10_learns_from_the_unlabelled(tmp_path, monkeypatch):
     counts(monkeypatch, STL10, (2,) * 10)
-    monkeypatch.setattr(STL10, "UNLABELLED", 7)
+    monkeypatch.setattr(STL10, "rows", 7)
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     images = numbers.integers(0, 256, (37, 3, 96, 96), dtype=np.uint8)
@@ -380,7 +379,7 @@ def test_single_tree(tmp_path):
     dataset = folder(root, validation=0.25, test=0.2)
     data = dataset.load()
     assert data.classes == ("C1", "c9", "c10")
-    assert dataset.shape == (3, 16, 16)
+    assert dataset.samples.shape == (3, 16, 16)
     assert (dataset.rows, len(data.validation.x), len(data.test.x)) == (18, 6, 6)
     assert len(data.train) == dataset.rows
     apart(data)
@@ -457,14 +456,14 @@ def test_only_images_in_natural_order(tmp_path):
     (root / "notes.txt").write_text("no image")
     (root / "link").symlink_to(root)  # a circle
     (root / "b").symlink_to(root / "a2")
-    assert sorted(["b10", "\u0663", "x\u00b2y", "b9", "1"], key=tree.natural) == [
+    assert sorted(["b10", "\u0663", "x\u00b2y", "b9", "1"], key=tree.natural_key) == [
         "1",
         "b9",
         "b10",
         "x\u00b2y",
         "\u0663",
     ]
-    assert tree.images(root, {".png", ".jpg"}) == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
+    assert tree.list_images(root) == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
 
 
 def test_contradictions(tmp_path):
@@ -504,8 +503,8 @@ def test_size(tmp_path):
     ):
         for k, size in enumerate(sizes):
             paint(tmp_path / name / f"{k}.png", k, size)
-        assert folder(tmp_path / name).shape == (3, wanted, wanted)
-    assert folder(tmp_path / "same", size=40, channels=1).shape == (1, 40, 40)
+        assert folder(tmp_path / name).samples.shape == (3, wanted, wanted)
+    assert folder(tmp_path / "same", size=40, channels=1).samples.shape == (1, 40, 40)
     assert tuple(folder(tmp_path / "same", size=40, channels=1).load().train.shape) == (3, 1, 40, 40)
 
 
@@ -655,18 +654,18 @@ def test_two_runs_at_once(tmp_path, monkeypatch):
     """A second run writes the same entry from beginning to end while the first is in the midst of it."""
     root = tmp_path / "set"
     classes_of(root)
-    batches = Reader.batches
+    batches = Reader.read_batches
     results: list[torch.Tensor] = []
 
     def overtaken(self, paths):
-        monkeypatch.setattr(Reader, "batches", batches)
+        monkeypatch.setattr(Reader, "read_batches", batches)
         first, rows, broken = next(batches(self, paths))
         half = len(paths) // 2
         yield first, rows[:half], broken
         results.append(folder(root).load().train)
         yield half, rows[half:], {}
 
-    monkeypatch.setattr(Reader, "batches", overtaken)
+    monkeypatch.setattr(Reader, "read_batches", overtaken)
     results.append(folder(root).load().train)
     assert len(results) == 2
     assert torch.equal(everything(results[0]), everything(results[1]))
@@ -677,14 +676,14 @@ def test_two_runs_at_once(tmp_path, monkeypatch):
 def test_cut_off_while_writing_leaves_no_entry(tmp_path, monkeypatch):
     root = tmp_path / "set"
     classes_of(root)
-    batches = Reader.batches
+    batches = Reader.read_batches
 
     def interrupted(self, paths):
         yield next(batches(self, paths[:5]))
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Reader, "batches", interrupted)
+        patch.setattr(Reader, "read_batches", interrupted)
         with pytest.raises(KeyboardInterrupt):
             folder(root).load()
     assert list((tmp_path / "cache").iterdir()) == []

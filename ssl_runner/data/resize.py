@@ -1,4 +1,4 @@
-"""Images of one shape seen as those of another, so that an encoder can be tried on a dataset it was not made for."""
+"""Resized images: rows of one shape as rows of another, to try an encoder on a dataset that it was not made for."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ssl_runner.contract import Rows
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
 
-class Fitted:
+class ResizedRows:
     """Rows with the channels and the size of `shape` (C, H, W): resized with antialiasing, grey copied to all channels.
 
     Colour becomes grey by its luma. Raises ValueError for other changes of channels.

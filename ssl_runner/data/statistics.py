@@ -1,4 +1,4 @@
-"""Mean, standard deviation and fingerprint of rows. Exact whatever the number of threads."""
+"""Channel mean, standard deviation and fingerprint of rows, exact whatever the number of threads."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     """Mean and standard deviation a channel of uint8 rows scaled to [0, 1], on at most `limit` evenly spaced rows.
 
     A deviation is never below 1/255, so that normalising a constant channel divides by no zero.
-
-    Raises:
-        ValueError: there are no rows, or they are not uint8.
+    Raises ValueError if there are no rows, or if they are not uint8.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to take the mean of; give at least one")
@@ -26,7 +24,7 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     index = torch.arange(count) * len(rows) // count
     total = square = torch.zeros((), dtype=torch.int64)  # whole numbers: their sum has no order
     numbers = 0
-    for part in index.split(_step(rows)):
+    for part in index.split(rows_at_a_time(rows)):
         x = rows[part]
         if x.dtype != torch.uint8:
             raise ValueError(f"the rows are {x.dtype}; their mean is taken of torch.uint8")
@@ -47,7 +45,7 @@ def fingerprint(*parts: Rows) -> str:
             rows = rows[None]
         empty = rows[torch.zeros(0, dtype=torch.int64)]
         digest.update(f"{(len(rows), *empty.shape[1:])} {empty.dtype};".encode())
-        step = _step(rows)
+        step = rows_at_a_time(rows)
         for start in range(0, len(rows), step):
             stop = min(start + step, len(rows))
             x = rows[start:stop] if isinstance(rows, Tensor) else rows[torch.arange(start, stop)]
@@ -55,6 +53,6 @@ def fingerprint(*parts: Rows) -> str:
     return digest.hexdigest()
 
 
-def _step(rows: Rows) -> int:
+def rows_at_a_time(rows: Rows) -> int:
     """How many rows hold about CHUNK numbers."""
     return max(1, CHUNK // max(1, rows[torch.arange(min(1, len(rows)))].numel()))

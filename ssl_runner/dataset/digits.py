@@ -1,48 +1,39 @@
-"""scikit-learn's bundled handwriting: 1,797 grey digits of 8 x 8 pixels; nothing is downloaded.
+"""scikit-learn's digits: 1,797 handwritten ones, grey, 8 x 8 pixels; nothing is downloaded.
 
 Source: the test part of Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI repository, 1998.
 """
 
-from __future__ import annotations
-
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from torch import nn
 
 from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.split import held_out, stratified
+from ssl_runner.data.split import Share, held_out_count, stratified_split
 from ssl_runner.data.statistics import fingerprint, statistics
 
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 
 
+@dataclass(frozen=True, kw_only=True)
 class Digits:
-    """Ten handwritten digits, grey.
+    """Ten handwritten digits, grey."""
 
-    Args:
-        validation: share of what the test part leaves, the same of every digit; 0 for none.
-        test: share of all images, likewise.
-        size: pixels a side; above 8 the images are enlarged, linearly.
-        seed: of the split. It is the data's own: runs of other seeds see the same split.
-    """
+    validation: Share = 0.15  # of what the test part leaves
+    test: Share = 0.2  # of all images
+    size: Literal[8, 16, 32] = 8  # pixels a side; above 8 the images are enlarged, linearly
+    seed: Annotated[int, Ge(0)] = 0  # of the split, not of a run: runs of other seeds see the same split
 
-    def __init__(
-        self,
-        *,
-        validation: Annotated[float, Interval(ge=0, lt=1)] = 0.15,
-        test: Annotated[float, Interval(ge=0, lt=1)] = 0.2,
-        size: Literal[8, 16, 32] = 8,
-        seed: Annotated[int, Ge(0)] = 0,
-    ):
-        self.validation = validation
-        self.test = test
-        self.size = size
-        self.seed = seed
-        self.samples = Samples("image", (1, size, size))
-        kept = [count - held_out(count, test) for count in COUNTS]
-        self.rows = sum(count - held_out(count, validation) for count in kept)
+    @property
+    def samples(self) -> Samples:
+        return Samples("image", (1, self.size, self.size))
+
+    @property
+    def rows(self) -> int:
+        rest = [count - held_out_count(count, self.test) for count in COUNTS]
+        return sum(count - held_out_count(count, self.validation) for count in rest)
 
     def load(self) -> Data:
         from sklearn.datasets import load_digits  # a second of import, and only this dataset needs it
@@ -52,8 +43,8 @@ class Digits:
         if self.size > 8:
             grey = nn.functional.interpolate(grey, size=(self.size, self.size), mode="bilinear", align_corners=False)
         x, y = grey.round().to(torch.uint8), torch.from_numpy(bundle.target).long()
-        rest, test = stratified(y, self.test, self.seed)
-        part, held = stratified(y[rest], self.validation, self.seed)
+        rest, test = stratified_split(y, self.test, self.seed)
+        part, held = stratified_split(y[rest], self.validation, self.seed)
         train, validation, unseen = (Split(x[rows], y[rows]) for rows in (rest[part], rest[held], test))
         mean, std = statistics(train.x)
         return Data(

@@ -1,21 +1,22 @@
 """Images of your own: any tree of files, with class folders or none, with train/, val/ and test/ folders or none."""
 
 import logging
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.image_files.cache import decoded, default_folder
+from ssl_runner.data.image_files.cache import default_folder, load_images
 from ssl_runner.data.image_files.decode import SUFFIXES, Reader, common_side
-from ssl_runner.data.image_files.folders import plan
+from ssl_runner.data.image_files.folders import plan_rows
 from ssl_runner.data.image_files.index import Source
 from ssl_runner.data.image_files.stream import Stream
-from ssl_runner.data.split import Subset
+from ssl_runner.data.split import Share, Subset
 from ssl_runner.data.statistics import fingerprint, statistics
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
@@ -23,6 +24,7 @@ LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is,
 logger = logging.getLogger("ssl_runner")
 
 
+@dataclass(kw_only=True)
 class ImageFolder:
     """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
 
@@ -31,95 +33,65 @@ class ImageFolder:
     folders below a part are its classes; without them, or with one, there are no labels: nothing is held out, and
     bank, validation and test are None. Hidden files and files of other suffixes are left out.
 
-    Args:
-        root: the folder.
-        size: pixels a side; None keeps images that are all squares of one size up to 96, and makes others 64.
-        channels: 3 for RGB, 1 for grey.
-        resize: what is not square: `crop` keeps the centred square, `squash` all of it with its sides made equal.
-        labels: false where folders are no classes.
-        validation: share of the training images, where there is no folder; 0 for none.
-        test: the same.
-        split_seed: of these shares. It is the data's own: runs of other seeds see the same split.
-        max_broken: unreadable files that are named and left out; one more is an error.
-        cache: folder of decoded images; true for $XDG_CACHE_HOME/ssl_runner or ~/.cache/ssl_runner, false to decode
-            into memory in every run.
-        stream: decode on demand, without a cache, for sets larger than the disk. An unreadable file is then a grey
-            image, its row being promised.
-        workers: threads that decode; None for one a core.
-
-    Raises:
-        FileNotFoundError: no such folder, or no images in it.
-        ValueError: folders that contradict each other.
+    Raises FileNotFoundError for a folder that does not exist or has no images, ValueError for folders that contradict
+    each other.
     """
 
-    def __init__(
-        self,
-        *,
-        root: str,
-        size: Annotated[int, Ge(8)] | None = None,
-        channels: Literal[1, 3] = 3,
-        resize: Literal["crop", "squash"] = "crop",
-        labels: bool = True,
-        validation: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
-        test: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
-        split_seed: Annotated[int, Ge(0)] = 0,
-        max_broken: Annotated[int, Ge(0)] = 10,
-        cache: bool | str = True,
-        stream: bool = False,
-        workers: Annotated[int, Ge(1)] | None = None,
-    ):
-        self.root = root
-        self.size = size
-        self.channels = channels
-        self.resize = resize
-        self.labels = labels
-        self.validation = validation
-        self.test = test
-        self.split_seed = split_seed
-        self.max_broken = max_broken
-        self.cache = cache
-        self.stream = stream
-        self.workers = workers
-        self._folder = Path(root).expanduser()
+    root: str
+    size: Annotated[int, Ge(8)] | None = None  # pixels a side; None keeps squares of one size up to 96, others get 64
+    channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
+    resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
+    labels: bool = True  # false if folders are no classes
+    validation: Share = 0.1  # of the training images, if there is no folder
+    test: Share = 0.1  # the same
+    split_seed: Annotated[int, Ge(0)] = 0  # of these shares, not of a run: runs of other seeds see the same split
+    max_broken: Annotated[int, Ge(0)] = 10  # unreadable files that are named and left out; one more is an error
+    # Folder of decoded images; true for $XDG_CACHE_HOME/ssl_runner or ~/.cache/ssl_runner, false for memory alone.
+    cache: bool | str = True
+    # Decode on demand, for sets larger than the disk. An unreadable file is then a grey image, its row being promised.
+    stream: bool = False
+    workers: Annotated[int, Ge(1)] | None = None  # threads that decode; None for one a core
+
+    def __post_init__(self) -> None:
+        self._folder = Path(self.root).expanduser()
         if not self._folder.is_dir():
             raise FileNotFoundError(
-                f"dataset.root={root} is no folder (looked at {self._folder.absolute()}"
+                f"dataset.root={self.root} is no folder (looked at {self._folder.absolute()}"
                 f"{', a file: unpack it' if self._folder.is_file() else ''}); type dataset.root=FOLDER; "
                 f"dataset=shapes and dataset=digits need neither files nor network"
             )
-        shares = {"test": test, "validation": validation}
-        self._plan = plan(self._folder, SUFFIXES, labels=labels, shares=shares, split_seed=split_seed)
+        shares = {"test": self.test, "validation": self.validation}
+        self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
         if not self._plan.files:
             raise FileNotFoundError(
-                f"dataset.root={root} holds no training images (looked below {self._folder.absolute()}); "
+                f"dataset.root={self.root} holds no training images (looked below {self._folder.absolute()}); "
                 f"type dataset.root=FOLDER with files of {' '.join(sorted(SUFFIXES))}"
             )
+        size = self.size
         if size is None:
             side = common_side([self._folder / file for file in self._plan.files])
             size = side if side is not None and 8 <= side <= LARGEST else OTHERWISE
-        self.samples = Samples("image", (channels, size, size))
+        self.samples = Samples("image", (self.channels, size, size))
         self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
 
     def load(self) -> Data:
-        """Maps the cache, or decodes all images and writes it. Raises ValueError where too many cannot be read."""
+        """Maps the cache, or decodes all images and writes it. Raises ValueError if too many cannot be read."""
         plan = self._plan
         for folder in plan.ignored:
-            logger.warning(
-                "%s is left out: to measure on it takes class folders in it and in the training images",
-                self._folder / folder,
-            )
-        source = Source(
-            self._folder, plan.files, Reader(self.samples.shape[1], self.channels, self.resize, workers=self.workers)
-        )
-        whole = torch.ones(len(plan.files), dtype=torch.bool)
+            why = "to measure on it takes class folders in it and in the training images"
+            logger.warning("%s is left out: %s", self._folder / folder, why)
+        reader = Reader(self.samples.shape[1], self.channels, self.resize, workers=self.workers)
+        source = Source(self._folder, plan.files, reader)
+        readable = torch.ones(len(plan.files), dtype=torch.bool)
         if self.stream:
             rows: Rows = Stream(source, self.max_broken)
             digest = source.signature()  # the rows themselves would take as long as an epoch
         else:
-            named = Path(self.cache).expanduser() if isinstance(self.cache, str) else default_folder()
-            rows, broken, digest = decoded(source, folder=named if self.cache else None, max_broken=self.max_broken)
-            whole[list(broken)] = False
-        index = {part: rows_of[whole[rows_of]] for part, rows_of in plan.parts.items()}
+            cache = Path(self.cache).expanduser() if isinstance(self.cache, str) else default_folder()
+            folder = cache if self.cache else None
+            rows, broken, digest = load_images(source, folder=folder, max_broken=self.max_broken)
+            readable[list(broken)] = False
+        index = {part: each[readable[each]] for part, each in plan.parts.items()}
         splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i)}
         if "train" not in splits:
             raise ValueError(f"no training image in {self._folder} can be read; type dataset.root=FOLDER of others")
@@ -139,7 +111,7 @@ class ImageFolder:
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:
-    """Rows of an ascending index, one or more, uncopied: a view where they lie side by side, a Subset elsewhere."""
+    """Rows of an ascending index, one or more, uncopied: a view if they lie side by side, else a Subset."""
     first, last = int(index[0]), int(index[-1])
     if isinstance(rows, Tensor) and last - first + 1 == len(index):
         return rows[first : last + 1]

@@ -1,46 +1,41 @@
-"""Pictograms rendered by code: ten shapes in free colour, place, size, tilt and surroundings (rendering/scene.py)."""
+"""Synthetic images of ten pictograms with known factors of variation, drawn by rendering/scene.py."""
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import torch
-from annotated_types import Ge, Interval
+from annotated_types import Ge
 
 from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.split import held_out, stratified
+from ssl_runner.data.split import Share, held_out_count, stratified_split
 from ssl_runner.data.statistics import fingerprint, statistics
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import FACTORS, Scene
 
 
+@dataclass(frozen=True, kw_only=True)
 class Shapes:
-    """Ten classes of pictograms, `size` x `size` RGB, rendered on the spot; nothing is downloaded.
+    """Ten shape classes (rows) with nuisance factors: colour, position, size, tilt, texture, distractors.
 
-    Args:
-        images: training images, validation among them.
-        test: test images; they depend on `seed` and not on `images`.
-        validation: share of `images`, the same of every class; 0 for none.
-        size: pixels a side.
-        seed: of the images and of the split. It is the data's own: runs of other seeds see the same data.
+    Images are RGB and rendered on the spot; nothing is downloaded. The factors are further `targets`.
     """
 
-    def __init__(
-        self,
-        *,
-        images: Annotated[int, Ge(20)] = 10_000,
-        test: Annotated[int, Ge(0)] = 2_000,
-        validation: Annotated[float, Interval(ge=0, lt=1)] = 0.1,
-        size: Annotated[int, Ge(16)] = 32,
-        seed: Annotated[int, Ge(0)] = 0,
-    ):
-        self.images = images
-        self.test = test
-        self.validation = validation
-        self.size = size
-        self.seed = seed
-        self.samples = Samples("image", (3, size, size))
-        self.targets = FACTORS
-        counts = [len(range(label, images, len(OUTLINES))) for label in range(len(OUTLINES))]
-        self.rows = images - sum(held_out(count, validation) for count in counts)
+    images: Annotated[int, Ge(20)] = 10_000  # for training, validation among them
+    test: Annotated[int, Ge(0)] = 2_000  # they depend on `seed` and not on `images`
+    validation: Share = 0.1  # of `images`
+    size: Annotated[int, Ge(16)] = 32  # pixels a side
+    seed: Annotated[int, Ge(0)] = 0  # of images and split, not of a run: runs of other seeds see the same data
+
+    targets: ClassVar = FACTORS
+
+    @property
+    def samples(self) -> Samples:
+        return Samples("image", (3, self.size, self.size))
+
+    @property
+    def rows(self) -> int:
+        counts = [len(range(label, self.images, len(OUTLINES))) for label in range(len(OUTLINES))]
+        return self.images - sum(held_out_count(count, self.validation) for count in counts)
 
     def load(self) -> Data:
         """Renders all images: some seconds for 10,000 of 32 x 32."""
@@ -48,7 +43,7 @@ class Shapes:
         images, targets = scene.render(), scene.targets()
         train, validation = (
             Split(images[rows], scene.shape[rows], {name: factor[rows] for name, factor in targets.items()})
-            for rows in stratified(scene.shape, self.validation, self.seed)
+            for rows in stratified_split(scene.shape, self.validation, self.seed)
         )
         unseen = Scene(self.test, self.size, torch.Generator().manual_seed(2 * self.seed + 1))
         test = Split(unseen.render(), unseen.shape, unseen.targets())

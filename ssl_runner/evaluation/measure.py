@@ -12,7 +12,7 @@ from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Samples, Split
-from ssl_runner.data.resize import Fitted
+from ssl_runner.data.resize import ResizedRows
 from ssl_runner.data.statistics import statistics
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
 from ssl_runner.engine.frozen import frozen
@@ -132,7 +132,7 @@ def fit_data(data: Data, samples: Samples) -> Data:
     known: dict[int, Rows] = {}
 
     def fit(rows: Rows) -> Rows:
-        return known.setdefault(id(rows), Fitted(rows, samples.shape))
+        return known.setdefault(id(rows), ResizedRows(rows, samples.shape))
 
     def fit_split(split: Split | None) -> Split | None:
         return None if split is None else dataclasses.replace(split, x=fit(split.x))

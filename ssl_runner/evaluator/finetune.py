@@ -17,7 +17,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples, Split
-from ssl_runner.data.split import Subset, stratified
+from ssl_runner.data.split import Subset, stratified_split
 from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_augmentable, require_labelled
 from ssl_runner.probing.scores import as_shares, top_accuracies
@@ -94,7 +94,7 @@ class FineTune:
         if self.validation is not None and self.validation is not self.query and len(self.validation.x):
             return self.bank, self.validation
         x, y = self.bank.x, self.bank.y
-        rest, held = stratified(y, self.held_out, self.seed)
+        rest, held = stratified_split(y, self.held_out, self.seed)
         if len(held) == 0:
             return self.bank, None
         return Split(Subset(x, rest), y[rest]), Split(Subset(x, held), y[held])

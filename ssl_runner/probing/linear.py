@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.data.split import stratified
+from ssl_runner.data.split import stratified_split
 from ssl_runner.probing.double import to_float64
 from ssl_runner.probing.logistic import Linear, Rotated, fit_path
 
@@ -90,7 +90,7 @@ def choose_l2(
     """
     if len(l2) == 1:
         return l2[0], None
-    rest, held = (rows.to(y.device) for rows in stratified(y, held_out, seed))
+    rest, held = (rows.to(y.device) for rows in stratified_split(y, held_out, seed))
     best: tuple[float, Linear | None] = (max(l2), None)
     most = torch.zeros(len(held), dtype=torch.bool, device=y.device)  # which rows the best one has right
     for penalty, linear in fit_path(x, y, classes, l2, CHOOSING, rows=rest):

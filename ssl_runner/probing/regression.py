@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ssl_runner.data.split import stratified
+from ssl_runner.data.split import stratified_split
 from ssl_runner.probing.linear import CHOOSING, FITTING, LinearModel, fit_standardiser
 from ssl_runner.probing.logistic import Linear, Rotated, fit_path
 from ssl_runner.probing.scores import mean_average_precision
@@ -76,4 +76,4 @@ def fit_labels(
 
 
 def hold_out(n: int, share: float, seed: int) -> tuple[Int[Tensor, " rest"], Int[Tensor, " held"]]:
-    return stratified(torch.zeros(n, dtype=torch.int64), share, seed)
+    return stratified_split(torch.zeros(n, dtype=torch.int64), share, seed)

@@ -1,4 +1,4 @@
-"""What scenes are drawn with: planes of pixels, outlines on them, colours.
+"""Signed distances to outlines, rotated coordinates and colours: what scenes are drawn with.
 
 An outline is the distance of each pixel to its edge, negative inside. Pixels are made of sums, products, quotients,
 square roots and comparisons alone, one element at a time, and sines are taken in float64 of one number an image: the
@@ -17,15 +17,15 @@ from torch import Tensor
 Plane = Float[Tensor, "b h w"]  # a number a pixel; coordinates x and y are planes, y pointing up
 
 
-def plane(number: Num[Tensor, " b"]) -> Num[Tensor, "b 1 1"]:
-    """A number an image, for arithmetic with planes."""
+def over_pixels(number: Num[Tensor, " b"]) -> Num[Tensor, "b 1 1"]:
+    """A number an image, to be broadcast over a plane."""
     return number[:, None, None]
 
 
-def turn(x: Plane, y: Plane, degrees: Float[Tensor, " b"]) -> tuple[Plane, Plane]:
-    """Coordinates in a frame that is turned counter-clockwise."""
+def rotate(x: Plane, y: Plane, degrees: Float[Tensor, " b"]) -> tuple[Plane, Plane]:
+    """Coordinates in a frame that is rotated counter-clockwise."""
     angle = torch.deg2rad(degrees.double())
-    c, s = plane(angle.cos().float()), plane(angle.sin().float())
+    c, s = over_pixels(angle.cos().float()), over_pixels(angle.sin().float())
     return x * c + y * s, y * c - x * s
 
 
@@ -50,18 +50,18 @@ def union(*outlines: Plane) -> Plane:
     return reduce(torch.minimum, outlines)
 
 
-def without(outline: Plane, hole: Plane) -> Plane:
+def subtract(outline: Plane, hole: Plane) -> Plane:
     return torch.maximum(outline, -hole)
 
 
-def mix(
+def blend(
     below: Float[Tensor, "b 3 #h #w"], above: Float[Tensor, "b 3 #h #w"], share: Float[Tensor, "b 1 h w"]
 ) -> Float[Tensor, "b 3 h w"]:
-    """One colour laid on another, where its share is 1."""
+    """One colour over another: all of it if its share is 1."""
     return below + (above - below) * share
 
 
-def tint(
+def to_rgb(
     lightness: Float[Tensor, "*n"], hue: Float[Tensor, "*n"], chroma: Float[Tensor, "*n"]
 ) -> Float[Tensor, "*n 3"]:
     """RGB of about the given lightness in [0, 1]; hue in turns, chroma a distance from grey."""

@@ -1,4 +1,4 @@
-"""Ten pictograms, each with an up of its own, as outlines in the unit disc."""
+"""Outlines of ten pictograms in the unit disc, none of which is another one or itself rotated."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from ssl_runner.rendering.canvas import Plane, box, convex, disc, union, without
+from ssl_runner.rendering.canvas import Plane, box, convex, disc, subtract, union
 
 Outline = Callable[[Plane, Plane], Plane]
 
@@ -22,13 +22,13 @@ def boat(x: Plane, y: Plane) -> Plane:
 
 
 def crescent(x: Plane, y: Plane) -> Plane:
-    return without(disc(x, y, -0.05, 0.0, 0.9), disc(x, y, 0.37, 0.0, 0.68))
+    return subtract(disc(x, y, -0.05, 0.0, 0.9), disc(x, y, 0.37, 0.0, 0.68))
 
 
 def fish(x: Plane, y: Plane) -> Plane:
     body = torch.maximum(disc(x, y, -0.25, -0.55, 0.98), disc(x, y, -0.25, 0.55, 0.98))
     tail = convex(x, y, (0.3, 0.0), (0.95, -0.5), (0.95, 0.5))
-    return without(union(body, tail), disc(x, y, -0.62, 0.08, 0.12))
+    return subtract(union(body, tail), disc(x, y, -0.62, 0.08, 0.12))
 
 
 def heart(x: Plane, y: Plane) -> Plane:
@@ -37,18 +37,18 @@ def heart(x: Plane, y: Plane) -> Plane:
 
 
 def house(x: Plane, y: Plane) -> Plane:
-    walls = without(box(x, y, 0.0, -0.4, 0.65, 0.5), box(x, y, -0.2, -0.65, 0.17, 0.3))
+    walls = subtract(box(x, y, 0.0, -0.4, 0.65, 0.5), box(x, y, -0.2, -0.65, 0.17, 0.3))
     return union(walls, convex(x, y, (-0.95, 0.0), (0.95, 0.0), (0.0, 0.9)), box(x, y, 0.52, 0.5, 0.14, 0.38))
 
 
 def key(x: Plane, y: Plane) -> Plane:
-    ring = without(disc(x, y, -0.5, 0.05, 0.46), disc(x, y, -0.5, 0.05, 0.2))
+    ring = subtract(disc(x, y, -0.5, 0.05, 0.46), disc(x, y, -0.5, 0.05, 0.2))
     teeth = union(box(x, y, 0.82, -0.2, 0.12, 0.28), box(x, y, 0.4, -0.16, 0.1, 0.24))
     return union(ring, box(x, y, 0.42, 0.05, 0.52, 0.14), teeth)
 
 
 def mug(x: Plane, y: Plane) -> Plane:
-    handle = without(disc(x, y, 0.42, 0.05, 0.47), disc(x, y, 0.42, 0.05, 0.23))
+    handle = subtract(disc(x, y, 0.42, 0.05, 0.47), disc(x, y, 0.42, 0.05, 0.23))
     return union(box(x, y, -0.2, 0.0, 0.56, 0.72), handle)
 
 

@@ -1,6 +1,6 @@
-"""Pictograms in free colour, place, size, tilt and surroundings, and the causes of each image by name.
+"""Scenes of one pictogram each: random factors of variation, and the images that are rendered from them.
 
-Only the shape tells what is up and which side is left: backgrounds, clutter and shading are drawn alike in all
+Only the shape tells what is up and which side is left: backgrounds, distractors and shading are drawn alike in all
 directions. Which way a shape points differs from class to class, so predicting a rotation takes knowing the class.
 """
 
@@ -10,17 +10,17 @@ import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssl_runner.rendering.canvas import Plane, mix, plane, tint, turn
+from ssl_runner.rendering.canvas import Plane, blend, over_pixels, rotate, to_rgb
 from ssl_runner.rendering.pictograms import OUTLINES, Outline
-from ssl_runner.rendering.texture import TEXTURES, weave
+from ssl_runner.rendering.texture import TEXTURES, texture_share
 
-CLUTTER = 5  # rods of other colours behind the shape
+DISTRACTORS = 5  # rods of other colours behind the shape
 CHUNK = 500  # images drawn at a time
 FACTORS = ("shape", "colour", "hue", "position", "size", "tilt", "texture", "background")
 
 
 class Scene:
-    """The causes of n images, drawn one after another from a generator, and the images that they cause.
+    """Factors of n images, drawn one after another from a generator, and the images.
 
     `side` is in pixels. `render` draws its noise from the same generator: rendered again, it is another draw.
     """
@@ -32,7 +32,7 @@ class Scene:
         self.side, self.rng = side, rng
         self.shape = (torch.arange(n) % len(OUTLINES))[torch.randperm(n, generator=rng)]
         self.radius = uniform(0.22, 0.36)  # in sides of the image, as x and y
-        room = 0.48 - self.radius  # the shape lies inside
+        room = 0.48 - self.radius  # the shape lies inside the image
         self.x, self.y = uniform(-1.0, 1.0) * room, uniform(-1.0, 1.0) * room  # of its centre, from the image's; y up
         self.tilt = uniform(-20.0, 20.0)  # degrees counter-clockwise
         self.texture = torch.randint(len(TEXTURES), (n,), generator=rng)
@@ -44,19 +44,20 @@ class Scene:
         dark = torch.rand(n, generator=rng) < 0.5
         near, far = uniform(0.66, 0.9), uniform(0.14, 0.38)
         self.hue = uniform(0.0, 1.0)
-        self.colour = tint(torch.where(dark, far, near), self.hue, uniform(0.1, 0.3))
+        self.colour = to_rgb(torch.where(dark, far, near), self.hue, uniform(0.1, 0.3))
         light = torch.where(dark, near, far)
         self.background = torch.stack(  # (n, 2, 3)
-            [tint(light + uniform(-0.1, 0.1), uniform(0.0, 1.0), uniform(0.05, 0.25)) for _ in range(2)], 1
+            [to_rgb(light + uniform(-0.1, 0.1), uniform(0.0, 1.0), uniform(0.05, 0.25)) for _ in range(2)], 1
         )
-        self.rods = uniform(-0.5, 0.5, CLUTTER, 2)
-        self.reach = uniform(0.0, 0.14, CLUTTER)  # half a rod's length
-        self.bend = uniform(0.0, 360.0, CLUTTER)
-        self.width = uniform(0.015, 0.05, CLUTTER)  # half of it
-        self.paint = tint(uniform(0.2, 0.8, CLUTTER), uniform(0.0, 1.0, CLUTTER), uniform(0.05, 0.3, CLUTTER))
+        self.rods = uniform(-0.5, 0.5, DISTRACTORS, 2)  # centres
+        self.rod_half_length = uniform(0.0, 0.14, DISTRACTORS)
+        self.rod_angle = uniform(0.0, 360.0, DISTRACTORS)  # degrees
+        self.rod_half_width = uniform(0.015, 0.05, DISTRACTORS)
+        lightness, hue = uniform(0.2, 0.8, DISTRACTORS), uniform(0.0, 1.0, DISTRACTORS)
+        self.rod_colour = to_rgb(lightness, hue, uniform(0.05, 0.3, DISTRACTORS))
 
     def targets(self) -> dict[str, Tensor]:
-        """Known causes by name: (n,) or (n, k). Lengths in sides of the image, tilt in degrees, hue in turns."""
+        """Factors by name: (n,) or (n, k). Lengths in sides of the image, tilt in degrees, hue in turns."""
         return {
             "shape": self.shape,
             "colour": self.colour,
@@ -73,41 +74,36 @@ class Scene:
         images = torch.empty(len(self.shape), 3, self.side, self.side, dtype=torch.uint8)
         for label, outline in enumerate(OUTLINES.values()):
             for rows in (self.shape == label).nonzero().flatten().split(CHUNK):
-                images[rows] = self._draw(rows, outline)
+                images[rows] = self.draw(rows, outline)
         return images
 
-    def _draw(self, rows: Int[Tensor, " b"], outline: Outline) -> UInt8[Tensor, "b 3 h w"]:
+    def draw(self, rows: Int[Tensor, " b"], outline: Outline) -> UInt8[Tensor, "b 3 h w"]:
         axis = (torch.arange(self.side) + 0.5) / self.side - 0.5
         x, y = axis.expand(len(rows), self.side, self.side), -axis[:, None].expand(len(rows), self.side, self.side)
-        canvas = self._background(rows, x, y)
-        for rod in range(CLUTTER):
-            at = self.rods[rows, rod]
-            u, v = turn(x - plane(at[:, 0]), y - plane(at[:, 1]), self.bend[rows, rod])
-            u = (u.abs() - plane(self.reach[rows, rod])).clamp(min=0)
-            paint = self.paint[rows, rod][..., None, None]
-            canvas = mix(canvas, paint, self._cover((u * u + v * v).sqrt() - plane(self.width[rows, rod])))
-        radius = plane(self.radius[rows])
-        u, v = turn(x - plane(self.x[rows]), y - plane(self.y[rows]), self.tilt[rows])
+        canvas = self.draw_background(rows, x, y)
+        for rod in range(DISTRACTORS):
+            centre, half_length = self.rods[rows, rod], over_pixels(self.rod_half_length[rows, rod])
+            u, v = x - over_pixels(centre[:, 0]), y - over_pixels(centre[:, 1])
+            u, v = rotate(u, v, self.rod_angle[rows, rod])
+            u = (u.abs() - half_length).clamp(min=0)
+            distance = (u * u + v * v).sqrt() - over_pixels(self.rod_half_width[rows, rod])
+            canvas = blend(canvas, self.rod_colour[rows, rod][..., None, None], self.cover(distance))
+        radius = over_pixels(self.radius[rows])
+        u, v = rotate(x - over_pixels(self.x[rows]), y - over_pixels(self.y[rows]), self.tilt[rows])
         u, v = u / radius, v / radius
-        shade = turn(u, v, self.shading[rows])[0][:, None] * 0.1
-        cover = self._cover(outline(u, v) * radius)
-        canvas = mix(canvas, self.colour[rows][..., None, None] + shade, cover)
+        shade = rotate(u, v, self.shading[rows])[0][:, None] * 0.1
+        cover = self.cover(outline(u, v) * radius)
+        canvas = blend(canvas, self.colour[rows][..., None, None] + shade, cover)
         noise = torch.rand(canvas.shape, generator=self.rng) * 0.1 - 0.05
         return ((canvas + noise).clamp(0, 1) * 255).round().to(torch.uint8)
 
-    def _background(self, rows: Int[Tensor, " b"], x: Plane, y: Plane) -> Float[Tensor, "b 3 h w"]:
-        u, v = turn(x, y, self.direction[rows])
-        share = weave(
-            u,
-            v,
-            texture=self.texture[rows],
-            period=self.period[rows],
-            phase=self.phase[rows],
-            clouds=self.clouds[rows],
-        )
+    def draw_background(self, rows: Int[Tensor, " b"], x: Plane, y: Plane) -> Float[Tensor, "b 3 h w"]:
+        u, v = rotate(x, y, self.direction[rows])
+        kind, period, phase = self.texture[rows], self.period[rows], self.phase[rows]
+        share = texture_share(u, v, texture=kind, period=period, phase=phase, clouds=self.clouds[rows])
         first, second = self.background[rows][..., None, None].unbind(1)  # (b, 3, 1, 1)
-        return mix(first, second, share[:, None])
+        return blend(first, second, share[:, None])
 
-    def _cover(self, distance: Plane) -> Float[Tensor, "b 1 h w"]:
-        """A pixel's share inside an edge."""
+    def cover(self, distance: Plane) -> Float[Tensor, "b 1 h w"]:
+        """The share of each pixel that is inside an edge."""
         return (0.5 - distance * self.side).clamp(0, 1)[:, None]

@@ -1,4 +1,4 @@
-"""Textures that look alike in all directions, once they are turned at random."""
+"""Background textures: gradient, stripes, checks, dots, clouds. Rotated at random, none has a preferred direction."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.rendering.canvas import Plane, plane
+from ssl_runner.rendering.canvas import Plane, over_pixels
 
 TEXTURES = ("gradient", "stripes", "checks", "dots", "clouds")
 
 
-def weave(
+def texture_share(
     u: Plane,
     v: Plane,
     *,
@@ -20,28 +20,29 @@ def weave(
     phase: Float[Tensor, "b 2"],
     clouds: Float[Tensor, "b k k"],
 ) -> Plane:
-    """How much of the second of two colours there is, in [0, 1].
+    """Share of the second of two colours, in [0, 1].
 
-    u, v: coordinates, in sides of the image, that run along the texture.
-    texture: position in TEXTURES. Stripes, checks and dots repeat with a period in sides of the image and a phase in
-    periods; clouds are a coarse grid of numbers in [0, 1], which does not follow u and v.
+    u, v: coordinates along and across the texture, in sides of the image. texture: position in TEXTURES.
+    Stripes, checks and dots repeat with a period in sides of the image and a phase in periods; clouds are a coarse
+    grid of numbers in [0, 1], which does not follow u and v.
     """
-    a, b = wave(u / plane(period) + plane(phase[:, 0])), wave(v / plane(period) + plane(phase[:, 1]))
-    stripes, crossing = ((a - 0.5) * 4 + 0.5).clamp(0, 1), ((b - 0.5) * 4 + 0.5).clamp(0, 1)
+    a = triangle_wave(u / over_pixels(period) + over_pixels(phase[:, 0]))
+    b = triangle_wave(v / over_pixels(period) + over_pixels(phase[:, 1]))
+    stripes, across = ((a - 0.5) * 4 + 0.5).clamp(0, 1), ((b - 0.5) * 4 + 0.5).clamp(0, 1)
     dots = ((0.6 - (a * a + b * b).sqrt()) * 4).clamp(0, 1)
-    checks = stripes + crossing - 2 * stripes * crossing
-    woven = torch.zeros_like(u)
-    for kind, field in enumerate((u + 0.5, stripes, checks, dots, enlarged(clouds, u.shape[-1]))):
-        woven = torch.where(plane(texture) == kind, field, woven)
-    return woven.clamp(0, 1)
+    checks = stripes + across - 2 * stripes * across
+    share = torch.zeros_like(u)
+    for number, field in enumerate((u + 0.5, stripes, checks, dots, upsample(clouds, u.shape[-1]))):
+        share = torch.where(over_pixels(texture) == number, field, share)
+    return share.clamp(0, 1)
 
 
-def wave(turns: Plane) -> Plane:
+def triangle_wave(turns: Plane) -> Plane:
     """A triangle wave of period 1 in [0, 1]."""
     return 2 * (turns - turns.floor() - 0.5).abs()
 
 
-def enlarged(grid: Float[Tensor, "b k k"], side: int) -> Float[Tensor, "b side side"]:
+def upsample(grid: Float[Tensor, "b k k"], side: int) -> Float[Tensor, "b side side"]:
     """The grid interpolated linearly, from the outermost pixel to the outermost."""
     k = grid.shape[-1]
     place = torch.arange(side) * ((k - 1) / (side - 1))

@@ -278,7 +278,7 @@ def test_a_cache_of_images_is_no_pickle() -> None:
 
 def test_a_published_pickle_is_held_against_its_checksum_first() -> None:
     Path("root").mkdir()
-    for file in CIFAR10.PUBLISHED.files:
+    for file in CIFAR10.files:
         Path("root", file).write_bytes(pickle.dumps(Payload()))
     with pytest.raises(ValueError, match="not those published"):
         CIFAR10(root="root", download=False).load()

@@ -1,4 +1,4 @@
-"""Image files of any size and mode to uint8 squares, many at a time."""
+"""Decoding image files of any size and mode to uint8 squares, many at a time."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -19,10 +19,16 @@ SUFFIXES = frozenset(
         *("pbm", "pgm", "png", "pnm", "ppm", "tga", "tif", "tiff", "webp"),
     )
 )
-FORMATS = ("BMP", "DIB", "GIF", "JPEG", "PPM", "PNG", "AVIF", "JPEG2000", "TGA", "TIFF", "WEBP")
 GREY = 127  # what a file that cannot be read looks like
 BATCH, BATCH_BYTES = 4096, 2**26  # images decoded before the next ones, and bytes that they may be
 DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Pillow's names of the formats that are read, whatever a file is called; for PostScript it would run a program."""
+    known = Image.registered_extensions()
+    return tuple(sorted({known[suffix] for suffix in SUFFIXES if suffix in known}))
 
 
 @dataclass(frozen=True)
@@ -37,20 +43,19 @@ class Reader:
     def read(self, path: Path) -> UInt8[np.ndarray, "c s s"]:
         """The first frame, upright by its EXIF tag, on white where it is transparent, resized with antialiasing.
 
-        Raises:
-            Exception: whatever Pillow makes of a broken file.
+        Raises whatever Pillow makes of a broken file.
         """
         with Image.open(path, formats=formats()) as file:
             # A JPEG decodes to a half, a quarter or an eighth at a fraction of the cost.
             file.draft(None, (2 * self.size, 2 * self.size))
             ImageOps.exif_transpose(file, in_place=True)
-            image = flat(file, self.channels)
+            image = to_channels(file, self.channels)
             if image.size != (self.size, self.size):
-                image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, self._box(*image.size))
+                image = image.resize((self.size, self.size), Image.Resampling.BICUBIC, self.box(*image.size))
             array = np.asarray(image).reshape(self.size, self.size, self.channels)
         return np.ascontiguousarray(array.transpose(2, 0, 1))  # (C, H, W)
 
-    def batch(self, paths: Sequence[Path]) -> tuple[UInt8[np.ndarray, "b c s s"], dict[int, str]]:
+    def read_batch(self, paths: Sequence[Path]) -> tuple[UInt8[np.ndarray, "b c s s"], dict[int, str]]:
         """The images in order, and why by position for those that cannot be read and are plain grey.
 
         The threads live as long as the call: a reader can be pickled, and a process that holds one forked.
@@ -65,7 +70,7 @@ class Reader:
                 except Exception as problem:  # Pillow's readers raise a dozen types on bytes that they do not expect
                     broken[i] = f"{type(problem).__name__}: {problem}"
 
-        workers = min(self.workers or cores(), len(paths))
+        workers = min(self.workers or core_count(), len(paths))
         if workers <= 1:
             fill(range(len(paths)))
         else:
@@ -73,14 +78,14 @@ class Reader:
                 list(pool.map(fill, (range(i, len(paths), 4 * workers) for i in range(4 * workers))))
         return rows, dict(sorted(broken.items()))
 
-    def batches(self, paths: Sequence[Path]) -> Iterator[tuple[int, UInt8[np.ndarray, "b c s s"], dict[int, str]]]:
+    def read_batches(self, paths: Sequence[Path]) -> Iterator[tuple[int, UInt8[np.ndarray, "b c s s"], dict[int, str]]]:
         """All images in order: position of the first, images, and why by position for those that cannot be read."""
         step = max(1, min(BATCH, BATCH_BYTES // (self.channels * self.size**2)))
         for first in range(0, len(paths), step):
-            rows, broken = self.batch(paths[first : first + step])
+            rows, broken = self.read_batch(paths[first : first + step])
             yield first, rows, {first + i: why for i, why in broken.items()}
 
-    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+    def box(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Left, top, right, bottom: to resize the short side and crop the centre is to resize the centred square."""
         if self.resize == "squash":
             return 0.0, 0.0, float(width), float(height)
@@ -89,11 +94,10 @@ class Reader:
         return left, top, left + side, top + side
 
 
-def flat(image: Image.Image, channels: int) -> Image.Image:
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """The image in 8-bit grey or RGB: CMYK, palettes and YCbCr converted, transparency laid on white, 16 bits made 8.
 
-    Raises:
-        ValueError: floating-point pixels, whose range the file does not tell.
+    Raises ValueError for floating-point pixels, whose range the file does not tell.
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
@@ -107,27 +111,20 @@ def flat(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L") if image.mode in ("1", "L", "RGB") else image.convert("RGB").convert("L")
 
 
-@cache
-def formats() -> tuple[str, ...]:
-    """What Pillow may take a file for, whatever its name: it would start Ghostscript on PostScript."""
-    Image.init()
-    return tuple(name for name in FORMATS if name in Image.OPEN)  # Pillow may have been built without some
-
-
 def common_side(paths: Sequence[Path], probes: int = 32) -> int | None:
-    """Pixels a side where the headers of evenly spaced files all tell the same square, None where they do not."""
+    """Pixels a side if the headers of evenly spaced files all tell the same square, else None."""
     sizes = set()
     for i in range(0, len(paths), max(1, len(paths) // probes)):
         try:
             with Image.open(paths[i], formats=formats()) as image:
                 sizes.add(image.size)
-        except Exception:  # as in Reader.batch; it is named when it is read
+        except Exception:  # as in Reader.read_batch; it is named when it is read
             continue
     width, height = sizes.pop() if len(sizes) == 1 else (0, 1)
     return width if width == height else None
 
 
-def cores() -> int:
+def core_count() -> int:
     """Cores that this process may use, 16 at most."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(count, 16)

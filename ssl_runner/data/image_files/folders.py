@@ -1,8 +1,8 @@
-"""Trees of image files: what lies in them, in an order that people expect, and which folders mean a part or a class."""
+"""Folders of image files: which files there are, in natural order, and which folders mean a part or a class."""
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,23 +10,24 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from ssl_runner.data.split import stratified
+from ssl_runner.data.image_files.decode import SUFFIXES
+from ssl_runner.data.split import stratified_split
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 
 
-def natural(name: str) -> tuple:
+def natural_key(name: str) -> tuple:
     """A sort key that has 9 before 10 and a beside A."""
     # By place, every second one being a number: ² and ١ are digits too, to Python, and no numbers of ours.
     return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"([0-9]+)", name.casefold()))], name
 
 
-def images(folder: Path, suffixes: Collection[str]) -> list[str]:
-    """Paths below a folder, `/` between names, in natural order, of files of the suffixes given, in any case.
+def list_images(folder: Path) -> list[str]:
+    """Paths below a folder, `/` between names, in natural order, of image files by their suffix, in any case.
 
     Hidden files and folders are left out. Links are followed; one to a folder that lies above it is not.
     """
-    found: list[str] = []
+    paths: list[str] = []
 
     def walk(at: str, below: str, above: frozenset) -> None:
         stat = Path(at).stat()
@@ -34,105 +35,96 @@ def images(folder: Path, suffixes: Collection[str]) -> list[str]:
         if here in above:
             return
         with os.scandir(at) as entries:
-            listed = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural(e.name))
-        for entry in listed:
+            visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
+        for entry in visible:
             if entry.is_dir():
                 walk(entry.path, f"{below}{entry.name}/", above | {here})
-            elif os.path.splitext(entry.name)[1].lower() in suffixes:  # noqa: PTH122  a Path a file is slow
-                found.append(below + entry.name)
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122  a Path a file is slow
+                paths.append(below + entry.name)
 
     walk(str(folder), "", frozenset())
-    return found
+    return paths
 
 
-def parts(root: Path) -> dict[str, str]:
-    """Folders by part, `train` among them, or no folder for `train` where the root is one tree.
+def find_parts(root: Path) -> dict[str, str]:
+    """Folders by part, `train` among them, or "" for `train` if the root is one tree.
 
-    Raises:
-        ValueError: two folders are the same part, or there are others and no `train`.
+    Raises ValueError if two folders are the same part, or if there are others and no `train`.
     """
-    named: dict[str, str] = {}
+    folders: dict[str, str] = {}
     for folder in sorted(root.iterdir()):
         part = PARTS.get(folder.name.lower())
         if part is None or not folder.is_dir():
             continue
-        if part in named:
-            raise ValueError(f"{root} holds {named[part]}/ and {folder.name}/, both of them {part}; leave one")
-        named[part] = folder.name
-    if named and "train" not in named:
+        if part in folders:
+            raise ValueError(f"{root} holds {folders[part]}/ and {folder.name}/, both of them {part}; leave one")
+        folders[part] = folder.name
+    if folders and "train" not in folders:
         raise ValueError(
-            f"{root} holds {', '.join(f'{name}/' for name in named.values())} and no train/; "
+            f"{root} holds {', '.join(f'{name}/' for name in folders.values())} and no train/; "
             f"call the folder of training images train, or give another dataset.root"
         )
-    return named or {"train": ""}
+    return folders or {"train": ""}
 
 
-def classes(paths: Sequence[str]) -> list[str] | None:
-    """The class of each image: its topmost folder. None where there are no folders, or one.
+def class_names(paths: Sequence[str]) -> list[str] | None:
+    """The class of each image: its topmost folder. None if there are no folders, or one.
 
-    Raises:
-        ValueError: some images lie in folders and some beside them.
+    Raises ValueError if some images lie in folders and some beside them.
     """
-    heads = [path.partition("/")[0] if "/" in path else "" for path in paths]
-    kinds = set(heads)
-    if "" in kinds and len(kinds) > 1:
+    names = [path.partition("/")[0] if "/" in path else "" for path in paths]
+    different = set(names)
+    if "" in different and len(different) > 1:
         raise ValueError(
-            f"{heads.count('')} images lie beside the class folders ({paths[heads.index('')]} is one); "
+            f"{names.count('')} images lie beside the class folders ({paths[names.index('')]} is one); "
             f"move them into a class, or set dataset.labels=false"
         )
-    return heads if len(kinds) > 1 else None
+    return names if len(different) > 1 else None
 
 
 @dataclass(frozen=True)
-class Plan:
+class RowPlan:
     """Which file is which row, before any is opened."""
 
     files: list[str]  # below the root, `/` between names
-    parts: dict[str, Int[Tensor, " _"]]  # rows by part: train, and validation and test where there are some
-    classes: tuple[str, ...]  # none where there are no labels
-    y: Int[Tensor, " n"]  # class of each row, 0 where there are no labels
+    parts: dict[str, Int[Tensor, " _"]]  # rows by part: train, and validation and test if there are some
+    classes: tuple[str, ...]  # none if there are no labels
+    y: Int[Tensor, " n"]  # class of each row, 0 if there are no labels
     ignored: tuple[str, ...]  # folders of parts that have no labels to be measured on
 
 
-def plan(root: Path, suffixes: Collection[str], *, labels: bool, shares: Mapping[str, float], split_seed: int) -> Plan:
+def plan_rows(root: Path, *, labels: bool, shares: Mapping[str, float], split_seed: int) -> RowPlan:
     """Rows, classes and parts of the images below a root.
 
-    Args:
-        labels: whether folders are classes.
-        shares: of the training rows that a part takes where it has no folder, in the order in which they are taken.
-
-    Raises:
-        ValueError: folders contradict each other.
+    labels: whether folders are classes. shares: of the training rows that a part takes if it has no folder, in the
+    order in which they are taken. Raises ValueError if folders contradict each other.
     """
-    folders = parts(root)
-    found = {part: images(root / folder, suffixes) for part, folder in folders.items()}
-    kinds = {part: classes(paths) if labels else None for part, paths in found.items()}
-    named = kinds["train"] or []
-    known = tuple(sorted(set(named), key=natural))
-    number = {name: i for i, name in enumerate(known)}
-    measured = [part for part in folders if part != "train" and found[part] and known]
-    for part in measured:
-        if kinds[part] is None and all("/" in path for path in found[part]):
-            kinds[part] = [path.partition("/")[0] for path in found[part]]  # one class is a class beside train's
-        strange = sorted(set(kinds[part] or ()) - set(known), key=natural)
-        if strange:
+    folders = find_parts(root)
+    paths = {part: list_images(root / folder) for part, folder in folders.items()}
+    names = {part: class_names(each) if labels else None for part, each in paths.items()}
+    classes = tuple(sorted(set(names["train"] or ()), key=natural_key))
+    number = {name: i for i, name in enumerate(classes)}
+    for part in folders if classes else ():
+        if names[part] is None and all("/" in path for path in paths[part]):
+            names[part] = [path.partition("/")[0] for path in paths[part]]  # one class is a class beside train's
+        unknown = sorted(set(names[part] or ()) - set(number), key=natural_key)
+        if unknown:
             raise ValueError(
-                f"{root / folders[part] / strange[0]} is no class of training images ({', '.join(known[:5])}"
-                f"{', ...' * (len(known) > 5)}); call folders alike, or set dataset.labels=false"
+                f"{root / folders[part] / unknown[0]} is no class of training images ({', '.join(classes[:5])}"
+                f"{', ...' * (len(classes) > 5)}); call folders alike, or set dataset.labels=false"
             )
     files: list[str] = []
     y: list[int] = []
     rows: dict[str, Tensor] = {}
-    for part in ["train", *(part for part in measured if kinds[part] is not None)]:
-        rows[part] = torch.arange(len(files), len(files) + len(found[part]))
-        files += [f"{folders[part]}/{path}".lstrip("/") for path in found[part]]
-        y += [number[name] for name in kinds[part] or ()] if known else [0] * len(found[part])
-    of = torch.tensor(y, dtype=torch.int64)
+    for part in ("train", *(part for part in folders if part != "train" and classes and names[part])):
+        rows[part] = torch.arange(len(files), len(files) + len(paths[part]))
+        files += [f"{folders[part]}/{path}".lstrip("/") for path in paths[part]]
+        y += [number[name] for name in names[part] or ()] if classes else [0] * len(paths[part])
+    label = torch.tensor(y, dtype=torch.int64)
     for part, share in shares.items():
-        if part not in folders and known:
-            rest, held = stratified(of[rows["train"]], share, split_seed)
+        if part not in folders and classes:
+            rest, held = stratified_split(label[rows["train"]], share, split_seed)
             rows["train"], rows[part] = rows["train"][rest], rows["train"][held]
-    ignored = tuple(folders[part] for part in folders if part not in rows)
-    return Plan(
-        files, {part: index for part, index in rows.items() if len(index) or part == "train"}, known, of, ignored
-    )
+    ignored = tuple(folder for part, folder in folders.items() if part not in rows)
+    parts = {part: index for part, index in rows.items() if len(index) or part == "train"}
+    return RowPlan(files, parts, classes, label, ignored)

@@ -1,4 +1,4 @@
-"""Image files as one source of rows: what they are, as a key, and all of them decoded one after another."""
+"""Image files as rows: a digest of what they are, and all of them decoded one after another."""
 
 import hashlib
 import logging
@@ -13,11 +13,11 @@ from jaxtyping import UInt8
 from numpy import ndarray
 
 from ssl_runner.data.image_files.decode import Reader
-from ssl_runner.data.image_files.unreadable import limit
+from ssl_runner.data.image_files.unreadable import require_few
 
 VERSION = 1  # of what Reader makes of a file: a key of another version is another key
 SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes
-TELL = 10  # seconds between lines of the log
+LOG_EVERY = 10  # seconds between lines of the log
 
 logger = logging.getLogger("ssl_runner")
 
@@ -62,27 +62,25 @@ class Source:
     def decode(
         self, keep: Callable[[int, UInt8[ndarray, "b c s s"]], object], max_broken: int
     ) -> tuple[dict[int, str], str]:
-        """Hands all rows over in order, some thousands at a time, each time with the number of the first.
+        """Calls `keep` with all rows in order, some thousands at a time, and the number of the first.
 
         Returns why by row for those that cannot be read and are plain grey, and the hex digest of names and rows.
-
-        Raises:
-            ValueError: they are more than max_broken.
+        Raises ValueError if they are more than max_broken.
         """
         digest = hashlib.blake2b(digest_size=16)
         for file in self.files:
             digest.update(os.fsencode(f"{file}\0"))
         broken: dict[int, str] = {}
-        started = told = time.monotonic()
+        started = logged = time.monotonic()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, a line a file
-            for first, rows, why in self.reader.batches(self.paths(range(len(self.files)))):
+            for first, rows, why in self.reader.read_batches(self.paths(range(len(self.files)))):
                 broken |= why
-                limit(self.files, broken, max_broken)
+                require_few(self.files, broken, max_broken)
                 digest.update(rows.data)
                 keep(first, rows)
-                if time.monotonic() - told > TELL:
-                    told = time.monotonic()
+                if time.monotonic() - logged > LOG_EVERY:
+                    logged = time.monotonic()
                     logger.info("decoded %d of %d images", first + len(rows), len(self.files))
         logger.info("decoded %d images in %.1f s", len(self.files), time.monotonic() - started)
         return broken, digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Images that are decoded when they are asked for, for sets that fit on no disk a second time."""
+"""Rows decoded on demand, for sets of image files that fit on no disk a second time."""
 
 import logging
 
@@ -7,16 +7,15 @@ from jaxtyping import Int, UInt8
 from torch import Tensor
 
 from ssl_runner.data.image_files.index import Source
-from ssl_runner.data.image_files.unreadable import described, limit
+from ssl_runner.data.image_files.unreadable import describe, require_few
 
 logger = logging.getLogger("ssl_runner")
 
 
 class Stream:
-    """Rows that are decoded at each request. An unreadable file is a grey image: a promised row has to be there.
+    """Rows that are decoded at each request. An unreadable file is a grey image: a promised row must be there.
 
-    Raises:
-        ValueError: in a request, more than `max_broken` files have been found to be unreadable.
+    A request raises ValueError once more than `max_broken` files have been unreadable.
     """
 
     def __init__(self, source: Source, max_broken: int):
@@ -28,11 +27,11 @@ class Stream:
         return len(self.source.files)
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
-        asked = index.tolist()
-        rows, broken = self.source.reader.batch(self.source.paths(asked))
-        new = {asked[i]: why for i, why in broken.items() if asked[i] not in self.broken}
+        wanted = index.tolist()
+        rows, broken = self.source.reader.read_batch(self.source.paths(wanted))
+        new = {wanted[i]: why for i, why in broken.items() if wanted[i] not in self.broken}
         self.broken |= new
-        for name in described(self.source.files, new):
+        for name in describe(self.source.files, new):
             logger.warning("cannot read %s: it is a grey image", name)
-        limit(self.source.files, self.broken, self.max_broken)
+        require_few(self.source.files, self.broken, self.max_broken)
         return torch.from_numpy(rows)
