@@ -63,6 +63,13 @@ def rng() -> torch.Generator:
 
 
 @pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, which is the current one."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
 def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
     """A trainer for `tiny` overrides in a folder below tmp_path; `change` may put another pretext in the place."""
 
