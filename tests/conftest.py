@@ -36,6 +36,7 @@ MEASURED = (
     *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
+LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 
 
