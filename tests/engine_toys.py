@@ -1,0 +1,141 @@
+"""A toy encoder, tasks and a learner whose gradients a hand can compute, and how a trainer is run in a test."""
+
+import itertools
+import signal
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Regulariser, Samples
+from ssl_runner.device.placement import Placement
+from ssl_runner.duration import Duration, Length
+from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.loader import Loader
+from ssl_runner.engine.logbook import Logbook
+from ssl_runner.engine.trainer import Trainer
+from ssl_runner.engine.window import Window
+from ssl_runner.optimizer.sgd import SGD
+from ssl_runner.regulariser.none import Nothing
+
+ROWS = torch.tensor([[1.0, 0.0], [3.0, 0.0], [2.0, 4.0], [2.0, 4.0], [0.0, 8.0], [4.0, 8.0], [2.0, 4.0], [2.0, 4.0]])
+MEAN = torch.tensor([2.0, 4.0])  # of ROWS: the gradient of a linear loss
+START = torch.tensor([1.0, 2.0])  # the weights of Line
+
+
+class Line(Encoder):
+    """Two weights, each times its coordinate."""
+
+    kinds = ("audio",)
+    dim = 2
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(START.clone())
+
+    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+        pooled = x * self.weight
+        return Features(pooled, pooled[:, None], (1,))
+
+
+class Slope(Pretext):
+    """loss = mean of x.w: its gradient is the mean of the batch, whatever the weights are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = Line()
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        return (batch.x,)
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        pooled = self.encoder(views[0]).pooled
+        return Loss(pooled.sum(1).mean(), {"largest": views[0].max()}, pooled)
+
+
+class Rivals(Slope):
+    """f = mean of x.w.u; the encoder's group goes down f, its rival goes up 3f. Each loss reaches both weights."""
+
+    def __init__(self, order: Sequence[str] = ("rival", "own")) -> None:
+        super().__init__()
+        self.rival, self.order = nn.Parameter(torch.tensor([5.0, -1.0])), order
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        f = (self.encoder(views[0]).pooled * self.rival).sum(1).mean()
+        value = {"own": f, "rival": -3 * f}[group]
+        return Loss(value, {"twice": (2 * value).detach()})
+
+    def groups(self) -> Mapping[str, list[tuple[str, nn.Parameter]]]:
+        named = {"own": [("encoder.weight", self.encoder.weight)], "rival": [("rival", self.rival)]}
+        return {group: named[group] for group in self.order}  # type: ignore[dict-item]
+
+
+class Pull(Regulariser):
+    """Ten times the sum of every weight: a gradient of 10 for each that it reaches."""
+
+    def forward(self, loss: Loss, pretext: Pretext) -> Mapping[str, Tensor]:
+        return {"pull": 10 * torch.stack([p.sum() for p in pretext.parameters()]).sum()}
+
+
+def learner(
+    pretext: Pretext,
+    *,
+    batch_size: int = 8,
+    accumulate: int = 1,
+    optimizer: Any = None,
+    regulariser: Regulariser | None = None,
+    precision: Any = "float32",
+    device: Any = "cpu",
+    seed: int = 0,
+    steps: int = 4,
+    **recipe: Any,
+) -> Learner:
+    """Learns from ROWS by SGD at a constant rate of 0.5, without momentum or decay, unless told otherwise."""
+    given = {"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warm_up": Duration(0.0, "st")}
+    placement = Placement(name=device, precision=precision)
+    length = Length(steps, len(ROWS) // batch_size, batch_size)
+    return Learner(
+        pretext,
+        Loader(
+            *(ROWS, Samples("audio", (2,))), length=length, seed=seed, device=placement.device, accumulate=accumulate
+        ),
+        optimizer or SGD(batch_size=batch_size, **{**given, **recipe}),
+        regulariser or Nothing(),
+        placement,
+        seed=seed,
+    )
+
+
+def learn(learner: Learner, n: int = 1, measure_gradient: bool = False) -> dict[str, float]:
+    """Takes n steps and returns the averages of their numbers."""
+    window = Window()
+    for step in range(n):
+        window.add(learner.step(step, measure_gradient=measure_gradient))
+    return window.close()
+
+
+def weights(learner: Learner) -> Tensor:
+    return learner.pretext.encoder.weight.detach().clone()  # type: ignore[operator]
+
+
+class After:
+    """An interrupt that comes once the loop has turned n times."""
+
+    def __init__(self, turns: float):
+        self.turns = itertools.count()
+        self.last = turns
+
+    @property
+    def signal(self) -> int | None:
+        return signal.SIGINT if next(self.turns) >= self.last else None
+
+
+def fit(trainer: Trainer, turns: float = float("inf")) -> Trainer:
+    """Trains from the folder's newest checkpoint, for so many turns of the loop; its rows are in trainer.logbook."""
+    start = trainer.restore()
+    logbook = Logbook(trainer.folder, start)
+    trainer.fit(start, logbook, After(turns))  # type: ignore[arg-type]
+    logbook.close()
+    trainer.learner.loader.close()
+    return trainer

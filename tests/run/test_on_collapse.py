@@ -1,0 +1,69 @@
+"""What a run does once its features have collapsed: on_collapse is warn or stop."""
+
+import json
+
+import yaml
+from conftest import tiny
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from ssl_runner.__main__ import main
+from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.metrics import read_rows
+
+COLLAPSE = tiny(
+    *("pretext=byol", "pretext.predictor=false", "pretext.momentum=0", "pretext.hidden=32", "pretext.out=16"),
+    *("evaluator=[geometry]", "evaluator.geometry.views=2", "evaluator.geometry.samples=64", "show_every=100%"),
+    *("length=40st", "evaluator.geometry.every=8st", "optimizer.warm_up=0st", "optimizer.lr=0.01", "hydra.run.dir=run"),
+)
+
+
+def summary_of(folder):
+    return json.loads((folder / "summary.json").read_text())
+
+
+def test_warn_goes_on_and_tensorboard_has_the_verdict(here, capsys):
+    assert main(COLLAPSE) == 0
+    summary = summary_of(here / "run")
+    assert (summary["status"], summary["step"]) == ("completed", 40)
+    health = summary["health"]
+    assert (health["verdict"], health["kind"], health["remedy"]) == ("collapsed", "complete", "pretext.predictor=true")
+    assert (summary["baseline"]["geometry/health"], summary["final"]["geometry/health"]) == (2, 0)
+    assert "collapsed (complete) at step" in capsys.readouterr().out
+    assert "WARNING collapsed (complete)" in (here / "run/run.log").read_text()
+    events = EventAccumulator(str(here / "run"), size_guidance={"tensors": 0, "scalars": 0}).Reload()
+    texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("health/text_summary")]
+    assert any(text.startswith("collapsed (complete) at step") for text in texts)
+    assert [each.value for each in events.Scalars("geometry/health")][-1] == 0
+
+
+def test_stop_stops_and_so_does_its_resumption(here, capsys):
+    folder = here / "run"
+    assert main([*COLLAPSE, "on_collapse=stop"]) == 3
+    summary, said = summary_of(folder), capsys.readouterr().out
+    assert summary["status"] == "stopped"
+    assert 0 < summary["step"] < 40
+    assert [path.stem for path in checkpoint.steps(folder / "checkpoints")][-1] == f"{summary['step']:07d}"
+    assert summary["health"]["verdict"] == "collapsed"
+    for words in ("type pretext.predictor=true", "put on_collapse: warn into run/config.yaml", "ssl-runner resume run"):
+        assert words in said
+    assert "on_collapse" not in (summary["error"] or "")
+    rows = read_rows(folder / "metrics.jsonl")
+
+    assert main(["resume", "run"]) == 3
+    again = summary_of(folder)
+    assert (again["health"], again["step"]) == (summary["health"], summary["step"])
+    assert read_rows(folder / "metrics.jsonl") == rows, "nothing was learnt or measured again"
+    assert "type pretext.predictor=true" in capsys.readouterr().out
+
+    content = yaml.safe_load((folder / "config.yaml").read_text())
+    (folder / "config.yaml").write_text(yaml.safe_dump({**content, "on_collapse": "warn"}))
+    assert main(["resume", "run"]) == 0
+    assert summary_of(folder)["status"] == "completed"
+
+
+def test_no_geometry_no_verdict(here, capsys):
+    assert main(tiny("evaluator=none", "length=2st", "hydra.run.dir=run")) == 0
+    capsys.readouterr()
+    assert summary_of(here / "run")["health"] is None
+    assert main(tiny("evaluator=none", "length=2st", "on_collapse=stop", "hydra.run.dir=other")) == 2
+    assert "type evaluator=[geometry]" in capsys.readouterr().err
