@@ -63,5 +63,6 @@ class KNN:
             classes = self.classes if self.target is None else count_classes(known, truth)
             guesses = rank_classes(bank, known, query, k=self.k, temperature=self.temperature, classes=classes)
             return as_shares(top_accuracies(guesses, truth, classes))
-        values = known.reshape(len(known), -1)
-        return score_predictions(average_neighbours(bank, values, query, k=self.k, temperature=self.temperature), truth)
+        values = known.reshape(len(known), -1).to(bank)
+        predicted = average_neighbours(bank, values, query, k=self.k, temperature=self.temperature)
+        return score_predictions(predicted, truth.reshape(len(truth), -1))

@@ -58,7 +58,7 @@ def average_neighbours(
     bank: Float[Tensor, "n d"], values: Float[Tensor, "n c"], query: Float[Tensor, "q d"], *, k: int, temperature: float
 ) -> Float[Tensor, "q c"]:
     """Weighted mean of the neighbours' values: a prediction of numbers, or each label's share of the votes."""
-    values, means = values.to(bank), []
+    means = []
     for weight, rows in find_neighbours(bank, query, k, temperature):
         total = values.new_zeros(len(rows), values.shape[1])
         for vote, row in zip(weight.split(1, 1), rows.T, strict=True):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from ssl_runner.contract import Metric
@@ -51,12 +51,12 @@ def mean_average_precision(scores: Float[Tensor, "q k"], truth: Bool[Tensor, "q 
     return sum(values) / len(values) if values else math.nan
 
 
-def score_predictions(predicted: Float[Tensor, "q c"], truth: Tensor) -> dict[str, Metric]:
-    """`map` of scores of several labels, `r2` of predictions of numbers. Raises ValueError if neither is defined."""
+def score_predictions(predicted: Float[Tensor, "q c"], truth: Shaped[Tensor, "q c"]) -> dict[str, Metric]:
+    """`map` of scores of several labels, `r2` of predicted numbers. Raises ValueError if the truth does not vary."""
     if truth.dtype == torch.bool:
         name, value = "map", mean_average_precision(predicted, truth)
     else:
-        name, value = "r2", r_squared(predicted.cpu().double(), truth.cpu().double().reshape(predicted.shape))
+        name, value = "r2", r_squared(predicted.cpu().double(), truth.cpu().double())
     if math.isnan(value):
         raise ValueError("the target does not vary among the rows of the query; give more rows or another target")
     return {name: Metric(value, "larger", "share" if name == "map" else "number")}

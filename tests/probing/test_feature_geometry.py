@@ -1,4 +1,4 @@
-"""Measures of a cloud of features: hand-solved clouds, planted spectra, peers, and what must not change them."""
+"""Geometry of features: hand-solved clouds, planted spectra, peers, and what must not change them."""
 
 import math
 from collections.abc import Callable
@@ -11,13 +11,8 @@ from scipy.linalg import eigh
 from scipy.spatial.distance import pdist
 from torch import Tensor
 
-from ssl_runner.augment.image.views import Views
-from ssl_runner.contract import Encoder, Features, Rows
-from ssl_runner.duration import Duration
-from ssl_runner.evaluator.geometry import Geometry
 from ssl_runner.probing import geometry
 
-EVERY = Duration.parse("1ep")
 N, D = 200, 16
 
 
@@ -65,9 +60,9 @@ def test_rankme_equals_scipys_entropy_of_numpys_singular_values(z: Tensor) -> No
 def test_rank_takes_the_mean_off(rng: torch.Generator) -> None:
     singular = torch.tensor([1.0] * 4 + [0.0] * 12, dtype=torch.float64)
     cloud = planted(singular, N, rng)
-    assert geometry.rank(cloud + 100) == pytest.approx(4, rel=1e-6)
+    assert geometry.centred_rank(cloud + 100) == pytest.approx(4, rel=1e-6)
     assert geometry.rankme(cloud + 100) < 1.1, "the mean outweighs all else"
-    assert geometry.rank(torch.full((N, D), 0.5)) == 0
+    assert geometry.centred_rank(torch.full((N, D), 0.5)) == 0
 
 
 # Alpha-ReQ
@@ -121,7 +116,7 @@ def test_lidar_counts_the_directions_that_tell_samples_apart(rng: torch.Generato
     samples = F.pad(torch.randn(500, 3, generator=rng), (0, D - 3))
     views = 10 * samples[:, None] + torch.randn(500, 8, D, generator=rng)
     assert geometry.lidar(views) == pytest.approx(3, abs=0.35)
-    assert geometry.rank(views.flatten(0, 1)) > 7
+    assert geometry.centred_rank(views.flatten(0, 1)) > 7
 
 
 def test_lidar_of_points() -> None:
@@ -150,31 +145,31 @@ def test_alignment_and_uniformity_equal_scipys_distances(z: Tensor) -> None:
     assert geometry.alignment(views) == pytest.approx(means)
 
 
-def test_spread_is_one_on_the_sphere_and_zero_at_a_point(rng: torch.Generator) -> None:
+def test_the_deviation_is_one_on_the_sphere_and_zero_at_a_point(rng: torch.Generator) -> None:
     sphere = F.normalize(torch.randn(20_000, D, generator=rng), dim=1)
-    assert geometry.spread(sphere) == pytest.approx(1, abs=0.02)
-    assert geometry.spread(sphere[:1].expand(50, D)) == pytest.approx(0, abs=1e-6)
+    assert geometry.unit_std(sphere) == pytest.approx(1, abs=0.02)
+    assert geometry.unit_std(sphere[:1].expand(50, D)) == pytest.approx(0, abs=1e-6)
 
 
 def test_dead_dimensions_are_counted_whatever_their_value(z: Tensor) -> None:
-    assert geometry.dead(z) == 0
+    assert geometry.dead_share(z) == 0
     z[:, :4] = torch.tensor([0.0, 1.0, -2.0, 3.0])
     z[:, 4] *= 1e-5
-    assert geometry.dead(z) == 5 / D
-    assert geometry.dead(torch.zeros(N, D)) == geometry.dead(torch.ones(N, D)) == 1
+    assert geometry.dead_share(z) == 5 / D
+    assert geometry.dead_share(torch.zeros(N, D)) == geometry.dead_share(torch.ones(N, D)) == 1
 
 
 # What must not change them
 
 CLOUD: dict[str, Callable[[Tensor], float]] = {
     "rankme": geometry.rankme,
-    "rank": geometry.rank,
+    "rank": geometry.centred_rank,
     "alpha_req": geometry.alpha_req,
     "lidar": lambda z: geometry.lidar(z.view(N // 4, 4, D)),
-    "spread": lambda z: geometry.spread(F.normalize(z, dim=1)),
+    "unit_std": lambda z: geometry.unit_std(F.normalize(z, dim=1)),
     "uniformity": lambda z: geometry.uniformity(F.normalize(z, dim=1)),
     "alignment": lambda z: geometry.alignment(F.normalize(z, dim=1).view(N // 4, 4, D)),
-    "dead": geometry.dead,
+    "dead": geometry.dead_share,
 }
 
 
@@ -192,70 +187,3 @@ def test_rotation_does_not_matter(name: str, z: Tensor, rng: torch.Generator) ->
 @pytest.mark.parametrize("name", ["rank", "alpha_req", "lidar"])
 def test_a_shift_does_not_matter(name: str, z: Tensor) -> None:
     assert CLOUD[name](z.double() + torch.arange(D)) == pytest.approx(CLOUD[name](z), rel=1e-6)
-
-
-# The evaluator
-
-
-class Colours(Encoder):
-    """Pooled features are the image's mean colours times `gain`; it has a batch norm, to be left as it was."""
-
-    dim = 3
-
-    def __init__(self, gain: float = 1.0):
-        super().__init__((0.5,) * 3, (0.25,) * 3)
-        self.gain, self.norm = gain, torch.nn.BatchNorm2d(3)
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
-        pooled = self.gain * x.mean((2, 3))
-        return Features(pooled, pooled[:, None], (1,))
-
-
-def rows(n: int, seed: int = 0) -> Tensor:
-    return torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed))
-
-
-def measured(train: Rows, gain: float = 1.0, **settings: int) -> dict[str, float]:
-    def encode(asked: Rows) -> Tensor:
-        raise AssertionError("a pass over the whole training set for a sample of it")
-
-    return dict(Geometry(every=EVERY, augment=Views(), train=train, **settings)(Colours(gain), encode))
-
-
-NAMES = {"rankme", "rank", "alpha_req", "lidar", "alignment", "uniformity", "std", "dead"}
-
-
-def test_the_evaluator_names_every_measure_and_repeats_itself() -> None:
-    first = measured(rows(40))
-    assert set(first) == NAMES
-    torch.manual_seed(7)
-    before = torch.get_rng_state()
-    assert measured(rows(40)) == first, "it draws from generators of its own"
-    assert torch.equal(torch.get_rng_state(), before)
-    assert measured(rows(40), seed=1) != first
-
-
-def test_a_set_smaller_than_the_sample_is_taken_whole() -> None:
-    assert measured(rows(40), samples=1000) == measured(rows(40), samples=40) != measured(rows(40), samples=20)
-    assert set(measured(rows(2))) >= {"rankme", "std"}
-    with pytest.raises(ValueError, match="two training rows"):
-        measured(rows(1))
-
-
-def test_views_are_those_of_the_same_sample() -> None:
-    """Without augmentation all views are one: alignment is 0."""
-    still = Views(scale=(1.0, 1.0), flip=0.0, jitter=0.0, grey=0.0)
-    values = Geometry(every=EVERY, augment=still, train=rows(40))(Colours(), lambda each: torch.zeros(1, 3))
-    assert values["alignment"] == pytest.approx(0, abs=1e-9)
-    assert measured(rows(40))["alignment"] > 1e-3
-
-
-def test_a_constant_encoder_is_a_point() -> None:
-    values = measured(rows(40), gain=0.0)
-    assert "alpha_req" not in values
-    assert (values["rank"], values["std"], values["lidar"], values["dead"]) == (0, 0, 0, 1)
-
-
-def test_features_that_are_not_finite_are_said() -> None:
-    with pytest.raises(FloatingPointError, match="the encoder has diverged"):
-        measured(rows(40), gain=math.inf)

@@ -1,0 +1,180 @@
+"""What holds of every evaluator: a new YAML in conf/evaluator/ is a new case."""
+
+import importlib
+import random
+from inspect import Parameter, signature
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from conftest import names
+from evaluator_toys import EVERY, IMAGE, KINDS, Flat, Small, encoded, metrics
+
+from ssl_runner.augment.image.views import Views
+from ssl_runner.config.compose import TREE
+from ssl_runner.contract import Metric, Split
+from ssl_runner.dataset.shapes import Shapes
+from ssl_runner.duration import Duration
+from ssl_runner.engine.measure import measure
+from ssl_runner.run.job import RUNTIME
+
+NODES = {
+    name: yaml.safe_load((TREE / f"evaluator/{name}.yaml").read_text())[name]
+    for name in names("evaluator")
+    if name != "none"
+}
+EVERY_EVALUATOR = pytest.mark.parametrize("name", NODES)
+AUGMENT = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
+QUICK = {  # settings with which a protocol takes a moment
+    "few_label": {"labels": (1, 4), "draws": 2, "steps": 2},
+    "finetune": {"epochs": 1},
+    "robustness": {"corruptions": ("noise",)},
+    "geometry": {"samples": 40},
+    "projector": {"samples": 40},
+    "cluster": {"restarts": 2},
+}
+
+
+def class_of(name):
+    module, _, kind = NODES[name]["_target_"].rpartition(".")
+    assert module == f"ssl_runner.evaluator.{name}"
+    return getattr(importlib.import_module(module), kind)
+
+
+def build(name, split, folder, **change):
+    """The evaluator on one split as bank and query."""
+    runtime = {"bank": split, "query": split, "validation": None, "train": split.x, "classes": 10, "sample": IMAGE}
+    had = {
+        "every": EVERY,
+        "augment": AUGMENT,
+        "fresh": Small,
+        "folder": folder,
+        **runtime,
+        **QUICK.get(name, {}),
+        **change,
+    }
+    wanted = signature(class_of(name)).parameters
+    return class_of(name)(**{key: value for key, value in had.items() if key in wanted})
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return Shapes(images=200, test=20, validation=0.0).load().bank
+
+
+@EVERY_EVALUATOR
+def test_its_yaml_spells_out_the_defaults(name):
+    """Each setting that has one, with that value; the other parameters are the runtime's."""
+    node = dict(NODES[name])
+    Duration.parse(node.pop("every"))
+    node.pop("_target_"), node.pop("augment", None)
+    parameters = {p.name: p.default for p in signature(class_of(name)).parameters.values()}
+    defaults = {key: value for key, value in parameters.items() if value is not Parameter.empty}
+    assert {key: tuple(value) if isinstance(value, list) else value for key, value in node.items()} == defaults
+    assert set(parameters) - set(defaults) - {"every", "augment"} <= set(RUNTIME["evaluator"])
+
+
+@pytest.mark.parametrize("name", [name for name, node in NODES.items() if "augment" in node or name == "geometry"])
+def test_its_augmentation_is_chosen_by_name(name, composer):
+    composed = composer.compose([f"evaluator=[knn,{name}]"])
+    assert not composed.problems
+    other = composer.compose([f"evaluator={name}", f"augment@evaluator.{name}.augment=simclr"])
+    off = composer.compose([f"evaluator={name}", f"evaluator.{name}.augment=null"])
+    assert not other.problems + off.problems
+    assert other.content["evaluator"][name]["augment"]["jitter"] == 0.8
+    assert off.content["evaluator"][name]["augment"] is None
+
+
+@EVERY_EVALUATOR
+def test_it_can_be_checked_before_there_are_samples(name, tmp_path):
+    rows = torch.zeros(1, dtype=torch.int64).expand(50)
+    build(name, Split(rows, rows, dict.fromkeys(("hue", "shape"), rows)), tmp_path, classes=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@EVERY_EVALUATOR
+def test_features_that_are_not_finite_are_refused(name, shapes, tmp_path):
+    diverged = Small()
+    diverged.conv.weight.data.fill_(torch.nan)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        metrics(build(name, shapes, tmp_path), diverged, encoded(diverged))
+
+
+@EVERY_EVALUATOR
+def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, tmp_path):
+    """Encoder, modes, gradients, labels and all global generators; numbers are floats with their meaning."""
+    encoder, evaluator = Small(), build(name, shapes, tmp_path)
+    encoder.train(name in ("finetune", "few_label"))  # others meet it in eval mode, as the runner has it
+    encoder.norm.eval()
+    encoder.conv.bias.requires_grad_(False)
+
+    def state():
+        drawn = torch.get_rng_state().tolist(), np.random.get_state()[1].tolist()  # noqa: NPY002  what must not change
+        return drawn, [module.training for module in encoder.modules()], torch.is_grad_enabled(), shapes.y.tolist()
+
+    weights = {key: value.clone() for key, value in encoder.state_dict().items()}
+    encode, before, values = encoded(Small().eval()), state(), []
+    for seed in (1, 2):
+        with torch.no_grad():
+            values.append(evaluator(encoder, encode))
+        assert state() == before
+        torch.manual_seed(seed), random.seed(seed)
+        before = state()
+    assert values[0] == values[1]
+    assert all(isinstance(each, Metric) and type(each.value) is float for each in values[0].values())
+    assert evaluator.headline in values[0]
+    shares = {key for key in values[0] if "top1" in key or key == "accuracy"}
+    assert all(values[0][key][1:] == ("larger", "share") for key in shares)
+    assert all(torch.equal(weights[key], value) for key, value in encoder.state_dict().items())
+    assert all(parameter.grad is None for parameter in encoder.parameters())
+    assert [key for key, p in encoder.named_parameters() if not p.requires_grad] == ["conv.bias"]
+
+
+@EVERY_EVALUATOR
+@pytest.mark.parametrize("kind", KINDS)
+def test_text_and_audio_are_measured_or_refused_with_a_remedy(name, kind, tmp_path):
+    sample, rng = KINDS[kind], torch.Generator().manual_seed(0)
+    x = sample.example(60, rng) if kind == "text" else torch.randint(-999, 999, (60, *sample.shape), generator=rng)
+    y = torch.arange(60) % 3
+    split = Split(x, y, {"z": y} if name == "factors" else {})
+    width = sample.shape[-1]
+    more = {"sample": sample, "classes": 3, "circular": (), "fresh": lambda seed: Flat(width), "k": 3}
+
+    def measure(**change):
+        return metrics(
+            build(name, split, tmp_path, **more, **change), Flat(width), lambda rows: rows.flatten(1).float()
+        )
+
+    if name in ("robustness", "leakage"):
+        with pytest.raises(
+            ValueError, match=f"{name} takes images of 1 or 3 channels, .* has {kind}; leave {name} out"
+        ):
+            measure()
+        return
+    if name in ("finetune", "few_label"):
+        with pytest.raises(ValueError, match=rf"dataset has {kind}; type evaluator\.{name}\.augment=null"):
+            measure()
+        values = measure(augment=None)
+    else:
+        values = measure()
+    assert values
+    assert not {"lidar", "alignment"} & {*values}
+
+
+def test_none_is_empty():
+    assert yaml.safe_load((TREE / "evaluator/none.yaml").read_text()) == {}
+
+
+def test_files_have_a_place_of_their_own_in_a_run(make, tmp_path):
+    """Composed, checked, built and called as in a run, on validation and on test."""
+    short = ("finetune.epochs=1", "few_label.steps=2", "few_label.draws=2", "few_label.labels=[1]")
+    settings = [f"evaluator.{each}" for each in short]
+    trainer = make("evaluator=none", "evaluator=[finetune,few_label,projector]", *settings)
+    for split in ("validation", "test"):
+        evaluators = getattr(trainer.measurements, split)
+        values = measure(trainer.measurements.encoder, evaluators, trainer.learner.loader.samples, torch.device("cpu"))
+        assert {f"{name}/{evaluator.headline}" for name, evaluator in evaluators.items()} <= set(values)
+        assert len(evaluators) == 3
+        for file in (f"few_label/{split}-training/few_label.png", f"projector/{split}-training/tsne.png"):
+            assert (tmp_path / "run" / "evaluation" / file).exists()

@@ -1,0 +1,110 @@
+"""Projector: what TensorBoard reads, the t-SNE picture, thumbnails."""
+
+from inspect import signature
+from pathlib import Path
+
+import pytest
+import torch
+from evaluator_toys import EVERY, Small, corners, encoded, numbers, stripes
+from PIL import Image
+
+from ssl_runner.contract import Samples
+from ssl_runner.evaluator import projector as projector_file
+from ssl_runner.evaluator.projector import Projector, draw_points, make_thumbnails, project
+
+STRIPES = Samples("image", (3, 8, 8))
+
+
+def projector(query, folder, classes=2, sample=STRIPES, **settings):
+    return Projector(every=EVERY, query=query, classes=classes, folder=folder, sample=sample, **settings)
+
+
+def test_the_picture_keeps_classes_apart():
+    split = corners(60)
+    points = project(split.x, 10.0, 0)
+    assert torch.equal(points, project(split.x, 10.0, 0))
+    away = torch.cdist(points, points).fill_diagonal_(torch.inf)
+    assert torch.equal(split.y[away.argmin(1)], split.y)
+
+
+def test_a_collapsed_or_narrow_encoder_has_a_picture(tmp_path):
+    assert project(torch.ones(10, 4), 3.0, 0).abs().max() == 0
+    assert project(torch.randn(10, 1, generator=torch.Generator().manual_seed(0)), 3.0, 0).isfinite().all()
+    values = numbers(projector(stripes(20), tmp_path), Small(), lambda rows: torch.ones(len(rows), 4))
+    assert 0 <= values["trustworthiness"] <= 1
+
+
+def test_trustworthiness_is_of_some_points_if_there_are_many(tmp_path, monkeypatch):
+    """Its ranks are of n x n points."""
+    import sklearn.manifold
+
+    sizes, original = [], sklearn.manifold.trustworthiness
+    monkeypatch.setattr(projector_file, "RANKED", 20)
+    monkeypatch.setattr(
+        sklearn.manifold, "trustworthiness", lambda x, y, **kw: sizes.append((len(x), len(y))) or original(x, y, **kw)
+    )
+    values = numbers(projector(corners(60), tmp_path, 3, Samples("audio", (1, 8))))
+    assert sizes == [(20, 20)]
+    assert values["samples"] == 60
+    assert 0.5 < values["trustworthiness"] <= 1
+
+
+def test_it_writes_what_tensorboard_reads(tmp_path, capsys):
+    """Twice, with another sample: the second is all that there is. The plugin itself reads classes and rows."""
+    from google.protobuf import text_format
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
+
+    query, folder, encoder = stripes(40), tmp_path / "new", Small().eval()
+    for samples in (30, 20):
+        values = numbers(projector(query, folder, samples=samples), encoder, encoded(encoder))
+        assert values["samples"] == samples
+    assert 0.5 < values["trustworthiness"] <= 1
+    assert not capsys.readouterr().out
+    (event,) = folder.glob("events.out.tfevents.*")
+    files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
+    below = {f"00000/features/{name}" for name in ("tensors.tsv", "metadata.tsv", "sprite.png")}
+    assert files == {event.name, "projector_config.pbtxt", "tsne.png"} | below
+    config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
+    (embedding,) = config.embeddings
+    assert {embedding.tensor_path, embedding.metadata_path, embedding.sprite.image_path} == below
+
+    def lines(path):
+        return [line.split("\t") for line in (folder / path).read_text().splitlines()]
+
+    header, *rows = lines(embedding.metadata_path)
+    assert header == ["class", "row"]
+    places = [int(row) for _, row in rows]
+    assert [int(label) for label, _ in rows] == query.y[places].tolist()
+    with torch.no_grad():
+        ratio = torch.tensor([[float(v) for v in line] for line in lines(embedding.tensor_path)])
+        ratio /= encoded(encoder)(query.x)[places]
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-2, atol=1e-2)
+    assert list(embedding.sprite.single_image_dim) == [8, 8]
+    with Image.open(folder / embedding.sprite.image_path) as sprite:
+        assert sprite.size == (40, 40)  # five by five
+        assert sprite.getpixel((8 * 3 + 2, 2)) == tuple(query.x[places[3], :, 2, 2].tolist())
+    assert EventAccumulator(str(folder)).Reload().Tags()["images"] == ["tsne"]
+
+
+def test_thumbnails_are_square_and_small_enough_for_tensorboard():
+    small = make_thumbnails(torch.full((2, 1, 100, 50), 255, dtype=torch.uint8))
+    assert small.shape == (2, 1, 32, 32)
+    assert small[0, 0].sum(0).nonzero().flatten().tolist() == list(range(8, 24))  # in the middle
+    assert make_thumbnails(torch.rand(2, 5, 8, 8)).shape == (2, 1, 8, 8)
+    most = signature(Projector).parameters["samples"].default
+    assert projector_file.THUMBNAIL * most**0.5 < 8192
+    exact = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    assert torch.equal((make_thumbnails(exact) * 255).round().to(torch.uint8), exact)
+
+
+def test_many_classes_have_a_scale_and_few_a_legend():
+    y = torch.arange(40)
+    assert len(draw_points(torch.randn(40, 2), y, 40).axes) == 2
+    legend = draw_points(torch.randn(40, 2), y % 3, 3).legends[0]
+    assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
+
+
+def test_a_query_that_is_too_small_is_refused():
+    with pytest.raises(ValueError, match="holds 4 rows, and the picture needs 8"):
+        projector(stripes(4), Path())

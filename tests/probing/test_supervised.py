@@ -1,0 +1,141 @@
+"""Supervised training: seeds, isolated generators, modes, rates, batches."""
+
+import contextlib
+import random
+
+import numpy as np
+import pytest
+import torch
+from evaluator_toys import Small, stripes
+
+from ssl_runner.augment.image.views import Views
+from ssl_runner.contract import Features, Samples
+from ssl_runner.probing import supervised
+
+STRIPES = Samples("image", (3, 8, 8))
+
+
+def train(encoder=None, steps=2, seed=0, after_epoch=None, **settings):
+    settings = {"lr": 0.01, "head_lr": 0.05, "weight_decay": 0.0, "batch_size": 16, **settings}
+    encoder = Small().eval() if encoder is None else encoder
+    more = {"steps": steps, "seed": seed, "after_epoch": after_epoch}
+    return supervised.train(encoder, STRIPES, stripes(40), 2, supervised.Recipe(**settings), **more)
+
+
+def test_the_seed_alone_decides():
+    augment = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
+    a, b, c = (train(steps=3, seed=seed, augment=augment).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(a[name], b[name]) for name in a)
+    assert not torch.equal(a["encoder.conv.weight"], c["encoder.conv.weight"])
+
+
+def test_global_generators_are_seeded_and_restored():
+    def draws():
+        return torch.rand(()).item(), np.random.rand(), random.random()  # noqa: NPY002
+
+    def states():
+        return torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+
+    before, drawn = states(), []
+    for seed in (5, 5, 2**62):
+        with supervised.isolated_generators(seed):
+            drawn.append(draws())
+        assert states() == before
+    assert drawn[0] == drawn[1]
+    assert all(one != other for one, other in zip(drawn[1], drawn[2], strict=True))
+    with contextlib.suppress(FloatingPointError), supervised.isolated_generators(0):
+        draws()
+        raise FloatingPointError
+    assert states() == before
+
+
+def test_a_generator_that_torch_does_not_fork_is_restored_too(monkeypatch):
+    restored = []
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.mps, "get_rng_state", lambda: torch.tensor([7]))
+    monkeypatch.setattr(torch.mps, "set_rng_state", lambda state: restored.append(state.tolist()))
+    with supervised.isolated_generators(0):
+        pass
+    assert restored == [[7]]
+
+
+def test_training_starts_at_a_copy_of_the_given_encoder():
+    given = Small(5).eval()
+    network = train(given, lr=1e-12, head_lr=1e-12)
+    torch.testing.assert_close(network.encoder.conv.weight, given.conv.weight)
+    assert network.encoder.conv.weight.data_ptr() != given.conv.weight.data_ptr()
+
+
+def test_an_encoder_of_another_scale_is_trained_alike():
+    """Features times a thousand, plus a thousand: the classifier reads the same."""
+
+    class Scaled(Small):
+        def forward(self, x, keep=None):
+            features = super().forward(x)
+            return Features(features.pooled * 1000 + 1000, features.tokens, features.grid)
+
+    networks = [train(kind(0, dropout=0.0).eval(), steps=5) for kind in (Small, Scaled)]
+    logits = [network(stripes(32).x.float() / 255).detach() for network in networks]
+    torch.testing.assert_close(*logits, atol=0.02, rtol=0.02)
+
+
+def test_it_trains_in_training_mode_also_after_a_measurement(monkeypatch):
+    """A measurement at the end of an epoch puts the network into eval mode; batch norm and dropout come back."""
+    modes, forward = [], Small.forward
+    monkeypatch.setattr(Small, "forward", lambda self, x: modes.append(self.norm.training) or forward(self, x))
+    bank = stripes(32)
+    network = train(steps=4, after_epoch=lambda epoch, network: supervised.rank_classes(network, bank.x))
+    assert modes == [True] * 3 + [False] + [True] * 2 + [False]  # the first calibrates
+    assert not any(module.training for module in network.modules())
+
+
+def test_rates_rise_and_fall():
+    rates = [supervised.rate_factor(step, 10, 0.2) for step in range(10)]
+    assert rates[:3] == pytest.approx([1 / 3, 2 / 3, 1])
+    assert rates[2:] == sorted(rates[2:], reverse=True)
+    assert rates[6] == pytest.approx(0.5)
+    assert 0 < rates[-1] < 0.1
+    assert supervised.rate_factor(0, 1, 0.0) == supervised.rate_factor(0, 1, 0.1) == 1
+
+
+def test_biases_and_norms_do_not_decay_and_the_classifier_has_its_own_rate():
+    network = supervised.Network(Small(), STRIPES, 2)
+    recipe = supervised.Recipe(lr=0.1, head_lr=0.2, weight_decay=0.3, batch_size=1)
+    names = {id(p): name for name, p in network.named_parameters()}
+    assert [
+        ({names[id(p)] for p in group["params"]}, group["lr"], group["weight_decay"])
+        for group in supervised.parameter_groups(network, recipe)
+    ] == [
+        ({"encoder.conv.weight"}, 0.1, 0.3),
+        ({"encoder.conv.bias", "encoder.norm.weight", "encoder.norm.bias"}, 0.1, 0.0),
+        ({"linear.weight"}, 0.2, 0.3),
+        ({"linear.bias"}, 0.2, 0.0),
+    ]
+
+
+def test_an_encoder_that_is_frozen_as_a_whole_is_trained_all_the_same():
+    encoder = Small().eval().requires_grad_(False)
+    network = train(encoder, lr=0.1)
+    assert not torch.equal(network.encoder.conv.weight, encoder.conv.weight)
+    assert not encoder.conv.weight.requires_grad
+
+
+def test_no_batch_is_larger_than_asked(monkeypatch):
+    """Neither in training nor when a large query is ranked; each row is seen once an epoch."""
+    bank, seen, original = stripes(40), [], supervised.Network.read
+    monkeypatch.setattr(supervised, "AT_ONCE", 7)
+
+    def watched(self, rows, index):
+        seen.append(index.tolist())
+        return original(self, rows, index)
+
+    monkeypatch.setattr(supervised.Network, "read", watched)
+    network = train(steps=4)
+    assert [len(each) for each in seen] == [16] * 4
+    assert len({*seen[0], *seen[1]}) == len({*seen[2], *seen[3]}) == 32
+    assert seen[0] != seen[2]
+    seen.clear()
+    parts = supervised.rank_classes(network, bank.x)
+    assert max(map(len, seen)) == 7
+    monkeypatch.setattr(supervised, "AT_ONCE", 40)
+    assert torch.equal(supervised.rank_classes(network, bank.x), parts)
