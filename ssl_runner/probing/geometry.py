@@ -112,7 +112,7 @@ def alignment(u: Float[Tensor, "n q d"]) -> float:
 def uniformity(u: Float[Tensor, "n d"]) -> float:
     """log of the mean of exp(-2 distance^2) over pairs of samples, unit vectors; in [-8, 0], 0 for a point.
 
-    Wang & Isola, arXiv 2005.10242, section 4.1.2, t = 2.
+    Wang & Isola, arXiv 2005.10242, section 4.1.2, t = 2. In float64, but for the logarithm of the number of pairs.
     """
     pairs = torch.pdist(to_float64(u)).square()
     # Of all the file this logarithm alone is float32's: recorded numbers depend on its rounding, about 1e-7 of it.
