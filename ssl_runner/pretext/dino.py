@@ -1,0 +1,172 @@
+"""Emerging Properties in Self-Supervised Vision Transformers (DINO).
+
+Mathilde Caron, Hugo Touvron, Ishan Misra, Hervé Jégou, Julien Mairal, Piotr Bojanowski, Armand Joulin. ICCV 2021,
+arXiv 2104.14294.
+
+Differs: the defaults suit small images and short runs (4 local views and not 8, 1024 prototypes and not 65536, hidden
+width 512 and not 2048, momentum 0.99 and not 0.996). There is no stochastic depth. The teacher's temperature warms up
+by the step and not by the epoch. Batch norm, in an encoder that has it, uses the statistics of the rank's own
+micro-batch, for global and local views apart.
+"""
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Gt, Interval
+from torch import Tensor
+
+from ssl_runner.augment.image.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
+from ssl_runner.duration import Duration
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.image_encoder import grid_of
+from ssl_runner.layers.prototypes import prototype_head
+from ssl_runner.loss.distillation import view_cross_entropy
+
+Temperature = Annotated[float, Gt(0)]
+Share = Annotated[float, Interval(ge=0, le=1)]
+NO_TIME, FIVE_PERCENT = Duration(0.0, "%"), Duration(5.0, "%")
+
+
+class DINO(Pretext):
+    """Predicts, from any view of a sample, to which prototypes a teacher assigns its two global views.
+
+    The teacher is a moving average of the student; its encoder is the one that is measured and saved. Its outputs are
+    centred and sharpened, against the two ways to collapse: one prototype for all samples, and all prototypes alike.
+
+    augment, augment_prime: the global views. augment_local: the local views, which the student alone sees; of half the
+        side of the global ones if its size is null.
+    teacher_temperature: from `first_teacher_temperature`, reached along a line during `temperature_warm_up`.
+    momentum: share of itself that the teacher keeps in the first step; it rises to 1 along a cosine.
+    hidden, bottleneck, prototypes: widths of the projection head. batch_norm: whether its hidden layers have one.
+    norm_last_layer: prototypes of length 1; false gives each a learnt length, better and less stable (appendix C).
+    freeze: how long the prototypes stay as they are at the start.
+    Raises ValueError if the encoder cannot encode local views, or the global views differ in size.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, int, int],
+        augment: Views,
+        augment_prime: Views,
+        augment_local: Views,
+        local_views: Annotated[int, Ge(0)] = 4,
+        temperature: Temperature = 0.1,
+        teacher_temperature: Temperature = 0.04,
+        first_teacher_temperature: Temperature = 0.04,
+        temperature_warm_up: Duration = NO_TIME,
+        momentum: Share = 0.99,
+        centre_momentum: Share = 0.9,
+        hidden: Annotated[int, Ge(1)] = 512,
+        bottleneck: Annotated[int, Ge(1)] = 128,
+        prototypes: Annotated[int, Ge(2)] = 1024,
+        batch_norm: bool = False,
+        norm_last_layer: bool = True,
+        freeze: Duration = FIVE_PERCENT,
+    ):
+        super().__init__()
+        if augment.size != augment_prime.size:
+            raise ValueError(
+                f"the global views differ in size, {augment.size} and {augment_prime.size} px; "
+                f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
+            )
+        self.encoder = encoder
+        self.augment = augment
+        self.augment_prime = augment_prime
+        self.augment_local = copy.copy(augment_local)
+        self.augment_local.size = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
+        self.local_views = local_views
+        self.temperature = temperature
+        self.teacher_temperature = teacher_temperature
+        self.first_teacher_temperature = first_teacher_temperature
+        self.temperature_warm_up = temperature_warm_up
+        self.momentum = momentum
+        self.centre_momentum = centre_momentum
+        self.hidden = hidden
+        self.bottleneck = bottleneck
+        self.prototypes = prototypes
+        self.batch_norm = batch_norm
+        self.norm_last_layer = norm_last_layer
+        self.freeze = freeze
+        if local_views:
+            self.check_local_views(shape[0])
+        self.head = prototype_head(
+            encoder.dim, hidden, bottleneck, prototypes, norm=batch_norm, fixed_norm=norm_last_layer
+        )
+        self.teacher_encoder = frozen_copy(self.encoder)
+        self.teacher_head = frozen_copy(self.head)
+        self.register_buffer("centre", torch.zeros(prototypes))
+        self.register_buffer("sharpness", torch.tensor(first_teacher_temperature), persistent=False)
+
+    def check_local_views(self, channels: int) -> None:
+        side = self.augment_local.size
+        try:
+            grid_of(self.encoder, (channels, side, side))
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ValueError(
+                f"{type(self.encoder).__name__} cannot encode local views of {side}x{side} px ({error}); "
+                f"type pretext.augment_local.size={2 * side} or pretext.local_views=0"
+            ) from error
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        """Global views (2B, C, H, W) and local ones (local_views * B, C, h, w), view after view."""
+        both = torch.cat([self.augment(batch.x, ctx.rng), self.augment_prime(batch.x, ctx.rng)])
+        if not self.local_views:
+            return (both,)
+        return both, self.augment_local(batch.x.repeat(self.local_views, 1, 1, 1), ctx.rng)
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        with torch.no_grad():
+            logits = self.teacher_head(self.teacher_encoder(views[0]).pooled)  # (2B, K)
+            targets = ((logits - self.centre) / self.sharpness).softmax(dim=1)  # equation 1, centred as in 3.1
+        pooled = torch.cat([self.encoder(view).pooled for view in views])  # (V B, dim), V = 2 + local_views
+        embedding = self.head.projector(pooled)  # (V B, bottleneck)
+        student = self.head.prototypes(embedding)  # (V B, K)
+        by_view = targets.unflatten(0, (2, -1)), student.unflatten(0, (2 + self.local_views, -1))
+        value = view_cross_entropy(*by_view, self.temperature)
+        entropy = torch.special.entr(targets).sum(dim=1).mean()  # 0: one prototype each; log K: all alike (section 5.3)
+        metrics = {"entropy": entropy, "divergence": value.detach() - entropy}
+        return Loss(value, metrics, embedding[: len(logits)], {"logits": logits.mean(dim=0, keepdim=True)})
+
+    def rates(self, ctx: Context) -> Mapping[str, Rate]:
+        return {"head.prototypes": Rate(lr=float(ctx.step >= steps_of(self.freeze, ctx)))}
+
+    def before_step(self, ctx: Context) -> None:
+        steps = steps_of(self.temperature_warm_up, ctx)
+        share = min(1.0, ctx.step / steps) if steps else 1.0
+        first, last = self.first_teacher_temperature, self.teacher_temperature
+        self.sharpness.fill_(first + (last - first) * share)
+
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
+        # Equation 4, of all micro-batches and ranks at once: they are of one size, and a step for each would drift.
+        self.centre.lerp_(kept["logits"].mean(dim=0), 1 - self.centre_momentum)
+        momentum = momentum_at(self.momentum, ctx.progress)
+        follow(self.teacher_encoder, self.encoder, momentum, copy_buffers=False)
+        follow(self.teacher_head, self.head, momentum, copy_buffers=False)
+
+    def trained(self) -> Encoder:
+        return self.teacher_encoder
+
+    def suspects(self) -> Sequence[Suspect]:
+        found = []
+        if self.teacher_temperature >= self.temperature:  # section 5.3: without sharpening all prototypes become alike
+            cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
+            found.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
+        elif self.teacher_temperature > 0.07:
+            cause = f"pretext.teacher_temperature={self.teacher_temperature:g} is high, targets are hardly sharpened"
+            found.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.5))
+        if self.centre_momentum > 0.99:  # appendix D: the centre is too slow at 0.999, and one prototype takes all
+            cause = f"pretext.centre_momentum={self.centre_momentum:g}, the centre follows too slowly"
+            found.append(Suspect(cause, "pretext.centre_momentum=0.9", 0.8))
+        if self.momentum < 0.9:
+            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
+            found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
+        return found
+
+
+def steps_of(duration: Duration, ctx: Context) -> int:
+    return duration.steps(ctx.length.steps_per_epoch, ctx.length.steps)
