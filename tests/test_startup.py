@@ -401,7 +401,7 @@ def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(
         raise AssertionError("a job was built")
 
     monkeypatch.setattr("ssl_runner.run.preflight.preflight", built)
-    asked = typed.read(settings.parted(["optimizer.lr=0.1,-2,-3", "+lrr=1"]), composer, Console())
+    asked = typed.read(settings.split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"]), composer, Console())
     unique = list(dict.fromkeys(asked.problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]
     assert "-2" in " ".join(unique)

@@ -50,7 +50,7 @@ hydra.run.dir=FOLDER names the run folder; by default runs go to outputs/<pretex
 hydra.sweep.dir=FOLDER names a sweep's; by default it is outputs/sweeps/<time>/.
 settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.threads=N (of the CPU, a job), sweep.metric=knn/top1,
 sweep.on_error=continue|stop, sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
-{plugins}
+{sweeps}
 """
 
 
@@ -125,10 +125,12 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
 
     from rich.console import Console
 
-    from ssl_runner.sweep.read import carry_out, read
-    from ssl_runner.sweep.settings import RESUME, parted, together
+    from ssl_runner.sweep.comparison import print_comparison
+    from ssl_runner.sweep.read import read
+    from ssl_runner.sweep.settings import RESUME, merge_words, split_words
+    from ssl_runner.sweep.start import start
 
-    now, command, as_they_are = parted(typed.overrides), together([], words), False
+    now, command, recorded = split_words(typed.overrides), merge_words([], words), False
     if now.resume is not None:
         from ssl_runner.sweep.ledger import Ledger
 
@@ -137,11 +139,11 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
         except ValueError as error:
             return refuse([f"sweep.resume: {error}"])
         folder = went_back(Path(now.resume), ledger.cwd, typed)
-        command = together(ledger.command, [*now.own, *now.launcher, *now.sweeper])
+        command = merge_words(ledger.command, [*now.own, *now.launcher, *now.sweeper])
         before = options(command)
-        kept = parted(before.overrides)
+        kept = split_words(before.overrides)
         if not now.jobs:  # they are those that it was begun with, and where there are some already, as they are
-            as_they_are = bool(ledger.jobs) and not typed.cfg
+            recorded = bool(ledger.jobs) and not typed.cfg
             typed.config_dir = typed.config_dir or before.config_dir
             typed.config_name = before.config_name if typed.config_name == DEFAULT else typed.config_name
         own = [*kept.own, f"{RESUME}={folder}"]
@@ -149,16 +151,24 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
     if typed.config_dir is not None and not typed.config_dir.is_dir():
         return refuse([f"--config-dir: there is no folder {typed.config_dir}"])
     composer, console = composer_of(typed), Console(highlight=False, markup=False, stderr=bool(typed.cfg))
-    asked = read(now, composer, console, as_they_are, build=not typed.cfg)
+    asked = read(now, composer, console, recorded, build=not typed.cfg)
     if asked.problems:
         return refuse(asked.problems)
     if typed.cfg:
         print("---\n".join(dump(stamped(each.composed.content)) for each in asked.jobs), end="")
         return 0
     try:
-        return carry_out(asked, command, composer, console)
+        return start(asked, command, console, run_job, print_comparison)
     except ValueError as error:
         return refuse(str(error).splitlines())
+
+
+def run_job(folder: str, threads: int | None = None) -> int:
+    """Carries out a job of a sweep in its process, where torch is imported."""
+    from ssl_runner.run.resume import resume
+    from ssl_runner.sweep import worker
+
+    return worker.run_job(resume, folder, threads)
 
 
 def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
@@ -186,8 +196,8 @@ def help_text() -> str:
     ]
     settings = [f"  {line}" for line in (TREE / CONFIG).read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)]
     own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
-    plugins = [
+    choices = [
         f"{group}={', '.join([first, *sorted(file.stem for file in (TREE / group).glob('*.yaml'))])}"
         for group, first in own.items()
     ]
-    return USAGE.format(groups="\n".join(lines), settings="\n".join(settings), plugins="\n".join(plugins))
+    return USAGE.format(groups="\n".join(lines), settings="\n".join(settings), sweeps="\n".join(choices))

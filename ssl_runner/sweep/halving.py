@@ -1,4 +1,4 @@
-"""Early stop of hopeless jobs: asynchronous successive halving, by stopping.
+"""Early stop of bad jobs: asynchronous successive halving, by stopping.
 
 Li, Jamieson, Rostamizadeh, Gonina, Ben-Tzur, Hardt, Recht, Talwalkar: A system for massively parallel hyperparameter
 tuning, MLSys 2020, arXiv 1810.05934.
@@ -37,19 +37,19 @@ class Halving:
             if value is not None:
                 self.values.setdefault(number, {}).setdefault(job, value)
 
-    def hopeless(self, job: str, curve: Curve) -> str | None:
-        """Why a job is to stop, or None. Fewer than eta jobs at a rung tell nothing."""
+    def stop_reason(self, job: str, curve: Curve) -> str | None:
+        """Reason to stop the job at a rung, or None. Needs at least eta jobs at that rung."""
         self.remember(job, curve)
         for number, rung in enumerate(self.rungs):
-            at = self.values.get(number, {})
-            if job not in at or (number, job) in self.judged:
+            values = self.values.get(number, {})
+            if job not in values or (number, job) in self.judged:
                 continue
             self.judged.add((number, job))
-            if len(at) < self.eta:
+            if len(values) < self.eta:
                 continue
-            kept = max(1, len(at) // self.eta)
-            threshold = sorted(at.values(), reverse=not self.smaller)[kept - 1]
-            if at[job] > threshold if self.smaller else at[job] < threshold:
-                done = f"{at[job]:.4g} at {100 * rung:.0f} % of the run"
-                return f"{done}; the best {kept} of {len(at)} had {threshold:.4g}"
+            kept = max(1, len(values) // self.eta)
+            threshold = sorted(values.values(), reverse=not self.smaller)[kept - 1]
+            if values[job] > threshold if self.smaller else values[job] < threshold:
+                share = f"{values[job]:.4g} at {100 * rung:.0f} % of the run"
+                return f"{share}; the best {kept} of {len(values)} had {threshold:.4g}"
         return None

@@ -1,23 +1,19 @@
-"""sweep.json: every job of a sweep by the hash of its sorted overrides, and what has become of it."""
+"""Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, and what has become of it."""
 
 import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
-import yaml
-
-from ssl_runner.config import files
-from ssl_runner.config.migrate import stamped
-from ssl_runner.run_folder.atomic import read_json, write, write_json
-from ssl_runner.run_folder.layout import CONFIG, OVERRIDES, SUMMARY, SWEEP
+from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.layout import SUMMARY, SWEEP
 
 FORMAT = 1
-ENDED = ("completed", "stopped")  # what is not to be run again
+ENDED = ("completed", "stopped")  # what is not run again
 
 
 @dataclass
@@ -48,7 +44,7 @@ class Ledger:
 
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
-        """The ledger of a sweep that has begun. Raises ValueError where the folder is none, or of a later format."""
+        """The ledger of a sweep that has begun. Raises ValueError if there is none, or one of a later format."""
         content = read_json(folder / SWEEP)
         if not content:
             raise ValueError(f"{folder} holds no sweep: there is no readable {SWEEP} in it")
@@ -68,37 +64,14 @@ class Ledger:
 
     def add(self, overrides: list[str], slug: str) -> Entry:
         """The entry of a job: the one that it has already, or a new one with the next number."""
-        key = key_of(overrides)
-        if key not in self.jobs:
-            number = 1 + max((each.number for each in self.jobs.values()), default=-1)
-            self.jobs[key] = Entry(number, overrides, f"{number:03d}-{slug}")
-        return self.jobs[key]
+        number = 1 + max((each.number for each in self.jobs.values()), default=-1)
+        return self.jobs.setdefault(key_of(overrides), Entry(number, overrides, f"{number:03d}-{slug}"))
 
     def write(self) -> None:
         """Raises OSError."""
         jobs = {key: dataclasses.asdict(each) for key, each in self.jobs.items()}
         content = {"format": FORMAT, "began": self.began, "cwd": self.cwd, "command": self.command, "jobs": jobs}
         write_json(self.folder / SWEEP, content)
-
-    def prepare(self, entry: Entry, content: dict[str, Any]) -> Path:
-        """The job's run folder with its config, as long as there is no checkpoint that another one made.
-
-        Raises OSError.
-        """
-        folder = self.folder / entry.folder
-        if not (folder / CONFIG).exists() or not any(folder.glob("checkpoints/*.pt")):
-            write(folder / OVERRIDES, files.dump(list(entry.overrides)).encode())
-            write(folder / CONFIG, files.dump(stamped(content)).encode())  # last: with it the folder is a run's
-        return folder
-
-    def differs(self, entry: Entry, content: dict[str, Any]) -> list[str]:
-        """The keys in which the config that a job goes on with is not the one that it would have now."""
-        try:
-            has = files.read(self.folder / entry.folder / CONFIG)
-        except (OSError, ValueError):
-            return []  # the job itself will say so
-        now = yaml.safe_load(files.dump(content))
-        return [key for key in {**has, **now} if has.get(key) != now.get(key)]
 
     def refresh(self, entry: Entry) -> None:
         """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
@@ -107,12 +80,11 @@ class Ledger:
             if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"
             return
-        status = summary.get("status")
-        entry.status = "interrupted" if status == "running" else str(status)
+        status = str(summary.get("status"))
+        entry.status = "interrupted" if status == "running" else status
         entry.step, entry.steps = int(summary.get("step") or 0), int(summary.get("steps") or 0)
-        entry.seconds = float(summary.get("seconds") or 0)
+        entry.seconds, entry.error = float(summary.get("seconds") or 0), summary.get("error")
         entry.final, entry.test = numbers(summary.get("final")), numbers(summary.get("test"))
-        entry.error = summary.get("error")
 
 
 def key_of(overrides: Sequence[str]) -> str:
@@ -121,8 +93,6 @@ def key_of(overrides: Sequence[str]) -> str:
 
 
 def numbers(content: Any) -> dict[str, float]:
-    return {k: v for k, v in content.items() if _is_number(v)} if isinstance(content, dict) else {}
-
-
-def _is_number(value: Any) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    """What is a number of a mapping's values; empty for anything else."""
+    pairs = content.items() if isinstance(content, Mapping) else ()
+    return {key: each for key, each in pairs if isinstance(each, int | float) and not isinstance(each, bool)}

@@ -1,4 +1,4 @@
-"""What to call a job of a sweep."""
+"""Names of the jobs of a sweep."""
 
 import re
 from collections.abc import Collection, Sequence
@@ -9,7 +9,7 @@ LONGEST = 60
 
 
 def shared(jobs: Sequence[Sequence[str]]) -> set[str]:
-    """Those overrides that all jobs of a sweep have."""
+    """The overrides that all jobs of a sweep have."""
     return set.intersection(*(set(each) for each in jobs)) if jobs else set()
 
 

@@ -1,18 +1,19 @@
-"""The words of a sweep itself, as typed: `sweep.resume=FOLDER`, `sweep.on_error=stop`, `hydra.sweep.dir=FOLDER`."""
+"""Settings of a sweep: `sweep.resume=FOLDER`, `sweep.on_error=stop`, and the words that belong to no job."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.plugins import chosen
+from ssl_runner.config.search_space import read_assignments
+from ssl_runner.sweep.objective import current_name
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
-AS_TYPED = ("resume", "metric")  # a path, and a name with a slash: nothing in them is syntax
+LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +26,7 @@ class Settings:
         on_error: stop lets the running jobs end and starts no other.
         jobs_per_device: jobs at once on each GPU, or on the CPU.
         threads: CPU threads of a job; by default the machine's cores shared out among the jobs at once.
-        metric: what tells the best job, what halving looks at, and what a sweeper searches by.
+        metric: what tells the best job, what halving looks at, and what a search is for.
         halving: 0, or how many times fewer jobs go on at each rung: 3 stops all but the best third. Every job is judged
             by itself, also the seeds of one setting against each other: it is for finding a setting, not for comparing
             settings over seeds.
@@ -41,55 +42,62 @@ class Settings:
     first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1
 
 
-@dataclass(frozen=True)
-class Parted:
-    """Words by what they are for."""
+@dataclass
+class Words:
+    """Words by what they are for. Only `jobs` are part of what a job is known by."""
 
-    jobs: list[str]
-    own: list[str]
-    launcher: list[str]
-    sweeper: list[str]
-    folder: list[str]
+    jobs: list[str] = field(default_factory=list)
+    own: list[str] = field(default_factory=list)
+    launcher: list[str] = field(default_factory=list)
+    sweeper: list[str] = field(default_factory=list)
+    folder: list[str] = field(default_factory=list)
 
     @property
     def resume(self) -> str | None:
         return next((each.partition("=")[2] for each in reversed(self.own) if key_of(each) == RESUME), None)
 
 
-def parted(words: Sequence[str]) -> Parted:
-    """Where a sweep lies and how it is carried out is no part of its jobs, nor of what a job is known by."""
-    folder = [each for each in words if key_of(each) == FOLDER]
-    own = [each for each in words if key_of(each).startswith(PREFIX) and "=" in each]
-    jobs, plugins = chosen.parted([each for each in words if each not in folder and each not in own])
-    return Parted(jobs, own, plugins["launcher"], plugins["sweeper"], folder)
+def split_words(words: Sequence[str]) -> Words:
+    """Tells the words of the jobs from those of the sweep, its launcher, its sweeper and its folder."""
+    split = Words()
+    for word in words:
+        key = f"{key_of(word).replace('/', '.')}."
+        if key == f"{FOLDER}.":
+            split.folder.append(word)
+        elif key.startswith(PREFIX) and "=" in word:
+            split.own.append(word)
+        elif key.startswith(("hydra.launcher.", "hydra.sweeper.")):
+            (split.launcher if key.startswith("hydra.launcher.") else split.sweeper).append(word)
+        else:
+            split.jobs.append(word)
+    return split
 
 
 def key_of(word: str) -> str:
-    return word.lstrip("+").partition("=")[0]
+    return word.lstrip("+~").partition("=")[0]
 
 
-def together(before: Sequence[str], now: Sequence[str]) -> list[str]:
+def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
     """The words of a sweep that goes on: those it was begun with, and after them those that are typed now.
 
-    Of the sweep's own and of a plugin the ones typed now take the place of the earlier ones.
+    Settings of the sweep, its launcher and its sweeper that are typed now replace the earlier ones.
     """
-    new = parted(now)
+    old, new = split_words(before), split_words(now)
     replaced = {key_of(each) for each in (*new.own, *new.launcher, *new.sweeper)} | {RESUME, FOLDER}
-    chosen_anew = {kind for kind in ("launcher", "sweeper") if f"hydra/{kind}" in replaced}
-    old = parted(before)
-    dropped = {each for kind in chosen_anew for each in getattr(old, kind)}
+    dropped = {*old.launcher} if "hydra/launcher" in replaced else set()  # settings of one that is not used any more
+    dropped |= {*old.sweeper} if "hydra/sweeper" in replaced else set()
     kept = [each for each in before if key_of(each) not in replaced and each not in dropped]
-    return [*kept, *(each for each in now if each not in (*new.folder, "-m", "--multirun") and key_of(each) != RESUME)]
+    return [*kept, *(each for each in now if each not in ("-m", "--multirun") and key_of(each) not in (RESUME, FOLDER))]
 
 
-def read(typed: Sequence[str]) -> tuple[Settings | None, list[str]]:
+def read_settings(words: Sequence[str]) -> tuple[Settings | None, list[str]]:
     """The settings, or a line for each thing that is wrong with them."""
-    literal = {f"{PREFIX}{name}" for name in AS_TYPED}
-    values, problems = chosen.values([each for each in typed if key_of(each) not in literal])
-    content: dict[str, Any] = {key.removeprefix(PREFIX): value for key, value in values.items()}
-    content |= {key_of(each).removeprefix(PREFIX): each.partition("=")[2] for each in typed if key_of(each) in literal}
+    assignments, problems = read_assignments([each for each in words if key_of(each) not in LITERAL])
+    content: dict[str, Any] = {each.key.removeprefix(PREFIX): each.value for each in assignments}
+    content |= {key_of(each).removeprefix(PREFIX): each.partition("=")[2] for each in words if key_of(each) in LITERAL}
+    content["metric"] = current_name(content.get("metric", Settings.metric))
     node, wrong = check(content, Settings, {})
     problems += [f"{PREFIX}{line}" for line in wrong]
-    if not problems and node.arguments.get("halving") == 1:
+    if node.arguments.get("halving") == 1:
         problems.append("sweep.halving: given 1, with which nothing is halved; type 0, or 2 and more")
     return (None if problems else Settings(**node.arguments)), problems

@@ -1,4 +1,4 @@
-"""What a growing metrics.jsonl says of one metric, each row of it read once."""
+"""Tail of a growing metrics.jsonl: the curve of one metric, each row read once."""
 
 import json
 from pathlib import Path
@@ -9,8 +9,7 @@ class Tail:
 
     def __init__(self, path: Path, metric: str):
         self.path, self.metric = path, metric
-        self.step = 0
-        self.curve: list[tuple[int, float]] = []
+        self.step, self.curve = 0, list[tuple[int, float]]()
         self._file, self._offset = 0, 0
 
     def read(self) -> bool:
@@ -20,8 +19,6 @@ class Tail:
                 status = self.path.stat()
                 if status.st_ino != self._file or status.st_size < self._offset:
                     self._file, self._offset, self.step, self.curve = status.st_ino, 0, 0, []
-                if status.st_size == self._offset:
-                    return False
                 file.seek(self._offset)
                 new = file.read()
         except OSError:
@@ -29,14 +26,11 @@ class Tail:
         whole = new[: new.rfind(b"\n") + 1]  # of the last row only a part may be there
         self._offset += len(whole)
         for line in whole.splitlines():
-            self._take(line)
+            try:
+                row = json.loads(line)
+                self.step = int(row["step"])
+                if self.metric in row:
+                    self.curve.append((self.step, float(row[self.metric])))
+            except (ValueError, TypeError, KeyError, RecursionError):
+                continue  # a line that a crash has torn
         return bool(whole)
-
-    def _take(self, line: bytes) -> None:
-        try:
-            row = json.loads(line)
-            self.step = int(row["step"])
-            if self.metric in row:
-                self.curve.append((self.step, float(row[self.metric])))
-        except (ValueError, TypeError, KeyError, RecursionError):
-            return  # a line that a crash has torn

@@ -16,7 +16,7 @@ FLOORS = (
     ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator"),
     ("engine", "inert"),
     ("signatures",),
-    ("encoder", "comparison", "plugins"),
+    ("encoder", "comparison"),
     ("run",),
     ("evaluation", "recipe", "sweep"),
     ("command",),
@@ -63,7 +63,7 @@ def test_imports_go_down(file: Path) -> None:
 def test_outer_libraries_stay_where_they_belong(file: Path) -> None:
     own = file.relative_to(PACKAGE).parts[0].removesuffix(".py")
     libraries = {module.split(".")[0] for module in imported(file)}
-    if own not in ("config", "plugins"):
+    if own != "config":
         assert not libraries & {"hydra", "omegaconf"}
     if FLOOR[own] < FLOOR["engine"] and own != "config":
         assert not libraries & {"tensorboard", "rich", "yaml", "pydantic"}

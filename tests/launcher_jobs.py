@@ -1,4 +1,4 @@
-"""Jobs for test_plugins.py that begin at once: what a launcher's workers run must be importable where they are."""
+"""Jobs for test_launchers.py that begin at once: what a launcher's workers run must be importable where they are."""
 
 import os
 import signal
@@ -7,23 +7,25 @@ import time
 from pathlib import Path
 
 
-def work(name: str) -> None:
+def run(name: str, threads: int = 1) -> int:
     """Does what the folder's file `how` says: an exit status, a death, something slow that saves, or a real run."""
     folder = Path(name)
     with (folder / "begun").open("a") as file:
         print(os.getppid(), file=file)
     how = (folder / "how").read_text()
     if how == "run":
-        from ssl_runner.sweep.worker import work as carry_out
+        from ssl_runner.command.train import run_job
 
-        carry_out(name, 1, None)
+        return run_job(name, threads)
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
-    if how == "slow" and not (folder / "saved").exists():
+    if how != "slow":
+        return int(how)
+    if not (folder / "saved").exists():
         signal.signal(signal.SIGTERM, lambda *_: save(folder))
         (folder / "ready").touch()
         time.sleep(100)
-    sys.exit(0 if how == "slow" else int(how))
+    return 0
 
 
 def save(folder: Path) -> None:

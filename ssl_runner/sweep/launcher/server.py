@@ -1,6 +1,6 @@
-"""Imported by the process that forks a sweep's jobs, and by no other, before all else that it imports.
+"""Signals of the process that forks a sweep's jobs. It imports this before all else, and no other process does.
 
-What is sent to the sweep's whole process group is not for this process: it lives as long as the sweep does.
+What is sent to the sweep's whole process group is not for it: it lives as long as the sweep does.
 """
 
 import os

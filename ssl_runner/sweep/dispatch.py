@@ -1,0 +1,84 @@
+"""Dispatch of jobs: takes them from a source, hands them to a launcher, and has their progress watched."""
+
+from collections.abc import Callable, Mapping, Sequence
+from enum import IntEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from ssl_runner.engine.interrupt import Interrupt
+
+if TYPE_CHECKING:
+    from ssl_runner.sweep.ledger import Entry
+    from ssl_runner.sweep.monitor import JobMonitor
+
+LOOK = 0.5  # seconds between two looks at the jobs
+BEGUN, WITHDRAWN = "begun", "withdrawn"
+News = tuple[int, str | int]  # a job's number, and BEGUN, or WITHDRAWN before it began, or its exit status
+Run = Callable[..., int]  # run(FOLDER, threads=N), of a module: carries out the run of a folder; its exit status
+
+
+class Stop(IntEnum):
+    """How jobs stop: no other begins; the running ones save and end, too; they end without being waited for."""
+
+    HOLD, SAVE, KILL = range(3)
+
+
+class LauncherFailed(Exception):
+    """No job can be begun."""
+
+
+class Launcher(Protocol):
+    """Runs jobs, known by their numbers, each in a process of its own. Any method may raise LauncherFailed."""
+
+    @property
+    def places(self) -> int | None: ...  # for how many jobs; None: any number, which wait elsewhere
+    def open(self, sweep: Path, run: Run) -> None: ...  # before all else
+    def start(self, folders: Mapping[int, Path]) -> None: ...
+    def look(self) -> list[News]: ...  # since the last look; waits for as long as LOOK
+    def stop(self, how: Stop) -> None: ...  # may be repeated
+    def close(self) -> None: ...  # jobs that still run save and end
+
+
+class Source(Protocol):
+    """Where jobs come from."""
+
+    monitor: "JobMonitor"
+
+    def take(self, places: int | None) -> Sequence["Entry"]: ...  # to begin now; none if there are none now
+    def end(self, entry: "Entry", status: int) -> None: ...  # with an exit status, or killed by signal `-status`
+
+
+def dispatch(source: Source, launcher: Launcher, run: Run) -> int | None:
+    """Runs jobs until there are none left. Returns the signal that cut it off, or None. Raises LauncherFailed."""
+    monitor = source.monitor
+    launcher.open(monitor.ledger.folder, run)  # before the handlers of signals: Ray brings its own
+    running: dict[int, Entry] = {}
+    with Interrupt() as interrupt:
+        try:
+            while True:
+                if interrupt.signal is not None or monitor.must_stop:
+                    launcher.stop(Stop.HOLD if interrupt.signal is None else Stop.SAVE)
+                elif jobs := {each.number: each for each in source.take(launcher.places)}:
+                    running |= jobs
+                    launcher.start({number: monitor.folder(each) for number, each in jobs.items()})
+                if not running:
+                    return interrupt.signal
+                update(running, launcher, source)
+        except KeyboardInterrupt:  # the second one
+            launcher.stop(Stop.KILL)
+            update(running, launcher, source)
+            return interrupt.signal
+        finally:
+            launcher.close()
+
+
+def update(running: dict[int, "Entry"], launcher: Launcher, source: Source) -> None:
+    """Takes note of what has begun and ended, and of how far the others are."""
+    for number, status in launcher.look():
+        if status == BEGUN:
+            source.monitor.begin(running[number])
+        elif status == WITHDRAWN:
+            del running[number]
+        else:
+            source.end(running.pop(number), int(status))
+    source.monitor.follow([each for each in running.values() if each.status == "running"])

@@ -1,0 +1,70 @@
+"""Ray: jobs as tasks with resources, on a cluster or on this machine."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any, Literal
+
+from ssl_runner.sweep.dispatch import LauncherFailed, Run
+from ssl_runner.sweep.launcher.remote import RemoteLauncher
+from ssl_runner.sweep.launcher.task import Task
+
+QUIET = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
+
+
+@dataclass(kw_only=True)
+class Ray(RemoteLauncher):
+    """Settings of ray.init, and of ray.remote for each job. A job whose worker is lost goes on with another."""
+
+    program = "ray"
+    ray: dict[Literal["init", "remote"], dict[str, bool | int | float | str | list | dict | None]]
+
+    def __post_init__(self) -> None:
+        """Raises ValueError if Ray takes no such settings."""
+        import ray
+
+        if unknown := {*self.ray["init"]} - {*signature(ray.init).parameters}:
+            raise ValueError(f"ray.init.{min(unknown)}: is no setting; possible are the arguments of ray.init")
+        try:
+            self.remote = ray.remote(**self.ray["remote"])(Task.__call__)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"ray.remote: {' '.join(str(error).split())}") from None
+
+    def open(self, sweep: Path, run: Run) -> None:
+        import ray
+
+        try:
+            ray.init(**{**QUIET, **self.ray["init"]})
+        except (TypeError, ValueError, RuntimeError, OSError) as error:
+            raise LauncherFailed(f"{self.program}: {' '.join(str(error).split())}") from None
+        super().open(sweep, run)
+
+    def close(self) -> None:
+        import ray
+
+        super().close()
+        ray.shutdown()
+
+    def submit(self, tasks: Sequence[Task]) -> Sequence[Any]:
+        return [self.remote.remote(each) for each in tasks]
+
+    def over(self, handle: Any) -> bool:
+        import ray
+
+        return bool(ray.wait([handle], timeout=0)[0])
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        import ray
+
+        for each in handles:
+            ray.cancel(each)
+
+    def error(self, handle: Any) -> str:
+        import ray
+
+        try:
+            return f"a job has ended with {ray.get(handle)} before it began"
+        except ray.exceptions.RayError as error:
+            return " ".join(str(error).split())

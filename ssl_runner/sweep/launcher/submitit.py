@@ -1,0 +1,138 @@
+"""Slurm by submitit: one array of jobs, which save and are queued again when they are preempted or out of time."""
+
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from ssl_runner.sweep.dispatch import LOOK, LauncherFailed
+from ssl_runner.sweep.launcher.remote import PATIENCE, RemoteLauncher
+from ssl_runner.sweep.launcher.task import Task
+
+# Slurm's SIGTERM comes to a job that a person has cancelled, 30 s (KillWait) before SIGKILL; and to one that is
+# preempted, before SIGUSR2 or before Slurm itself queues it again. So what is to come is waited for: a cancelled job
+# must not queue itself.
+GRACE = 90.0  # seconds
+SHARED = ("timeout_min", "gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout")  # not of Slurm alone
+Natural = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+
+
+class Checkpointable(Task):
+    """A task that submitit can queue again."""
+
+    def checkpoint(self) -> Any:
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def settle(self, signals: list[int]) -> None:
+        """After SIGTERM alone: whoever sent it may have more to say, and SIGKILL is heard without listening."""
+        until = time.monotonic() + (GRACE if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else 0)
+        while set(signals) == {signal.SIGTERM} and time.monotonic() < until:
+            time.sleep(LOOK)
+
+    def requeue(self, number: int) -> None:
+        from submitit import JobEnvironment
+
+        try:
+            signal.raise_signal(signal.Signals[f"SIG{JobEnvironment.USR_SIG}"])  # submitit's own handler does it
+        except Exception as error:
+            print(f"not queued again: {error}", file=sys.stderr)
+
+
+@dataclass(kw_only=True)
+class Submitit(RemoteLauncher):
+    """What both clusters of submitit have in common. Settings are explained in conf/hydra/launcher/."""
+
+    program = "submitit"
+    task = Checkpointable
+    cluster: ClassVar[str]
+    handles: ClassVar[Sequence[Any]] = ()
+    timeout_min: Positive
+    gpus_per_node: Natural | None
+    stderr_to_stdout: bool
+
+    def submit(self, tasks: Sequence[Task]) -> Sequence[Any]:
+        import submitit
+
+        logging.getLogger("submitit").setLevel(logging.ERROR)
+        # A folder that is new: what lies in it is unpickled, and in an old one might be somebody else's.
+        logs = self.sweep / ".submitit" / secrets.token_hex(4) / "%j"
+        settings = {key if key in SHARED else f"slurm_{key}": value for key, value in asdict(self).items()}
+        limit = settings.pop("slurm_max_num_timeout", 3)
+        # What is started here inherits that Ctrl-C is blocked: it is for the sweep, which says when to halt.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            executor = submitit.AutoExecutor(logs, cluster=self.cluster, slurm_max_num_timeout=limit)
+            given = {key: value for key, value in settings.items() if value is not None}
+            executor.update_parameters(nodes=1, tasks_per_node=1, **given)
+            handles = executor.submit_array(tasks)
+        except (RuntimeError, OSError, subprocess.SubprocessError) as error:
+            raise LauncherFailed(f"{self.program}: {' '.join(str(error).split())}") from None
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.handles = [*self.handles, *handles]  # type: ignore[misc]
+        return handles
+
+    def over(self, handle: Any) -> bool:
+        return bool(handle.done())
+
+    def error(self, handle: Any) -> str:
+        lines = [line.strip() for log in (handle.stdout(), handle.stderr()) for line in (log or "").splitlines()]
+        return next(filter(None, reversed(lines)), "")
+
+
+@dataclass(kw_only=True)
+class Local(Submitit):
+    """Slurm's way without Slurm, on this machine."""
+
+    cluster = "local"
+    on_this_machine = True
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        """A job that begins sees at once that it should not."""
+
+    def close(self) -> None:
+        """Leaves no process behind that has only to end."""
+        super().close()
+        until = time.monotonic() + PATIENCE
+        while not all(map(self.over, self.handles)) and time.monotonic() < until:
+            time.sleep(LOOK / 10)
+
+
+@dataclass(kw_only=True)
+class Slurm(Submitit):
+    """A Slurm cluster. Most settings are those of sbatch."""
+
+    cluster = "slurm"
+    max_num_timeout: Natural
+    signal_delay_s: Positive
+    array_parallelism: Positive
+    cpus_per_task: Positive | None
+    mem_gb: Annotated[float, Ge(0)] | None
+    name: str
+    partition: str | None
+    account: str | None
+    qos: str | None
+    constraint: str | None
+    exclude: str | None
+    gres: str | None
+    comment: str | None
+    cpus_per_gpu: Positive | None
+    gpus_per_task: Natural | None
+    mem_per_gpu: str | None
+    mem_per_cpu: str | None
+    setup: list[str] | None
+    additional_parameters: dict[str, bool | int | float | str | None]
+
+    def cancel(self, handles: Sequence[Any]) -> None:
+        subprocess.run(["scancel", *(each.job_id for each in handles)], stderr=subprocess.DEVNULL, check=False)

@@ -1,0 +1,122 @@
+"""Study of a search: what Optuna keeps of the trials, and the samplers and pruners that it may use, by name."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Interval
+
+from ssl_runner.config.check import Node
+from ssl_runner.config.search_space import Axis
+from ssl_runner.sweep.objective import current_name
+
+if TYPE_CHECKING:
+    from optuna import Study
+
+STUDY = "study.db"
+METRIC = "metric"  # an attribute of the study
+Natural = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
+
+
+def tpe(*, seed: Natural | None, n_startup_trials: Natural, n_ei_candidates: Positive, multivariate: bool) -> Any:
+    from optuna.samplers import TPESampler
+
+    return TPESampler(
+        seed=seed,
+        n_startup_trials=n_startup_trials,
+        n_ei_candidates=n_ei_candidates,
+        multivariate=multivariate,
+        constant_liar=True,
+    )
+
+
+def random(*, seed: Natural | None) -> Any:
+    from optuna.samplers import RandomSampler
+
+    return RandomSampler(seed=seed)
+
+
+def cmaes(*, seed: Natural | None, sigma0: Annotated[float, Gt(0)] | None) -> Any:
+    from optuna.samplers import CmaEsSampler
+
+    return CmaEsSampler(seed=seed, sigma0=sigma0)
+
+
+def none() -> Any:
+    from optuna.pruners import NopPruner
+
+    return NopPruner()
+
+
+def median(*, n_startup_trials: Natural, n_warmup_steps: Natural) -> Any:
+    from optuna.pruners import MedianPruner
+
+    return MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=n_warmup_steps)
+
+
+def hyperband(*, min_resource: Positive, reduction_factor: Annotated[int, Ge(2)]) -> Any:
+    from optuna.pruners import HyperbandPruner
+
+    return HyperbandPruner(min_resource=min_resource, max_resource=100, reduction_factor=reduction_factor)
+
+
+SAMPLERS: Mapping[str, Callable[..., Any]] = {"tpe": tpe, "random": random, "cmaes": cmaes}
+PRUNERS: Mapping[str, Callable[..., Any]] = {"none": none, "median": median, "hyperband": hyperband}
+
+
+@dataclass(kw_only=True)
+class Optuna:
+    """A study and how it is searched. The settings are explained in conf/hydra/sweeper/optuna.yaml."""
+
+    n_trials: Positive
+    n_jobs: Positive | None
+    direction: Literal["minimize", "maximize"]
+    max_failure_rate: Annotated[float, Interval(ge=0, le=1)]
+    storage: str | None
+    study_name: str
+    sampler: Node = field(init=False)
+    pruner: Node = field(init=False)
+
+    def open(self, folder: Path, axes: Sequence[Axis], metric: str) -> "Study":
+        """The study, begun or gone on with. Raises ValueError if it is of another search, metric or direction."""
+        import optuna
+        from optuna.distributions import check_distribution_compatibility
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        storage, name = self.storage or f"sqlite:///{folder / STUDY}", self.study_name
+        settings = {"direction": self.direction, "pruner": self.pruner.build(), "load_if_exists": True}
+        try:
+            study = optuna.create_study(storage=storage, study_name=name, **settings)
+            trials = study.get_trials()
+            for trial in trials:
+                for axis in axes:
+                    before = trial.distributions.get(axis.key, distribution(axis))
+                    check_distribution_compatibility(before, distribution(axis))
+        except Exception as error:  # of another search, of an older Optuna, or a database that is out of reach
+            reason = " ".join(str(error).replace("$STORAGE_URL", storage).split())
+            raise ValueError(f"{storage}: {reason}") from None
+        measured = current_name(study.user_attrs.setdefault(METRIC, metric))
+        for key, value, now in (
+            ("sweep.metric", measured, metric),
+            ("hydra.sweeper.direction", study.direction.name.lower(), self.direction),
+        ):
+            if value != now:
+                raise ValueError(f"{storage}: its trials are of {key}={value}, not {now}; begin another sweep")
+        study.set_user_attr(METRIC, metric)
+        arguments = dict(self.sampler.arguments)
+        if arguments["seed"] is not None:
+            arguments["seed"] += len(trials)  # with the same seed it would draw the same trials again
+        study.sampler = self.sampler.target(**arguments)
+        return study
+
+
+def distribution(axis: Axis) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    if axis.choices:
+        return CategoricalDistribution(axis.choices)
+    if isinstance(axis.low, int) and isinstance(axis.high, int):
+        return IntDistribution(axis.low, axis.high, log=axis.log, step=int(axis.step or 1))
+    return FloatDistribution(axis.low, axis.high, log=axis.log, step=axis.step)
