@@ -4,18 +4,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conftest import names, tiny
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
-from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Encoder, Features
+from ssl_runner.contract import Features
 from ssl_runner.encoder import export
 from ssl_runner.encoder import formats as portable
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder, find_encoder
@@ -36,11 +33,11 @@ BLOCKED = "import sys\nsys.modules['ssl_runner'] = None\n"  # importing it raise
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
+def stored(composer, *overrides, folder="stored"):
     """A folder with an encoder whose weights and running statistics are unlike those of a new one."""
     content = composer.compose(overrides).content["model"]
     kind = content["_target_"].rpartition(".")[2]
@@ -60,12 +57,12 @@ def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
 
 
 @pytest.fixture
-def small(composer: Composer) -> Path:
+def small(composer):
     return stored(composer, "model=convnet_small")
 
 
 @pytest.mark.parametrize("model", EVERY)
-def test_every_model_family_is_exported(composer: Composer, model: str, capsys: pytest.CaptureFixture) -> None:
+def test_every_model_family_is_exported(composer, model, capsys):
     folder = stored(composer, f"model={model}")
     assert main(["export", str(folder), "--to", "out"]) == 0, capsys.readouterr()
     files = {file.name for file in Path("out").iterdir()}
@@ -81,12 +78,12 @@ def test_every_model_family_is_exported(composer: Composer, model: str, capsys: 
         assert torch.allclose(tokens, wanted.tokens, rtol=1e-4, atol=1e-4)
 
 
-def test_a_class_token_is_exported(composer: Composer) -> None:
+def test_a_class_token_is_exported(composer):
     folder = stored(composer, "model=vit_tiny", "model.pool=class")
     assert main(["export", str(folder), "--to", "out", "--format", "torch"]) == 0
 
 
-def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small, capsys):
     assert main(["export", str(small), "--to", "out"]) == 0
     said = capsys.readouterr().out
     paragraphs = [each for each in said.split("\n\n") if each.startswith("  ")]
@@ -111,13 +108,13 @@ def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, c
         timeout=120,
     )
     assert done.stdout.strip() == "done without", done.stderr
-    space: dict[str, Any] = {}
+    space = {}
     exec(ours, space)
     with torch.no_grad():
         assert torch.equal(space["encoder"](x).pooled, wanted.pooled)
 
 
-def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys: pytest.CaptureFixture) -> None:
+def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys):
     assert main(tiny("length=2st", "evaluator=none", "save_every=1st", "hydra.run.dir=run")) == 0
     before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
     assert main(["export", "run", "--format", "safetensors,torch"]) == 0
@@ -138,7 +135,7 @@ def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys: pytest.Capt
     assert not Path("run/export/export").exists()
 
 
-def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_files_that_are_there(composer, small, capsys):
     out = Path("out")
     words = ["export", str(small), "--to", "out", "--format", "safetensors,torch"]
     assert main(words) == 0
@@ -163,10 +160,8 @@ def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.Ca
     assert not list(out.glob(".*")), "a temporary file was left"
 
 
-def test_a_file_that_differs_is_not_written(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    def slightly_off(self: portable.Named, x: Tensor) -> dict[str, Tensor]:
+def test_a_file_that_differs_is_not_written(small, monkeypatch, capsys):
+    def slightly_off(self, x):
         features = self.encoder(x)
         return {"pooled": 1.001 * features.pooled, "tokens": features.tokens}
 
@@ -180,7 +175,7 @@ def test_a_file_that_differs_is_not_written(
 class Noisy(ConvNet):
     """A bug: it draws in eval mode as well."""
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+    def forward(self, x, keep=None):
         features = super().forward(x)
         return Features(features.pooled + 0.1 * torch.randn(features.pooled.shape), features.tokens, features.grid)
 
@@ -188,29 +183,27 @@ class Noisy(ConvNet):
 class OneBatchOnly(ConvNet):
     """A bug: the number of samples is a Python number in it."""
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+    def forward(self, x, keep=None):
         features = super().forward(x)
         return Features(features.pooled * float(len(x)), features.tokens, features.grid)
 
 
 class Broken(ConvNet):
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+    def forward(self, x, keep=None):
         features = super().forward(x)
         return Features(features.pooled * torch.nan, features.tokens, features.grid)
 
 
 @pytest.mark.parametrize(("kind", "words"), [(Noisy, "differ"), (OneBatchOnly, "cannot be"), (Broken, "differ by")])
-def test_planted_bugs_are_seen(kind: type[Encoder], words: str, tmp_path: Path) -> None:
-    encoder = kind(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()  # type: ignore[call-arg]
+def test_planted_bugs_are_seen(kind, words, tmp_path):
+    encoder = kind(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()
     source = TrainedEncoder(encoder, tmp_path / WEIGHTS, tmp_path, {"shape": list(SHAPE)})
     with pytest.raises(export.Unequal, match=words):
         export.export("torch", source)
     assert not list(tmp_path.iterdir())
 
 
-def test_without_onnx_the_rest_is_made(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_without_onnx_the_rest_is_made(small, monkeypatch, capsys):
     monkeypatch.setattr(portable, "NEEDS", {"onnx": ("torch", "no_such_module")})
     assert main(["export", str(small), "--to", "out"]) == 0
     assert "onnx is left out, since it needs no_such_module: pip install 'ssl-runner[onnx]'" in capsys.readouterr().out
@@ -220,7 +213,7 @@ def test_without_onnx_the_rest_is_made(
     assert not Path("again").exists()
 
 
-def test_onnx_says_what_goes_in_and_out(small: Path) -> None:
+def test_onnx_says_what_goes_in_and_out(small):
     onnx = pytest.importorskip("onnx")
     assert main(["export", str(small), "--to", "out", "--format", "onnx"]) == 0
     model = onnx.load("out/encoder.onnx")
@@ -233,7 +226,7 @@ def test_onnx_says_what_goes_in_and_out(small: Path) -> None:
     assert str(Path(portable.__file__).parent).encode() not in Path("out/encoder.onnx").read_bytes(), "a path of here"
 
 
-def test_mistakes(small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes(small, capsys):
     assert main(["export", "absent"]) == 2
     assert main(["export", str(small), "--format", "torchscript,onix"]) == 2
     (small / WEIGHTS).write_bytes(b"torn")

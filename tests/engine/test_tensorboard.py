@@ -6,9 +6,6 @@ import signal
 import subprocess
 import time
 import warnings
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import tiny
@@ -16,7 +13,7 @@ from tensorboard.backend.event_processing.data_ingester import DEFAULT_SIZE_GUID
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
-from tensorboard.data.provider import DataProvider, RunTagFilter
+from tensorboard.data.provider import RunTagFilter
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
@@ -41,25 +38,25 @@ FINAL = {
 class Board:
     """What the tabs show."""
 
-    def __init__(self, provider: DataProvider):
+    def __init__(self, provider):
         self.provider, self.ctx = provider, RequestContext()
         context = TBContext(data_provider=provider, logdir="")
         self.hparams, self.custom = backend_context.Context(context), CustomScalarsPlugin(context)
 
-    def columns(self) -> tuple[list[str], list[str], list[str]]:
+    def columns(self):
         """Hyperparameters in the order in which the tab shows them, those of them that differ, and metrics."""
         request = api_pb2.GetExperimentRequest(hparams_limit=1000)
         found = get_experiment.Handler(self.ctx, self.hparams, "", request).run()
         metrics = [each.name.tag for each in found.metric_infos]
         return [h.name for h in found.hparam_infos], [h.name for h in found.hparam_infos if h.differs], metrics
 
-    def rows(self, *allowed: str) -> dict[str, dict[str, Any]]:
+    def rows(self, *allowed):
         """The table: by run, what stands in its columns, and its status."""
         statuses = allowed or ("STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING")
         request = api_pb2.ListSessionGroupsRequest(
             allowed_statuses=[api_pb2.Status.Value(each) for each in statuses], slice_size=1000
         )
-        table: dict[str, dict[str, Any]] = {}
+        table = {}
         for group in list_session_groups.Handler(self.ctx, self.hparams, "", request).run().session_groups:
             (session,) = group.sessions
             assert group.name == session.name
@@ -69,20 +66,20 @@ class Board:
             table[group.name] = row | {"status": api_pb2.Status.Name(session.status)}
         return table
 
-    def curve(self, run: str, tag: str) -> list[tuple[int, float]]:
+    def curve(self, run, tag):
         chosen = RunTagFilter(runs=[run], tags=[tag])
         read = self.provider.read_scalars
         found = read(self.ctx, experiment_id="", plugin_name="scalars", downsample=1000, run_tag_filter=chosen)
         return [(datum.step, datum.value) for datum in found[run][tag]]
 
-    def layout(self) -> dict[str, list[str]]:
+    def layout(self):
         """Titles of the charts by category."""
         found = json.loads(self.custom.layout_impl(self.ctx, ""))
         return {each["title"]: [chart["title"] for chart in each.get("chart", ())] for each in found["category"]}
 
 
 @contextlib.contextmanager
-def python_backend(folder: Path) -> Iterator[Board]:
+def python_backend(folder):
     multiplexer = EventMultiplexer(
         size_guidance=DEFAULT_SIZE_GUIDANCE, tensor_size_guidance=DEFAULT_TENSOR_SIZE_GUIDANCE
     )
@@ -91,7 +88,7 @@ def python_backend(folder: Path) -> Iterator[Board]:
     yield Board(MultiplexerDataProvider(multiplexer, str(folder)))
 
 
-def wait_for(condition: Callable[[], bool]) -> None:
+def wait_for(condition):
     end = time.monotonic() + 20
     while not condition():
         assert time.monotonic() < end
@@ -99,7 +96,7 @@ def wait_for(condition: Callable[[], bool]) -> None:
 
 
 @contextlib.contextmanager
-def data_server(folder: Path) -> Iterator[Board]:
+def data_server(folder):
     """The server that `tensorboard` starts where it is installed, once it has read the folder."""
     import grpc
     from tensorboard.data.grpc_provider import GrpcDataProvider, make_stub
@@ -125,12 +122,12 @@ def data_server(folder: Path) -> Iterator[Board]:
 
 
 @pytest.fixture(params=[python_backend, data_server], ids=["python", "server"])
-def look(request: pytest.FixtureRequest) -> Callable[[Path], contextlib.AbstractContextManager[Board]]:
+def look(request):
     return request.param
 
 
 @pytest.fixture(scope="module")
-def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sweep(tmp_path_factory):
     """A sweep of two tasks, half of whose jobs fail: a learning rate beyond all bounds."""
     folder = tmp_path_factory.mktemp("sweeps") / "mine"
     words = ["pretext=flip,simclr", "optimizer.lr=0.01,1e30", "optimizer=sgd", "optimizer.clip=null", "length=6st"]
@@ -139,7 +136,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_every_job_of_a_sweep_has_every_swept_key_and_every_final_metric(sweep: Path, look: Any) -> None:
+def test_every_job_of_a_sweep_has_every_swept_key_and_every_final_metric(sweep, look):
     swept = ["optimizer.lr", "pretext"]
     with look(sweep) as board:
         rows = board.rows()
@@ -175,12 +172,12 @@ def test_every_job_of_a_sweep_has_every_swept_key_and_every_final_metric(sweep: 
     assert {row["status"] for row in rows.values()} == {"STATUS_SUCCESS", "STATUS_FAILURE"}
 
 
-def test_a_status_can_be_chosen(sweep: Path, look: Any) -> None:
+def test_a_status_can_be_chosen(sweep, look):
     with look(sweep) as board:
         assert len(board.rows("STATUS_SUCCESS")) == len(board.rows("STATUS_FAILURE")) == 2
 
 
-def test_many_runs_share_one_layout(sweep: Path, look: Any) -> None:
+def test_many_runs_share_one_layout(sweep, look):
     with look(sweep) as board:
         layout = board.layout()
     assert list(layout) == list(CATEGORIES)
@@ -193,7 +190,7 @@ def test_many_runs_share_one_layout(sweep: Path, look: Any) -> None:
     assert not any(chart.startswith(("test/", "accuracy/")) for chart in charts)
 
 
-def row(folder: Path, settings: dict[str, Any], *numbers: tuple[int, dict[str, float]], status: str | None) -> None:
+def row(folder, settings, *numbers, status):
     book = Logbook(folder)
     book.begin(settings)
     for step, values in numbers:
@@ -201,7 +198,7 @@ def row(folder: Path, settings: dict[str, Any], *numbers: tuple[int, dict[str, f
     book.close(status)
 
 
-def test_runs_of_different_sweeps_and_evaluators_hide_nothing_of_each_other(tmp_path: Path, look: Any) -> None:
+def test_runs_of_different_sweeps_and_evaluators_hide_nothing_of_each_other(tmp_path, look):
     """The first run must not decide what is shown of the last, whichever of them is read first."""
     row(tmp_path / "a", {"seed": 0}, (0, {"knn/top1": 0.1}), status="completed")
     row(tmp_path / "b", {"seed": 0, "x.t": 0.5}, (0, {"geometry/std": 1.0, "z/acc": 0.2}), status="completed")
@@ -221,10 +218,10 @@ def test_runs_of_different_sweeps_and_evaluators_hide_nothing_of_each_other(tmp_
     }
 
 
-def test_a_run_that_was_resumed_is_one_curve_and_one_row(make: Callable, look: Any, tmp_path: Path) -> None:
+def test_a_run_that_was_resumed_is_one_curve_and_one_row(make, look, tmp_path):
     """Killed at step 11 with the checkpoint of step 6, resumed, interrupted at step 15, and resumed to its end."""
 
-    def attempt(until: int, status: str | None) -> None:
+    def attempt(until, status):
         trainer = make(
             "evaluator=[knn,probe]", "save_every=6st", "log_every=2st", "evaluator.knn.every=3st", "length=18st"
         )
@@ -232,7 +229,7 @@ def test_a_run_that_was_resumed_is_one_curve_and_one_row(make: Callable, look: A
         book = Logbook(trainer.folder, start)
         book.begin({"seed": 0})
 
-        def count(at: int, **more: Any) -> dict[str, Any]:
+        def count(at, **more):
             interrupt.signal = signal.SIGINT if at + 1 == until else None
             return step(at, **more)
 
@@ -259,7 +256,7 @@ def test_a_run_that_was_resumed_is_one_curve_and_one_row(make: Callable, look: A
     assert all(len(set(titles)) == len(titles) for titles in layout.values())
 
 
-def test_a_run_that_goes_on_has_no_status_yet(tmp_path: Path, look: Any) -> None:
+def test_a_run_that_goes_on_has_no_status_yet(tmp_path, look):
     row(tmp_path / "a", {"seed": 0}, (0, {"knn/top1": 0.1}), status="failed")
     book = Logbook(tmp_path / "a")
     book.begin({"seed": 0})
@@ -268,7 +265,7 @@ def test_a_run_that_goes_on_has_no_status_yet(tmp_path: Path, look: Any) -> None
         assert board.rows()["a"]["status"] == "STATUS_UNKNOWN"
 
 
-def test_the_columns_of_a_run() -> None:
+def test_the_columns_of_a_run():
     content = {
         "choices": {"pretext": "simclr", "optimizer": "sgd", "experiment": "None"},
         "pretext": {"augment": {"hue": 0.1}, "temperature": 0.5},
@@ -311,11 +308,11 @@ def test_the_columns_of_a_run() -> None:
         (["a=1"], ["a=1"], "job"),
     ],
 )
-def test_folders_of_a_sweep_have_names_to_read(job: list[str], other: list[str], name: str | None) -> None:
+def test_folders_of_a_sweep_have_names_to_read(job, other, name):
     assert slug(job, {*job} & {*other}) == (name or "simclr-lr-0.003-seed-1")
 
 
-def test_a_long_name_keeps_something_of_every_setting() -> None:
+def test_a_long_name_keeps_something_of_every_setting():
     job = ["dataset.root=" + "long/" * 40, "model=convnet", "optimizer.weight_decay=0.0001", "seed=12"]
     name = slug(job, {"a=1"})
     assert len(name) <= 60
