@@ -6,6 +6,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import io
+import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import pytest
 import torch
 from rich.console import Console
 
+from ssl_runner.__main__ import main
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.run.assemble import assemble
@@ -38,6 +41,7 @@ MEASURED = (
 )
 LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
+MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
 
 def names(group: str) -> list[str]:
@@ -87,3 +91,23 @@ def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
         return assemble(job, dataset, dataset.load(), where, Console(file=io.StringIO()), {"seed": job.seed})
 
     return build
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never disturbed, with its checkpoints of steps 4, 8 and 12. Nothing may be written into it."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main([*MEASURED_ONCE, f"hydra.run.dir={folder}"]) == 0
+    return folder
+
+
+@pytest.fixture
+def cut(whole: Path, here: Path) -> Path:
+    """The same run in the current folder, killed after step 8."""
+    folder = here / "cut"
+    shutil.copytree(whole, folder)
+    for name in ("checkpoints/0000012.pt", "encoder.safetensors", "encoder.yaml"):
+        (folder / name).unlink()
+    summary = json.loads((folder / "summary.json").read_text())
+    (folder / "summary.json").write_text(json.dumps({**summary, "status": "running"}))
+    return folder

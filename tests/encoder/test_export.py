@@ -1,21 +1,19 @@
 """An exported encoder does what the encoder does, in a process that has never heard of ssl_runner."""
 
+import dataclasses
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conftest import names, tiny
+from runs import said
 from safetensors.torch import save_file
-from torch import Tensor
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
-from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Encoder, Features
 from ssl_runner.encoder import export
 from ssl_runner.encoder import formats as portable
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder, find_encoder
@@ -35,12 +33,10 @@ HAS_ONNX = not portable.missing("onnx")
 BLOCKED = "import sys\nsys.modules['ssl_runner'] = None\n"  # importing it raises ImportError
 
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("here")
 
 
-def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
+def stored(composer, *overrides, folder="stored"):
     """A folder with an encoder whose weights and running statistics are unlike those of a new one."""
     content = composer.compose(overrides).content["model"]
     kind = content["_target_"].rpartition(".")[2]
@@ -60,12 +56,12 @@ def stored(composer: Composer, *overrides: str, folder: str = "stored") -> Path:
 
 
 @pytest.fixture
-def small(composer: Composer) -> Path:
+def small(composer):
     return stored(composer, "model=convnet_small")
 
 
 @pytest.mark.parametrize("model", EVERY)
-def test_every_model_family_is_exported(composer: Composer, model: str, capsys: pytest.CaptureFixture) -> None:
+def test_every_model_family_is_exported(composer, model, capsys):
     folder = stored(composer, f"model={model}")
     assert main(["export", str(folder), "--to", "out"]) == 0, capsys.readouterr()
     files = {file.name for file in Path("out").iterdir()}
@@ -81,15 +77,14 @@ def test_every_model_family_is_exported(composer: Composer, model: str, capsys: 
         assert torch.allclose(tokens, wanted.tokens, rtol=1e-4, atol=1e-4)
 
 
-def test_a_class_token_is_exported(composer: Composer) -> None:
+def test_a_class_token_is_exported(composer):
     folder = stored(composer, "model=vit_tiny", "model.pool=class")
     assert main(["export", str(folder), "--to", "out", "--format", "torch"]) == 0
 
 
-def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small, capsys):
     assert main(["export", str(small), "--to", "out"]) == 0
-    said = capsys.readouterr().out
-    paragraphs = [each for each in said.split("\n\n") if each.startswith("  ")]
+    paragraphs = [each for each in capsys.readouterr().out.split("\n\n") if each.startswith("  ")]
     assert len(paragraphs) == (3 if HAS_ONNX else 2)
     ours, *others = ("\n".join(line.strip() for line in each.splitlines()) for each in paragraphs)
     x = torch.rand(4, *SHAPE)
@@ -103,21 +98,16 @@ def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small: Path, c
         script += f"{lines}\nfeatures = {called}\n"
         script += "".join(close.format(get.format(name), name) for name in ("pooled", "tokens"))
     script += "try:\n    import ssl_runner\nexcept ImportError:\n    print('done without')\n"
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", script],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=120,
-    )
+    told = {"capture_output": True, "text": True, "timeout": 120, "env": {**os.environ, "OMP_NUM_THREADS": "1"}}
+    done = subprocess.run([sys.executable, "-W", "error", "-c", script], **told)
     assert done.stdout.strip() == "done without", done.stderr
-    space: dict[str, Any] = {}
+    space = {}
     exec(ours, space)
     with torch.no_grad():
         assert torch.equal(space["encoder"](x).pooled, wanted.pooled)
 
 
-def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys: pytest.CaptureFixture) -> None:
+def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys):
     assert main(tiny("length=2st", "evaluator=none", "save_every=1st", "hydra.run.dir=run")) == 0
     before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}
     assert main(["export", "run", "--format", "safetensors,torch"]) == 0
@@ -138,7 +128,7 @@ def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys: pytest.Capt
     assert not Path("run/export/export").exists()
 
 
-def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_files_that_are_there(composer, small, capsys):
     out = Path("out")
     words = ["export", str(small), "--to", "out", "--format", "safetensors,torch"]
     assert main(words) == 0
@@ -154,63 +144,48 @@ def test_files_that_are_there(composer: Composer, small: Path, capsys: pytest.Ca
     for folder in (small, other):
         assert main(["export", str(folder), "--to", "out", "--format", "safetensors,torch"]) == 2
         assert (out / "encoder.pt2").read_bytes() == b"mine"
-        said = capsys.readouterr().err
-        assert "out/encoder.pt2 is there and is not what would be written" in said
-        assert "--overwrite" in said
-    assert "out/encoder.yaml is there and is not what would be written" in said
+        told = said(capsys)
+        assert "out/encoder.pt2 is there and is not what would be written" in told
+        assert "--overwrite" in told
+    assert "out/encoder.yaml is there and is not what would be written" in told
     assert main([*words, "--overwrite"]) == 0
     assert (out / "encoder.pt2").read_bytes() != b"mine"
     assert not list(out.glob(".*")), "a temporary file was left"
 
 
-def test_a_file_that_differs_is_not_written(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
-    def slightly_off(self: portable.Named, x: Tensor) -> dict[str, Tensor]:
+def test_a_file_that_differs_is_not_written(small, monkeypatch, capsys):
+    def slightly_off(self, x):
         features = self.encoder(x)
         return {"pooled": 1.001 * features.pooled, "tokens": features.tokens}
 
     monkeypatch.setattr(portable.Named, "forward", slightly_off)
     assert main(["export", str(small), "--to", "out", "--format", "torch,safetensors"]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "error: torch: features differ by up to" in said
+    assert "error: torch: features differ by up to" in " ".join(said(capsys).split())
     assert {file.name for file in Path("out").iterdir()} == {WEIGHTS, ENCODER}
 
 
-class Noisy(ConvNet):
-    """A bug: it draws in eval mode as well."""
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
-        features = super().forward(x)
-        return Features(features.pooled + 0.1 * torch.randn(features.pooled.shape), features.tokens, features.grid)
-
-
-class OneBatchOnly(ConvNet):
-    """A bug: the number of samples is a Python number in it."""
-
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
-        features = super().forward(x)
-        return Features(features.pooled * float(len(x)), features.tokens, features.grid)
+BUGS = {
+    "differ": lambda pooled: pooled + 0.1 * torch.randn(pooled.shape),  # it draws in eval mode as well
+    "cannot be": lambda pooled: pooled * float(len(pooled)),  # the number of samples is a Python number in it
+    "differ by": lambda pooled: pooled * torch.nan,
+}
 
 
-class Broken(ConvNet):
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
-        features = super().forward(x)
-        return Features(features.pooled * torch.nan, features.tokens, features.grid)
+@pytest.mark.parametrize(("words", "bug"), BUGS.items(), ids=["noise", "batch", "nan"])
+def test_planted_bugs_are_seen(words, bug, tmp_path):
+    class Buggy(ConvNet):
+        def forward(self, x, keep=None):
+            features = super().forward(x)
+            return dataclasses.replace(features, pooled=bug(features.pooled))
 
-
-@pytest.mark.parametrize(("kind", "words"), [(Noisy, "differ"), (OneBatchOnly, "cannot be"), (Broken, "differ by")])
-def test_planted_bugs_are_seen(kind: type[Encoder], words: str, tmp_path: Path) -> None:
-    encoder = kind(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()  # type: ignore[call-arg]
+    encoder = Buggy(shape=SHAPE, mean=(0.5,) * 3, std=(0.2,) * 3, widths=(4,)).eval()
     source = TrainedEncoder(encoder, tmp_path / WEIGHTS, tmp_path, {"shape": list(SHAPE)})
     with pytest.raises(export.Unequal, match=words):
         export.export("torch", source)
     assert not list(tmp_path.iterdir())
 
 
-def test_without_onnx_the_rest_is_made(
-    small: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_without_onnx_the_rest_is_made(small, monkeypatch, capsys):
     monkeypatch.setattr(portable, "NEEDS", {"onnx": ("torch", "no_such_module")})
     assert main(["export", str(small), "--to", "out"]) == 0
     assert "onnx is left out, since it needs no_such_module: pip install 'ssl-runner[onnx]'" in capsys.readouterr().out
@@ -220,30 +195,22 @@ def test_without_onnx_the_rest_is_made(
     assert not Path("again").exists()
 
 
-def test_onnx_says_what_goes_in_and_out(small: Path) -> None:
+def test_onnx_says_what_goes_in_and_out(small):
     onnx = pytest.importorskip("onnx")
     assert main(["export", str(small), "--to", "out", "--format", "onnx"]) == 0
     model = onnx.load("out/encoder.onnx")
     onnx.checker.check_model(model, full_check=True)
-    shapes = {
-        each.name: [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim]
-        for each in (*model.graph.input, *model.graph.output)
-    }
+    ends = (*model.graph.input, *model.graph.output)
+    shapes = {each.name: [d.dim_param or d.dim_value for d in each.type.tensor_type.shape.dim] for each in ends}
     assert shapes == {"x": ["batch", *SHAPE], "pooled": ["batch", 8], "tokens": ["batch", 16, 8]}
     assert str(Path(portable.__file__).parent).encode() not in Path("out/encoder.onnx").read_bytes(), "a path of here"
 
 
-def test_mistakes(small: Path, capsys: pytest.CaptureFixture) -> None:
+def test_mistakes(small, capsys):
     assert main(["export", "absent"]) == 2
     assert main(["export", str(small), "--format", "torchscript,onix"]) == 2
     (small / WEIGHTS).write_bytes(b"torn")
     assert main(["export", str(small)]) == 2
-    said = capsys.readouterr().err
-    for words in (
-        "absent is no encoder",
-        "given torchscript; possible are safetensors, torch, onnx",
-        "given onix",
-        "torn",
-    ):
-        assert words in said
-    assert "Traceback" not in said
+    told = said(capsys)
+    possible = "given torchscript; possible are safetensors, torch, onnx"
+    assert all(words in told for words in ("absent is no encoder", possible, "given onix", "torn"))

@@ -11,8 +11,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -29,20 +28,20 @@ PEERS = {"peer_lightly": "lightly", "peer_solo_learn": "lightning", "peer_kornia
 
 
 @pytest.fixture
-def benchmark(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def benchmark(monkeypatch):
     monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module("benchmark")
 
 
 @pytest.fixture
-def accelerator(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def accelerator(benchmark, monkeypatch):
     module = importlib.import_module("accelerator")
     monkeypatch.setattr(module, "FAST", (*module.FAST, "device.threads=1"))
     return module
 
 
 @pytest.fixture
-def settings(benchmark: ModuleType) -> Any:
+def settings(benchmark):
     from benchmarking.settings import Settings
     from benchmarking.work import Work
 
@@ -65,36 +64,36 @@ def settings(benchmark: ModuleType) -> Any:
 class Here:
     """Stands for `Hired`, in this process: a contestant, whose turns are written down."""
 
-    fails: dict[str, str] = {}  # by module, the verb at which it does
-    turns: list[tuple[str, int]] = []
+    fails = {}  # by module, the verb at which it does
+    turns = []
 
-    def __init__(self, module: str, ours: bool = False):
+    def __init__(self, module, ours=False):
         self.module, self.ours = module, ours
-        self.contestant: Any = None
+        self.contestant = None
 
-    def prepare(self, setting: Any) -> str:
+    def prepare(self, setting):
         self._may("prepare")
         self.contestant = importlib.import_module(self.module).Contestant(setting, self.ours)
         self.took = self.contestant.took
         return self.contestant.note
 
-    def turn(self, steps: int) -> int:
+    def turn(self, steps):
         return self.contestant.turn(steps)
 
-    def run(self, steps: int) -> float:
+    def run(self, steps):
         self._may("run")
         self.turns.append((self.module, steps))
         return self.contestant.run(steps)
 
-    def release(self) -> None:
+    def release(self):
         if self.contestant is not None:
             self.contestant.close()
         self.contestant = None
 
-    def close(self) -> None:
+    def close(self):
         pass
 
-    def _may(self, verb: str) -> None:
+    def _may(self, verb):
         from benchmarking.process import Failed
 
         if self.fails.get(self.module) == verb:
@@ -102,7 +101,7 @@ class Here:
 
 
 @pytest.fixture
-def here(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> type[Here]:
+def here(benchmark, monkeypatch):
     monkeypatch.setattr(Here, "fails", {})
     monkeypatch.setattr(Here, "turns", [])
     for section in ("speed", "augmentation", "batch"):
@@ -113,13 +112,13 @@ def here(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> type[Here]:
 class Scripted:
     """A contestant that takes as long as it is told, and is counted fairly over a multiple of some steps."""
 
-    def __init__(self, name: str, seconds: list[float], turns: list[tuple[str, int]], each: int = 1):
+    def __init__(self, name, seconds, turns, each=1):
         self.name, self.seconds, self.turns, self.each, self.took = name, iter(seconds), turns, each, None
 
-    def turn(self, steps: int) -> int:
+    def turn(self, steps):
         return -(-steps // self.each) * self.each
 
-    def run(self, steps: int) -> float:
+    def run(self, steps):
         from benchmarking.process import Failed
 
         self.turns.append((self.name, steps))
@@ -129,14 +128,14 @@ class Scripted:
         return took
 
 
-def test_turns_alternate_and_ratios_are_taken_within_a_round(benchmark: ModuleType) -> None:
+def test_turns_alternate_and_ratios_are_taken_within_a_round(benchmark):
     from benchmarking.turns import alternate, ratio
 
-    turns: list[tuple[str, int]] = []
+    turns = []
     # the machine is ten times slower in the second round, for both alike: a ratio of medians would say 2.5
     a = Scripted("a", [0.1, 1.0, 10.0, 4.0], turns)
     b = Scripted("b", [0.4, 2.0, 20.0, 8.0], turns, each=4)
-    hired: Any = {"a": a, "b": b}
+    hired = {"a": a, "b": b}
     found = alternate(hired, rounds=3, seconds=1.0, tell=lambda _: None)
     assert [name for name, _ in turns] == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert [steps for _, steps in turns[2:]] == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
@@ -144,14 +143,14 @@ def test_turns_alternate_and_ratios_are_taken_within_a_round(benchmark: ModuleTy
     assert ratio(found["a"], found["b"]) == 0.5
 
 
-def test_one_that_fails_in_a_round_has_no_more_turns(benchmark: ModuleType) -> None:
+def test_one_that_fails_in_a_round_has_no_more_turns(benchmark):
     from benchmarking.process import Failed
     from benchmarking.turns import alternate
 
-    turns: list[tuple[str, int]] = []
-    lost: list[str] = []
+    turns = []
+    lost = []
     a, b = Scripted("a", [1.0, 1.0, 1.0], turns), Scripted("b", [1.0, -1.0], turns)
-    hired: Any = {"a": a, "b": b}
+    hired = {"a": a, "b": b}
     found = alternate(hired, rounds=2, seconds=1, tell=lambda _: None, lose=lambda name, _: lost.append(name))
     assert found == {"a": [1.0, 1.0]}
     assert lost == ["b"]
@@ -163,20 +162,20 @@ def test_one_that_fails_in_a_round_has_no_more_turns(benchmark: ModuleType) -> N
 class Sleepy(torch.utils.data.Dataset):
     """Items that take a while, and fewer of them than a turn takes."""
 
-    def __init__(self, seconds: float):
+    def __init__(self, seconds):
         self.seconds = seconds
 
-    def __len__(self) -> int:
+    def __len__(self):
         return 7
 
-    def __getitem__(self, index: int) -> int:
+    def __getitem__(self, index):
         time.sleep(self.seconds)
         return index
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # they sleep, and need no cores
 @pytest.mark.parametrize("asked", [2, 3, 5, 6])
-def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(benchmark: ModuleType, asked: int) -> None:
+def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(benchmark, asked):
     """Four workers with items of 80 ms yield one in 20 ms, however few steps were asked for."""
     from benchmarking.loop import timed, warm_up, whole
     from benchmarking.photographs import batches_of, endless
@@ -187,7 +186,7 @@ def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(benchmark: Modu
     assert took == pytest.approx(0.08 / workers, rel=0.2)
 
 
-def test_workers_end_whatever_happens(benchmark: ModuleType) -> None:
+def test_workers_end_whatever_happens(benchmark):
     from benchmarking.photographs import batches_of, endless
 
     with suppress(ZeroDivisionError), batches_of(endless(Sleepy(0.001), 1, 2)) as batches:
@@ -197,7 +196,7 @@ def test_workers_end_whatever_happens(benchmark: ModuleType) -> None:
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_epochs_follow_one_another_without_an_end(benchmark: ModuleType) -> None:
+def test_epochs_follow_one_another_without_an_end(benchmark):
     from benchmarking.photographs import Endless
 
     order = iter(Endless(5))
@@ -205,12 +204,12 @@ def test_epochs_follow_one_another_without_an_end(benchmark: ModuleType) -> None
     assert sorted(first) == sorted(second) == [0, 1, 2, 3, 4]
 
 
-def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold(benchmark: ModuleType) -> None:
+def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold(benchmark):
     from benchmarking.loop import fastest
 
-    calls: list[tuple[int, int]] = []
+    calls = []
 
-    def run(steps: int, workers: int) -> float:
+    def run(steps, workers):
         calls.append((steps, workers))
         cold, disturbed = len(calls) == 1, len(calls) == 4
         return 9.0 if cold or disturbed else {0: 1.0, 8: 1.5}[workers]
@@ -219,9 +218,7 @@ def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold(benchmark: 
     assert calls == [(1, 0), (4, 0), (16, 8), (4, 0), (16, 8)]
 
 
-def test_one_command_writes_the_table_as_json(
-    benchmark: ModuleType, settings: Any, here: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_one_command_writes_the_table_as_json(benchmark, settings, here, tmp_path, capsys):
     file = tmp_path / "speed.json"
     typed = benchmark.arguments().parse_args(["--section=speed", "--device=cpu", f"--json={file}"])
     assert benchmark.carry_out(typed, settings, {"machine": "tiny", "rows": []}) == 0
@@ -242,14 +239,12 @@ def test_one_command_writes_the_table_as_json(
 
 
 @pytest.mark.parametrize("words", [["--batch=16"], ["device.threads=1"]])
-def test_bars_are_for_the_works_as_they_are(benchmark: ModuleType, words: list[str]) -> None:
+def test_bars_are_for_the_works_as_they_are(benchmark, words):
     assert benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu"]))
     assert not benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu", *words]))
 
 
-def test_a_contestant_that_fails_costs_a_line_and_no_works(
-    benchmark: ModuleType, settings: Any, here: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_contestant_that_fails_costs_a_line_and_no_works(benchmark, settings, here, monkeypatch):
     from dataclasses import replace
 
     from benchmarking import speed
@@ -258,7 +253,7 @@ def test_a_contestant_that_fails_costs_a_line_and_no_works(
     other = Work("convnet_small", "rotation", 8, 400, "cpu", TINY)
     two = replace(settings, works=(*settings.works, other), rounds=1)
     monkeypatch.setattr(here, "fails", {"benchmarking.runner": "run"})
-    kept: list[int] = []
+    kept = []
     found = speed.measure(two, lambda _: None, lambda found: kept.append(len(found["rows"])))
     assert [(row["work"], row["contestant"]) for row in found["rows"]] == [(w.name, "limit") for w in two.works]
     assert found["skipped"] == [f"{work.name}, runner: ValueError: of its own" for work in two.works]
@@ -269,9 +264,7 @@ def test_a_contestant_that_fails_costs_a_line_and_no_works(
     assert row["ratio"] is None
 
 
-def test_a_section_that_fails_is_told_and_the_next_goes_on(
-    benchmark: ModuleType, settings: Any, here: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: Any
-) -> None:
+def test_a_section_that_fails_is_told_and_the_next_goes_on(benchmark, settings, here, monkeypatch, tmp_path, capsys):
     file = tmp_path / "all.json"
     monkeypatch.setattr("benchmarking.size.measure", lambda *_: 1 / 0)
     words = ["--section=size", "--section=batch", "--device=cpu", f"--json={file}"]
@@ -282,7 +275,7 @@ def test_a_section_that_fails_is_told_and_the_next_goes_on(
     assert "size failed: ZeroDivisionError" in capsys.readouterr().out
 
 
-def test_sections_have_keys_of_their_own(benchmark: ModuleType) -> None:
+def test_sections_have_keys_of_their_own(benchmark):
     """`rows` are the images a second, whatever else was measured."""
     assert not {"machine", "rows", "bars", "failed"} & set(benchmark.SECTIONS)
 
@@ -300,9 +293,7 @@ class Contestant:
 """
 
 
-def test_what_goes_wrong_in_a_contestant_s_process_is_raised_here(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_what_goes_wrong_in_a_contestant_s_process_is_raised_here(benchmark, monkeypatch, tmp_path):
     from benchmarking.process import Failed, Hired
 
     (tmp_path / "fragile.py").write_text(FRAGILE)
@@ -322,9 +313,7 @@ def test_what_goes_wrong_in_a_contestant_s_process_is_raised_here(
 
 
 @pytest.mark.parametrize(("steps", "turn", "logs"), [(2, 2, 1), (5, 5, 1), (10, 10, 1), (13, 20, 2)])
-def test_each_turn_of_the_runner_bears_its_share_of_logs(
-    benchmark: ModuleType, settings: Any, steps: int, turn: int, logs: int
-) -> None:
+def test_each_turn_of_the_runner_bears_its_share_of_logs(benchmark, settings, steps, turn, logs):
     from benchmarking import limit, runner
 
     contestant = runner.Contestant(settings.works[0])
@@ -341,7 +330,7 @@ def test_each_turn_of_the_runner_bears_its_share_of_logs(
     contestant.close()
 
 
-def test_the_runner_goes_on_where_it_was(benchmark: ModuleType, settings: Any) -> None:
+def test_the_runner_goes_on_where_it_was(benchmark, settings):
     from benchmarking.runner import Contestant
 
     contestant = Contestant(settings.works[0])
@@ -354,7 +343,7 @@ def test_the_runner_goes_on_where_it_was(benchmark: ModuleType, settings: Any) -
 
 
 @pytest.mark.parametrize("pretext", ["simclr", "rotation"])
-def test_the_limit_does_the_runner_s_work(benchmark: ModuleType, settings: Any, tmp_path: Path, pretext: str) -> None:
+def test_the_limit_does_the_runner_s_work(benchmark, settings, tmp_path, pretext):
     """From the same seed, on the same views and at the same rate, a step gives the same weights, bit for bit."""
     from benchmarking.limit import Contestant
     from benchmarking.work import Work
@@ -385,14 +374,12 @@ def test_the_limit_does_the_runner_s_work(benchmark: ModuleType, settings: Any, 
     ],
 )
 @pytest.mark.filterwarnings("ignore")
-def test_a_peer_learns(
-    benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch, peer: str, pretext: str, ours: bool, workers: int
-) -> None:
+def test_a_peer_learns(benchmark, monkeypatch, peer, pretext, ours, workers):
     pytest.importorskip(PEERS[peer])
     from benchmarking.place import Place
     from benchmarking.work import Work
 
-    compiled: list[Any] = []
+    compiled = []
     monkeypatch.setattr(Place, "workers", (workers,))
     monkeypatch.setattr(
         "ssl_runner.device.placement.Placement.compiled", lambda self, module: compiled.append(module) or module
@@ -416,7 +403,7 @@ def test_a_peer_learns(
 
 
 @pytest.mark.parametrize("words", [(), ("optimizer=sgd", "optimizer.scale_lr=true"), ("optimizer=adam",)])
-def test_a_peer_has_the_job_s_optimizer(benchmark: ModuleType, words: tuple[str, ...]) -> None:
+def test_a_peer_has_the_job_s_optimizer(benchmark, words):
     from benchmarking.place import Place
     from benchmarking.work import Work
 
@@ -436,7 +423,7 @@ def test_a_peer_has_the_job_s_optimizer(benchmark: ModuleType, words: tuple[str,
     assert bool(ours.param_groups[0]["fused"]) == ("optimizer=sgd" not in words)
 
 
-def test_rotation_turns_a_batch_as_the_runner_does(benchmark: ModuleType, rng: torch.Generator) -> None:
+def test_rotation_turns_a_batch_as_the_runner_does(benchmark, rng):
     from benchmarking.handed import views_of
     from benchmarking.place import Place
     from benchmarking.work import Work
@@ -453,7 +440,7 @@ def test_rotation_turns_a_batch_as_the_runner_does(benchmark: ModuleType, rng: t
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_lightly_learns_from_the_same_losses(rng: torch.Generator) -> None:
+def test_lightly_learns_from_the_same_losses(rng):
     loss = pytest.importorskip("lightly.loss")
     z0, z1 = (torch.randn(12, 8, generator=rng) for _ in range(2))
     value, _ = nt_xent(torch.cat([z0, z1]), 0.5)
@@ -471,7 +458,7 @@ JITTER = "brightness=(0.65, 1.35), contrast=(0.75, 1.25), saturation=(0.85, 1.15
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("who", ["lightly simclr", "lightly byol", "torchvision_pil", "torchvision_tensor"])
-def test_peers_crop_flip_and_colour_by_the_runner_s_parameters(benchmark: ModuleType, who: str) -> None:
+def test_peers_crop_flip_and_colour_by_the_runner_s_parameters(benchmark, who):
     pytest.importorskip("lightly" if "lightly" in who else "torchvision")
     from ssl_runner.augment.image.views import Views
 
@@ -498,7 +485,7 @@ def test_peers_crop_flip_and_colour_by_the_runner_s_parameters(benchmark: Module
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_kornia_crops_flips_and_colours_by_the_runner_s_parameters(benchmark: ModuleType) -> None:
+def test_kornia_crops_flips_and_colours_by_the_runner_s_parameters(benchmark):
     pytest.importorskip("kornia")
     from benchmarking.augmenters import kornia_batched
 
@@ -515,7 +502,7 @@ def test_kornia_crops_flips_and_colours_by_the_runner_s_parameters(benchmark: Mo
     torch.testing.assert_close(crop(x), x, atol=1e-4, rtol=0)
 
 
-def test_a_peer_that_is_not_installed_costs_a_line(benchmark: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peer_that_is_not_installed_costs_a_line(benchmark, monkeypatch):
     from benchmarking.choices import present
 
     monkeypatch.setitem(sys.modules, "lightly", None)
@@ -527,7 +514,7 @@ def test_a_peer_that_is_not_installed_costs_a_line(benchmark: ModuleType, monkey
     ]
 
 
-def test_bars_say_what_is_met(benchmark: ModuleType) -> None:
+def test_bars_say_what_is_met(benchmark):
     from benchmarking.bars import bars
 
     work = "convnet_small simclr"
@@ -546,7 +533,7 @@ def test_bars_say_what_is_met(benchmark: ModuleType) -> None:
     assert [bar["met"] for bar in bars({"memory": {"growth": 1.05}})] == [True]
 
 
-def test_start_up_is_timed_to_the_end_of_the_command(benchmark: ModuleType) -> None:
+def test_start_up_is_timed_to_the_end_of_the_command(benchmark):
     from benchmarking.startup import ended, started, to_end
 
     wall, cpu = to_end(["--help"])
@@ -572,21 +559,14 @@ def test_start_up_is_timed_to_the_end_of_the_command(benchmark: ModuleType) -> N
         (["--work=resnet18 simclr", "model.stem=small"], "convnet_small simclr: model", True),  # of the other sections
     ],
 )
-def test_what_cannot_be_is_said_before_anything_starts(
-    benchmark: ModuleType,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    words: list[str],
-    said: str,
-    torch_is_there: bool,
-) -> None:
+def test_what_cannot_be_is_said_before_anything_starts(benchmark, monkeypatch, capsys, words, said, torch_is_there):
     if not torch_is_there:
         monkeypatch.setitem(sys.modules, "benchmarking.settings", None)  # which is what imports it
     assert benchmark.main([*words, "--device=cpu"]) == 2
     assert said in capsys.readouterr().err
 
 
-def test_only_what_is_asked_for_is_checked(benchmark: ModuleType, settings: Any) -> None:
+def test_only_what_is_asked_for_is_checked(benchmark, settings):
     from dataclasses import replace
 
     own = replace(settings, overrides=("model.widths=[8,8]",), works=())
@@ -595,9 +575,7 @@ def test_only_what_is_asked_for_is_checked(benchmark: ModuleType, settings: Any)
     assert any("model.widths" in line for line in own.check(["speed"]))
 
 
-def test_augmentation_is_measured_for_all_who_augment(
-    benchmark: ModuleType, settings: Any, here: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_augmentation_is_measured_for_all_who_augment(benchmark, settings, here, monkeypatch):
     from dataclasses import replace
 
     from benchmarking import augmentation
@@ -614,7 +592,7 @@ def test_augmentation_is_measured_for_all_who_augment(
     assert sum(table.row_count for table in augmentation.tables(found)) == len(found["rows"])
 
 
-def test_batch_sizes_are_compared(benchmark: ModuleType, settings: Any, here: Any) -> None:
+def test_batch_sizes_are_compared(benchmark, settings, here):
     from benchmarking import batch
 
     found = batch.measure(settings, lambda _: None)
@@ -623,7 +601,7 @@ def test_batch_sizes_are_compared(benchmark: ModuleType, settings: Any, here: An
         assert row["images_per_second"] == pytest.approx(row["batch"] * row["steps_per_second"])
 
 
-def test_sections_measure(benchmark: ModuleType, settings: Any) -> None:
+def test_sections_measure(benchmark, settings):
     """In this process, where they would take one of their own."""
     from benchmarking import evaluation, memory, size
 
@@ -646,9 +624,7 @@ def test_sections_measure(benchmark: ModuleType, settings: Any) -> None:
 SMALL = ["--device=cpu", "--model=convnet_small", "--batch=16", "--precision=float32", "--compile=false"]
 
 
-def test_accelerator_goes_through_its_stages_on_a_cpu(
-    accelerator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_accelerator_goes_through_its_stages_on_a_cpu(accelerator, monkeypatch, tmp_path, capsys):
     """As its docstring says for a try; a second command adds its stages to the first's."""
     monkeypatch.setattr(accelerator, "PEERS", ("limit", "runner"))
     monkeypatch.setattr(accelerator, "LOOKED_AT", 2)
@@ -661,7 +637,7 @@ def test_accelerator_goes_through_its_stages_on_a_cpu(
     assert "runner to it" in (tmp_path / "speed.txt").read_text()
     assert report["waits"]["milliseconds a step"] > 0
 
-    def in_this_process(command: list[str], typed: Any, name: str) -> None:
+    def in_this_process(command, typed, name):
         assert command[1:3] == ["-m", "ssl_runner"]
         assert train(command[3:]) == 0
 
@@ -678,10 +654,8 @@ def test_accelerator_goes_through_its_stages_on_a_cpu(
     assert quality["by epoch"]["knn/top1"].keys() == {"0", "0.3333", "0.6667"}
 
 
-def test_accelerator_loses_nothing_when_a_stage_fails(
-    accelerator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    def breaks(typed: Any) -> Any:
+def test_accelerator_loses_nothing_when_a_stage_fails(accelerator, monkeypatch, tmp_path):
+    def breaks(typed):
         yield {"half": 1}
         raise KeyError("rounds")
 
@@ -694,7 +668,7 @@ def test_accelerator_loses_nothing_when_a_stage_fails(
     assert "in breaks" in (tmp_path / "speed-failed.txt").read_text()
 
 
-def test_what_takes_too_long_is_ended(accelerator: ModuleType, tmp_path: Path) -> None:
+def test_what_takes_too_long_is_ended(accelerator, tmp_path):
     code = "import sys, time; print('begun', flush=True); time.sleep(60)"
     typed = SimpleNamespace(out=tmp_path, minutes=0.01, deadline=time.monotonic() + 1)
     with pytest.raises(accelerator.Late, match=r"after 0.01 minutes; type a larger --minutes"):
@@ -704,13 +678,11 @@ def test_what_takes_too_long_is_ended(accelerator: ModuleType, tmp_path: Path) -
         accelerator.carry_out([sys.executable, "-c", code], typed, "run")
 
 
-def test_a_run_for_quality_that_is_late_reports_what_there_is(
-    accelerator: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_run_for_quality_that_is_late_reports_what_there_is(accelerator, monkeypatch, tmp_path):
     rows = [{"step": 0, "epoch": 0.0, "time": 1.0, "knn/top1": 0.4}, {"step": 5, "epoch": 0.5, "time": 2.0}]
     rows.append({"step": 10, "epoch": 1.0, "time": 3.0, "knn/top1": 0.6})
 
-    def takes_too_long(command: list[str], typed: Any, name: str) -> None:
+    def takes_too_long(command, typed, name):
         (typed.out / name).mkdir()
         (typed.out / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
         raise accelerator.Late("after 30 minutes")
@@ -735,9 +707,7 @@ def test_a_run_for_quality_that_is_late_reports_what_there_is(
         *([(["--device=cuda"], "this machine has no cuda device")] if not torch.cuda.is_available() else []),
     ],
 )
-def test_accelerator_refuses_in_a_line(
-    accelerator: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
-) -> None:
+def test_accelerator_refuses_in_a_line(accelerator, tmp_path, capsys, words, said):
     assert accelerator.main(["--out", str(tmp_path / "out"), *SMALL[1:], "--device=cpu", *words]) == 2
     told = capsys.readouterr().err
     assert said in told
@@ -745,7 +715,7 @@ def test_accelerator_refuses_in_a_line(
     assert not (tmp_path / "out").exists()
 
 
-def test_device_time_is_counted_once(accelerator: ModuleType) -> None:
+def test_device_time_is_counted_once(accelerator):
     from torch.autograd import DeviceType
 
     event = functools.partial(SimpleNamespace, is_user_annotation=False)
@@ -758,13 +728,13 @@ def test_device_time_is_counted_once(accelerator: ModuleType) -> None:
     assert accelerator.device_seconds(events) == 4
 
 
-def test_only_what_waits_is_a_wait(accelerator: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
-    modes: list[str] = []
+def test_only_what_waits_is_a_wait(accelerator, monkeypatch):
+    modes = []
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     device = torch.device("cuda")
 
-    def raises(said: str) -> Any:
-        def run() -> None:
+    def raises(said):
+        def run():
             raise RuntimeError(said)
 
         return run
