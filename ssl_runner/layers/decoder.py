@@ -1,4 +1,4 @@
-"""From a vector to an image: the half of an autoencoder, or of a generator, that is thrown away.
+"""Convolutional image decoder: a vector to an image, for autoencoders and generators.
 
 Upsample and convolve rather than transposed convolutions: A. Odena, V. Dumoulin, C. Olah, "Deconvolution and
 Checkerboard Artifacts", Distill 2016. Batch norm and ReLU in every layer but the last: A. Radford, L. Metz, S.
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 class Decoder(nn.Module):
     """A vector to an image in [0, 1]: a linear layer to a small grid, then doublings of it until the image is covered.
 
-    The grid's shorter side is 4 to 8 (the image's own where that is less than 8), so 28, 32, 96 and 224 pixels are met
+    The grid's shorter side is 4 to 8 (the image's own if that is less than 8), so 28, 32, 96 and 224 pixels are met
     exactly; other sizes are covered with less than one cell to spare, which is cut off.
 
     dim: width of the vector. shape: (C, H, W), any sides of 1 pixel or more. width: channels of the grid; half as many
     after each doubling, never fewer than 16.
-    Raises ValueError where `shape` is no image's.
+    Raises ValueError if `shape` is no image's.
     """
 
     def __init__(self, dim: int, shape: tuple[int, ...], width: int = 128):

@@ -1,4 +1,4 @@
-"""A transformer's layer for short sequences: a pre-norm block of attention and a two-layer perceptron."""
+"""Transformer block with norms first: attention, then a two-layer perceptron."""
 
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -9,7 +9,7 @@ class Block(nn.TransformerEncoderLayer):
     """torch's encoder layer with norms first, GELU, no dropout, and a hidden layer of four times the width.
 
     Its parameters, their names and their first values are torch's. It differs in how attention is computed: queries,
-    keys and values are read where the projection wrote them, where torch's own copies each of them twice.
+    keys and values are read from what the projection wrote; torch's own layer copies each of them twice.
     """
 
     def __init__(self, width: int, heads: int):

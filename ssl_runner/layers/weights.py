@@ -1,4 +1,4 @@
-"""Which parameters are weights: what a penalty on the weights means to shrink."""
+"""Weights among parameters: those that weight decay and penalties shrink."""
 
 import torch
 from jaxtyping import Float
@@ -22,8 +22,8 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def weights(module: nn.Module) -> list[Float[Tensor, "..."]]:
-    """The trainable weights of a module, as they lie in it. Raises ValueError where there is none."""
-    found: list[Tensor] = [p for name, p in module.named_parameters() if p.requires_grad and is_weight(name, p)]
-    if not found:
+    """The trainable weights of a module, as they lie in it. Raises ValueError if there is none."""
+    trainable: list[Tensor] = [p for name, p in module.named_parameters() if p.requires_grad and is_weight(name, p)]
+    if not trainable:
         raise ValueError(f"{type(module).__name__} has no trainable weights to penalise; use regulariser=none")
-    return found
+    return trainable

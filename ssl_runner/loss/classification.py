@@ -1,4 +1,4 @@
-"""The score of a guess among self-made classes, for the tasks that name the transformation of an image."""
+"""Classification loss and hits, for the tasks that name the transformation of an image."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ from torch import Tensor
 def score(
     logits: Float[Tensor, "b k"], target: Int[Tensor, " b"], loss: Literal["cross_entropy", "mse"]
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " b"]]:
-    """Mean loss, and 1 where the guess is right, else 0, a sample (detached).
+    """The mean loss; and for each sample 1 if the guess is right, else 0 (detached).
 
     `mse` is the squared error of the logits themselves against one-hot targets, mean over classes: L. Hui, M. Belkin,
     "Evaluation of Neural Architectures Trained with Square Loss vs Cross-Entropy in Classification Tasks", ICLR 2021,

@@ -25,6 +25,6 @@ def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
     if rows < 2 * views:
         raise ValueError(
             f"regulariser {reader} needs two rows a view, and {views} views share {rows} rows; "
-            "use a larger batch_size, a smaller accumulate, or views=1 where the method embeds one view"
+            "use a larger batch_size, a smaller accumulate, or views=1 if the method embeds one view"
         )
     return [gather(view) for view in torch.tensor_split(loss.embedding.float(), views)]

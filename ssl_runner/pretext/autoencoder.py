@@ -1,11 +1,10 @@
-"""Denoising autoencoder: undo the damage done to an image.
+"""Extracting and Composing Robust Features with Denoising Autoencoders.
 
-P. Vincent, H. Larochelle, Y. Bengio, P.-A. Manzagol, "Extracting and Composing Robust Features with Denoising
-Autoencoders", ICML 2008; P. Vincent, H. Larochelle, I. Lajoie, Y. Bengio, P.-A. Manzagol, "Stacked Denoising
-Autoencoders", JMLR 11, 2010.
+Pascal Vincent, Hugo Larochelle, Yoshua Bengio, Pierre-Antoine Manzagol. ICML 2008; and Stacked Denoising Autoencoders,
+with Isabelle Lajoie, JMLR 11, 2010.
 
-Differs: convolutional and trained end to end, where the paper stacks dense layers one by one; masking blacks out whole
-pixels (all channels); the damaged image is clamped to [0, 1]; the decoder ends in a sigmoid, and the loss is squared
+Differs: it is convolutional and trained end to end; the paper stacks dense layers one by one. Masking blacks out whole
+pixels, all channels. The damaged image is clamped to [0, 1]. The decoder ends in a sigmoid, and the loss is squared
 error.
 """
 
@@ -74,11 +73,11 @@ class Autoencoder(Pretext):
         return {"input": damaged, "reconstruction": self.decoder(self.encoder(damaged).pooled), "target": clean}
 
     def suspects(self) -> Sequence[Suspect]:
-        found = []
+        suspects = []
         if self.mask > 0.9:
             cause = f"pretext.mask={self.mask:g}, too few pixels are left to tell images apart"
-            found.append(Suspect(cause, "pretext.mask=0.25", 0.6))
+            suspects.append(Suspect(cause, "pretext.mask=0.25", 0.6))
         if self.noise > 0.5:
             cause = f"pretext.noise={self.noise:g}, the images drown in it"
-            found.append(Suspect(cause, "pretext.noise=0.1", 0.6))
-        return found
+            suspects.append(Suspect(cause, "pretext.noise=0.1", 0.6))
+        return suspects

@@ -1,6 +1,6 @@
 """Adversarial Feature Learning (bidirectional GAN).
 
-Jeff Donahue, Philipp Krähenbühl, Trevor Darrell. ICLR 2017, arXiv 1605.09782. The same game was found in Adversarially
+Jeff Donahue, Philipp Krähenbühl, Trevor Darrell. ICLR 2017, arXiv 1605.09782. The same game is that of Adversarially
 Learned Inference, Dumoulin et al., ICLR 2017, arXiv 1606.00704.
 
 Differs: codes are drawn from a standard normal as in the second paper, and not uniformly. The discriminator has no
@@ -106,7 +106,7 @@ class BiGAN(Pretext):
         return Loss(value, {"accuracy": accuracy})
 
     def generate_encode(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"]) -> Loss:
-        """The same with the labels exchanged, which has gradient where V saturates (section 3.4)."""
+        """The same with the labels exchanged, which has gradient when V saturates (section 3.4)."""
         pooled = self.encoder(x).pooled  # (B, dim)
         image, code = self.generator(z), self.code(pooled)
         # Detached weights: gradient flows through the discriminator and none is computed for it.

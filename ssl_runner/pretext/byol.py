@@ -4,8 +4,7 @@ Jean-Bastien Grill, Florian Strub, Florent Altché, Corentin Tallec, Pierre H. R
 arXiv 2006.07733.
 
 Differs: the hidden width is 1024 and not 4096, for small encoders. The default momentum is the paper's for 300 epochs
-and not for 1000, for short runs. Batch norm statistics are those of the rank's
-own micro-batch.
+and not for 1000, for short runs. Batch-norm statistics are those of the rank's own micro-batch.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,10 +31,10 @@ class BYOL(Pretext):
     """Predicts, from one view of a sample, what a slowly moving average of the network makes of its other view.
 
     `hidden` and `out` are the widths of projector and predictor; without `predictor` the projection itself is matched,
-    which collapses (table 5b). `momentum` is the share of itself that the target
-    keeps in the first step, from where it rises to 1 along a cosine (the paper: 0.996 for 1000 epochs, 0.99 for 300).
-    The target runs in training mode, as in the paper: its batch norm uses the statistics of the batch at hand. Its
-    running statistics, read by nothing in training, are copied from the online network.
+    which collapses (table 5b). `momentum` is the share of itself that the target keeps in the first step; it rises to 1
+    along a cosine (the paper: 0.996 for 1000 epochs, 0.99 for 300). The target runs in training mode, as in the paper:
+    its batch norm uses the statistics of the batch at hand. Its running statistics, which nothing reads in training,
+    are copied from the online network.
     """
 
     def __init__(
@@ -71,20 +70,20 @@ class BYOL(Pretext):
             target, target_prime = (self.target_projector(self.target_encoder(view).pooled) for view in views)
         value = distance(self.predictor(z), target_prime) + distance(self.predictor(z_prime), target)  # below eq. 2
         embedding = torch.cat([z, z_prime])  # (2B, out)
-        # 1 where the projections spread evenly over the sphere, 0 where they have collapsed to a point
+        # 1 if the projections spread evenly over the sphere, 0 if they have collapsed to a point
         spread = F.normalize(embedding.detach().float(), dim=1).std(dim=0).mean() * self.out**0.5
         return Loss(value, {"spread": spread}, embedding)
 
     def suspects(self) -> Sequence[Suspect]:
         """Table 5: without a predictor, or with a target that is the online network itself, the paper saw collapses."""
-        found = []
+        suspects = []
         if isinstance(self.predictor, nn.Identity):
             cause = "pretext.predictor=false, the target network is matched without a predictor"
-            found.append(Suspect(cause, "pretext.predictor=true", 1.0))
+            suspects.append(Suspect(cause, "pretext.predictor=true", 1.0))
         if self.momentum < 0.9:
             cause = f"pretext.momentum={self.momentum:g}, the target network follows too fast"
-            found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        return found
+            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
+        return suspects
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         momentum = momentum_at(self.momentum, ctx.progress)

@@ -1,14 +1,13 @@
-"""Crop: which region of its image is this window?
+"""Crop prediction, after Unsupervised Visual Representation Learning by Context Prediction.
 
-After C. Doersch, A. Gupta, A. A. Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015,
-arXiv 1505.05192.
+Carl Doersch, Abhinav Gupta, Alexei A. Efros. ICCV 2015, arXiv 1505.05192.
 
-Differs: one window is placed in its image, where the paper places one window beside another.
+Differs: one window is placed in its image; the paper places one window beside another.
 
 Shortcuts, and what is done about them:
 - the image's border: a window lies inside the image, so no padding is seen; with jitter < 1 none touches the border;
 - resampling: every class is enlarged by the same factor, and jitter of more than a pixel mixes the sub-pixel phases,
-  which would else be a function of the class (so jitter = 0 invites cheating);
+  which would otherwise be a function of the class (so jitter = 0 invites cheating);
 - colour fringes and vignetting grow away from a lens's axis and tell the place (section 3.1): colour jitter and grey in
   augment weaken that.
 """
@@ -32,7 +31,7 @@ class Crop(Pretext):
 
     grid: regions a side. size: side of the window as a share of the image's, in (0, 1). jitter: how much of its
     region's range a window's place varies over, in [0, 1]. augment is for colours, and comes after the window is cut.
-    Raises ValueError where augment moves pixels, and so the regions.
+    Raises ValueError if augment moves pixels, and so the regions.
     """
 
     def __init__(
@@ -49,7 +48,7 @@ class Crop(Pretext):
         for key, still in {"flip": 0, "vertical_flip": 0, "degrees": 0, "scale": (1, 1)}.items():
             if getattr(augment, key) != still:
                 raise ValueError(
-                    f"augment.{key}={getattr(augment, key)} moves the regions to be told; "
+                    f"augment.{key}={getattr(augment, key)} moves the regions that are the labels; "
                     f"type pretext.augment.{key}={still if still == 0 else '[1,1]'}"
                 )
         self.encoder = encoder

@@ -41,7 +41,7 @@ class DINO(Pretext):
     teacher_temperature: from `first_teacher_temperature`, reached along a line during `temperature_warm_up`.
     momentum: share of itself that the teacher keeps in the first step; it rises to 1 along a cosine.
     hidden, bottleneck, prototypes: widths of the projection head. batch_norm: whether its hidden layers have one.
-    norm_last_layer: prototypes of length 1; false gives each a learnt length, better and less stable (appendix C).
+    norm_last_layer: prototypes of length 1; false gives each a learnt length (better with small ViTs, less stable).
     freeze: how long the prototypes stay as they are at the start.
     Raises ValueError if the encoder cannot encode local views, or the global views differ in size.
     """
@@ -152,20 +152,20 @@ class DINO(Pretext):
         return self.teacher_encoder
 
     def suspects(self) -> Sequence[Suspect]:
-        found = []
+        suspects = []
         if self.teacher_temperature >= self.temperature:  # section 5.3: without sharpening all prototypes become alike
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
-            found.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
+            suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
         elif self.teacher_temperature > 0.07:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} is high, targets are hardly sharpened"
-            found.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.5))
+            suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.5))
         if self.centre_momentum > 0.99:  # appendix D: the centre is too slow at 0.999, and one prototype takes all
             cause = f"pretext.centre_momentum={self.centre_momentum:g}, the centre follows too slowly"
-            found.append(Suspect(cause, "pretext.centre_momentum=0.9", 0.8))
+            suspects.append(Suspect(cause, "pretext.centre_momentum=0.9", 0.8))
         if self.momentum < 0.9:
             cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        return found
+            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
+        return suspects
 
 
 def steps_of(duration: Duration, ctx: Context) -> int:

@@ -1,9 +1,10 @@
-"""Flip: is this image mirrored, upside down, both or neither?
+"""Flip prediction, after Unsupervised Representation Learning by Predicting Image Rotations.
 
-A small relative of S. Gidaris, P. Singh, N. Komodakis, "Unsupervised Representation Learning by Predicting Image
-Rotations", ICLR 2018, arXiv 1803.07728; like its rotations, flips resample nothing and so leave no low-level traces
-(section 2.2). Left and right are alike in most photographs, so expect vertical flips to be told and horizontal ones
-hardly: about 50 % accuracy.
+Spyros Gidaris, Praveer Singh, Nikos Komodakis. ICLR 2018, arXiv 1803.07728.
+
+Differs: flips instead of rotations; they resample nothing either, and so leave no low-level traces (section 2.2). Left
+and right are alike in most photographs, so a network learns vertical flips and hardly horizontal ones: expect an
+accuracy of about 50 %.
 """
 
 from typing import Literal
@@ -21,7 +22,7 @@ from ssl_runner.loss.classification import score
 class Flip(Pretext):
     """Flips each image not at all, left to right, top to bottom, or both (classes 0 to 3) and asks the encoder which.
 
-    Raises ValueError where augment itself turns one class into another.
+    Raises ValueError if augment itself turns one class into another.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class Flip(Pretext):
         for key in ("flip", "vertical_flip"):
             if getattr(augment, key) > 0:
                 raise ValueError(
-                    f"augment.{key}={getattr(augment, key)} undoes the flips to be told; type pretext.augment.{key}=0"
+                    f"augment.{key}={getattr(augment, key)} undoes flips that are labels; type pretext.augment.{key}=0"
                 )
         if augment.degrees >= 90:  # both flips are half a turn
             raise ValueError(

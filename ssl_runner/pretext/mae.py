@@ -3,7 +3,7 @@
 Kaiming He, Xinlei Chen, Saining Xie, Yanghao Li, Piotr Dollár, Ross Girshick. CVPR 2022, arXiv 2111.06377.
 
 Differs: the default decoder is 128 wide and 2 deep and not 512 and 8, for small encoders and images. What it reads of
-the whole image is the encoder's `pooled`, which is the paper's class token only where the encoder pools by one. The
+the whole image is the encoder's `pooled`, which is the paper's class token only if the encoder pools by one. The
 variance of a target patch divides by the number of values and not by one less, so that a single value has one.
 """
 

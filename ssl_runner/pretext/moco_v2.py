@@ -75,14 +75,14 @@ class MoCoV2(Pretext):
         follow(self.key_projector, self.projector, self.momentum, copy_buffers=False)  # equation 2 of MoCo
 
     def suspects(self) -> Sequence[Suspect]:
-        found = []
+        suspects = []
         if self.momentum < 0.9:  # MoCo, section 4.1: without momentum the loss fails to converge
             cause = f"pretext.momentum={self.momentum:g}, keys of different steps cannot be compared"
-            found.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
+            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
         if self.temperature > 1.5:
             cause = f"pretext.temperature={self.temperature:g} is too high, near and far keys are pushed alike"
-            found.append(Suspect(cause, "pretext.temperature=0.2", 0.6))
+            suspects.append(Suspect(cause, "pretext.temperature=0.2", 0.6))
         if self.temperature < 0.02:
             cause = f"pretext.temperature={self.temperature:g} is too low, one negative has all the gradient"
-            found.append(Suspect(cause, "pretext.temperature=0.2", 0.5))
-        return found
+            suspects.append(Suspect(cause, "pretext.temperature=0.2", 0.5))
+        return suspects

@@ -1,9 +1,8 @@
-"""Rotation: by how many right angles is this image turned?
+"""Unsupervised Representation Learning by Predicting Image Rotations.
 
-S. Gidaris, P. Singh, N. Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
-arXiv 1803.07728.
+Spyros Gidaris, Praveer Singh, Nikos Komodakis. ICLR 2018, arXiv 1803.07728.
 
-Differs: the crop is a random resized one where the paper pads by 4 pixels and crops; and the loss may be squared error.
+Differs: the crop is a random resized one; the paper pads by 4 pixels and crops. The loss may be squared error.
 """
 
 from typing import Literal
@@ -21,11 +20,11 @@ from ssl_runner.loss.classification import score
 class Rotation(Pretext):
     """Turns each image counter-clockwise by 0, 90, 180 or 270 degrees (classes 0 to 3) and asks the encoder which.
 
-    augment comes first: a right angle resamples nothing, whereas resampling after it would leave traces of the angle.
+    augment comes first: a right angle resamples nothing, but resampling after it would leave traces of the angle.
     copies: "all" shows each image in all four turns (section 3.1), so a step costs 4 x batch_size samples of the
     encoder, and each class is balanced on the same content; "one" draws a turn a sample. Of equal cost are
     batch_size=N copies=all and batch_size=4N copies=one; the former learns faster.
-    Raises ValueError where images are not square, or where augment itself turns one class into another.
+    Raises ValueError if images are not square, or if augment itself turns one class into another.
     """
 
     def __init__(

@@ -1,13 +1,13 @@
-"""Transformation: which crop, flip and rotation was this image put through, each told by a head of its own?
+"""Multi-task prediction of crop, flip and rotation, a head for each task on one encoder.
 
-S. Gidaris, P. Singh, N. Komodakis, "Unsupervised Representation Learning by Predicting Image Rotations", ICLR 2018,
-arXiv 1803.07728, for the rotations; C. Doersch and M. Zisserman, "Multi-task Self-Supervised Visual Learning", ICCV
-2017, arXiv 1708.07860, for a head a task on one encoder.
+The rotations: Spyros Gidaris, Praveer Singh, Nikos Komodakis, Unsupervised Representation Learning by Predicting Image
+Rotations, ICLR 2018, arXiv 1803.07728. The heads: Carl Doersch, Andrew Zisserman, Multi-task Self-Supervised Visual
+Learning, ICCV 2017, arXiv 1708.07860.
 
-Crop, then flip, then rotation: the region is named in the frame of the image as it was, and nothing is resampled after
-a rotation. Flips are left to right only. Four rotations by four flips would be 16 labels for the 8 symmetries of the
+Crop, then flip, then rotation: the region is named in the frame of the original image, and nothing is resampled after a
+rotation. Flips are left to right only. Four rotations by four flips would be 16 labels for the 8 symmetries of the
 square (a half turn is both flips at once), and half the labels would be a coin toss; four by two are 8 distinct images,
-so every label can be told.
+so every label can be learnt.
 """
 
 from typing import Annotated, Literal
@@ -29,7 +29,7 @@ class Transformation(Pretext):
 
     rotation, flip, crop: weight of each task in the loss; a task of weight 0 is neither done to the image nor asked.
     grid, size, jitter: the regions, as in the crop task.
-    Raises ValueError where images are not square, where every weight is 0, or where augment moves pixels.
+    Raises ValueError if images are not square, every weight is 0, or augment moves pixels.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class Transformation(Pretext):
         self.weights = {k: w for k, w in {"rotation": rotation, "flip": flip, "crop": crop}.items() if w > 0}
         if not self.weights:
             raise ValueError(
-                "rotation, flip and crop all weigh 0, so there is nothing to tell; type pretext.rotation=1"
+                "rotation, flip and crop all weigh 0, so there is nothing to learn; type pretext.rotation=1"
             )
         if shape[-1] != shape[-2] and augment.size is None and rotation > 0:
             raise ValueError(
@@ -61,7 +61,7 @@ class Transformation(Pretext):
         for key, still in {"flip": 0, "vertical_flip": 0, "degrees": 0, "scale": (1, 1)}.items():
             if getattr(augment, key) != still:
                 raise ValueError(
-                    f"augment.{key}={getattr(augment, key)} hides the transformation to be told; "
+                    f"augment.{key}={getattr(augment, key)} hides the transformation that is the label; "
                     f"type pretext.augment.{key}={still if still == 0 else '[1,1]'}"
                 )
         self.encoder = encoder

@@ -2,7 +2,7 @@
 
 Adrien Bardes, Jean Ponce, Yann LeCun. ICLR 2022, arXiv 2105.04906.
 
-Differs: the mean over the views, where equation 6 sums them.
+Differs: the mean over the views; equation 6 sums them.
 """
 
 from collections.abc import Mapping
@@ -29,7 +29,7 @@ class Covariance(Regulariser):
     """`weight` times the squared off-diagonal covariance: the embedding's dimensions must not repeat one another.
 
     The embedding is (B', D), B' = views * B rows, view after view; each view is measured alone. It does not keep the
-    embedding from collapsing; combine it with `variance` (the paper's ratio is 1 to 25). Raises ValueError where the
+    embedding from collapsing; combine it with `variance` (the paper's ratio is 1 to 25). Raises ValueError if the
     method has no embedding.
     """
 

@@ -3,8 +3,8 @@
 Alexandre Sablayrolles, Matthijs Douze, Cordelia Schmid, Hervé Jégou. ICLR 2019, arXiv 1806.03198.
 On unit vectors and each view alone, as DINOv2 has it: Maxime Oquab and others. TMLR 2024, arXiv 2304.07193.
 
-Differs: log ρ is half the log of ρ² + 1e-8. Duplicates then cost log(1e4) each and draw no gradient, where the bare
-logarithm is infinite and an epsilon within its distance yields gradients of 1e8.
+Differs: log ρ is half the log of ρ² + 1e-8. Duplicates then cost log(1e4) each and draw no gradient; the bare
+logarithm is infinite, and an epsilon within its distance yields gradients of 1e8.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from ssl_runner.loss.unit import unit
 
 
 def nearest_entropy(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Minus the mean log distance of each unit row to its nearest other row; low where rows spread."""
+    """Minus the mean log distance of each unit row to its nearest other row; low if rows spread."""
     z = unit(z)
     with torch.no_grad():  # the choice of the neighbour has no gradient
         nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(dim=1)
@@ -33,7 +33,7 @@ class KoLeo(Regulariser):
     """`weight` times the Kozachenko-Leonenko estimate of minus the embedding's entropy: neighbours are driven apart.
 
     The embedding is (B', D), B' = views * B rows, view after view; each view is measured alone, since otherwise a
-    sample's nearest row would be its own other view. Invariant to the length of the rows. Raises ValueError where the
+    sample's nearest row would be its own other view. Invariant to the length of the rows. Raises ValueError if the
     method has no embedding.
     """
 

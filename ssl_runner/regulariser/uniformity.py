@@ -18,7 +18,7 @@ from ssl_runner.loss.unit import unit
 
 
 def gaussian_potential(z: Float[Tensor, "n d"], t: float) -> Float[Tensor, ""]:
-    """Log of the mean of exp(-t ||u - v||²) over pairs of unit rows, in [-4t, 0]; 0 where all rows are equal."""
+    """Log of the mean of exp(-t ||u - v||²) over pairs of unit rows, in [-4t, 0]; 0 if all rows are equal."""
     z = unit(z)
     length = z.square().sum(dim=1)
     squared = (length[:, None] + length[None, :] - 2 * z @ z.T).clamp(min=0)  # (n, n); no root, so no gradient of 1/0
@@ -31,7 +31,7 @@ class Uniformity(Regulariser):
     """`weight` times the log of the mean Gaussian potential of the embedding's directions: they must fill the sphere.
 
     The embedding is (B', D), B' = views * B rows, view after view; each view is measured alone, as the paper does.
-    `t` is how sharply nearness is felt, in 1 / squared distance of unit vectors. Raises ValueError where the method
+    `t` is how sharply nearness is felt, in 1 / squared distance of unit vectors. Raises ValueError if the method
     has no embedding.
     """
 

@@ -2,7 +2,7 @@
 
 Adrien Bardes, Jean Ponce, Yann LeCun. ICLR 2022, arXiv 2105.04906.
 
-Differs: the mean over the views, where equation 6 sums them.
+Differs: the mean over the views; equation 6 sums them.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ from ssl_runner.loss.embedding import branches
 
 def variance_hinge(z: Float[Tensor, "n d"], target: float) -> Float[Tensor, ""]:
     """How far the standard deviation of each dimension over the rows falls short of `target`, on average."""
-    std = (z.var(dim=0) + 1e-4).sqrt()  # equation 2; its epsilon keeps the gradient finite where all rows are equal
+    std = (z.var(dim=0) + 1e-4).sqrt()  # equation 2; its epsilon keeps the gradient finite if all rows are equal
     return (target - std).relu().mean()  # equation 1
 
 
@@ -27,7 +27,7 @@ class Variance(Regulariser):
     """`weight` times the hinge on each dimension's standard deviation: the embedding must not collapse.
 
     The embedding is (B', D), B' = views * B rows, view after view; each view is measured alone. `target` is the least
-    standard deviation, in units of the embedding. Raises ValueError where the method has no embedding.
+    standard deviation, in units of the embedding. Raises ValueError if the method has no embedding.
     """
 
     def __init__(

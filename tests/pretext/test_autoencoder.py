@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from toys import SHAPE, Conv, batch, context, still
+from toys import SHAPE, Conv, batch, context, still, train
 
 from ssl_runner.contract import Batch
 from ssl_runner.pretext.autoencoder import Autoencoder
@@ -53,14 +53,9 @@ def test_it_finds_what_the_images_have_in_common():
     down, across = (place[:, None].expand(8, 8), place.expand(8, 8))
     torch.manual_seed(0)
     amount = torch.rand(64, 2)[:, :, None, None]
-    x = (amount[:, :1] * down + amount[:, 1:] * across)[:, 0, None].expand(-1, 3, -1, -1) / 2
-    batch = Batch(x.contiguous(), torch.arange(64))
+    x = (amount[:, :1] * down + amount[:, 1:] * across)[:, 0, None].expand(-1, 3, -1, -1).contiguous() / 2
     pretext = autoencoder(noise=0.05, mask=0.05)
-    optimizer = torch.optim.Adam(pretext.parameters(), lr=0.005)
-    for step in range(120):
-        optimizer.zero_grad()
-        pretext(pretext.views(batch, context(step))).value.backward()
-        optimizer.step()
+    train(pretext, 120, lambda step: x, rate=0.005)
     with torch.no_grad():
-        error = pretext.eval()(pretext.views(batch, context(1000))).value
+        error = pretext.eval()(pretext.views(Batch(x, torch.arange(64)), context(1000))).value
     assert error < 0.5 * (x - x.mean(0)).square().mean()

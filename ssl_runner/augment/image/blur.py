@@ -1,4 +1,4 @@
-"""How sharp a view is: a Gaussian blur of a width a sample, along one side of the image and then along the other."""
+"""Gaussian blur of batches, of a width a sample: along one side of the image and then along the other."""
 
 from functools import lru_cache
 
@@ -27,7 +27,7 @@ def blur(
     half = (half / (2 * half.sum(1, keepdim=True) - 1)).repeat_interleave(c, 0)  # (B C, R + 1)
     if x.device.type == "cpu" and max(h, w) <= 128:
         # A CPU multiplies small matrices 20 times as fast as it convolves with a kernel a sample, and wins with them
-        # even where nine tenths of what they multiply is 0.
+        # even if nine tenths of what they multiply is 0.
         down = (half @ reads(h, radius, x.device)).view(b * c, h, h)  # (B C, H, H)
         across = down if h == w else (half @ reads(w, radius, x.device)).view(b * c, w, w)  # (B C, W, W)
         return (down @ (x.flatten(0, 1) @ across.mT)).view(b, c, h, w)

@@ -1,4 +1,4 @@
-"""How a view is lit: brightness, contrast, saturation, hue and grey as one matrix, and solarisation.
+"""Colour jitter of batches: brightness, contrast, saturation, hue and grey as one matrix; and solarisation.
 
 With Y the luma (ITU-R BT.601) and (I, Q) the chroma of a pixel in YIQ, the four operations of a colour jitter are
 
@@ -14,7 +14,7 @@ where G replaces a pixel by its luma and K turns its chroma by a quarter. A samp
 unit matrix, and is left bit for bit as it was.
 
 Differs: from torchvision, which turns the hue in HSV (and so changes the luma), and clamps to [0, 1] after each of the
-operations in a random order, where this clamps once, after the last. The same turn in YIQ changes pixels about 1.3
+operations in a random order; this clamps once, after the last. The same turn in YIQ changes pixels about 1.3
 times as much. Torchvision's luma weighs red with 0.2989 in place of 0.299.
 """
 
@@ -63,7 +63,7 @@ def recolour(
     matrix = (torch.stack([p, gain - p, q], 1)[..., None, None] * parts).sum(1)  # (B, 3, 3)
     if x.device.type == "cpu" and products_are_exact():
         return torch.baddbmm(offset, matrix, x.flatten(2)).clamp_(0, 1).view(x.shape)
-    # Not a product where it may be one in TF32 or bfloat16: that would round the colours, untouched samples included.
+    # Not a product if it may be one in TF32 or bfloat16: that would round the colours, untouched samples included.
     column = matrix[..., None, None]  # (B, 3, 3, 1, 1)
     view = torch.addcmul(offset[..., None], column[:, :, 0], x[:, 0:1])  # (B, 3, H, W)
     return view.addcmul_(column[:, :, 1], x[:, 1:2]).addcmul_(column[:, :, 2], x[:, 2:3]).clamp_(0, 1)

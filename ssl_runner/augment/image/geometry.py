@@ -1,4 +1,4 @@
-"""Where a view looks: exact flips and right-angle turns, and any crop, tilt and resize as one resampling.
+"""Geometry of views: exact flips and right-angle turns; crop, tilt and resize as one resampling.
 
 Every function takes one parameter a sample. Coordinates are those of `torch.nn.functional.affine_grid` with
 align_corners=False: -1 and 1 are the outer edges of the picture, x points right, y points down.
@@ -82,8 +82,8 @@ def resample(
     """Reads each image once where its matrix says, as a view of `size` (height, width).
 
     Past the edges the image is reflected, so that a tilt leaves no black corner to be recognised by; a crop within the
-    image that is not tilted reads at most half a pixel past them, where edge="border" comes to the same and is faster.
-    Where the image is larger than the view by a factor of 1.5 or more, several points a pixel are read and averaged
+    image that is not tilted reads at most half a pixel past them; edge="border" then comes to the same and is faster.
+    If the image is larger than the view by a factor of 1.5 or more, several points a pixel are read and averaged
     against aliasing; a crop that is not larger than the view stays as sharp as it is.
 
     Differs: from cropping first, in that a view's outermost pixels are blended with what lies just outside the crop.
@@ -99,7 +99,7 @@ def resample(
         spread = torch.linspace(-1, 1, points, device=x.device, dtype=x.dtype)
         across = (across[:, None] + covers[0].view(-1, 1, 1) / w * spread).flatten(1)[:, None, None]  # (B, 1, 1, W P)
         down = (down[:, None] + covers[1].view(-1, 1, 1) / h * spread).flatten(1)[:, None]  # (B, 1, H P)
-    # By hand and not by affine_grid: that one multiplies matrices, in TF32 where it is allowed, and displaces pixels.
+    # By hand and not by affine_grid: that one multiplies matrices, in TF32 if it is allowed, and displaces pixels.
     grid = torch.addcmul(entry[:, :, 2], entry[:, :, 1], down[..., None])  # (B, 2, H P, 1)
     grid = (entry[:, :, 0] * across + grid).permute(0, 2, 3, 1)  # (B, H P, W P, 2)
     view = F.grid_sample(x, grid, mode=mode, padding_mode=edge, align_corners=False)

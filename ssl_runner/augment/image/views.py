@@ -1,4 +1,4 @@
-"""A recipe for one random view of each image in a batch: crop, flip, tilt, colour, blur, solarise, in this order.
+"""Random views of a batch of images: crop, flip, tilt, colour, blur, solarise, in this order.
 
 The random numbers are drawn first, all of them, and then applied. What is done to a sample depends on its own row of
 the draw, and on no other sample of the batch.
@@ -49,7 +49,7 @@ class Views:
     Saturation, hue and grey want three channels; images of another number are spared them. With everything off the
     images come back as they are.
 
-    Raises ValueError where a range is upside down.
+    Raises ValueError if a range is upside down.
     """
 
     def __init__(
@@ -116,7 +116,7 @@ class Views:
     def _boxes(self, shape: tuple[int, int], place: Float[Tensor, "2 n"], rng: torch.Generator) -> Float[Tensor, "n 4"]:
         """Crops in whole pixels, by the rejection of torchvision's RandomResizedCrop, with all tries made at once.
 
-        place: how far down and across the crop lies where it fits, in [0, 1).
+        place: how far down and across the crop lies among the places where it fits, in [0, 1).
         """
         (h, w), n, device = shape, place.shape[1], rng.device
         tries = torch.empty(2, TRIES + 1, n, device=device)
@@ -133,7 +133,7 @@ class Views:
         return (torch.cat([corner, sides]) / column((h, w, h, w), device)).T
 
     def apply(self, x: Float[Tensor, "b c h w"], draw: Draw) -> Float[Tensor, "b c h2 w2"]:
-        """Does to each image what its row of the draw says. It returns `x` itself where there is nothing to do."""
+        """Does to each image what its row of the draw says. It returns `x` itself if there is nothing to do."""
         size = (self.size, self.size) if self.size else (x.shape[2], x.shape[3])
         view = x
         if draw.box is not None or draw.angle is not None or size != x.shape[2:]:
@@ -159,7 +159,7 @@ Change = Callable[[Float[Tensor, "n c h w"], Tensor | slice], Float[Tensor, "n c
 def changed(
     x: Float[Tensor, "b c h w"], ours: bool, chosen: Bool[Tensor, " b"], change: Change
 ) -> Float[Tensor, "b c h w"]:
-    """The images, the chosen ones changed: these alone where it costs no waiting for a device to count them.
+    """The images, the chosen ones changed: these alone if that costs no waiting for a device to count them.
 
     ours: whether the images may be written over.
     change: of images and their rows; it leaves those that are not chosen as they are.

@@ -1,4 +1,4 @@
-"""Where in an image a window lies, as a class: what a network must know of a scene to tell is its layout.
+"""Random windows of images by region: the region is a class, which only the layout of a scene tells.
 
 After C. Doersch, A. Gupta, A. A. Efros, "Unsupervised Visual Representation Learning by Context Prediction", ICCV 2015,
 arXiv 1505.05192, section 3.1: jitter each window, so that its class is not given away by where its pixels were sampled.
@@ -16,7 +16,7 @@ def draw_regions(
 
     The places where a square window of side `size` fits, [0, 1 - size] down and across, fall into grid x grid equal
     bins; the class is the bin, in raster order. The window lies within the middle `jitter` of its bin, uniformly, so
-    classes never overlap, and a gap is left between neighbours where jitter < 1. Lengths are shares of the image's
+    classes never overlap, and a gap is left between neighbours if jitter < 1. Lengths are shares of the image's
     sides, in [0, 1].
     """
     region = torch.randint(grid * grid, (count,), generator=rng, device=rng.device)
