@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from ssl_runner.run.report import print_end, hparams
+from ssl_runner.run.report import hparams, print_end
 
 SHARE, NUMBER = {"better": "larger", "unit": "share"}, {"better": "smaller", "unit": "number"}
 DONE = {
