@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.run_folder.layout import LOG
+from ssl_runner.run_folder.layout import GROUPS, LOG
 
 if TYPE_CHECKING:
     from ssl_runner.contract import Data
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ssl_runner")
 
-GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")
 SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # shown for every run, typed or not
 
 
@@ -72,46 +71,38 @@ def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, s
 
 def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
     """The table at the end, and what to type next."""
-    if summary["status"] == "interrupted":
-        console.print(f"interrupted at step {summary['step']} of {summary['steps']}; to go on:", highlight=False)
-        console.print(f"  ssl-runner resume {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
-        return
-    if summary["status"] == "stopped":
-        where = shlex.quote(str(folder))
-        console.print(f"stopped at step {summary['step']} of {summary['steps']}", highlight=False)
-        console.print(summary["error"], highlight=False, soft_wrap=True)
-        console.print("to go on all the same:", highlight=False)
-        if (summary.get("health") or {}).get("verdict") == "collapsed":
-            console.print(f"  put on_collapse: warn into {where}/config.yaml", highlight=False, soft_wrap=True)
-        console.print(f"  ssl-runner resume {where}", highlight=False, soft_wrap=True)
-        return
-    if summary["status"] == "failed":
-        console.print(f"failed; the whole story is in {folder / LOG}", highlight=False, soft_wrap=True)
-        return
+    status, health, where = summary["status"], summary.get("health") or {}, shlex.quote(str(folder))
+    place = f"{status} at step {summary['step']} of {summary['steps']}"
+    if status == "interrupted":
+        lines = [f"{place}; to go on:", f"  ssl-runner resume {where}"]
+    elif status == "stopped":
+        again = " on_collapse=warn" if health.get("verdict") == "collapsed" else ""
+        lines = [place, summary["error"], "to go on all the same:", f"  ssl-runner resume {where}{again}"]
+    elif status == "failed":
+        lines = [f"failed; the whole story is in {folder / LOG}"]
+    else:
+        print_table(summary, console)
+        lines = [health["text"]] if health.get("verdict", "healthy") != "healthy" else []
+        speed = f"{summary['samples_per_second']:,.0f} samples/s"
+        lines += [f"{summary['steps']} steps in {summary['seconds']:.0f} s, {speed}"]
+        lines += [f"run folder:   {folder}", f"to see it:    tensorboard --logdir {where}"]
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True)
+
+
+def print_table(summary: dict[str, Any], console: Console) -> None:
+    """The headlines of which more or less is better: random encoder, trained encoder, gain, test split."""
     meanings, final = summary["metrics"], summary["final"]
-    judged = [name for name in summary["headlines"] if meanings.get(name, {}).get("better")]
-    if judged:
-        table = Table("measured", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
-        for column in table.columns[1:]:
-            column.justify = "right"
-        for name in judged:
-            unit, base, last = meanings[name]["unit"], summary["baseline"].get(name), final.get(name)
-            gain = None if base is None or last is None else last - base
-            shown = (
-                show(base, unit),
-                show(last, unit),
-                show(gain, unit, sign="+"),
-                show(final.get(f"test/{name}"), unit),
-            )
-            table.add_row(name.partition("/")[0], *shown)
+    table = Table("measured", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
+        unit, base, last = meanings[name]["unit"], summary["baseline"].get(name), final.get(name)
+        gain = None if base is None or last is None else last - base
+        shown = [show(base, unit), show(last, unit), show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]
+        table.add_row(name.partition("/")[0], *shown)
+    if table.rows:
         console.print(table)
-    health = summary.get("health")
-    if health and health["verdict"] != "healthy":
-        console.print(health["text"], highlight=False, soft_wrap=True)
-    seconds, speed = summary["seconds"], summary["samples_per_second"]
-    console.print(f"{summary['steps']} steps in {seconds:.0f} s, {speed:,.0f} samples/s", highlight=False)
-    console.print(f"run folder:   {folder}", highlight=False, soft_wrap=True)
-    console.print(f"to see it:    tensorboard --logdir {shlex.quote(str(folder))}", highlight=False, soft_wrap=True)
 
 
 def show(value: float | None, unit: str, sign: str = "") -> str:
