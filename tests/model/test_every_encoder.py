@@ -34,6 +34,20 @@ def build(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> Encoder:
     return kind(shape=shape, **colours(shape[0]), **given)
 
 
+@pytest.fixture(params=LIGHT)
+def encoder(request) -> Encoder:
+    return build(request.param).eval()
+
+
+@pytest.fixture
+def x(rng) -> torch.Tensor:
+    return images(rng, 3, (3, 32, 32))
+
+
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_spells_out_every_setting_with_a_value_that_the_constructor_has(name):
     kind, given = settings(name)
@@ -80,29 +94,23 @@ def test_tokens_are_in_raster_order_on_a_grid_of_rows_by_columns(name, rng):
     assert top.sum() > moved.sum() / 2
 
 
-@pytest.mark.parametrize("name", LIGHT)
 @torch.no_grad()
-def test_eval_mode_is_deterministic_and_keeps_samples_apart(name, rng):
-    encoder = build(name).eval()
-    x = images(rng, 3, (3, 32, 32))
+def test_eval_mode_is_deterministic_and_keeps_samples_apart(encoder, x):
     together = encoder(x)
     assert torch.equal(encoder(x).pooled, together.pooled)
     for row in range(3):
         alone = encoder(x[row : row + 1])
-        torch.testing.assert_close(alone.pooled[0], together.pooled[row], rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(alone.tokens[0], together.tokens[row], rtol=1e-4, atol=1e-5)
+        close(alone.pooled[0], together.pooled[row])
+        close(alone.tokens[0], together.tokens[row])
     assert not torch.allclose(together.pooled[0], together.pooled[1], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", LIGHT)
 @torch.no_grad()
-def test_memory_format_does_not_change_the_features(name, rng):
-    encoder = build(name).eval()
-    x = images(rng, 2, (3, 32, 32))
+def test_memory_format_does_not_change_the_features(encoder, x):
     plain = encoder(x)
     last = encoder.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
-    torch.testing.assert_close(last.pooled, plain.pooled, rtol=1e-4, atol=1e-5)
-    torch.testing.assert_close(last.tokens, plain.tokens, rtol=1e-4, atol=1e-5)
+    close(last.pooled, plain.pooled)
+    close(last.tokens, plain.tokens)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -119,62 +127,53 @@ def test_pooled_reaches_every_parameter(name, rng):
         assert parameter.grad.abs().sum() > 0 or isinstance(encoder, Timm), key  # timm starts some layers at zero
 
 
-@pytest.mark.parametrize("name", LIGHT)
 @torch.no_grad()
-def test_normalisation_is_inside(name, rng):
-    encoder = build(name).eval()
-    assert {"mean", "std"} <= set(encoder.state_dict())
-    assert not {"mean", "std"} & {key for key, _ in encoder.named_parameters()}
-    average = torch.tensor([0.5, 0.4, 0.3]).view(1, 3, 1, 1).expand(2, 3, 4, 4)
-    assert encoder.normalise(average).abs().max() == 0
-    x = images(rng, 2, (3, 32, 32))
+def test_normalisation_is_inside(encoder, x):
+    assert {"mean", "std"} <= set(encoder.state_dict()) - {key for key, _ in encoder.named_parameters()}
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in colours(3).values())
+    assert encoder.normalise(mean.expand(2, 3, 4, 4)).abs().max() == 0
     expected = encoder(x).pooled
-    by_hand = (x - torch.tensor([0.5, 0.4, 0.3]).view(3, 1, 1)) / torch.tensor([0.2, 0.25, 0.3]).view(3, 1, 1)
     encoder.mean.zero_()
     encoder.std.fill_(1)
-    torch.testing.assert_close(encoder(by_hand).pooled, expected)
+    torch.testing.assert_close(encoder((x - mean) / std).pooled, expected)
     assert not torch.allclose(encoder(x).pooled, expected, rtol=1e-3)
 
 
 @pytest.mark.parametrize("name", LIGHT)
 @torch.no_grad()
-def test_state_dict_carries_the_whole_encoder(name, rng):
-    shape = (3, 32, 32)
-    first = build(name, shape)
-    first(images(rng, 4, shape))  # moves the running statistics of batch norm
+def test_state_dict_carries_the_whole_encoder(name, x):
+    first = build(name)
+    first(x)  # moves the running statistics of batch norm
     kind, given = settings(name)
-    second = kind(shape=shape, mean=(0.0,) * 3, std=(1.0,) * 3, **given)
+    second = kind(shape=(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, **given)
     second.load_state_dict(first.state_dict())
-    x = images(rng, 2, shape)
     assert torch.equal(first.eval()(x).pooled, second.eval()(x).pooled)
 
 
-@pytest.mark.parametrize("name", [name for name in LIGHT if not settings(name)[0].in_two_steps])
-def test_who_cannot_drop_tokens_says_which_model_can(name, rng):
-    encoder, x = build(name).eval(), images(rng, 2, (3, 32, 32))
+def test_who_cannot_drop_tokens_says_which_model_can(encoder, x):
+    if encoder.in_two_steps:
+        assert encoder(x, torch.zeros(3, 1, dtype=torch.long)).tokens.shape[1] == 1
+        return
     sentence = f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods"
     for act in (
-        lambda: encoder(x, torch.zeros(2, 1, dtype=torch.long)),
+        lambda: encoder(x, torch.zeros(3, 1, dtype=torch.long)),
         lambda: encoder.embed(x),
-        lambda: encoder.encode(torch.zeros(2, 4, encoder.dim)),
+        lambda: encoder.encode(torch.zeros(3, 4, encoder.dim)),
     ):
         with pytest.raises(ValueError, match=sentence):
             act()
 
 
-@pytest.mark.parametrize("name", ["convnet_small", "resnet18", "vit_tiny"])
+class Pooled(nn.Module):
+    def __init__(self, encoder: Encoder):
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.encoder(x).pooled
+
+
 @torch.no_grad()
-def test_forward_can_be_exported(name, rng):
-    encoder = build(name).eval()
-    x = images(rng, 2, (3, 32, 32))
-
-    class Pooled(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encoder = encoder
-
-        def forward(self, x):
-            return self.encoder(x).pooled
-
-    graph = torch.export.export(Pooled(), (x,)).module()
-    torch.testing.assert_close(graph(x), encoder(x).pooled, rtol=1e-4, atol=1e-5)
+def test_forward_can_be_exported(encoder, x):
+    graph = torch.export.export(Pooled(encoder), (x,)).module()
+    close(graph(x), encoder(x).pooled)

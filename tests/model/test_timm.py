@@ -75,10 +75,6 @@ def test_plain_vision_transformers_are_in_two_steps_with_timms_features_to_the_b
 def test_others_are_not(name):
     encoder = timm(name, (3, 56, 56) if "eva" in name else (3, 64, 64))
     assert not encoder.in_two_steps
-    with pytest.raises(ValueError, match="Timm cannot drop tokens; use model=vit_tiny for masked methods"):
-        encoder.embed(torch.rand(1, 3, 64, 64))
-    with pytest.raises(ValueError, match="Timm cannot drop tokens"):
-        encoder.encode(torch.rand(1, 4, encoder.dim))
 
 
 def test_head_that_cannot_leave_padding_out_says_so(rng):

@@ -36,12 +36,11 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 
 @torch.no_grad()
 def test_forward_is_encode_of_embed(encoder, x):
-    whole, steps = encoder(x), encoder.encode(encoder.embed(x))
-    assert torch.equal(whole.pooled, steps.pooled)
-    assert torch.equal(whole.tokens, steps.tokens)
-    assert whole.grid == steps.grid == (4, 6)
-    assert steps.mask is None
-    assert steps.layers == ()
+    whole = encoder(x)
+    for features in (encoder.encode(encoder.embed(x)), encoder(x, torch.arange(24).expand(2, -1))):
+        assert torch.equal(whole.pooled, features.pooled)
+        assert torch.equal(whole.tokens, features.tokens)
+        assert (features.grid, features.mask, features.layers) == ((4, 6), None, ())
 
 
 @torch.no_grad()
@@ -52,12 +51,9 @@ def test_embedded_tokens_have_no_positions(encoder, x):
 
 @torch.no_grad()
 def test_tokens_may_be_kept_in_any_order(encoder, x, rng):
-    whole, everything = encoder(x), encoder(x, torch.arange(24).expand(2, -1))
-    assert torch.equal(whole.tokens, everything.tokens)
-    assert torch.equal(whole.pooled, everything.pooled)
-    # Attention knows places by the positions alone, and these travel with their tokens.
-    order = torch.stack([torch.randperm(24, generator=rng) for _ in range(2)])
-    shuffled = encoder(x, order)
+    """Attention knows places by the positions alone, and these travel with their tokens."""
+    order = torch.rand(2, 24, generator=rng).argsort(1)
+    whole, shuffled = encoder(x), encoder(x, order)
     close(shuffled.tokens, whole.tokens.take_along_dim(order[..., None], 1))
     close(shuffled.pooled, whole.pooled)
 

@@ -1,0 +1,198 @@
+"""Folders of image files: parts, classes, sizes, unreadable files, rows decoded on demand."""
+
+import logging
+import pickle
+
+import pytest
+import torch
+from image_trees import everything, folder, keys, load, load_whole, paint, paint_classes, red, require_disjoint, spoil
+
+from ssl_runner.data.image_files.folders import list_images, natural_key
+from ssl_runner.data.split import Subset
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "set"
+
+
+def warnings(caplog) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+
+
+def test_single_tree(root):
+    paint_classes(root, ("c10", "c9", "C1"))
+    dataset = folder(root, validation=0.25, test=0.2)
+    data = dataset.load()
+    assert data.classes == ("C1", "c9", "c10")
+    assert dataset.samples.shape == (3, 16, 16)
+    assert (dataset.rows, len(data.train), len(data.validation.x), len(data.test.x)) == (18, 18, 6, 6)
+    require_disjoint(data)
+    colour = {"c10": 0, "c9": 10, "C1": 20}
+    for part in (data.bank, data.validation, data.test):
+        assert red(part.x) == [colour[data.classes[i]] for i in part.y]
+        assert len(set(part.y.bincount().tolist())) == 1
+    assert keys(load(root, validation=0.5, test=0.2).test.x) == keys(data.test.x)  # test is taken first
+    assert keys(load(root, validation=0.25, test=0.2, split_seed=1).test.x) != keys(data.test.x)
+    bare = load_whole(root)
+    assert len(bare.train) == 30
+    assert bare.validation is bare.test is None
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "validation"])
+def test_part_folders(root, val):
+    paint_classes(root / "train", first=0)
+    paint_classes(root / val, each=3, first=50)
+    paint_classes(root / "test", each=2, first=100)
+    paint(root / "leftovers" / "x.png", 3)
+    dataset = folder(root)
+    data = dataset.load()
+    assert isinstance(data.train, torch.Tensor)
+    colours = [set(red(rows)) for rows in (data.train, data.validation.x, data.test.x)]
+    assert colours == [{0, 10}, {50, 60}, {100, 110}]
+    assert (dataset.rows, len(data.validation.y), len(data.test.y)) == (20, 6, 4)
+    assert data.bank.y.tolist() == [0] * 10 + [1] * 10
+    assert data.mean[1] == pytest.approx(4.5 / 255)  # of the training rows alone
+
+
+def test_test_folder_is_never_trained_on(root):
+    paint_classes(root / "train")
+    paint_classes(root / "test", each=2, first=100)
+    data = load(root)
+    assert isinstance(data.train, Subset)
+    assert set(red(data.train)) == {0, 10}
+    assert (len(data.train), len(data.validation.x), len(data.test.x)) == (18, 2, 4)
+
+
+@pytest.mark.parametrize(("below", "settings"), [("", {}), ("all", {}), ("2020/0{}", {"labels": False})])
+def test_without_labels(root, below, settings):
+    for k in range(5):
+        paint(root / below.format(k % 2) / f"{k}.png", (k, 0, 0))
+    if settings:
+        paint_classes(root / "more")
+    data = load(root, **settings)
+    assert len(data.train) == (25 if settings else 5)  # nothing is held out
+    assert data.bank is data.validation is data.test is None
+    assert data.classes == ()
+
+
+def test_test_folder_without_labels_to_measure_on(root, caplog):
+    paint_classes(root / "train")
+    paint(root / "test" / "0.png", 5)
+    for settings, rows in (({}, 18), ({"labels": False}, 20)):
+        caplog.clear()
+        data = load(root, **settings)
+        assert (data.test, len(data.train)) == (None, rows)
+        assert "test is left out" in caplog.text
+    paint(root / "train" / "one class" / "0.png", 5)
+    for name in ("ant", "bee"):
+        (root / "train" / name).rename(root / "test" / name)
+    (root / "test" / "0.png").unlink()
+    data = load(root)
+    assert (data.test, len(data.train), data.classes) == (None, 1, ())
+
+
+def test_only_images_in_natural_order(root):
+    for name in ("10.png", "9.PNG", "a2/1.Jpg", "a10/1.png", ".hidden.png", ".git/x.png"):
+        paint(root / name, 1, format="PNG")
+    (root / "notes.txt").write_text("no image")
+    (root / "link").symlink_to(root)  # a circle
+    (root / "b").symlink_to(root / "a2")
+    assert list_images(root) == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
+    names = ["b10", "\u0663", "x\u00b2y", "b9", "1"]
+    assert sorted(names, key=natural_key) == ["1", "b9", "b10", "x\u00b2y", "\u0663"]
+
+
+def two_of_validation(root):
+    for part in ("train", "val", "valid"):
+        paint_classes(root / part)
+
+
+def unknown_class(root):
+    paint_classes(root / "train")
+    paint_classes(root / "test", ("ant", "cow"))
+
+
+def beside_classes(root):
+    paint_classes(root)
+    paint(root / "stray.png", 1)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda root: None, FileNotFoundError, r"no folder.*dataset\.root=FOLDER.*dataset=shapes"),
+        (lambda root: root.write_text(""), FileNotFoundError, "unpack"),
+        (lambda root: root.mkdir(), FileNotFoundError, "no training images"),
+        (lambda root: paint_classes(root / "test"), ValueError, "no train/"),
+        (two_of_validation, ValueError, r"val/.*valid/|valid/.*val/"),
+        (unknown_class, ValueError, r"cow.*dataset\.labels=false"),
+        (beside_classes, ValueError, r"stray\.png.*dataset\.labels=false"),
+    ],
+)
+def test_contradictions(root, make, error, message):
+    make(root)
+    with pytest.raises(error, match=message):
+        folder(root)
+    if make is beside_classes:
+        assert folder(root, labels=False).rows == 21
+
+
+@pytest.mark.parametrize(
+    ("sizes", "side"), [([(28, 28)] * 3, 28), ([(28, 28), (30, 30)], 64), ([(20, 28)], 64), ([(97, 97)], 64)]
+)
+def test_size(root, sizes, side):
+    for k, size in enumerate(sizes):
+        paint(root / f"{k}.png", k, size)
+    assert folder(root).samples.shape == (3, side, side)
+    assert folder(root, size=40, channels=1).samples.shape == (1, 40, 40)
+    assert load(root, size=40, channels=1).train.shape == (len(sizes), 1, 40, 40)
+
+
+@pytest.mark.parametrize("cached", [True, False])
+def test_broken_files(root, caplog, cached):
+    paint_classes(root)
+    names = spoil(root)
+    settings = {"validation": 0.0, "test": 0.0, "size": 16} | ({} if cached else {"cache": False})
+    for _ in range(2):  # decoded, and then from the cache
+        caplog.clear()
+        dataset = folder(root, max_broken=5, **settings)
+        assert dataset.rows == 25
+        data = dataset.load()
+        assert dataset.rows == len(data.train) == 20
+        assert [each // 10 for each in red(data.train)] == data.bank.y.tolist()
+        assert all(any(name in line for line in warnings(caplog)) for name in names)
+        assert warnings(caplog)[-1].startswith("5 of 25")
+        with pytest.raises(ValueError, match=r"max_broken=4.*ant/cut\.jpg.*dataset\.max_broken=N"):
+            load(root, max_broken=4, **settings)
+
+
+def test_many_broken_are_counted(root, caplog):
+    paint_classes(root)
+    for k in range(13):
+        (root / "ant" / f"bad{k}.png").write_bytes(b"?")
+    load(root, max_broken=20)
+    assert len(warnings(caplog)) == 11
+    assert warnings(caplog)[-1].startswith("13 of 33")
+
+
+def test_stream(root, tmp_path, caplog):
+    paint_classes(root)
+    kept, streamed = load(root), load(root, stream=True, cache=str(tmp_path / "none"))
+    assert not (tmp_path / "none").exists()
+    for a, b in ((kept.bank, streamed.bank), (kept.validation, streamed.validation), (kept.test, streamed.test)):
+        assert torch.equal(everything(a.x), everything(b.x))
+        assert torch.equal(a.y, b.y)
+    assert streamed.train[torch.tensor([3, 0])].shape == (2, 3, 16, 16)
+    assert kept.mean == pytest.approx(streamed.mean)
+    again = pickle.loads(pickle.dumps(streamed.train))  # a process that is spawned gets it so
+    assert torch.equal(everything(again), everything(streamed.train))
+    spoil(root)
+    grey = load_whole(root, stream=True, max_broken=5, size=16)
+    rows, names = everything(grey.train), grey.train.rows.source.files
+    assert len(rows) == 25
+    assert (rows[names.index("ant/empty.png")] == 127).all()
+    assert rows[names.index("bee/9.png"), :, 0, 0].tolist() == [10, 9, 7]
+    with pytest.raises(ValueError, match="max_broken=4"):
+        everything(load_whole(root, stream=True, max_broken=4, size=16).train)
+    assert "ant/empty.png" in caplog.text

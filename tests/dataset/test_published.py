@@ -1,0 +1,240 @@
+"""Published datasets: layouts of their files, splits, downloads, what is said of the absent and the torn."""
+
+import gzip
+import hashlib
+import os
+import pickle
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from image_trees import keys, require_disjoint
+
+from ssl_runner.dataset.cifar import CIFAR10, CIFAR100
+from ssl_runner.dataset.mnist import MNIST, FashionMNIST, read_idx
+from ssl_runner.dataset.stl10 import STL10
+from ssl_runner.dataset.svhn import SVHN
+
+numbers = np.random.default_rng(0)
+
+
+def random_images(*shape: int) -> np.ndarray:
+    return numbers.integers(0, 256, shape, dtype=np.uint8)
+
+
+def require_loaded(dataset, rows: int, images: np.ndarray, y: np.ndarray, test: int):
+    """As many training rows as told, disjoint parts, each image with its own label; the last `test` are the test rows.
+
+    Returns what was loaded.
+    """
+    data = dataset.load()
+    assert dataset.rows == len(data.train) == rows
+    assert dataset.samples.shape == tuple(data.train.shape[1:])
+    require_disjoint(data)
+    assert data.bank.x is data.train
+    assert data.train.is_contiguous()
+    assert torch.equal(data.test.x.squeeze(1), torch.from_numpy(images[-test:]))
+    assert data.test.y.tolist() == y[-test:].tolist()
+    assert data.bank.y.dtype == torch.int64
+    label = {image.tobytes(): int(y) for image, y in zip(images, y, strict=True)}
+    for part in (data.bank, data.validation):
+        assert [label[x.numpy().tobytes()] for x in part.x] == part.y.tolist()
+    return data
+
+
+def write_idx(path: Path, array: np.ndarray, packed: bool) -> None:
+    raw = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if packed:
+        path, raw = path.with_name(path.name + ".gz"), gzip.compress(raw)
+    path.write_bytes(raw)
+
+
+def write_mnist(folder: Path, packed: bool = True) -> tuple[np.ndarray, np.ndarray]:
+    images, y = random_images(60, 28, 28), np.arange(60, dtype=np.uint8) % 10
+    for part, rows in {"train": slice(40), "t10k": slice(40, None)}.items():
+        write_idx(folder / f"{part}-images-idx3-ubyte", images[rows], packed)
+        write_idx(folder / f"{part}-labels-idx1-ubyte", y[rows], packed)
+    return images, y
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch) -> str:
+    """A folder for MNIST or Fashion-MNIST of four training images a class."""
+    for kind in (MNIST, FashionMNIST):
+        monkeypatch.setattr(kind, "counts", (4,) * 10)
+    return str(tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
+@pytest.mark.parametrize("place", ["flat", "torchvision", "raw"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_mnist_layouts(root, kind, place, packed):
+    folder = Path(root, {"flat": "", "torchvision": f"{kind.__name__}/raw", "raw": "raw"}[place])
+    images, y = write_mnist(folder, packed)
+    before = sorted(Path(root).rglob("*"))
+    data = require_loaded(kind(root=root, download=False, validation=0.25), 30, images, y, test=20)
+    assert sorted(Path(root).rglob("*")) == before  # nothing is written beside the files
+    assert data.train.shape[1:] == (1, 28, 28)
+    assert data.validation.y.bincount().tolist() == [1] * 10
+    assert len(data.classes) == 10
+    assert data.mean[0] == pytest.approx(float(data.train.double().mean()) / 255, rel=1e-6)
+
+
+def test_split_seed_and_fingerprint(root):
+    write_mnist(Path(root))
+    one, same, other = (MNIST(root=root, validation=0.25, split_seed=seed).load() for seed in (0, 0, 1))
+    assert torch.equal(one.train, same.train)
+    assert one.fingerprint == same.fingerprint != other.fingerprint
+    assert keys(one.validation.x) != keys(other.validation.x)
+    assert torch.equal(one.test.x, other.test.x)
+    assert MNIST(root=root, validation=0.0).load().validation is None
+
+
+def test_published_counts():
+    """The rows that the constructor tells before anything is there are those of the published files."""
+    rows = {MNIST: 60_000, FashionMNIST: 60_000, CIFAR10: 50_000, CIFAR100: 50_000, SVHN: 73_257, STL10: 100_000}
+    assert {kind: kind(validation=0.0).rows for kind in rows} == rows
+    assert (CIFAR10(validation=0.1).rows, STL10().rows) == (45_000, 100_000)
+
+
+@pytest.mark.parametrize("kind", [MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, STL10])
+def test_absent(tmp_path, kind, monkeypatch):
+    words = (*kind.files, kind.url, "dataset.root=", "dataset=shapes")
+    with pytest.raises(FileNotFoundError) as refused:
+        kind(root=str(tmp_path / "nowhere"), download=False)
+    assert all(word in str(refused.value) for word in (*words, str(tmp_path / "nowhere"), "dataset.download=false"))
+
+    def offline(*_, **__):
+        raise OSError("the network is unreachable")
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", offline)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", offline)
+    dataset = kind(root=str(tmp_path / "later"))  # may be downloaded: nothing to refuse yet
+    with pytest.raises(ConnectionError) as failed:
+        dataset.load()
+    assert all(word in str(failed.value) for word in (*words, "unreachable", str(tmp_path / "later")))
+    assert list((tmp_path / "later").iterdir()) == []
+
+
+def test_download(tmp_path, root, monkeypatch):
+    """torchvision fetches and unpacks; the files end where they are found the next time, and nothing else is left."""
+    server, asked = tmp_path / "server", []
+    write_mnist(server)
+
+    def retrieve(url, filename, **_):
+        asked.append(url)
+        Path(filename).write_bytes((server / Path(url).name).read_bytes())
+
+    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
+    served = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in sorted(server.iterdir())]
+    monkeypatch.setattr("torchvision.datasets.MNIST.resources", served)
+    for download in (True, False):
+        assert len(MNIST(root=root, download=download, validation=0.0).load().train) == 40
+        assert len(asked) == 4
+    there = [path.relative_to(root) for path in Path(root).rglob("*")]
+    assert {str(path) for path in there} == {"MNIST", "MNIST/raw", *(f"MNIST/raw/{file}" for file in MNIST.files)}
+
+
+def test_what_a_killed_download_left_is_removed_once_it_is_old(root):
+    write_mnist(Path(root))
+    old, young = (Path(root, f".ssl_runner-fetch-{name}") for name in ("old", "young"))
+    for left in (old, young):
+        (left / "MNIST").mkdir(parents=True)
+        (left / "MNIST" / "torn").write_bytes(b"?")
+    for each in (old / "MNIST" / "torn", old / "MNIST", old, young / "MNIST", young):  # a file is young in the second
+        os.utime(each, (1, 1))
+    MNIST(root=root).load()
+    assert not old.exists()
+    assert (young / "MNIST" / "torn").exists()
+
+
+def test_torn_and_foreign_idx(root, tmp_path, monkeypatch):
+    write_mnist(Path(root))
+    monkeypatch.setattr(FashionMNIST, "counts", (6000,) * 10)
+    with pytest.raises(ValueError, match=r"not those published.*delete them"):  # labels of another dataset
+        FashionMNIST(root=root, download=False).load()
+    images = Path(root, "train-images-idx3-ubyte.gz")
+    images.write_bytes(images.read_bytes()[:-100])
+    with pytest.raises(ValueError, match=r"not those published.*train-images-idx3-ubyte"):
+        MNIST(root=root, download=False).load()
+    file = tmp_path / "x"
+    write_idx(file, np.zeros((3, 4), np.uint8), packed=False)
+    assert read_idx(file).shape == (3, 4)
+    for raw in (b"", b"\0\0\x09\1\0\0\0\1a", file.read_bytes()[:-1], b"\0\0\x08\3\0"):
+        file.write_bytes(raw)
+        with pytest.raises(ValueError, match="x "):
+            read_idx(file)
+
+
+def pickled(path: Path, content: dict) -> list[str]:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return [path.name, hashlib.md5(path.read_bytes()).hexdigest()]
+
+
+@pytest.mark.parametrize("inside", [False, True])
+@pytest.mark.parametrize(("kind", "label"), [(CIFAR10, "labels"), (CIFAR100, "fine_labels")])
+def test_cifar(tmp_path, monkeypatch, kind, label, inside):
+    classes = len(kind.counts)
+    monkeypatch.setattr(kind, "counts", (5,) * classes)
+    folder, (*batches, meta) = tmp_path / kind.folder, kind.files
+    images = random_images(5 * classes + 10, 3, 32, 32)
+    y = np.arange(len(images)) % classes
+    cuts = [5 * classes // (len(batches) - 1) * (i + 1) for i in range(len(batches) - 1)]
+    sums = [
+        pickled(folder / file, {"data": x.reshape(-1, 3072), label: part.tolist()})
+        for file, x, part in zip(batches, np.split(images, cuts), np.split(y, cuts), strict=True)
+    ]
+    names = pickled(folder / meta, {"names": [f"kind {i}" for i in range(classes)]})
+    published = f"torchvision.datasets.{kind.__name__}"
+    monkeypatch.setattr(f"{published}.train_list", sums[:-1])
+    monkeypatch.setattr(f"{published}.test_list", sums[-1:])
+    monkeypatch.setattr(f"{published}.meta", {"filename": meta, "key": "names", "md5": names[1]})
+    dataset = kind(root=str(folder if inside else tmp_path), download=False, validation=0.2)
+    data = require_loaded(dataset, 4 * classes, images, y, test=10)
+    assert data.classes[1] == "kind 1"
+    with (folder / batches[-1]).open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(ValueError, match="not those published"):
+        dataset.load()
+
+
+def test_svhn(tmp_path, monkeypatch):
+    from scipy.io import savemat
+
+    monkeypatch.setattr(SVHN, "counts", (2,) * 10)
+    images, y, sums = random_images(30, 3, 32, 32), np.arange(30) % 10, {}
+    for part, rows in {"train": slice(20), "test": slice(20, 30)}.items():
+        file = tmp_path / f"{part}_32x32.mat"
+        labels = np.where(y[rows] == 0, 10, y[rows]).astype(np.uint8)  # the files call a zero 10
+        savemat(file, {"X": images[rows].transpose(2, 3, 1, 0), "y": labels[:, None]})
+        sums[part] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
+    monkeypatch.setattr("torchvision.datasets.SVHN.split_list", sums)
+    require_loaded(SVHN(root=str(tmp_path), download=False, validation=0.5), 10, images, y, test=10)
+
+
+def test_stl10_learns_from_the_unlabelled(tmp_path, monkeypatch):
+    monkeypatch.setattr(STL10, "counts", (2,) * 10)
+    monkeypatch.setattr(STL10, "rows", 7)
+    folder = tmp_path / "stl10_binary"
+    folder.mkdir()
+    images = random_images(37, 3, 96, 96)
+    for file, rows in {"unlabeled": slice(7), "train": slice(7, 27), "test": slice(27, 37)}.items():
+        images[rows].transpose(0, 1, 3, 2).tofile(folder / f"{file}_X.bin")
+        (np.arange(len(images[rows]), dtype=np.uint8) % 10 + 1).tofile(folder / f"{file}_y.bin")
+    dataset = STL10(root=str(tmp_path), download=False, validation=0.5)
+    data = dataset.load()
+    assert torch.equal(data.train, torch.from_numpy(images[:7]))
+    assert dataset.rows == len(data.train) == 7
+    assert keys(data.bank.x) | keys(data.validation.x) == {x.tobytes() for x in images[7:27]}
+    assert len(data.bank.x) == len(data.validation.x) == 10
+    assert torch.equal(data.test.x, torch.from_numpy(images[27:]))
+    assert data.test.y.tolist() == list(range(10))
+    with (folder / "unlabeled_X.bin").open("r+b") as file:
+        file.truncate(7 * 3 * 96 * 96 - 5)
+    with pytest.raises(ValueError, match=r"unlabeled_X\.bin"):
+        STL10(root=str(folder), download=False).load()

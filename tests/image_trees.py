@@ -1,0 +1,69 @@
+"""Folders of image files as tests make them, and rows as they compare them."""
+
+import struct
+from pathlib import Path
+
+import torch
+from PIL import Image
+
+from ssl_runner.contract import Data
+from ssl_runner.dataset.image_folder import ImageFolder
+
+
+def everything(rows) -> torch.Tensor:
+    return rows[torch.arange(len(rows))]
+
+
+def red(rows) -> list[int]:
+    """A number a row: the red of its first pixel."""
+    return everything(rows)[:, 0, 0, 0].tolist()
+
+
+def keys(rows) -> set[bytes]:
+    return {row.numpy().tobytes() for row in everything(rows)}
+
+
+def require_disjoint(data: Data) -> None:
+    """No row is in two of train, validation and test, and none is lost."""
+    parts = [data.train, *(part.x for part in (data.validation, data.test) if part)]
+    assert len(set().union(*(keys(x) for x in parts))) == sum(len(x) for x in parts)
+
+
+def paint(path: Path, colour, size=(16, 16), mode="RGB", **how) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new(mode, size, colour).save(path, **how)
+
+
+def paint_classes(root: Path, names=("ant", "bee"), each: int = 10, first: int = 0) -> Path:
+    """Files 0.png, 1.png, ... a class; red tells the class, green the file."""
+    for i, name in enumerate(names):
+        for k in range(each):
+            paint(root / name / f"{k}.png", (10 * i + first, k, 7))
+    return root
+
+
+def folder(root: Path, **settings) -> ImageFolder:
+    return ImageFolder(root=str(root), **{"cache": str(root.parent / "cache"), "workers": 2} | settings)
+
+
+def load(root: Path, **settings) -> Data:
+    return folder(root, **settings).load()
+
+
+def load_whole(root: Path, **settings) -> Data:
+    """Nothing held out."""
+    return load(root, validation=0.0, test=0.0, **settings)
+
+
+def spoil(root: Path) -> list[str]:
+    """Five files that cannot be read: empty, no image, cut short, a link to nothing, too many pixels."""
+    cut = root / "ant" / "cut.jpg"
+    paint(cut, 5, (300, 300))
+    cut.write_bytes(cut.read_bytes()[:-600])
+    (root / "ant" / "empty.png").write_bytes(b"")
+    (root / "bee" / "text.jpg").write_text("no image at all")
+    (root / "bee" / "dangling.png").symlink_to(root / "nothing")
+    bomb = bytearray((root / "ant" / "0.png").read_bytes())
+    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
+    (root / "bee" / "bomb.png").write_bytes(bomb)
+    return ["ant/cut.jpg", "ant/empty.png", "bee/bomb.png", "bee/dangling.png", "bee/text.jpg"]
