@@ -1,3 +1,3 @@
 """A config-driven experiment runner for self-supervised learning."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

@@ -137,10 +137,13 @@ def fit_data(data: Data, samples: Samples) -> Data:
     def fit_split(split: Split | None) -> Split | None:
         return None if split is None else dataclasses.replace(split, x=fit(split.x))
 
-    splits = {name: getattr(data, name) for name in ("bank", "validation", "test")}
     try:
         fitting = dataclasses.replace(
-            data, train=fit(data.train), **{name: fit_split(split) for name, split in splits.items()}
+            data,
+            train=fit(data.train),
+            bank=fit_split(data.bank),
+            validation=fit_split(data.validation),
+            test=fit_split(data.test),
         )
     except ValueError as error:
         raise Refused(f"dataset: {error}, which the encoder was made for") from None

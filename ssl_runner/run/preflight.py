@@ -95,11 +95,12 @@ def check_lengths(job: Job, dataset: Dataset, optimizer: Optimizer | None) -> li
 
 def check_kinds(job: Job, samples: Samples) -> list[str]:
     """Whether model and pretext task can take what the dataset has: images, text or audio."""
+    targets: dict[str, Any] = {"model": job.model.target, "pretext": job.pretext.target}
     return [
-        f"{key}: {node.target.__name__} takes {' or '.join(node.target.kinds)}, and the dataset has {samples.kind}; "
-        f"choose a {key} for {samples.kind}, or a dataset of {' or '.join(node.target.kinds)}"
-        for key, node in (("model", job.model), ("pretext", job.pretext))
-        if samples.kind not in node.target.kinds
+        f"{key}: {target.__name__} takes {' or '.join(target.kinds)}, and the dataset has {samples.kind}; "
+        f"choose a {key} for {samples.kind}, or a dataset of {' or '.join(target.kinds)}"
+        for key, target in targets.items()
+        if samples.kind not in target.kinds
     ]
 
 
