@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from safetensors.torch import save as to_safetensors
@@ -41,10 +42,7 @@ class TrainedEncoder:
     @property
     def samples(self) -> Samples:
         """What it takes."""
-        if "samples" in self.recipe:
-            given = self.recipe["samples"]
-            return Samples(**{**given, "shape": tuple(given["shape"])})
-        return Samples("image", tuple(self.recipe["shape"]))
+        return recorded_samples(self.recipe)
 
     @property
     def name(self) -> str:
@@ -110,14 +108,22 @@ def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, f
 
 
 def input_of(model: Node[Encoder], samples: Samples, data: Data) -> dict[str, Any]:
-    """What the runner hands to a model's constructor, as plain values for encoder.yaml and for checkpoints."""
-    offered = {
-        "samples": {**samples._asdict(), "shape": list(samples.shape)},
-        "shape": list(samples.shape),
-        "mean": list(data.mean),
-        "std": list(data.std),
-    }
-    return {name: value for name, value in offered.items() if name in model.wants}
+    """What an encoder takes, and what the runner hands to its constructor: plain values for encoder.yaml and for
+    checkpoints."""
+    offered = {"shape": list(samples.shape), "mean": list(data.mean), "std": list(data.std)}
+    recorded = {"samples": {**samples._asdict(), "shape": list(samples.shape)}}
+    return recorded | {name: value for name, value in offered.items() if name in model.wants}
+
+
+def recorded_samples(recipe: dict[str, Any]) -> Samples:
+    """What the encoder of a recipe takes; images if it is of version 0.1. Raises ValueError if it is malformed."""
+    if "samples" not in recipe:
+        return Samples("image", tuple(recipe.get("shape", ())))
+    try:
+        return TypeAdapter(Samples).validate_python(recipe["samples"])
+    except ValidationError as error:
+        (first, *_) = error.errors()
+        raise ValueError(f"model.samples.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
 
 
 def serialised(encoder: Encoder) -> bytes:
@@ -130,12 +136,14 @@ def built_encoder(recipe: dict[str, Any]) -> Encoder:
 
     def described(*, model: Node[Encoder]) -> None: ...
 
-    if "pretrained" in recipe:
-        recipe = {**recipe, "pretrained": False}  # nothing is fetched for what must be replaced
-    node, problems = check({"model": recipe}, described, {})
+    samples = recorded_samples(recipe)
+    model = {key: value for key, value in recipe.items() if key != "samples"}
+    if "pretrained" in model:
+        model["pretrained"] = False  # nothing is fetched for what must be replaced
+    node, problems = check({"model": model}, described, {"model": ("samples",)})
     if problems:
         raise ValueError("; ".join(problems))
-    return node.arguments["model"].build()
+    return node.arguments["model"].build(samples=samples)
 
 
 def restored_encoder(recipe: dict[str, Any], state: dict[str, Tensor], path: Path) -> Encoder:
