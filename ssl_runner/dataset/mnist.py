@@ -61,5 +61,5 @@ def read_idx(path: Path) -> UInt8[Tensor, "*shape"]:
     start = 4 + 4 * raw[3]
     shape = struct.unpack(f">{raw[3]}I", raw[4:start])
     if len(raw) != start + math.prod(shape):
-        raise ValueError(f"{path.name} has {len(raw)} bytes, its header wants {start + math.prod(shape)}")
+        raise ValueError(f"{path.name} has {len(raw)} bytes, its header says {start + math.prod(shape)}")
     return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(shape)

@@ -36,8 +36,8 @@ def attention_mask(
     prefix: class and register tokens before them. They attend to each other and to every real token; under `visible`
     no other token attends to them, since they would pass on what it must not see.
 
-    The softmax over no key is not a number. So a query whose keys are all hidden attends to itself, and a sample of
-    padding alone to all of it.
+    The softmax over no key is not a number. So a query whose keys are all hidden attends to itself, and a sample that
+    is all padding to all of it.
     """
     real = None if mask is None else pad(mask, (prefix, 0), value=True)  # (B, t)
     if visible is None:
@@ -60,7 +60,7 @@ def run_blocks(
 ) -> tuple[Float[Tensor, "b t d"], tuple[Float[Tensor, "b k d"], ...]]:
     """The tokens after timm's blocks, and without the prefix after each block of `layers`, in the order of `layers`.
 
-    Raises ValueError for a layer that there is not.
+    Raises ValueError for a layer that does not exist.
     """
     blocks = list(blocks)
     depth = len(blocks)

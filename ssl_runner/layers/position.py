@@ -15,7 +15,7 @@ def sine_cosine(grid: tuple[int, ...], dim: int) -> Float[Tensor, "n {dim}"]:
     Each axis has an equal share of `dim`: its sines at wavelengths from 2π to 10000 · 2π tokens, then its cosines.
 
     grid: tokens an axis, (h, w) or (t,); n is their product.
-    Raises ValueError where `dim` cannot be shared evenly among sine and cosine of each axis.
+    Raises ValueError if `dim` cannot be shared evenly among sine and cosine of each axis.
     """
     share = 2 * len(grid)
     if dim % share:

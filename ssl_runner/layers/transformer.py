@@ -20,8 +20,8 @@ class Block(nn.TransformerEncoderLayer):
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
     def attend(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        own = self.self_attn
-        projected = F.linear(x, own.in_proj_weight, own.in_proj_bias).unflatten(2, (3, own.num_heads, -1))
+        layer = self.self_attn
+        projected = F.linear(x, layer.in_proj_weight, layer.in_proj_bias).unflatten(2, (3, layer.num_heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, n, d / heads) each
         mixed = F.scaled_dot_product_attention(query, key, value)
-        return own.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, n, d)
+        return layer.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, n, d)

@@ -9,14 +9,14 @@ from ssl_runner.layers.image_encoder import MapEncoder
 
 
 class ConvNet(MapEncoder):
-    """A 3x3 convolution, batch norm if wanted, ReLU and 2x2 max-pool for each of `widths`.
+    """A 3x3 convolution, batch norm or none, ReLU and 2x2 max-pool for each of `widths`.
 
     Tokens are the positions of the last map, each 2^depth pixels wide; pooled is their mean.
 
     shape: (C, H, W) of a sample; any C, H and W at least 2^depth.
     widths: channels of each layer; their number is the depth.
-    batch_norm: false is the tutorials' way, and wants Adam or a larger learning rate. After 300 steps of 64 CIFAR-10
-        images, SGD at 0.001, widths 32-64-128, rotations were told at 29 % without and 49 % with it (chance: 25 %).
+    batch_norm: false is the tutorials' way, and needs Adam or a larger learning rate. After 300 steps of 64 CIFAR-10
+        images, SGD at 0.001, widths 32-64-128, rotation accuracy was 29 % without and 49 % with it (chance: 25 %).
     Raises ValueError for images that the max-pools would leave nothing of.
     """
 

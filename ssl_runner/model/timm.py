@@ -20,12 +20,12 @@ from ssl_runner.layers.position import grid_of
 class Timm(ImageEncoder):
     """A model of timm without its classifier. Tokens are its last map, or its tokens without class and register tokens.
 
-    Pooled is what the model's own head pools, or the mean of the tokens where the head has another width.
+    Pooled is what the model's own head pools, or the mean of the tokens if the head has another width.
     Parameters that neither reaches are frozen, since distributed training waits for every gradient.
     Plain vision transformers, DeiT's among them, are `in_two_steps` and so fit masked methods. Not those with a
     convolutional stem, whose tokens overlap, nor other classes of timm (Swin, EVA, BEiT).
 
-    shape: (C, H, W) of a sample. It sets the number of channels, and the image size where the model asks for one.
+    shape: (C, H, W) of a sample. It sets the number of channels, and the image size if the model has a fixed one.
     name: of `timm.list_models()`; a tag such as `resnet18.a1_in1k` chooses among its pretrained weights.
     pretrained: weights from the Hugging Face hub, which needs the network at the first use.
     Raises ValueError for an unknown name, for a place such as `hf_hub:` or `local-dir:`, and for a model that cannot
@@ -42,7 +42,9 @@ class Timm(ImageEncoder):
         pretrained: bool = False,
     ):
         super().__init__(mean, std)
-        if not re.fullmatch(r"[\w.-]+", name):  # timm would read a configuration and weights from wherever it says
+        if not re.fullmatch(
+            r"[\w.-]+", name
+        ):  # timm would read a configuration and weights from the place that it names
             raise ValueError(
                 f"timm: given {name!r}, and only names of architectures are taken, as in model.name=resnet18; "
                 "model.pretrained=true fetches their published weights"
@@ -124,7 +126,7 @@ class Timm(ImageEncoder):
     ) -> Features:
         """The rest of timm's `forward_features` and its head; see `ViT.encode`, registers being as the class token.
 
-        Raises ValueError if the model is not `in_two_steps`, for a layer that there is not, and for a `mask` where the
+        Raises ValueError if the model is not `in_two_steps`, for a layer that does not exist, and for a `mask` if the
         head pools by other than a mean or a token.
         """
         if not self.in_two_steps:

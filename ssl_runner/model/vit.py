@@ -1,7 +1,7 @@
 """An Image is Worth 16x16 Words, Dosovitskiy et al., ICLR 2021, arXiv:2010.11929; timm's blocks.
 
 Widths, depths and heads as in DeiT, Touvron et al., ICML 2021, arXiv:2012.12877, table 1. The encoder sees a part of
-the patches where a masked method asks, as in MAE, He et al., CVPR 2022, arXiv:2111.06377.
+the patches if a masked method asks, as in MAE, He et al., CVPR 2022, arXiv:2111.06377.
 
 Differs: positions are fixed sines and cosines, and weights start from Xavier's uniform, as in MAE's appendix A.1; the
 patch goes by the size of the image; there is no class token unless features are read from it.
@@ -27,17 +27,17 @@ def patch_of(height: int, width: int) -> int:
     """The side in pixels of the patches that an image of this size is cut into: 4 for 32 px, 8 for 64, 16 for 224.
 
     It is the common divisor that is nearest to 2, 4, 8 or 16, whichever suits the longer side.
-    Raises ValueError where no common divisor is within a factor of two of it.
+    Raises ValueError if no common divisor is within a factor of two of it.
     """
     longer = max(height, width)
-    wanted = 2 if longer <= 16 else 4 if longer <= 48 else 8 if longer <= 112 else 16
-    near = [p for p in divisors(height, width) if wanted / 2 <= p <= wanted * 2]
+    target = 2 if longer <= 16 else 4 if longer <= 48 else 8 if longer <= 112 else 16
+    near = [p for p in divisors(height, width) if target / 2 <= p <= target * 2]
     if not near:
         raise ValueError(
-            f"no patch of about {wanted} px divides {height}x{width}; choose an image size that is a multiple "
-            f"of {wanted}, or model.patch out of {divisors(height, width)}"
+            f"no patch of about {target} px divides {height}x{width}; choose an image size that is a multiple "
+            f"of {target}, or model.patch out of {divisors(height, width)}"
         )
-    return min(near, key=lambda p: max(p / wanted, wanted / p))
+    return min(near, key=lambda p: max(p / target, target / p))
 
 
 def divisors(height: int, width: int) -> list[int]:
@@ -47,7 +47,7 @@ def divisors(height: int, width: int) -> list[int]:
 class ViT(ImageEncoder):
     """A vision transformer. Tokens are its patches after the last norm, in raster order.
 
-    shape: (C, H, W) of a sample. Views of other sizes are welcome where the patch divides them: positions are
+    shape: (C, H, W) of a sample. Views of other sizes can be encoded if the patch divides them: positions are
         interpolated, as in DINO's multi-crop (arXiv:2104.14294).
     width: of a token, a multiple of four and of `heads`.
     patch: side in pixels; None goes by the size of the image, see `patch_of`.
@@ -122,7 +122,7 @@ class ViT(ImageEncoder):
             that of the whole image. mask: padding is left out of attention and of the mean.
         visible: pairs of patches; no patch attends to the class token under it, which attends to all of them.
         grid: rows and columns of patches, for an image of another aspect than the encoder's own.
-        Raises ValueError for tokens that are no grid, and for a layer that there is not.
+        Raises ValueError for tokens that are no grid, and for a layer that does not exist.
         """
         grid = grid or grid_of(z.shape[1], self.grid[0] / self.grid[1])
         tokens = z + self.positions_of(grid)  # (B, n, dim)

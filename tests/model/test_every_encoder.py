@@ -51,6 +51,7 @@ def close(a: torch.Tensor, b: torch.Tensor) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_spells_out_every_setting_with_a_value_that_the_constructor_has(name):
     kind, given = settings(name)
+    assert kind.kinds == ("image",)
     parameters = inspect.signature(kind).parameters
     assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
     assert set(given) | {"shape", "mean", "std"} == set(parameters)

@@ -6,14 +6,14 @@ from torch import Tensor
 
 
 def random_masks(
-    samples: int, tokens: int, kept: int, rng: torch.Generator
+    samples: int, tokens: int, shown: int, rng: torch.Generator
 ) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
     """Which tokens each sample shows and which it hides: a partition of range(tokens), its own for each sample.
 
-    Every subset of `kept` tokens is as likely as any other. Both come in random order, on the generator's device.
+    Every subset of `shown` tokens is as likely as any other. Both come in random order, on the generator's device.
     """
     order = torch.rand(samples, tokens, generator=rng, device=rng.device).argsort(dim=1)  # (B, N)
-    return order[:, :kept], order[:, kept:]
+    return order[:, :shown], order[:, shown:]
 
 
 def patchify(x: Float[Tensor, "b c h w"], patch: tuple[int, int]) -> Float[Tensor, "b n d"]:

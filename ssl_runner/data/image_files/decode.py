@@ -41,7 +41,7 @@ class Reader:
     workers: int | None = None  # threads; None for one a core
 
     def read(self, path: Path) -> UInt8[np.ndarray, "c s s"]:
-        """The first frame, upright by its EXIF tag, on white where it is transparent, resized with antialiasing.
+        """The first frame, upright by its EXIF tag, on white if it is transparent, resized with antialiasing.
 
         Raises whatever Pillow makes of a broken file.
         """
@@ -97,7 +97,7 @@ class Reader:
 def to_channels(image: Image.Image, channels: int) -> Image.Image:
     """The image in 8-bit grey or RGB: CMYK, palettes and YCbCr converted, transparency laid on white, 16 bits made 8.
 
-    Raises ValueError for floating-point pixels, whose range the file does not tell.
+    Raises ValueError for floating-point pixels, whose range is not in the file.
     """
     if image.mode == "F":
         raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")

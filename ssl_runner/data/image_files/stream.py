@@ -27,9 +27,9 @@ class Stream:
         return len(self.source.files)
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
-        wanted = index.tolist()
-        rows, broken = self.source.reader.read_batch(self.source.paths(wanted))
-        new = {wanted[i]: why for i, why in broken.items() if wanted[i] not in self.broken}
+        positions = index.tolist()
+        rows, broken = self.source.reader.read_batch(self.source.paths(positions))
+        new = {positions[i]: why for i, why in broken.items() if positions[i] not in self.broken}
         self.broken |= new
         for name in describe(self.source.files, new):
             logger.warning("cannot read %s: it is a grey image", name)
