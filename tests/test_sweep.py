@@ -29,6 +29,7 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.summary import migrated_summary
 from ssl_runner.sweep.comparison import print_comparison
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.halving import Halving
@@ -192,6 +193,7 @@ def test_an_objective_is_any_number_of_a_job_that_came_to_its_end() -> None:
     """Of a failed job `final` may hold what a random encoder had; of a stopped one it may hold nothing."""
     test = {"probe_top1": 0.6, "few_label_mean": 0.7, "knn/top1": 0.8}
     measured = {"final": {"knn/top1": 0.5, "loss": float("nan")}, "test": test, "seconds": 7}
+    measured = migrated_summary(measured)  # of version 0.1
     done = {**measured, "status": "completed"}
     assert value(done, [], "knn/top1") == 0.5
     on_test = ("test/probe/top1", "test/few_label/mean", "test/knn/top1")

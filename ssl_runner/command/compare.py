@@ -1,4 +1,4 @@
-"""`ssl-runner compare [RUN_OR_FOLDER ...]`: what differs between runs, and what the numbers show.
+"""`ssl-runner compare [RUN_OR_FOLDER ...]`: runs side by side, what differs and what the numbers show.
 
 Runs are found at any depth (default: in outputs), put into groups of equal settings, and judged over their seeds:
 mean ± 95 % interval, differences paired where seeds match. Formats go to standard output, or to FILE.
@@ -12,18 +12,18 @@ from rich.console import Console
 
 EXAMPLES = """\
   ssl-runner compare outputs/sweeps/demo
-  ssl-runner compare outputs --metric test/knn_top1
+  ssl-runner compare outputs --metric test/knn/top1
   ssl-runner compare outputs --html compare.html
   ssl-runner compare outputs --csv | column -s, -t
 
-metrics: probe/top1 and its like (the last on validation), test/probe_top1, gain/probe/top1 (less the random encoder's),
-best/probe/top1, and test/finetune/top1 of what `ssl-runner evaluate` measured; an unknown name shows the possible ones.
+metrics: probe/top1 and its like (the last on validation), test/probe/top1, gain/probe/top1 (less the random encoder's),
+best/probe/top1, whether training or `ssl-runner evaluate` measured them; an unknown name shows the possible ones.
 """
 FORMATS = ("markdown", "csv", "json")
 
 
 def main(words: list[str]) -> int:
-    """Returns the exit status: 0, 1 where a folder was left out, 2 where nothing could be compared."""
+    """Returns the exit status: 0, 1 if a folder was left out, 2 if nothing could be compared."""
     parser = argparse.ArgumentParser(
         prog="ssl-runner compare",
         description=__doc__,
@@ -33,8 +33,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
     parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
     better = parser.add_mutually_exclusive_group()
-    better.add_argument("--larger", action="store_true", help="larger is better (default for accuracies)")
-    better.add_argument("--smaller", action="store_true", help="smaller is better (default for ...loss and ...error)")
+    better.add_argument("--larger", action="store_true", help="larger is better (default: what the runs say)")
+    better.add_argument("--smaller", action="store_true", help="smaller is better")
     parser.add_argument("--rows", type=int, default=30, help="lines of the table; 0 is all (default: 30)")
     for name in FORMATS:
         parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE")
@@ -58,37 +58,37 @@ def main(words: list[str]) -> int:
 
 def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> int:
     from ssl_runner.comparison.export import to_csv, to_json
-    from ssl_runner.comparison.record import load
-    from ssl_runner.comparison.render import markdown, terminal
+    from ssl_runner.comparison.record import load_runs
+    from ssl_runner.comparison.render import print_terminal, to_markdown
     from ssl_runner.comparison.table import Unknown, compare
 
-    runs, problems, broken = load(typed.places or [Path("outputs")])
+    runs, problems, broken = load_runs(typed.places or [Path("outputs")])
     for line in broken:
         print(line, file=sys.stderr)
     if problems or not runs:
         return refuse(problems or ["no folder could be read"])
     try:
-        made = compare(runs, typed.metric, typed.smaller, typed.larger)
+        comparison = compare(runs, typed.metric, typed.smaller, typed.larger)
     except Unknown as error:
         return refuse([f"--metric: {error}"])
-    written = {"csv": to_csv, "json": to_json, "markdown": lambda made: markdown(made, typed.rows)}
+    formats = {"csv": to_csv, "json": to_json, "markdown": lambda each: to_markdown(each, typed.rows)}
     try:
         for name, file in files.items():
             if file != "-":
-                Path(file).write_text(written[name](made), encoding="utf-8")
+                Path(file).write_text(formats[name](comparison), encoding="utf-8")
         if typed.html is not None:
-            from ssl_runner.comparison.page import page
+            from ssl_runner.comparison.page import to_html
 
-            Path(typed.html).write_text(page(made), encoding="utf-8")
+            Path(typed.html).write_text(to_html(comparison), encoding="utf-8")
     except OSError as error:
         return refuse([str(error)])
     if piped:
-        print(written[piped[0]](made), end="")
+        print(formats[piped[0]](comparison), end="")
         if piped[0] == "csv":
-            for line in made.warnings:
+            for line in comparison.warnings:
                 print(f"! {line}", file=sys.stderr)
     else:
-        terminal(made, Console(highlight=False, markup=False), typed.rows)
+        print_terminal(comparison, Console(highlight=False, markup=False), typed.rows)
     for file in [*(file for file in files.values() if file != "-"), *([typed.html] if typed.html else [])]:
         print(f"written: {file}", file=sys.stderr)
     return 1 if broken else 0

@@ -4,7 +4,7 @@ function points(r, name) {
   for (const track of D.tracks[r]) {
     const values = track.values[place];
     if (!values) continue;
-    const x = S.x === "seconds" ? track.seconds : S.x === "images" ? track.step.map((s) => s * run.batch) : track.step;
+    const x = S.x === "seconds" ? track.seconds : S.x === "samples" ? track.step.map((s) => s * run.batch) : track.step;
     return x.map((v, i) => [v, values[i]]).filter((p) => !S.log || p[1] > 0);
   }
   return [];
@@ -30,7 +30,7 @@ function together(lines) {  // where all seeds have points
 const path = (list) => list.map((p, i) => `${i ? "L" : "M"}${p[0].toFixed(1)} ${p[1].toFixed(1)}`).join("");
 
 function drawCurves() {
-  const box = $("curve-chart"), name = S.curve, share = told(name).share;
+  const box = $("curve-chart"), name = S.curve, share = meaning(name).share;
   const shown = (g) => visible.has(g);
   const lines = D.runs.map((run, r) => {
     const chosen = run.group !== null && S.slots.has(run.group);
@@ -40,7 +40,7 @@ function drawCurves() {
   const all = lines.flat();
   if (!all.length) { box.innerHTML = `<p class="note">No run shown has a curve of ${escaped(name || "this")}.</p>`; $("legend").innerHTML = ""; return; }
   const ys = all.map((p) => p[1]).sort((a, b) => a - b);
-  const names = { x: { step: "steps", seconds: "seconds", images: "images seen" }[S.x] };
+  const names = { x: { step: "steps", seconds: "seconds", samples: "samples seen" }[S.x] };
   const f = frame(box, [Math.min(...all.map((p) => p[0])), Math.max(...all.map((p) => p[0]))], [ys[0], ys[ys.length - 1]], names, share, { x: false, y: S.log });
   const put = (line) => path(line.map((p) => [f.x.at(p[0]), f.y.at(p[1])]));
   const many = lines.filter((l) => l.length).length;

@@ -1,18 +1,23 @@
-"""Groups of runs, and what their seeds show: which is the best, and which are worse."""
+"""Groups of runs judged over their seeds: which is the best, and which are worse."""
+
+from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.settings import ABSENT, short
-from ssl_runner.comparison.statistics import MOST_SEEDS, Difference, Interval, difference, seeds_needed, standing
-from ssl_runner.run_folder.layout import GROUPS
+from ssl_runner.comparison.settings import ABSENT, ORDER, shorten
+from ssl_runner.comparison.statistics import MOST_SEEDS, difference, judge_differences, seeds_needed
+
+if TYPE_CHECKING:
+    from ssl_runner.comparison.record import Run
+    from ssl_runner.comparison.statistics import Difference, Interval
 
 
 @dataclass
 class Group:
-    """Completed runs with the same settings, and what they say together. Figures are means over its runs."""
+    """Completed runs with the same settings."""
 
     settings: dict[str, str]
     runs: list[Run]
@@ -20,38 +25,35 @@ class Group:
     interval: Interval | None
     baseline: float | None
     test: Interval | None
-    seconds: float
-    images_seen: float
-    images_per_second: float
-    steps: float
     to_best: Difference | None = None
     worse: bool = False  # shown not to be the best
     better: bool = False  # shown to be better than the first on the seeds that both have, although its mean is not
     front: bool = False  # no other group is better in less time
 
+    def mean(self, fact: str) -> float:
+        """Mean of a number that every run has, as `seconds`."""
+        return sum(getattr(run, fact) for run in self.runs) / len(self.runs)
+
     @property
     def name(self) -> str:
         """Its settings in short: simclr, lr 0.1."""
-        names = short([*self.settings])
-        parts = [
-            value if key in GROUPS else f"{names[key]} {value}"
-            for key, value in self.settings.items()
-            if value != ABSENT
-        ]
+        names = shorten([*self.settings])
+        given = {key: value for key, value in self.settings.items() if value != ABSENT}
+        parts = [value if key in ORDER else f"{names[key]} {value}" for key, value in given.items()]
         return ", ".join(parts) or self.runs[0].name
 
 
-def judge(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
+def judge_groups(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
     """Fills in the differences to the first group; whether it is shown to be the best, and a sentence on it."""
     measured = [each for each in groups if each.values]
     if len(measured) < 2:
         return False, ""
     first, others = measured[0], measured[1:]
     differences = [difference(first.values, each.values) for each in others]
-    found = standing(differences, larger)
-    for each, shown, worse, better in zip(others, differences, found.worse, found.better, strict=True):
+    judgement = judge_differences(differences, larger)
+    for each, shown, worse, better in zip(others, differences, judgement.worse, judgement.better, strict=True):
         each.to_best, each.worse, each.better = shown, worse, better
-    if found.best:
+    if judgement.best:
         what = (
             "interval of its difference to the other excludes"
             if len(others) == 1
@@ -60,10 +62,10 @@ def judge(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
         return True, f"The first is the best: the 95 % {what} zero."
     if all(len(each.values) < 2 for each in measured):
         return False, "One seed each, so no difference is shown: run more, as in seed=0,1,2."
-    return False, "No best is marked: " + undecided(first, others, larger)
+    return False, "No best is marked: " + explain_undecided(first, others, larger)
 
 
-def undecided(first: Group, others: Sequence[Group], larger: bool) -> str:
+def explain_undecided(first: Group, others: Sequence[Group], larger: bool) -> str:
     """Why the first is not shown to be the best, and what would show it."""
     if better := [each.name for each in others if each.better]:
         verb = "is" if len(better) == 1 else "are"
@@ -92,14 +94,10 @@ def undecided(first: Group, others: Sequence[Group], larger: bool) -> str:
     return said
 
 
-def mark_front(groups: Sequence[Group], larger: bool) -> None:
-    """Groups that no other surpasses in less time."""
-    measured = [(each, each.interval.mean) for each in groups if each.interval]
-    for each, value in measured:
-        rivals = [(other.seconds, mean) for other, mean in measured if other is not each]
-        each.front = not any(
-            seconds <= each.seconds
-            and (mean >= value if larger else mean <= value)
-            and (seconds, mean) != (each.seconds, value)
-            for seconds, mean in rivals
-        )
+def mark_pareto_front(groups: Sequence[Group], larger: bool) -> None:
+    """Marks the groups that no other surpasses in less time."""
+    sign = 1 if larger else -1
+    costs = [(each, each.mean("seconds"), sign * each.interval.mean) for each in groups if each.interval]
+    for each, seconds, value in costs:
+        rivals = [(s, v) for other, s, v in costs if other is not each and (s, v) != (seconds, value)]
+        each.front = not any(s <= seconds and v >= value for s, v in rivals)

@@ -1,6 +1,6 @@
 // A metric against what it cost: a point for each group, and the front of those that none surpasses at less cost.
 function drawPareto() {
-  const box = $("pareto-chart"), m = told(S.metric);
+  const box = $("pareto-chart"), m = meaning(S.metric);
   const cost = (r) => D.runs[r][S.cost];
   const all = [...visible].map((g) => ({ g, x: mean(D.groups[g].runs.map(cost)), s: measured(D.groups[g].runs, S.metric) })).filter((p) => p.s && p.x > 0);
   if (!all.length) { box.innerHTML = `<p class="note">No group shown has ${escaped(S.metric || "a metric")}.</p>`; return; }
@@ -13,7 +13,7 @@ function drawPareto() {
   const better = (a, b) => (m.larger ? a > b : a < b);
   const sorted = [...all].sort((a, b) => a.x - b.x || (better(a.s.mean, b.s.mean) ? -1 : 1));
   const front = m.larger === null ? [] : sorted.filter((p, i) => !sorted.slice(0, i).some((q) => !better(p.s.mean, q.s.mean)));
-  const f = frame(box, log ? [low / room, high * room] : [Math.max(0, low - room), high + room], [bottom - air, top + air], { x: S.cost === "images" ? "images seen" : "seconds" }, m.share, { x: log, y: false });
+  const f = frame(box, log ? [low / room, high * room] : [Math.max(0, low - room), high + room], [bottom - air, top + air], { x: S.cost === "samples" ? "samples seen" : "seconds" }, m.share, { x: log, y: false });
   let svg = f.svg + '<g clip-path="url(#within)">';
   let line = "";
   front.forEach((p, i) => { line += i ? `H${f.x.at(p.x)}V${f.y.at(p.s.mean)}` : `M${f.x.at(p.x)} ${f.y.at(p.s.mean)}`; });
@@ -26,7 +26,7 @@ function drawPareto() {
   }
   for (const p of [...all].sort((a, b) => S.slots.has(a.g) - S.slots.has(b.g))) {
     const slot = S.slots.get(p.g), paint = slot === undefined ? "var(--soft)" : colour(slot), [x, y] = [f.x.at(p.x), f.y.at(p.s.mean)];
-    const text = `${label(p.g)}: ${range(p.s, m.share)}${m.share ? " %" : ""}, ${brief(p.x)} ${S.cost === "images" ? "images" : "seconds"}, n ${p.s.n}`;
+    const text = `${label(p.g)}: ${range(p.s, m.share)}${m.share ? " %" : ""}, ${brief(p.x)} ${S.cost === "samples" ? "samples" : "seconds"}, n ${p.s.n}`;
     if (p.s.half !== null && slot !== undefined) svg += `<line x1="${x}" x2="${x}" y1="${f.y.at(p.s.mean - p.s.half)}" y2="${f.y.at(p.s.mean + p.s.half)}" stroke="${paint}" stroke-width="1.5"/>`;
     svg += mark(slot === undefined ? 0 : slot, x, y, slot === undefined ? size - 1 : size, `class="dot" data-group="${p.g}" tabindex="0" role="button" aria-pressed="${slot !== undefined}" aria-label="${escaped(text)}" fill="${paint}" ${slot === undefined ? 'opacity="0.6"' : ""}`);
   }

@@ -1,17 +1,24 @@
-"""A comparison as text: a table on a terminal, or Markdown."""
+"""Rendering of a comparison as text: a table on a terminal, or Markdown."""
+
+from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
 from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
 from ssl_runner.comparison.columns import cells, fit
-from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.table import Comparison
+from ssl_runner.comparison.wording import plural
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ssl_runner.comparison.record import Run
+    from ssl_runner.comparison.table import Comparison
 
 MARKS = {
     "=": "not shown to be worse than the first, all comparisons allowed for",
@@ -20,47 +27,46 @@ MARKS = {
 }
 
 
-def summary_line(made: Comparison, same: dict[str, str]) -> str:
-    done = sum(run.completed for run in made.runs)
-    runs = f"{done} completed run{'s' * (done != 1)}"
-    groups = f" in {len(made.groups)} group{'s' * (len(made.groups) != 1)}" if made.keys else ""
-    parts = [f"{key} {value}" for key, value in {**made.common, **same}.items()]
+def summary_line(comparison: Comparison, same: dict[str, str]) -> str:
+    done = sum(run.completed for run in comparison.runs)
+    groups = f" in {plural(len(comparison.groups), 'group')}" if comparison.keys else ""
+    parts = [f"{key} {value}" for key, value in {**comparison.common, **same}.items()]
     together = "; in all of them: " if done > 1 else ": "
-    return f"{runs}{groups}" + (f"{together}{', '.join(parts)}" if parts and done else "")
+    return f"{plural(done, 'completed run')}{groups}" + (f"{together}{', '.join(parts)}" if parts and done else "")
 
 
-def terminal(made: Comparison, console: Console, rows: int) -> None:
+def print_terminal(comparison: Comparison, console: Console, rows: int) -> None:
     width = console.width if console.is_terminal else max(console.width, 120)
     console.width = width
-    settings = max(1, len(made.keys))
-    heads, lines, same = cells(made, rows)
-    console.print(summary_line(made, same))
-    if made.groups:
+    settings = max(1, len(comparison.keys))
+    heads, lines, same = cells(comparison, rows)
+    console.print(summary_line(comparison, same))
+    if comparison.groups:
         heads, lines, settings = fit(heads, lines, settings, width)
         table = Table(box=None, pad_edge=False, header_style="bold")
         for place, head in enumerate(heads):
             words = place < settings or head == ""
             table.add_column(Text(head), justify="left" if words else "right", overflow="fold", no_wrap=not words)
         for rank, line in enumerate(lines):
-            style = "bold" if rank == 0 and made.best else "dim" if made.groups[rank].worse else ""
+            style = "bold" if rank == 0 and comparison.best else "dim" if comparison.groups[rank].worse else ""
             table.add_row(*(Text(cell) for cell in line), style=style)
         console.print()
         console.print(table)
-        if len(made.groups) > len(lines):
-            console.print(f"... {len(made.groups) - len(lines)} more groups; --rows 0 shows all, --html FILE a page")
+        if more := len(comparison.groups) - len(lines):
+            console.print(f"... {more} more groups; --rows 0 shows all, --html FILE a page")
         console.print()
-        if made.verdict:
-            console.print(made.verdict)
-        console.print(note(heads, lines), style="dim")
-    for warning in made.warnings:
+        if comparison.verdict:
+            console.print(comparison.verdict)
+        console.print(legend(heads, lines), style="dim")
+    for warning in comparison.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
-    if made.unfinished:
-        apart = Lines(Text(f"\nnot completed: {len(made.unfinished)}"), *unfinished(made.unfinished, rows))
-        console.print(apart, crop=False)  # what is to be typed is worth nothing without its end
+    if comparison.unfinished:
+        apart = Lines(Text(f"\nnot completed: {len(comparison.unfinished)}"), *list_unfinished(comparison, rows))
+        console.print(apart, crop=False)  # a command is worth nothing without its end
 
 
-def note(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """What the signs in the table mean."""
+def legend(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    """The meaning of the signs in the table."""
     seen = " ".join(cell for line in lines for cell in line)
     marks = {sign for line in lines for sign in line[heads.index("")].split()} if "" in heads else set()
     parts = ["± 95 % interval over seeds"] if "±" in seen else []
@@ -69,25 +75,25 @@ def note(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "; ".join([*parts, *(f"{sign} {meaning}" for sign, meaning in MARKS.items() if sign in marks)])
 
 
-def unfinished(runs: Sequence[Run], rows: int) -> list[Table | Text]:
+def list_unfinished(comparison: Comparison, rows: int) -> list[Table | Text]:
+    runs = comparison.unfinished
     table = Table(box=None, pad_edge=False, header_style="bold")
     for head in ("run", "status", "step", "error"):
         table.add_column(head, overflow="fold")
     for run in runs[: rows or None]:
         table.add_row(*(Text(cell) for cell in (run.name, run.status, progress(run), run.error or "")))
-    found: list[Table | Text] = [table]
-    found += [Text(f"  {go_on(run)}", overflow="ignore", no_wrap=True) for run in runs[: rows or None] if go_on(run)]
-    if rows and len(runs) > rows:
-        found.append(Text(f"... {len(runs) - rows} more"))
-    return found
+    commands = [command for run in runs[: rows or None] if (command := remedy(run))]
+    lines = [Text(f"  {command}", overflow="ignore", no_wrap=True) for command in commands]
+    more = [Text(f"... {len(runs) - rows} more")] if rows and len(runs) > rows else []
+    return [table, *lines, *more]
 
 
 def progress(run: Run) -> str:
     return f"{run.step:,} of {run.steps:,}" if run.steps else "not begun"
 
 
-def go_on(run: Run) -> str:
-    """What to do; nothing where a process is at work already."""
+def remedy(run: Run) -> str:
+    """What to type to continue the run; nothing if a process is at work already."""
     near = run.folder.relative_to(Path.cwd()) if run.folder.is_relative_to(Path.cwd()) else run.folder
     where = shlex.quote(str(near))
     if run.status == "running":
@@ -97,23 +103,23 @@ def go_on(run: Run) -> str:
     return f"{first}ssl-runner resume {where}"
 
 
-def markdown(made: Comparison, rows: int) -> str:
+def to_markdown(comparison: Comparison, rows: int) -> str:
     """A table of the groups, and one of the runs that did not complete."""
-    heads, lines, same = cells(made, rows)
-    words = [summary_line(made, same), ""]
-    settings = max(1, len(made.keys))
-    if made.groups:
+    heads, lines, same = cells(comparison, rows)
+    words = [summary_line(comparison, same), ""]
+    settings = max(1, len(comparison.keys))
+    if comparison.groups:
         words += [row(heads), row(["---" if place < settings else "---:" for place in range(len(heads))])]
         for rank, line in enumerate(lines):
-            bold = made.best and rank == 0
+            bold = comparison.best and rank == 0
             words.append(
                 row([f"**{cell}**" if bold and cell and i >= settings else cell for i, cell in enumerate(line)])
             )
-        words += ["", " ".join(each for each in (made.verdict, note(heads, lines)) if each), ""]
-    words += [f"- {warning}" for warning in made.warnings]
-    if made.unfinished:
+        words += ["", " ".join(each for each in (comparison.verdict, legend(heads, lines)) if each), ""]
+    words += [f"- {warning}" for warning in comparison.warnings]
+    if unfinished := comparison.unfinished:
         words += ["", row(["not completed", "status", "step", "error", "to go on"]), row(["---"] * 5)]
-        words += [row([run.name, run.status, progress(run), run.error or "", go_on(run)]) for run in made.unfinished]
+        words += [row([run.name, run.status, progress(run), run.error or "", remedy(run)]) for run in unfinished]
     return "\n".join(words) + "\n"
 
 

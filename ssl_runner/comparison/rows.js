@@ -3,7 +3,7 @@ const MOST = 5;  // settings that come before the numbers
 let visible = new Set(D.groups.keys());
 
 function entries() {
-  const m = told(S.metric), main = S.metric === D.metric;
+  const m = meaning(S.metric), main = S.metric === D.metric;
   const row = (g, runs, name) => {
     const cell = (f) => mean(runs.map((r) => f(D.runs[r])));
     const s = measured(runs, S.metric), d = D.groups[g].difference;
@@ -17,7 +17,7 @@ function entries() {
       const value = other && measured(runs, other);
       if (other && D.runs.some((r) => r.metrics[other] !== undefined)) cells.push([head, value ? value.mean : null, head === "random" && value ? number(value.mean, m.share) : range(value, m.share)]);
     }
-    const numbers = { seconds: (r) => r.seconds, "images seen": (r) => r.images, "images/s": (r) => r.speed, steps: (r) => r.step };
+    const numbers = { seconds: (r) => r.seconds, "samples seen": (r) => r.samples, "samples/s": (r) => r.speed, steps: (r) => r.step };
     for (const [head, f] of Object.entries(numbers)) cells.push([head, cell(f), brief(cell(f) >= 10 ? Math.round(cell(f)) : cell(f))]);
     if (settings.length > MOST) cells.push(...settings);  // where they fill the page, numbers come first
     return { g, runs, cells };

@@ -11,7 +11,7 @@ const S = {
 };
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
-const told = (name) => D.metrics.find((m) => m.name === name) || { name, larger: D.larger, share: /(top\d+|top\d+_clean|accuracy|nmi|purity|_share)$|(^|\/)(few_label|robustness)[/_]/.test((name || "").split(/[@#]/)[0]) };
+const meaning = (name) => D.metrics.find((m) => m.name === name) || { name, larger: D.larger, share: D.shares.includes(name) };
 const colour = (slot) => `var(--c${slot % COLOURS})`;
 const dashes = (slot) => ["", "7 3", "2 3", "9 3 2 3"][Math.floor(slot / COLOURS + (slot % COLOURS) / 3) % 4];
 const GROUPS = /^(pretext|dataset|model|optimizer|regulariser)$/;

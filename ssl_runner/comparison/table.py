@@ -1,21 +1,22 @@
-"""Runs as groups of equal settings, each group judged over its seeds."""
+"""Comparison of runs: groups of equal settings, each judged over its seeds."""
 
 import difflib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
-from ssl_runner.comparison import evaluated, fairness
-from ssl_runner.comparison.data import DATA, comparable, told_apart
-from ssl_runner.comparison.judge import Group, judge, mark_front
-from ssl_runner.comparison.metric import STAGES, companions, default, evaluator_of, larger_is_better
+from ssl_runner.comparison.fairness import comparable, fairness_warnings, mark_other_data
+from ssl_runner.comparison.judge import Group, judge_groups, mark_pareto_front
+from ssl_runner.comparison.metrics import STAGES, base_name, companions, name_metrics
 from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.settings import described, differing
+from ssl_runner.comparison.settings import ABSENT, DATA, ORDER, describe, differing
 from ssl_runner.comparison.statistics import interval
-from ssl_runner.run_folder.layout import GROUPS
+from ssl_runner.run_folder.metrics import new_name
 
-COMMON = (*GROUPS[:-1], "length", "batch_size")
+COMMON = (*(group for group in ORDER if group != "device"), "length", "batch_size")
+DEFAULTS = ("probe/top1", "knn/top1")
 
 
 @dataclass
@@ -23,16 +24,30 @@ class Comparison:
     """All that is shown of runs, in whatever form."""
 
     metric: str | None
-    larger: bool | None  # is better; None where that is not known, and then nothing is judged
+    larger: bool | None  # is better; None if that is not known, and then nothing is judged
     keys: list[str]  # the settings that differ
     common: dict[str, str]
     groups: list[Group]  # the best first
     best: bool  # the first is shown to be the best
-    unfinished: list[Run]
     metrics: list[str]  # that could have been asked for
-    runs: list[Run] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
+    meanings: Mapping[str, Mapping[str, Any]]  # what is better and in which unit, by base name
+    runs: list[Run]
     verdict: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def unfinished(self) -> list[Run]:
+        return [run for run in self.runs if not run.completed]
+
+    def is_share(self, metric: str | None) -> bool:
+        """Whether a metric is shown in per cent."""
+        return self.meanings.get(base_name(metric), {}).get("unit") == "share"
+
+    def larger_is_better(self, metric: str | None) -> bool | None:
+        """None if it is not known, or if the groups are not ranked by it."""
+        better = self.meanings.get(base_name(metric), {}).get("better")
+        known = self.larger if metric == self.metric else None if better is None else better == "larger"
+        return known if comparable(metric, self.keys) else None
 
 
 class Unknown(ValueError):
@@ -40,111 +55,116 @@ class Unknown(ValueError):
 
 
 def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = False, larger: bool = False) -> Comparison:
-    """Puts completed runs into groups and judges them by a metric. Raises Unknown where no run has it.
+    """Puts completed runs into groups and judges them by a metric. Raises Unknown if no run has it.
 
-    `smaller` or `larger` says what is better, where the metric's name does not say it or is not to be believed.
+    `smaller` or `larger` says what is better, if the runs do not or are not to be believed.
     """
-    offered, ambiguous = evaluated.offer(runs)
-    runs = [replace(run, metrics={**run.metrics, **more}) for run, more in zip(told_apart(runs), offered, strict=True)]
+    values, meanings, warnings = name_metrics(runs)
+    runs = [replace(run, metrics=own) for run, own in zip(mark_other_data(runs), values, strict=True)]
     done = [run for run in runs if run.completed]
     counted = Counter(name for run in done for name in run.metrics)
-    metrics = sorted(counted, key=lambda name: ("/" in name and name.split("/")[0] in STAGES, name))
+    metrics = sorted(counted, key=lambda name: (name.partition("/")[0] in (*STAGES, "test"), name))
+    better = {name: meanings[base_name(name)]["better"] for name in metrics}
     if metric is None:
-        metric = default(metrics)
-    elif done and metric not in counted:
-        near = difflib.get_close_matches(metric, metrics, 3, 0.4) or metrics[:8]
-        raise Unknown(f"{metric}: no completed run has it; possible are {', '.join(near) or 'none'}")
-    upward = larger if smaller or larger else larger_is_better(metric)
-    keys = differing(done, evaluator_of(metric, done))
+        metric = default_metric(done, better)
+    elif done:
+        metric = find_metric(metric, metrics)
+    keys = differing(done)
     grouped: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in done:
-        has = described(run)
-        grouped[tuple(has.get(key, "-") for key in keys)].append(run)
-    groups = [group(dict(zip(keys, values, strict=True)), members, metric) for values, members in grouped.items()]
-    sign = 1 if upward is False else -1
-    groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
-    best, verdict = False, unjudged(metric, metrics) if upward is None else ""
-    if upward is not None and comparable(metric, keys):
-        best, verdict = judge(groups, upward)
-        mark_front(groups, upward)
-    first = described(done[0]) if done else {}
+        settings = describe(run)
+        grouped[tuple(settings.get(key, ABSENT) for key in keys)].append(run)
+    first = describe(done[0]) if done else {}
     same = {key: first[key] for key in COMMON if key in first and key not in keys}
+    direction = better.get(metric or "")
     comparison = Comparison(
         metric=metric,
-        larger=upward,
+        larger=larger if smaller or larger else None if direction is None else direction == "larger",
         keys=keys,
-        common={key: value for key, value in same.items() if all(described(run).get(key) == value for run in done)},
-        groups=groups,
-        best=best,
-        unfinished=[run for run in runs if not run.completed],
+        common={key: value for key, value in same.items() if all(describe(run).get(key) == value for run in done)},
+        groups=[make_group(dict(zip(keys, key, strict=True)), members, metric) for key, members in grouped.items()],
+        best=False,
         metrics=metrics,
-        runs=list(runs),
-        verdict=verdict,
+        meanings=meanings,
+        runs=runs,
     )
-    comparison.warnings = [*cautions(comparison, ambiguous), *fairness.warnings(done, [each.runs for each in groups])]
+    judge(comparison)
+    comparison.warnings = [*warnings.get(base_name(metric), []), *number_warnings(comparison)]
+    comparison.warnings += fairness_warnings(done, [each.runs for each in comparison.groups])
     return comparison
 
 
-def unjudged(metric: str | None, metrics: Sequence[str]) -> str:
-    """Why nothing is judged, where it is not known what is better."""
-    if metric is not None:
-        return (
-            f"Nothing is judged, since it is not known whether larger {metric} is better: type --larger or --smaller."
-        )
-    possible = [name for name in metrics if not name.startswith("baseline/")][:8]
-    return f"No accuracy was measured; --metric takes {', '.join(possible)}." if possible else ""
+def judge(comparison: Comparison) -> None:
+    """Puts the groups in order, and marks what is shown of them."""
+    groups, larger, metric = comparison.groups, comparison.larger, comparison.metric
+    sign = 1 if larger is False else -1
+    groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
+    if larger is not None and comparable(metric, comparison.keys):
+        comparison.best, comparison.verdict = judge_groups(groups, larger)
+        mark_pareto_front(groups, larger)
+    elif larger is None and metric is not None:
+        unknown = f"it is not known whether larger {metric} is better"
+        comparison.verdict = f"Nothing is judged, since {unknown}: type --larger or --smaller."
+    elif possible := [name for name in comparison.metrics if not name.startswith("baseline/")][:8]:
+        comparison.verdict = f"No accuracy was measured; --metric takes {', '.join(possible)}."
 
 
-def group(settings: dict[str, str], runs: list[Run], metric: str | None) -> Group:
-    baseline, test = companions(metric)
-    values, tested = by_seed(runs, metric), by_seed(runs, test)
-    random = by_seed(runs, baseline)
+def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str | None:
+    """What is compared if nothing was asked for: of numbers at the end, one that is better when larger."""
+    headlines = [name for run in runs for name in run.headlines]
+    possible = [name for name in (*DEFAULTS, *headlines, *better) if name.partition("/")[0] not in ("baseline", "best")]
+    return next((name for name in possible if better.get(name) == "larger"), None)
 
-    def mean(numbers: Sequence[float]) -> float:
-        return sum(numbers) / len(numbers)
 
+def find_metric(metric: str, metrics: Sequence[str]) -> str:
+    """A metric by the name that was typed, also by one of version 0.1: test/knn_top1. Raises Unknown."""
+    typed = metric.removeprefix("validation/").removeprefix("train/")
+    name = next((each for each in (metric, typed, new_name(typed)) if each in metrics), None)
+    if name is None:
+        near = difflib.get_close_matches(metric, metrics, 3, 0.4) or metrics[:8]
+        raise Unknown(f"{metric}: no completed run has it; possible are {', '.join(near) or 'none'}")
+    return name
+
+
+def make_group(settings: dict[str, str], runs: list[Run], metric: str | None) -> Group:
+    values, random, tested = (by_seed(runs, name) for name in (metric, *companions(metric)))
     return Group(
         settings=settings,
         runs=sorted(runs, key=lambda run: (run.seed, run.name)),
         values=values,
         interval=interval([*values.values()]) if values else None,
-        baseline=mean([*random.values()]) if random else None,
+        baseline=sum(random.values()) / len(random) if random else None,
         test=interval([*tested.values()]) if tested else None,
-        seconds=mean([run.seconds for run in runs]),
-        images_seen=mean([run.images_seen for run in runs]),
-        images_per_second=mean([run.images_per_second for run in runs]),
-        steps=mean([run.step for run in runs]),
     )
 
 
 def by_seed(runs: Sequence[Run], metric: str | None) -> dict[int, float]:
     """A metric by seed, of the runs that have it. Two runs of one seed are no two draws: their mean counts once."""
-    found: dict[int, list[float]] = defaultdict(list)
+    values: dict[int, list[float]] = defaultdict(list)
     for run in runs:
         if metric is not None and metric in run.metrics:
-            found[run.seed].append(run.metrics[metric])
-    return {seed: sum(values) / len(values) for seed, values in sorted(found.items())}
+            values[run.seed].append(run.metrics[metric])
+    return {seed: sum(each) / len(each) for seed, each in sorted(values.items())}
 
 
-def cautions(made: Comparison, ambiguous: dict[str, list[str]]) -> list[str]:
-    """What to know of the numbers themselves."""
-    concerned = ("", (made.metric or "").partition("#")[0])
-    lines = [line for name, several in ambiguous.items() if name in concerned for line in several]
-    if not comparable(made.metric, made.keys):
+def number_warnings(comparison: Comparison) -> list[str]:
+    """Cautions about the numbers themselves."""
+    lines, metric = [], comparison.metric
+    if early := sum(run.early for run in comparison.runs):
+        lines.append(f"{early} results of checkpoints before the last step are left out")
+    if not comparable(metric, comparison.keys):
         lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
-    elif data := [key for key in made.keys if key.startswith("dataset.") or key == DATA]:
+    elif data := [key for key in comparison.keys if key.startswith("dataset.") or key == DATA]:
         lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
-    if measured := [key for key in made.keys if key.startswith("evaluator.")]:
-        lines.append(f"{made.metric} was not measured in the same way everywhere: {', '.join(measured)} differs")
-    done = [run for run in made.runs if run.completed]
-    without = sum(made.metric not in run.metrics for run in done)
-    if made.metric and without:
-        lines.append(f"{made.metric} was not measured in {without} of {len(done)} completed runs")
+    done = [run for run in comparison.runs if run.completed]
+    without = sum(metric not in run.metrics for run in done)
+    if metric and without:
+        lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
     if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
         lines.append(
             f"features were not healthy at the end of {len(ill)} runs: {', '.join(ill[:3])}{', ...' * (len(ill) > 3)}"
         )
-    if again := sum(len(each.runs) - len({run.seed for run in each.runs}) for each in made.groups):
+    if again := sum(len(each.runs) - len({run.seed for run in each.runs}) for each in comparison.groups):
         repeat = "run repeats" if again == 1 else "runs repeat"
         lines.append(f"{again} {repeat} settings and seed of another: those of one seed count once, by their mean")
     return lines

@@ -15,8 +15,8 @@ from ssl_runner.config.check import Node, check
 from ssl_runner.config.migrate import migrated
 from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
-from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, SUMMARY, WEIGHTS
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, WEIGHTS
+from ssl_runner.run_folder.summary import read_summary
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -58,7 +58,7 @@ def find_encoder(path: Path) -> TrainedEncoder:
         return exported_encoder(path.parent)
     if not path.is_dir():
         raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
-    status = read_json(path / SUMMARY).get("status")
+    status = read_summary(path).get("status")
     checkpoints = checkpoint.steps(path / CHECKPOINTS)
     # What a run exported before it was resumed is older than its newest checkpoint.
     if (path / WEIGHTS).is_file() and (status not in ("running", "failed") or not checkpoints):
@@ -76,7 +76,7 @@ def exported_encoder(folder: Path) -> TrainedEncoder:
     except SafetensorError as error:
         raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
     content = files.read(folder / CONFIG) if (folder / CONFIG).is_file() else None
-    step = read_json(folder / SUMMARY).get("step")
+    step = read_summary(folder).get("step")
     encoder = restored_encoder(recipe, state, folder / WEIGHTS)
     return TrainedEncoder(encoder, folder / WEIGHTS, folder, recipe, step, content)
 

@@ -46,6 +46,11 @@ class Measurements:
         """The numbers that stand for their evaluator."""
         return [f"{name}/{each.headline}" for name, each in self.validation.items()]
 
+    @property
+    def protocols(self) -> dict[str, dict[str, Any]]:
+        """The version of each evaluator."""
+        return {name: {"version": each.version} for name, each in {**self.validation, **self.test}.items()}
+
     def open(self, logbook: Logbook) -> None:
         """Goes on from what the log says."""
         self.logbook = logbook

@@ -24,7 +24,7 @@ from ssl_runner.run.assemble import evaluators
 from ssl_runner.run_folder.environment import source as source_of_code
 from ssl_runner.run_folder.environment import versions
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.results import digest, measured, place, record
+from ssl_runner.run_folder.results import describe_metrics, digest, record_result, result_folder
 
 log = logging.getLogger("ssl_runner")
 
@@ -60,7 +60,9 @@ class Evaluation:
             return identified(source, plan, name, on, data)
 
         try:
-            chosen = evaluators(plan.evaluator, data, source.samples, fresh, lambda *it: place(folder, identity(*it)))
+            chosen = evaluators(
+                plan.evaluator, data, source.samples, fresh, lambda *it: result_folder(folder, identity(*it))
+            )
         except ValueError as error:
             raise Refused(f"evaluator: {error}") from None
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
@@ -88,9 +90,9 @@ class Evaluation:
         seed_everything(0, "evaluate", about["protocol"])
         began = time.perf_counter()
         metrics = evaluator(encoder, encode)
-        result = {**about, **measured(metrics, evaluator.headline, time.perf_counter() - began)}
+        result = {**about, **describe_metrics(metrics, evaluator.headline, time.perf_counter() - began)}
         self.tell(result)
-        record(folder, result)
+        record_result(folder, result)
 
     def read(self, plan: Plan) -> tuple[Dataset, Data]:
         """Raises Refused."""

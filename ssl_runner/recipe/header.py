@@ -2,13 +2,14 @@
 
 import re
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ssl_runner.config.check import Node
 from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import ENVIRONMENT, SUMMARY
+from ssl_runner.run_folder.layout import ENVIRONMENT
+from ssl_runner.run_folder.summary import guessed_meaning, read_summary
 
 PROTOCOLS = {"knn": "kNN", "probe": "linear probe"}
 WIDTH = 120
@@ -23,7 +24,7 @@ def header(
     missing: Sequence[str],
 ) -> list[str]:
     """What to type, and what came of it: time, hardware, seed, numbers, commit. No path and no host."""
-    summary, environment = read_json(run / SUMMARY), read_json(run / ENVIRONMENT)
+    summary, environment = read_summary(run), read_json(run / ENVIRONMENT)
     command = " ".join([f"ssl-runner experiment={name}", *(f"{key}=FOLDER" for key in missing)])
     free = [key for key in left_out if key not in missing]
     with_own = (
@@ -68,29 +69,21 @@ def hardware(environment: Mapping[str, Any]) -> str:
 
 def numbers(summary: Mapping[str, Any], node: Node) -> str:
     """`validation kNN 41.5 -> 61.9 %, linear probe 51.2 -> 67.5 % (random encoder -> trained); test kNN 62.2 %`."""
-    stages = {
-        each: found if isinstance(found := summary.get(each), dict) else {} for each in ("baseline", "final", "test")
-    }
+    baseline, final, meanings = (summary.get(part) or {} for part in ("baseline", "final", "metrics"))
     headlines = {name: getattr(each.target, "headline", "top1") for name, each in node.arguments["evaluator"].items()}
 
-    def show(value: Any, headline: str) -> str:
-        return f"{100 * value:.1f}" if headline == "top1" else f"{value:.4g}"
+    def listed(split: str) -> str:
+        parts = []
+        for name, headline in headlines.items():
+            key = f"{split}{name}/{headline}"
+            if key in final:
+                share = (meanings.get(key) or guessed_meaning(key))["unit"] == "share"
+                values = [part[key] for part in (baseline, final) if key in part]
+                shown = " -> ".join(f"{100 * value:.1f}" if share else f"{value:.4g}" for value in values)
+                parts.append(f"{PROTOCOLS.get(name, name)} {shown} {'%' if share else f'({headline})'}")
+        return ", ".join(parts)
 
-    def each(stage: str, separator: str, tell: Callable[[str, str], str]) -> str:
-        told = [
-            f"{PROTOCOLS.get(name, name)} {tell(f'{name}{separator}{headline}', headline)}"
-            + (" %" if headline == "top1" else f" ({headline})")
-            for name, headline in headlines.items()
-            if f"{name}{separator}{headline}" in stages[stage]
-        ]
-        return ", ".join(told)
-
-    def gained(key: str, headline: str) -> str:
-        before = [show(stages["baseline"][key], headline)] if key in stages["baseline"] else []
-        return " -> ".join([*before, show(stages["final"][key], headline)])
-
-    validation = each("final", "/", gained)
-    test = each("test", "_", lambda key, headline: show(stages["test"][key], headline))
+    validation, test = listed(""), listed("test/")
     parts = [f"validation {validation} (random encoder -> trained)"] if validation else []
     return "; ".join(parts + ([f"test {test}"] if test else [])) or "nothing was measured"
 

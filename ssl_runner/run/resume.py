@@ -17,8 +17,9 @@ from ssl_runner.run.preflight import read_job
 from ssl_runner.run.session import Session
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.environment import changed_versions
-from ssl_runner.run_folder.layout import CONFIG, ENVIRONMENT, OVERRIDES, STOP, SUMMARY
+from ssl_runner.run_folder.layout import CONFIG, ENVIRONMENT, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.summary import read_summary
 
 log = logging.getLogger("ssl_runner")
 
@@ -32,7 +33,7 @@ def resume(folder: Path, console: Console, *, anew: bool = False) -> int:
     job, content, overrides = recorded_job(folder)
     try:
         with journal(console) as book, locked(folder):
-            if read_json(folder / SUMMARY).get("status") == "completed":
+            if read_summary(folder).get("status") == "completed":
                 console.print(f"{folder} is completed already", soft_wrap=True)
                 return DONE
             if anew:

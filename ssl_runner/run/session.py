@@ -119,6 +119,7 @@ class Session:
             book.rows if book else [],
             {**self.known, **(run.measurements.meanings if run else {})},
             run.measurements.headlines if run else [],
+            run.measurements.protocols if run else {},
             seconds=book.seconds if book else 0.0,
             step=self.step,
             steps=run.length.steps if run else 0,

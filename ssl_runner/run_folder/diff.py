@@ -1,4 +1,4 @@
-"""Whether two runs of one job are the same: their numbers, the rows they logged, and each bit of their encoders."""
+"""Differences between two runs of one job: their numbers, the rows they logged, and each bit of their encoders."""
 
 import itertools
 import math
@@ -13,9 +13,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import LOG, METRICS, SUMMARY, WEIGHTS
+from ssl_runner.run_folder.layout import LOG, METRICS, WEIGHTS
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.run_folder.summary import read_summary
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Difference:
     """Something that is not the same in two runs."""
 
     where: str
-    size: float  # absolute; infinite where one of the two lacks it
+    size: float  # absolute; infinite if one of the two lacks it
 
     def __str__(self) -> str:
         return f"{self.size:.3g} in {self.where}" if math.isfinite(self.size) else f"{self.where} in one alone"
@@ -37,10 +37,10 @@ class Comparison:
     unfinished: list[str] = field(default_factory=list)  # a line for each run that is not completed
     numbers: list[tuple[str, float | None, float | None]] = field(default_factory=list)  # name, old, new
     weights: list[Difference] = field(default_factory=list)  # of the encoder, a tensor each
-    tensors: int = 0  # 0 where encoders cannot be compared
+    tensors: int = 0  # 0 if encoders cannot be compared
     rows: list[Difference] = field(default_factory=list)  # numbers of metrics.jsonl
     compared: int = 0  # rows
-    left_out: list[int] = field(default_factory=list)  # steps of rows that a resumed run averaged over a part alone
+    left_out: list[int] = field(default_factory=list)  # log steps whose averaging window was cut by a resume
 
     @property
     def kinds(self) -> list[list[Difference]]:
@@ -54,82 +54,82 @@ class Comparison:
 
 
 def compare(old: Path, new: Path) -> Comparison:
-    """Reads two run folders; what is absent or torn in one of them is a difference, or is not compared."""
-    before, after = read_json(old / SUMMARY), read_json(new / SUMMARY)
-    found = Comparison(min(reached(old, before), reached(new, after)))
+    """Reads two run folders. A file that one of them lacks, or that is torn, is a difference or is not compared."""
+    before, after = read_summary(old), read_summary(new)
+    comparison = Comparison(min(last_step(old, before), last_step(new, after)))
     for name, summary in (("old", before), ("new", after)):
         if summary.get("status") != "completed":
             status = summary.get("status", "without a summary")
-            found.unfinished.append(f"the {name} run is {status}")
-    for part in ("baseline",) if found.unfinished else ("baseline", "final", "test"):
+            comparison.unfinished.append(f"the {name} run is {status}")
+    for part in ("baseline",) if comparison.unfinished else ("baseline", "final"):
         a, b = (summary.get(part, {}) for summary in (before, after))
-        found.numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
-    if not found.unfinished:
-        compare_weights(old / WEIGHTS, new / WEIGHTS, found)
-    compare_rows(old, new, found)
-    return found
+        comparison.numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
+    if not comparison.unfinished:
+        compare_weights(old / WEIGHTS, new / WEIGHTS, comparison)
+    compare_rows(old, new, comparison)
+    return comparison
 
 
-def reached(folder: Path, summary: Mapping[str, Any]) -> int:
-    """The last step of a run that anything is known of; the summary of a killed one was written when it began."""
+def last_step(folder: Path, summary: Mapping[str, Any]) -> int:
+    """The last step that is known of a run; the summary of a killed one was written when it began."""
     return max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / METRICS))])
 
 
-def compare_weights(old: Path, new: Path, found: Comparison) -> None:
+def compare_weights(old: Path, new: Path, comparison: Comparison) -> None:
     """Compares tensors and not files, whose headers may differ."""
     try:
         a, b = load_file(old), load_file(new)
     except (OSError, SafetensorError):
-        found.weights.append(Difference(WEIGHTS, math.inf))
+        comparison.weights.append(Difference(WEIGHTS, math.inf))
         return
-    found.tensors = len({**a, **b})
+    comparison.tensors = len({**a, **b})
     for name in {**a, **b}:
         if name not in a or name not in b or a[name].shape != b[name].shape or a[name].dtype != b[name].dtype:
-            found.weights.append(Difference(name, math.inf))
+            comparison.weights.append(Difference(name, math.inf))
         elif not torch.equal(bits(a[name]), bits(b[name])):
-            found.weights.append(Difference(name, (a[name].double() - b[name].double()).abs().max().item()))
+            comparison.weights.append(Difference(name, (a[name].double() - b[name].double()).abs().max().item()))
 
 
 def bits(x: Tensor) -> Tensor:
     return x.flatten().view(torch.uint8)
 
 
-def compare_rows(old: Path, new: Path, found: Comparison) -> None:
-    """Compares metrics.jsonl but for time and speed."""
-    a, b = logged(old, found.step), logged(new, found.step)
-    found.left_out = halved(old, a)
-    keys = {*a, *b} - {(step, True) for step in found.left_out}
-    if found.unfinished:  # it ended before or after the last step was measured
-        keys -= {key for key in a.keys() ^ b.keys() if key[0] == found.step}
-    found.compared = len(keys)
-    for step, learnt in sorted(keys):
-        mine, yours = a.get((step, learnt), {}), b.get((step, learnt), {})
-        for name in {**mine, **yours}:
-            if d := distance(f"{name} of step {step}", mine.get(name), yours.get(name)):
-                found.rows.append(d)
+def compare_rows(old: Path, new: Path, comparison: Comparison) -> None:
+    """Compares metrics.jsonl except time and speed."""
+    a, b = rows_by_step(old, comparison.step), rows_by_step(new, comparison.step)
+    comparison.left_out = partial_windows(old, a)
+    keys = {*a, *b} - {(step, True) for step in comparison.left_out}
+    if comparison.unfinished:  # it ended before or after the last step was measured
+        keys -= {key for key in a.keys() ^ b.keys() if key[0] == comparison.step}
+    comparison.compared = len(keys)
+    for step, training in sorted(keys):
+        before, after = a.get((step, training), {}), b.get((step, training), {})
+        for name in {**before, **after}:
+            if d := distance(f"{name} of step {step}", before.get(name), after.get(name)):
+                comparison.rows.append(d)
 
 
-def logged(folder: Path, upto: int) -> dict[tuple[int, bool], dict[str, float]]:
-    """What was logged, by step and whether it is of training; without what no two runs share."""
+def rows_by_step(folder: Path, last: int) -> dict[tuple[int, bool], dict[str, float]]:
+    """Logged numbers up to a step, by step and whether they are of training; without time and speed."""
     rows: dict[tuple[int, bool], dict[str, float]] = {}
     for row in read_rows(folder / METRICS):
-        if row["step"] <= upto:
-            learnt = any(name.startswith("speed/") for name in row)
+        if row["step"] <= last:
+            training = any(name.startswith("speed/") for name in row)
             values = {k: v for k, v in row.items() if k != "time" and not k.startswith("speed/")}
-            rows.setdefault((row["step"], learnt), {}).update(values)
+            rows.setdefault((row["step"], training), {}).update(values)
     return rows
 
 
-def halved(folder: Path, rows: Mapping[tuple[int, bool], object]) -> list[int]:
-    """Steps of the rows of training in the midst of which the run was resumed: they average what came after it."""
+def partial_windows(folder: Path, rows: Mapping[tuple[int, bool], object]) -> list[int]:
+    """Log steps whose averaging window was cut by a resume."""
     text = (folder / LOG).read_text(errors="replace") if (folder / LOG).exists() else ""
     resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
-    steps = [0, *sorted(step for step, learnt in rows if learnt)]
+    steps = [0, *sorted(step for step, training in rows if training)]
     return [b for a, b in itertools.pairwise(steps) if any(a < step < b for step in resumed)]
 
 
 def distance(name: str, a: float | None, b: float | None) -> Difference | None:
-    """None where two numbers are the same."""
+    """None if two numbers are the same."""
     if a == b:
         return None
     return Difference(name, math.inf if a is None or b is None else abs(a - b))

@@ -1,4 +1,4 @@
-"""Run folders below other folders, and what to call them."""
+"""Search for run folders below other folders, and names for them."""
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
@@ -6,16 +6,16 @@ from pathlib import Path
 
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, EVALUATION, OVERRIDES, SUMMARY
 
-LARGE = (CHECKPOINTS, EVALUATION)  # folders of a run in which no other run is
+LARGE = (CHECKPOINTS, EVALUATION)  # folders of a run that hold no other run
 
 
 def find(places: Iterable[Path]) -> tuple[dict[Path, Path], list[str]]:
     """Run folders below any of the places, in the order of their paths, and a line for each place that has none.
 
-    Keys are real paths, so that a run that is reached twice, by a link or by two places, is there once; the values are
-    the paths by which they were reached.
+    Keys are real paths, so that a run reached twice, by a link or by two places, counts once; the values are the paths
+    by which they were reached.
     """
-    found: dict[Path, Path] = {}
+    runs: dict[Path, Path] = {}
     problems = []
     for place in places:
         if not place.is_dir():
@@ -25,12 +25,12 @@ def find(places: Iterable[Path]) -> tuple[dict[Path, Path], list[str]]:
         if not here:
             problems.append(f"{place} holds no run: there is no summary.json in it or below")
         for folder in here:
-            found.setdefault(folder.resolve(), Path(os.path.abspath(folder)))  # noqa: PTH100  links are kept
-    return found, problems
+            runs.setdefault(folder.resolve(), Path(os.path.abspath(folder)))  # noqa: PTH100  links are kept
+    return runs, problems
 
 
 def walk(place: Path) -> Iterator[Path]:
-    """Run folders in and below a place, links followed, none of them in a circle."""
+    """Run folders in and below a place. Links are followed, and each folder is visited once."""
     seen: set[str] = set()
     for above, folders, files in os.walk(place, followlinks=True):
         real = os.path.realpath(above)
@@ -44,7 +44,7 @@ def walk(place: Path) -> Iterator[Path]:
 
 
 def names(paths: Mapping[Path, Path]) -> dict[Path, str]:
-    """What to call each run: its path below the deepest folder that holds all of them."""
+    """Name of each run: its path below the deepest folder that holds all of them."""
     if not paths:
         return {}
     above = os.path.commonpath([path.parent for path in paths.values()])

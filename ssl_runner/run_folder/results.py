@@ -1,4 +1,6 @@
-"""A number with all that it rests on, kept in RUN/evaluation beside every other."""
+"""Results of `ssl-runner evaluate`, kept in RUN/evaluation with all that they depend on."""
+
+from __future__ import annotations
 
 import hashlib
 import json
@@ -6,13 +8,15 @@ import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssl_runner.contract import Metric
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.lock import locked
 
-# What tells one result from another; measured again, the same one is replaced.
+if TYPE_CHECKING:
+    from ssl_runner.contract import Metric
+
+# Keys that identify a result: one that is measured again replaces the one before.
 IDENTITY = ("protocol", "version", "settings_hash", "dataset", "fingerprint", "split", "seed", "encoder", "step")
 
 
@@ -21,13 +25,13 @@ def digest(content: Any, size: int = 8) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
 
 
-def place(folder: Path, identity: Mapping[str, Any]) -> Path:
-    """Where the files of a result lie: pictures, lists, TensorBoard's events. No other result has the same place."""
+def result_folder(folder: Path, identity: Mapping[str, Any]) -> Path:
+    """The folder of a result's files (pictures, lists, TensorBoard's events), which no other result has."""
     return folder / identity["protocol"] / f"{identity['split']}-{digest({k: identity[k] for k in IDENTITY}, 3)}"
 
 
-def measured(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
-    """The numbers of a result and what they mean. What is not finite is left out, since JSON has no word for it."""
+def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
+    """The numbers of a result and what they mean. Numbers that are not finite are left out: JSON has none."""
     finite = {name: float(each.value) for name, each in metrics.items() if math.isfinite(each.value)}
     return {
         "value": finite.get(headline),
@@ -38,21 +42,21 @@ def measured(metrics: Mapping[str, Metric], headline: str, seconds: float) -> di
     }
 
 
-def record(folder: Path, result: Mapping[str, Any]) -> None:
+def record_result(folder: Path, result: Mapping[str, Any]) -> None:
     """Adds a result to `folder/<protocol>.json`, and to TensorBoard as a run of its own. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['protocol']}.json"
     with locked(folder, wait=True):
         before = read_json(path).get("results", [])
         if path.exists() and not before:
-            path.rename(path.with_suffix(".json.torn"))  # what cannot be read may still be wanted
+            path.rename(path.with_suffix(".json.torn"))  # it may still be wanted
         others = [each for each in before if any(each.get(key) != result[key] for key in IDENTITY)]
         write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
-    show(place(folder, result), result)
+    log_result(result_folder(folder, result), result)
 
 
-def show(folder: Path, result: Mapping[str, Any]) -> None:
-    """The numbers in TensorBoard, under the names that training gives them."""
+def log_result(folder: Path, result: Mapping[str, Any]) -> None:
+    """Writes the numbers for TensorBoard, under the names that training gives them."""
     from torch.utils.tensorboard import SummaryWriter
 
     suffix = ".numbers"

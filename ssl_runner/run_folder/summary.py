@@ -6,11 +6,10 @@ from typing import Any
 
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import SUMMARY
-from ssl_runner.run_folder.metrics import new_name, slashed
+from ssl_runner.run_folder.metrics import FIRST, new_name, slashed
 
-Meanings = Mapping[
-    str, Mapping[str, Any]
-]  # by name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
+# By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}.
+Meanings = Mapping[str, Mapping[str, Any]]
 
 
 def summarise(
@@ -18,6 +17,7 @@ def summarise(
     rows: Sequence[Mapping[str, Any]],
     meanings: Meanings,
     headlines: Sequence[str],
+    protocols: Mapping[str, Mapping[str, Any]],
     *,
     seconds: float,
     step: int,
@@ -30,7 +30,8 @@ def summarise(
     """The content of summary.json, from the rows of metrics.jsonl and the meanings of the numbers that were measured.
 
     `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `headlines`: the numbers that
-    stand for their evaluator. `health` is the collapse detector's last verdict, None without one.
+    stand for their evaluator. `protocols`: the version of each evaluator. `health`: the collapse detector's last
+    verdict, None without one.
     """
     measured: dict[str, list[tuple[int, float]]] = {}
     for row in rows:
@@ -54,6 +55,7 @@ def summarise(
         },
         "headlines": list(headlines),
         "metrics": {name: dict(meanings[name]) for name in measured},
+        "protocols": {name: dict(each) for name, each in protocols.items()},
         "health": health,
         "error": error,
     }
@@ -71,24 +73,29 @@ def migrated_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(tested, Mapping) and isinstance(summary.get("final"), Mapping):
         summary["final"] = {**summary["final"], **{f"test/{slashed(name)}": value for name, value in tested.items()}}
     if summary and "metrics" not in summary:
-        final = summary.get("final") if isinstance(summary.get("final"), Mapping) else {}
-        summary["metrics"] = {name: guessed_meaning(name) for name in {**(summary.get("baseline") or {}), **final}}
+        parts = [part for each in ("baseline", "final") if isinstance(part := summary.get(each), Mapping)]
+        summary["metrics"] = {name: guessed_meaning(name) for part in parts for name in part}
         summary["headlines"] = [name for name in summary["metrics"] if name.endswith("/top1") and name.count("/") == 1]
+        measured = {protocol_of(name) for name in summary["metrics"]}
+        summary["protocols"] = {name: {"version": version} for name, version in FIRST.items() if name in measured}
     return summary
 
 
+def protocol_of(name: str) -> str:
+    """The evaluator of a number: `knn` of `test/knn/top1`."""
+    return name.removeprefix("test/").partition("/")[0]
+
+
 def guessed_meaning(name: str) -> dict[str, Any]:
-    """What a number of version 0.1, which did not say so, meant."""
-    protocol, _, word = name.removeprefix("test/").partition("/")
-    if protocol in ("few_label", "robustness", "factors"):
-        return {"better": None if word.endswith("_interval") else "larger", "unit": "share"}
-    if protocol == "leakage" and "top1" not in word:
-        return {"better": "smaller", "unit": "share" if word.endswith("_share") else "number"}
+    """Meaning of a number by its name, for runs of version 0.1, which did not say it."""
+    protocol, word = protocol_of(name), name.rpartition("/")[2]
     shares = word.startswith(("top", "knn_top", "probe_top", "choice_top")) or word in (
         "accuracy",
         "nmi",
         "trustworthiness",
     )
-    if shares or word in ("ari", "health"):
-        return {"better": "larger", "unit": "share" if shares else "number"}
-    return {"better": None, "unit": "number"}
+    unit = "share" if shares or word.endswith("_share") or protocol in ("few_label", "robustness") else "number"
+    if word.endswith(("loss", "error", "_share")):
+        return {"better": "smaller", "unit": unit}
+    better = unit == "share" or protocol == "factors" or word in ("ari", "health")
+    return {"better": "larger" if better and not word.endswith("_interval") else None, "unit": unit}

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ssl_runner.comparison.record import load
-from ssl_runner.comparison.render import terminal
+from ssl_runner.comparison.record import load_runs
+from ssl_runner.comparison.render import print_terminal
 from ssl_runner.comparison.table import Unknown, compare
 
 ROWS = 12
@@ -13,7 +13,7 @@ ROWS = 12
 
 def print_comparison(folder: Path, metric: str, console: Console) -> None:
     """Prints nothing if there are no two jobs to compare."""
-    runs, _, broken = load([folder])
+    runs, _, broken = load_runs([folder])
     completed = [run for run in runs if run.completed]
     own = Console(file=console.file, width=console.width, highlight=False, markup=False)
     for line in broken:
@@ -24,5 +24,5 @@ def print_comparison(folder: Path, metric: str, console: Console) -> None:
         except Unknown:
             table = compare(completed)
         own.print()
-        terminal(table, own, ROWS)
+        print_terminal(table, own, ROWS)
         own.print()

@@ -8,7 +8,7 @@ from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
 from ssl_runner.config.search_space import read_assignments
-from ssl_runner.sweep.objective import current_name
+from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"
@@ -95,7 +95,7 @@ def read_settings(words: Sequence[str]) -> tuple[Settings | None, list[str]]:
     assignments, problems = read_assignments([each for each in words if key_of(each) not in LITERAL])
     content: dict[str, Any] = {each.key.removeprefix(PREFIX): each.value for each in assignments}
     content |= {key_of(each).removeprefix(PREFIX): each.partition("=")[2] for each in words if key_of(each) in LITERAL}
-    content["metric"] = current_name(content.get("metric", Settings.metric))
+    content["metric"] = new_name(content.get("metric", Settings.metric))
     node, wrong = check(content, Settings, {})
     problems += [f"{PREFIX}{line}" for line in wrong]
     if node.arguments.get("halving") == 1:

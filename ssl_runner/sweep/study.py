@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Interval
 
 from ssl_runner.config.check import Node
 from ssl_runner.config.search_space import Axis
-from ssl_runner.sweep.objective import current_name
+from ssl_runner.run_folder.metrics import new_name
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -97,7 +97,7 @@ class Optuna:
         except Exception as error:  # of another search, of an older Optuna, or a database that is out of reach
             reason = " ".join(str(error).replace("$STORAGE_URL", storage).split())
             raise ValueError(f"{storage}: {reason}") from None
-        measured = current_name(study.user_attrs.setdefault(METRIC, metric))
+        measured = new_name(study.user_attrs.setdefault(METRIC, metric))
         for key, value, now in (
             ("sweep.metric", measured, metric),
             ("hydra.sweeper.direction", study.direction.name.lower(), self.direction),

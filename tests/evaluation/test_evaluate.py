@@ -12,11 +12,13 @@ from conftest import names, tiny
 from PIL import Image
 
 from ssl_runner.__main__ import main
-from ssl_runner.data.resize import ResizedRows
+from ssl_runner.comparison.metrics import name_metrics
+from ssl_runner.comparison.record import load_runs
+from ssl_runner.contract import Metric
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.run_folder.atomic import read_json, write_json
-from ssl_runner.run_folder.results import IDENTITY, record
+from ssl_runner.run_folder.results import IDENTITY, record_result
 
 K = "evaluator.knn.k=3"
 
@@ -40,22 +42,32 @@ def results(folder: Path, protocol: str) -> dict[str, dict]:
     return {each["split"]: each for each in every}
 
 
+def of_protocol(numbers: dict, protocol: str) -> dict:
+    return {name.rpartition("/")[2]: value for name, value in numbers.items() if name.startswith(f"{protocol}/")}
+
+
 def test_the_numbers_are_those_of_the_run(run: Path) -> None:
     assert main(["evaluate", str(run), K]) == 0
     summary = read_json(run / "summary.json")
     for protocol in ("knn", "probe"):
-        made = results(run, protocol)
-        final = {k.partition("/")[2]: v for k, v in summary["final"].items() if k.startswith(f"{protocol}/")}
-        test = {k.removeprefix(f"{protocol}_"): v for k, v in summary["test"].items() if k.startswith(protocol)}
-        assert made["validation"]["values"] == final
-        assert made["test"]["values"] == test
+        measured = results(run, protocol)
+        assert measured["validation"]["values"] == of_protocol(summary["final"], protocol)
+        assert measured["test"]["values"] == of_protocol(summary["final"], f"test/{protocol}")
+        meanings = {name: summary["metrics"][f"test/{protocol}/{name}"] for name in measured["test"]["values"]}
+        assert measured["test"]["metrics"] == meanings
+        assert measured["test"]["version"] == summary["protocols"][protocol]["version"]
     knn = results(run, "knn")["test"]
-    assert knn["settings"] == {"_target_": "ssl_runner.evaluator.knn.KNN", "k": 3, "temperature": 0.07}
+    settings = {"_target_": "ssl_runner.evaluator.knn.KNN", "target": None, "k": 3, "temperature": 0.07}
+    assert knn["settings"] == settings
     assert knn["value"] == knn["values"]["top1"]
     assert (knn["version"], knn["seed"], knn["step"], knn["dataset"]) == (1, 5, 12, "shapes")
     assert knn["fingerprint"] == read_json(run / "environment.json")["dataset"]
     assert knn["encoder"] == "encoder.safetensors"
     assert knn["settings_hash"] != results(run, "probe")["test"]["settings_hash"]
+    (compared,), _, _ = load_runs([run])
+    names = name_metrics([compared]).values[0]
+    assert not any("#" in name for name in names), "measured alike in training and by evaluate"
+    assert names["test/knn/top1"] == knn["value"]
 
 
 SMALL = {  # settings with which a protocol takes a second
@@ -129,17 +141,17 @@ def test_random_is_where_the_run_began(run: Path) -> None:
     assert main(["evaluate", str(run), "knn", "probe", K, "init=random"]) == 0
     baseline = read_json(run / "summary.json")["baseline"]
     for protocol in ("knn", "probe"):
-        made = results(run, protocol)["validation"]
-        assert made["values"] == {k.partition("/")[2]: v for k, v in baseline.items() if k.startswith(f"{protocol}/")}
-        assert (made["encoder"], made["step"], made["seed"]) == ("random", 0, 5)
+        measured = results(run, protocol)["validation"]
+        assert measured["values"] == of_protocol(baseline, protocol)
+        assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
 
 
 def test_the_same_again_takes_its_own_place_and_anything_else_is_kept(run: Path) -> None:
     for words in ([K], [K], ["evaluator.knn.k=4"], [K, "dataset=digits"]):
         assert main(["evaluate", str(run), "knn", "split=test", *words]) == 0
-    made = read_json(run / "evaluation" / "knn.json")["results"]
-    assert [(each["settings"]["k"], each["dataset"]) for each in made] == [(3, "shapes"), (4, "shapes"), (3, "digits")]
-    assert len({each["fingerprint"] for each in made}) == 2
+    kept = read_json(run / "evaluation" / "knn.json")["results"]
+    assert [(each["settings"]["k"], each["dataset"]) for each in kept] == [(3, "shapes"), (4, "shapes"), (3, "digits")]
+    assert len({each["fingerprint"] for each in kept}) == 2
 
 
 def test_a_torn_file_of_results_is_put_aside(run: Path) -> None:
@@ -153,7 +165,9 @@ def test_a_torn_file_of_results_is_put_aside(run: Path) -> None:
 
 def test_results_written_at_once_are_all_there(tmp_path: Path) -> None:
     def write(number: int) -> None:
-        record(tmp_path, {**dict.fromkeys(IDENTITY), "protocol": "knn", "split": "test", "seed": number, "values": {}})
+        record_result(
+            tmp_path, {**dict.fromkeys(IDENTITY), "protocol": "knn", "split": "test", "seed": number, "values": {}}
+        )
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(write, range(40)))
@@ -183,10 +197,10 @@ def test_tensorboard_shows_each_way_of_measuring_as_a_run_of_its_own(run: Path) 
     for folder in (run / "evaluation" / "knn").iterdir():
         events = EventAccumulator(str(folder))
         events.Reload()
-        shown += [(event.step, pytest.approx(event.value)) for event in events.Scalars("test/knn_top1")]
-    made = read_json(run / "evaluation" / "knn.json")["results"]
-    assert len(shown) == len(made) == 4
-    assert sorted((each["step"], each["value"]) for each in made) == sorted(shown, key=lambda e: (e[0], e[1].expected))
+        shown += [(event.step, pytest.approx(event.value)) for event in events.Scalars("test/knn/top1")]
+    kept = read_json(run / "evaluation" / "knn.json")["results"]
+    assert len(shown) == len(kept) == 4
+    assert sorted((each["step"], each["value"]) for each in kept) == sorted(shown, key=lambda e: (e[0], e[1].expected))
 
 
 def test_a_sweep_with_a_job_that_has_no_encoder_is_measured_without_it(
@@ -225,7 +239,7 @@ def test_a_protocol_that_fails_costs_no_other(
 
 
 def test_a_number_that_is_none_is_left_out(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(KNN, "__call__", lambda *_: {"top1": float("nan"), "top5": 0.5})
+    monkeypatch.setattr(KNN, "__call__", lambda *_: {"top1": Metric(float("nan")), "top5": Metric(0.5)})
     assert main(["evaluate", str(run), "knn", K, "split=test"]) == 0
     text = (run / "evaluation" / "knn.json").read_text()
     json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
@@ -291,18 +305,3 @@ def test_weights_that_do_not_fit_are_named(run: Path, capsys: pytest.CaptureFixt
     (run / "encoder.yaml").write_text(recipe.replace("ssl_runner.model", "os"))
     assert main(["evaluate", str(run), "knn"]) == 2
     assert "not trusted" in capsys.readouterr().err
-
-
-def test_fitted_rows_by_hand() -> None:
-    grey = torch.tensor([[0, 255], [255, 0]], dtype=torch.uint8).expand(3, 1, 2, 2)
-    colour = ResizedRows(grey, (3, 2, 2))[torch.tensor([2, 0])]
-    assert colour.shape == (2, 3, 2, 2)
-    assert torch.equal(colour[0], grey[0].expand(3, 2, 2))
-    red = torch.tensor([255, 0, 0], dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, 4, 4)
-    assert torch.equal(ResizedRows(red, (1, 4, 4))[torch.tensor([0])], torch.full((1, 1, 4, 4), 76, dtype=torch.uint8))
-    # Antialiased: a chessboard becomes its mean, and not one of its two colours.
-    board = (torch.arange(64).view(1, 1, 8, 8) // 8 + torch.arange(8)) % 2 * 255
-    small = ResizedRows(board.to(torch.uint8), (1, 2, 2))[torch.tensor([0])]
-    assert ((small.float() - 127.5).abs() < 20).all()
-    with pytest.raises(ValueError, match="2 channels"):
-        ResizedRows(torch.zeros(1, 2, 4, 4, dtype=torch.uint8), (3, 4, 4))

@@ -1,0 +1,159 @@
+"""Metrics: one name for a quantity wherever it was measured, its meaning, and ways of measuring that are not mixed."""
+
+import json
+import re
+
+import pytest
+from comparison_toys import ACCURACY, SUMMARY, compared, evaluated, make_run, pretext, seeds
+
+from ssl_runner.comparison.page import content
+from ssl_runner.comparison.table import Unknown
+
+
+def test_training_and_evaluation_measure_the_same_quantity(tmp_path):
+    """In the same way the later one counts; `evaluate` adds what training did not measure."""
+    run = make_run(tmp_path / "a")
+    evaluated(run, 0.3, encoder="random", step=0)
+    evaluated(run, 0.5, step=700)  # of a checkpoint in between
+    evaluated(run, 0.82, time="2026-01-31T13:00:00")
+    evaluated(run, 0.81)
+    evaluated(run, 0.9, dataset="digits", fingerprint="beef")
+    comparison = compared(tmp_path, "test/probe/top1")
+    group = comparison.groups[0]
+    assert (group.interval.mean, group.baseline, group.test) == (0.82, 0.3, None)
+    assert comparison.runs[0].metrics["gain/test/probe/top1"] == pytest.approx(0.52)
+    assert comparison.warnings == ["1 results of checkpoints before the last step are left out"]
+    assert compared(tmp_path, "test/probe/top1@digits").groups[0].interval.mean == 0.9
+    validation = compared(tmp_path, "probe/top1").groups[0]
+    assert (validation.interval.mean, validation.baseline, validation.test.mean) == (0.8, 0.4, 0.82)
+
+
+@pytest.mark.parametrize("typed", ["test/probe_top1", "test/probe/top1", "validation/probe/top1"])
+def test_names_of_version_01_are_understood(tmp_path, typed):
+    make_run(tmp_path / "a")
+    metric = compared(tmp_path, typed).metric
+    assert metric == ("probe/top1" if typed.startswith("validation") else "test/probe/top1")
+
+
+def test_ways_of_evaluating_are_never_mixed(tmp_path):
+    """Training measured in all runs with version 2 of the probe; three were evaluated by other settings or versions."""
+    plain = dict.fromkeys(range(4), 0.79)
+    for seed, more in enumerate(({}, {"settings": {"l2": [0.5]}}, {"settings": {"l2": [0.5]}}, {"version": 3})):
+        run = make_run(tmp_path / str(seed), seed=seed)
+        if more:
+            evaluated(run, 0.1 * seed, **more)
+    comparison = compared(tmp_path, "test/probe/top1")
+    assert comparison.groups[0].values == plain
+    assert "measured in 3 ways, which are not mixed" in comparison.warnings[0]
+    assert re.search(r"#\w{6} \(2 runs: version 2, _target_ -, l2 \[0\.5\]\)", comparison.warnings[0])
+    names = re.findall(r"test/probe/top1#\w+", comparison.warnings[0])
+    assert [len(compared(tmp_path, name).groups[0].values) for name in names] == [4, 2, 1]
+
+
+def test_ways_of_measuring_in_training_are_told_apart(tmp_path):
+    """Evaluators change nothing that is learnt: one group, in which the number is of one way of measuring."""
+    seeds(tmp_path, "a", {0: 0.5, 1: 0.6})
+    make_run(tmp_path / "b", 0.9, seed=2, evaluator={"probe": {"l2": [0.5]}})
+    comparison = compared(tmp_path)
+    assert [each.values for each in comparison.groups] == [{0: 0.5, 1: 0.6}]
+    assert "probe/top1 was measured in 2 ways" in comparison.warnings[0]
+    assert "l2 [0.5]" in comparison.warnings[0]
+    assert "probe/top1 was not measured in 1 of 3 completed runs" in comparison.warnings[1]
+    offered = [each["name"] for each in content(comparison)["metrics"]]
+    assert len([name for name in offered if name.startswith("probe/top1#")]) == 2
+    assert "test/knn/top1" not in offered
+    make_run(tmp_path / "c", 0.7, seed=3, evaluator={"probe": {"every": "10%", "target": None}})  # the same way
+    assert compared(tmp_path).groups[0].values == {0: 0.5, 1: 0.6, 3: 0.7}
+
+
+def test_where_it_was_evaluated_is_compared(tmp_path):
+    for seed, device in enumerate(("cpu, 2 threads", "NVIDIA H100")):
+        versions = {"torch": f"2.{13 + seed}.0", "python": "3.11"}
+        evaluated(make_run(tmp_path / str(seed), seed=seed), 0.5, device=device, versions=versions, commit="a" * 40)
+    warnings = compared(tmp_path, "test/probe/top1").warnings
+    facts = ["torch of the evaluation differs", "device of the evaluation differs"]
+    assert [line.split(": ")[1] for line in warnings] == facts
+    assert not compared(tmp_path, "probe/top1").warnings
+
+
+def test_a_number_that_is_only_repeated_is_that_of_training(tmp_path):
+    """Measured again elsewhere to the same bits: no machine is compared."""
+    for seed in range(2):
+        run = make_run(tmp_path / str(seed), seed=seed)
+    evaluated(run, 0.79, device="NVIDIA H100")
+    assert not compared(tmp_path, "test/probe/top1").warnings
+
+
+# What a number means is told by the run
+
+
+def test_smaller_is_better_if_the_run_says_so_and_on_demand(tmp_path):
+    make_run(tmp_path / "a", summary={"final": {"held/loss": 2.0}})
+    make_run(tmp_path / "b", summary={"final": {"held/loss": 1.0}}, **pretext("flip"))
+    assert compared(tmp_path, "held/loss").groups[0].interval.mean == 1.0
+    assert compared(tmp_path, "best/probe/top1", True).larger is False
+
+
+def test_numbers_that_only_describe_are_shown_and_not_judged(tmp_path):
+    for name, value in (("simclr", 0.1), ("byol", 0.9)):
+        for seed in range(3):
+            final = {"geometry/alignment": value + 0.01 * value * seed**2, "geometry/rankme": 9.0 + seed}
+            summary = {"final": final, "baseline": {}, "best": {}}
+            make_run(tmp_path / f"{name}-{seed}", summary=summary, seed=seed, **pretext(name))
+    comparison = compared(tmp_path)
+    assert comparison.metric is None
+    assert "No accuracy was measured; --metric takes geometry/alignment, geometry/rankme" in comparison.verdict
+    comparison = compared(tmp_path, "geometry/alignment")
+    assert comparison.larger is content(comparison)["larger"] is None
+    assert not comparison.best
+    assert all(each.to_best is None and not each.front and not each.worse for each in comparison.groups)
+    assert comparison.verdict.count("--larger or --smaller") == 1
+    for smaller, first in ((True, "simclr"), (False, "byol")):
+        comparison = compared(tmp_path, "geometry/alignment", smaller, not smaller)
+        settings = comparison.groups[0].settings["pretext"]
+        assert (comparison.best, comparison.larger, settings) == (True, not smaller, first)
+
+
+def test_the_page_knows_direction_and_unit_of_each_metric(tmp_path):
+    final = {"probe/top1": 0.5, "held/loss": 1.0, "geometry/rankme": 3.0}
+    make_run(tmp_path / "a", summary={"final": final})
+    make_run(tmp_path / "b", summary={"final": final}, **pretext("flip"))
+    known = {each["name"]: (each["larger"], each["share"]) for each in content(compared(tmp_path))["metrics"]}
+    assert (known["probe/top1"], known["gain/probe/top1"]) == ((True, True), (True, True))
+    assert (known["held/loss"], known["geometry/rankme"]) == ((False, False), (None, False))
+    make_run(tmp_path / "c", choices={"dataset": "digits"}, environment={"dataset": "beef"})
+    assert not any(each["larger"] for each in content(compared(tmp_path))["metrics"])
+
+
+def test_the_default_is_an_accuracy_and_may_be_missing(tmp_path):
+    make_run(tmp_path / "a", summary={"final": {"knn/top1": 0.5}})
+    assert compared(tmp_path).metric == "knn/top1"
+    make_run(tmp_path / "b", summary={"final": {}}, **pretext("flip"))
+    comparison = compared(tmp_path)
+    assert [each.interval is None for each in comparison.groups] == [False, True]
+    assert "knn/top1 was not measured in 1 of 2 completed runs" in comparison.warnings
+    with pytest.raises(Unknown, match="knn/top1"):
+        compared(tmp_path, "kn/top1")
+
+
+def test_without_probe_and_knn_a_headline_is_compared(tmp_path):
+    numbers = {"few_label/knn_1": 0.5, "few_label/mean": 0.6}
+    told = {"headlines": ["few_label/mean"], "metrics": dict.fromkeys(numbers, ACCURACY)}
+    make_run(tmp_path / "a", summary={"final": numbers, "baseline": {}, "best": {}, **told})
+    assert compared(tmp_path).metric == "few_label/mean"
+
+
+def test_runs_of_version_01_are_compared_with_todays(tmp_path):
+    """Their summaries had a part for the test split, other names, and no meanings; their configs lack null settings."""
+    old = {key: value for key, value in SUMMARY.items() if key not in ("headlines", "metrics", "protocols")}
+    old |= {"final": {"probe/top1": 0.6, "held/loss": 1.0}, "test": {"probe_top1": 0.59}, "images_per_second": 9.0}
+    run = make_run(tmp_path / "old", seed=1)
+    (run / "summary.json").write_text(json.dumps(old))
+    make_run(tmp_path / "new", optimizer={"clip": None})
+    comparison = compared(tmp_path, "test/probe/top1")
+    assert comparison.groups[0].values == {0: 0.79, 1: 0.59}
+    assert not comparison.warnings
+    assert comparison.runs[1].samples_per_second == 9.0
+    assert compared(tmp_path, "held/loss").larger is False
+    evaluated(run, 0.58, metrics=None, settings={"_target_": "ssl_runner.evaluator.probe.Probe", "l2": [0.1, 0.01]})
+    assert compared(tmp_path, "test/probe/top1").groups[0].values == {0: 0.79, 1: 0.58}

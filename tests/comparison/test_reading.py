@@ -1,0 +1,106 @@
+"""Run folders found at any depth and read; what is torn is named, what is unfinished stands apart."""
+
+import fcntl
+import itertools
+
+import pytest
+from comparison_toys import compared, evaluated, make_run
+
+from ssl_runner.command.compare import main
+from ssl_runner.comparison.record import load_runs
+
+
+def test_a_tree_of_runs_in_the_order_of_their_paths_and_none_twice(tmp_path):
+    make_run(tmp_path / "outputs/rotation-shapes/b")
+    make_run(tmp_path / "outputs/rotation-shapes/a")
+    nested = make_run(tmp_path / "outputs/sweeps/lr/000-lr-0.1")
+    (tmp_path / "outputs/unstarted").mkdir()
+    (tmp_path / "outputs/again").symlink_to(nested)
+    (nested / "circle").symlink_to(tmp_path / "outputs")
+    runs, problems, broken = load_runs([tmp_path / "outputs", nested])
+    assert [run.name for run in runs] == ["again", "rotation-shapes/a", "rotation-shapes/b"]
+    assert not problems + broken
+
+
+def test_a_foreign_config_is_no_run(tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "foreign").mkdir()
+    (tmp_path / "foreign/config.yaml").write_text("a: 1")
+    assert len(load_runs([tmp_path])[0]) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "torn"),
+    [
+        *itertools.product(["summary.json"], ['{"status": "comp', "[]", "{}", "", "[" * 100_000]),
+        *itertools.product(["config.yaml"], ["a: [", "[]", "", "a: 1", "\x00", None]),
+    ],
+)
+def test_a_torn_run_is_named_and_the_rest_shown(tmp_path, capsys, file, torn):
+    make_run(tmp_path / "good")
+    bad = make_run(tmp_path / "bad")
+    (bad / file).unlink() if torn is None else (bad / file).write_text(torn)
+    assert main([str(tmp_path)]) == 1
+    printed = capsys.readouterr()
+    assert "1 completed run:" in printed.out
+    assert printed.err.count("\n") == 1
+    assert f"{bad} is left out: " in printed.err
+
+
+@pytest.mark.parametrize("torn", ["environment.json", "evaluation/probe.json"])
+def test_a_torn_lesser_file_is_named_and_the_run_shown(tmp_path, capsys, torn):
+    run = make_run(tmp_path / "run")
+    evaluated(run, 0.5)
+    (run / torn).write_text('{"results": [{"a": 1}, ')
+    assert main([str(run)]) == 1
+    printed = capsys.readouterr()
+    assert torn in printed.err
+    assert "80.0" in printed.out
+
+
+def test_unfinished_runs_are_apart_with_what_to_type(tmp_path, capsys):
+    make_run(tmp_path / "good")
+    failed = {"status": "failed", "step": 350, "final": {}, "error": "the loss is not finite"}
+    make_run(tmp_path / "a b", summary=failed)
+    killed, running = (make_run(tmp_path / name, summary={"status": "running"}) for name in ("killed", "running"))
+    begun = make_run(tmp_path / "begun")
+    (begun / "summary.json").unlink()
+    (begun / "overrides.yaml").write_text("[]")
+    for run in (killed, running):
+        (run / ".lock").touch()
+    with (running / ".lock").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        comparison = compared(tmp_path)
+        assert main([str(tmp_path)]) == 0
+    assert {run.name: run.status for run in comparison.unfinished} == {
+        "a b": "failed",
+        "begun": "killed",
+        "killed": "killed",
+        "running": "running",
+    }
+    assert [run.name for group in comparison.groups for run in group.runs] == ["good"]
+    out = " ".join(capsys.readouterr().out.split())
+    assert "350 of 1,400 the loss is not finite" in out
+    assert f"ssl-runner resume '{tmp_path}/a b'" in out
+    assert f"resume {killed}" in out
+    assert f"resume {running}" not in out
+
+
+def test_what_would_stop_again_is_told_how_not_to(tmp_path, capsys):
+    ended = {"status": "stopped", "error": "features collapsed", "health": {"verdict": "collapsed"}}
+    stops = make_run(tmp_path / "stops", summary=ended, on_collapse="stop")
+    make_run(tmp_path / "warns", summary=ended, on_collapse="warn")  # mended already
+    make_run(tmp_path / "halved", summary={**ended, "health": None, "error": "not among the best"}, on_collapse="stop")
+    assert main([str(tmp_path)]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "resume" in line]
+    assert lines == [
+        f"ssl-runner resume {tmp_path}/halved",
+        f"put on_collapse: warn into {stops}/config.yaml, then ssl-runner resume {stops}",
+        f"ssl-runner resume {tmp_path}/warns",
+    ]
+
+
+@pytest.mark.parametrize(("name", "words"), [("absent", "is no folder"), (".", "holds no run")])
+def test_no_runs_is_an_error_in_one_line(tmp_path, capsys, name, words):
+    assert main([str(tmp_path / name)]) == 2
+    assert words in capsys.readouterr().err.splitlines()[-1]

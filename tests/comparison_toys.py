@@ -1,0 +1,123 @@
+"""Run folders as a run leaves them, with whatever numbers and settings a test of comparisons needs."""
+
+import json
+from pathlib import Path
+
+import yaml
+
+from ssl_runner.comparison.record import Run, load_runs
+from ssl_runner.comparison.settings import choices_of, flat
+from ssl_runner.comparison.table import Comparison, compare
+
+SETTINGS = {
+    "choices": {"pretext": "rotation", "dataset": "shapes", "model": "convnet", "optimizer": "adamw", "device": "auto"},
+    "pretext": {"_target_": "ssl_runner.pretext.rotation.Rotation", "copies": "all"},
+    "dataset": {"_target_": "ssl_runner.dataset.shapes.Shapes", "images": 1000, "seed": 0},
+    "model": {"_target_": "ssl_runner.model.convnet.ConvNet", "widths": [32, 64]},
+    "optimizer": {"_target_": "ssl_runner.optimizer.adamw.AdamW", "lr": 0.001},
+    "device": {"name": "auto", "precision": "float32", "threads": None},
+    "evaluator": {
+        "knn": {"_target_": "ssl_runner.evaluator.knn.KNN", "every": "50%", "target": None, "k": 20},
+        "probe": {"_target_": "ssl_runner.evaluator.probe.Probe", "every": "50%", "l2": [0.1, 0.01]},
+    },
+    "length": "20ep",
+    "batch_size": 64,
+    "log_every": "50st",
+    "seed": 0,
+}
+ACCURACY, DESCRIPTION = {"better": "larger", "unit": "share"}, {"better": None, "unit": "number"}
+SUMMARY = {
+    "status": "completed",
+    "step": 1400,
+    "steps": 1400,
+    "seconds": 100.0,
+    "samples_per_second": 4321.0,
+    "baseline": {"knn/top1": 0.3, "probe/top1": 0.4, "probe/l2": 0.001},
+    "final": {"knn/top1": 0.7, "probe/top1": 0.8, "probe/l2": 1e-4, "test/knn/top1": 0.69, "test/probe/top1": 0.79},
+    "best": {"knn/top1": 0.72, "probe/top1": 0.81},
+    "headlines": ["knn/top1", "probe/top1"],
+    "metrics": {
+        **dict.fromkeys(("knn/top1", "probe/top1", "test/knn/top1", "test/probe/top1"), ACCURACY),
+        "probe/l2": DESCRIPTION,
+        "held/loss": {"better": "smaller", "unit": "number"},
+        **dict.fromkeys(("geometry/rankme", "geometry/alignment"), DESCRIPTION),
+    },
+    "protocols": {"knn": {"version": 1}, "probe": {"version": 2}},
+    "error": None,
+}
+ENVIRONMENT = {
+    "versions": {"python": "3.11.7", "torch": "2.14.0"},
+    "commit": "a" * 40,
+    "dirty": False,
+    "host": "one",
+    "device": "cpu, float32, 2 threads",
+    "dataset": "feed",
+}
+DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
+
+def merged(a: dict, b: dict) -> dict:
+    both = {key: merged(a[key], b[key]) for key in a.keys() & b.keys() if isinstance(a[key], dict) and b[key]}
+    return a | b | {key: value for key, value in both.items() if isinstance(b[key], dict)}
+
+
+def make_run(
+    folder: Path, top1: float | None = None, *, summary: dict | None = None, environment: dict | None = None, **config
+) -> Path:
+    """A run folder with a probe's accuracy; keys of the config as keywords, a mapping adds to the one that is there."""
+    folder.mkdir(parents=True)
+    final = SUMMARY["final"] if top1 is None else {"probe/top1": top1, "test/probe/top1": 0.79}
+    numbers = SUMMARY | {"final": final} | (summary or {})
+    (folder / "summary.json").write_text(json.dumps(numbers))
+    (folder / "config.yaml").write_text(yaml.dump(merged(SETTINGS, config), Dumper=DUMPER))
+    (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | (environment or {})))
+    return folder
+
+
+def seeds(folder: Path, name: str, values: dict[int, float], **more) -> None:
+    for seed, value in values.items():
+        make_run(folder / f"{name}-{seed}", value, seed=seed, **more)
+
+
+def several(folder: Path) -> Path:
+    """Two groups of three seeds, one better than the other, and a run that was stopped."""
+    seeds(folder / "runs", "a", {0: 0.80, 1: 0.82, 2: 0.81})
+    seeds(folder / "runs", "b|c", {0: 0.60, 1: 0.61, 2: 0.615}, **pretext("flip"))
+    make_run(folder / "runs/stopped", summary={"status": "stopped", "error": "collapsed | at step 4"})
+    return folder / "runs"
+
+
+def pretext(name: str, **more) -> dict:
+    return {"choices": {"pretext": name}, "pretext": {"_target_": f"ssl_runner.pretext.{name}.X", **more}}
+
+
+def plain_run(environment: dict | None = None, **config) -> Run:
+    """A run of these settings that lies nowhere."""
+    whole = merged(SETTINGS, config)
+    known = {"choices": choices_of(whole), "settings": flat(whole), "environment": environment or {}}
+    return Run(folder=Path(), name="", status="completed", seed=whole["seed"], **known)
+
+
+def compared(folder: Path, *words) -> Comparison:
+    runs, problems, broken = load_runs([folder])
+    assert not problems + broken
+    return compare(runs, *words)
+
+
+def evaluated(run: Path, value: float, **more) -> None:
+    """A result of `ssl-runner evaluate`, in the way in which training measures as well."""
+    settings = {key: each for key, each in SETTINGS["evaluator"]["probe"].items() if key != "every"}
+    row = {"protocol": "probe", "version": 2, "settings": settings, "dataset": "shapes", "fingerprint": "feed"}
+    row |= {"split": "test", "seed": 0, "encoder": "encoder.safetensors", "step": 1400, "value": value}
+    row |= {"values": {"top1": value, "note": None}, "metrics": {"top1": ACCURACY}, "time": "2026-01-31T12:00:00"}
+    file = run / "evaluation" / "probe.json"
+    before = json.loads(file.read_text())["results"] if file.exists() else []
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(json.dumps({"protocol": "probe", "results": [*before, row | more]}))
+
+
+def logged(run: Path, rows: int) -> None:
+    """A log of a loss and a few accuracies, with a torn line at its end."""
+    lines = [{"step": 10 * k, "epoch": 0.1, "time": 0.5 * k, "train/loss": 2.0 / (1 + k)} for k in range(rows)]
+    lines += [{"step": 10 * k, "time": 0.5 * k, "probe/top1": 0.01 * k} for k in range(0, rows, max(1, rows // 4))]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"step": 3, "tr')
