@@ -14,7 +14,7 @@ FLOORS = (
     ("layers", "loss", "data", "rendering", "augment", "config"),
     ("probing",),
     ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator"),
-    ("engine", "signatures", "inert"),
+    ("engine",),
     ("encoder", "comparison", "plugins"),
     ("run",),
     ("evaluation", "recipe", "sweep"),

@@ -13,8 +13,8 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_runner.config.check import nearest
 from ssl_runner.config.compose import TREE
+from ssl_runner.errors import nearest
 
 Kind = Literal["launcher", "sweeper"]
 OWN: dict[Kind, str] = {"launcher": "local", "sweeper": "grid"}  # what the runner does by itself

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ssl_runner.comparison.metric import larger_is_better
-from ssl_runner.config.check import nearest
+from ssl_runner.errors import nearest
 from ssl_runner.run.job import Job
 
 COSTS = ("seconds", "peak_memory_mb")

@@ -3,20 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.declared import check_declared
 from ssl_runner.errors import Refused
 from ssl_runner.plugins import chosen
 from ssl_runner.plugins.chosen import Plugin
 from ssl_runner.plugins.launch import LauncherFailed
 from ssl_runner.plugins.optimise import divided, examples
-from ssl_runner.run.validate import Ready, inspected, prepared
 from ssl_runner.sweep import settings
 from ssl_runner.sweep.naming import shared, slug
 from ssl_runner.sweep.settings import FOLDER, Parted, Settings
+
+if TYPE_CHECKING:
+    from ssl_runner.run.validate import Ready
 
 DIRECTION = "hydra.sweeper.direction"
 MANY = 50  # jobs whose check takes a moment
@@ -31,7 +34,7 @@ class Typed:
     sweeper: Plugin | None
     fixed: list[str] = field(default_factory=list)  # of a search: what all trials share
     searched: list[str] = field(default_factory=list)
-    jobs: list[Ready] = field(default_factory=list)  # of a search: those that were checked in the place of all
+    jobs: list["Ready"] = field(default_factory=list)  # of a search: those that were checked in the place of all
     as_they_are: bool = False  # the jobs are those of the ledger, each as its folder has it
     folder: str | None = None
     problems: list[str] = field(default_factory=list)
@@ -55,7 +58,7 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
     problems += wrong
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
-    found = [inspected(composer, job) for job in jobs]
+    found = [check_declared(composer.compose(job)) for job in jobs]
     for composed in found:
         problems += composed.problems
         if composed.folder:
@@ -64,7 +67,9 @@ def read(words: Parted, composer: Composer, console: Console, as_they_are: bool 
         typed.folder, wrong = place(words, jobs, composer)
         problems += wrong
     tried: set[str] = set()
-    for composed, job in [] if problems else zip(found, jobs, strict=True):
+    for composed, job in [each for each in zip(found, jobs, strict=True) if not (problems and each[0].decided)]:
+        from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
+
         ready, wrong = prepared(composed, job, tried, build)
         problems += wrong
         if ready is not None:
@@ -104,6 +109,7 @@ def decisive(keys: Settings, typed: Typed, words: Parted) -> list[str]:
 
 def carry_out(typed: Typed, command: list[str], composer: Composer, console: Console) -> int:
     """Runs a sweep without problems. Returns the exit status. Raises ValueError where it cannot begin or go on."""
+    from ssl_runner.run.validate import prepared
     from ssl_runner.sweep.run import Planned, again, grid, opened, search
 
     assert typed.settings is not None
@@ -111,13 +117,13 @@ def carry_out(typed: Typed, command: list[str], composer: Composer, console: Con
 
     def plan(trial: list[str]) -> Planned | None:
         overrides = [*typed.fixed, *trial]
-        ready, problems = prepared(inspected(composer, overrides), overrides)
+        ready, problems = prepared(check_declared(composer.compose(overrides)), overrides)
         for line in problems:
             console.print(f"{' '.join(trial)} cannot be: {line}", style="red", soft_wrap=True)
         return None if ready is None else Planned(ready.content, overrides, slug(overrides, typed.fixed))
 
     def compose(overrides: list[str]) -> dict[str, Any]:
-        ready, problems = prepared(inspected(composer, overrides), overrides)
+        ready, problems = prepared(check_declared(composer.compose(overrides)), overrides)
         if ready is None:
             raise ValueError("\n".join(f"{' '.join(overrides)}: {line}" for line in problems))
         return ready.content
