@@ -1,5 +1,6 @@
 """Refusals and exit statuses: what is said where a command cannot do what was asked. No torch."""
 
+import difflib
 import sys
 from collections.abc import Iterable
 
@@ -25,3 +26,9 @@ def refuse(problems: Iterable[str]) -> int:
     many = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     print("\n  ".join([f"ssl-runner: {many}, nothing was started", *lines]), file=sys.stderr)
     return REFUSED
+
+
+def nearest(word: str, possible: Iterable[str]) -> str:
+    """`; did you mean lr?`, or nothing if no possible word is near."""
+    near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.6)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -7,6 +7,7 @@ from conftest import names, tiny
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
+from ssl_runner.contract import Samples
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.preflight import read_job, rehearse
@@ -209,9 +210,10 @@ def test_a_term_that_the_method_cannot_feed_is_refused_before_anything_starts(tm
         def forward(self, views: tuple, group: str = "main") -> object:
             return super().forward(views, group)._replace(embedding=None)
 
+    samples = Samples("image", (3, 8, 8))
     encoder = ConvNet(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, widths=(4, 4, 4))
-    rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+    rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), samples, 16)
     with pytest.raises(ValueError, match="regulariser"):
-        rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 16)
+        rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), samples, 16)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), (3, 8, 8), 1)
+        rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), samples, 1)

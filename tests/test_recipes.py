@@ -1,4 +1,4 @@
-"""A run is a recipe: its config.yaml as it is, and what `ssl-runner save` writes, give the same job again."""
+"""A recorded run, as it is or with overrides, and the recipe that `ssl-runner save` writes, give the job again."""
 
 import json
 import shutil
@@ -14,15 +14,14 @@ from conftest import names, tiny
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.config import migrate as migration
-from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.hydra import quoted
 from ssl_runner.config.migrate import migrated, newest, stamped
 from ssl_runner.encoder.load import find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.recipe.header import numbers
-from ssl_runner.recipe.recipe import quoted, write_down
+from ssl_runner.recipe.recipe import write_recipe
 from ssl_runner.recipe.settings import unequal
-from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.preflight import read_job
 from ssl_runner.run.resume import recorded_job, resume
 
@@ -112,14 +111,13 @@ def test_a_runs_config_and_its_recipe_give_the_job_again(
 ) -> None:
     run = keep(f"pretext={pretext}", *MIXES[pretext])
     written = files.read(run / "config.yaml")
-    dropped = drop((run / "config.yaml").read_text())
-    again = dropped.compose(["+experiment=dropped"])
+    again = composer.change(written, ["seed=5"])
     assert not again.problems
-    assert again.content == written
-    assert files.dump(again.content) == files.dump(written), "and in the same order"
-    assert again.choices == {**written["choices"], "experiment": "dropped"}
+    assert again.content == {**written, "seed": 5}
+    assert list(again.content) == list(written), "and in the same order"
+    assert again.record == {**written, "seed": 5}
 
-    recipe = write_down(run, "saved")
+    recipe = write_recipe(run, "saved")
     places = [f"{key}={quoted(value)}" for key, value in recipe.left_out.items()]
     saved = drop(recipe.text, "saved").compose(["experiment=saved", *places])
     assert not saved.problems
@@ -139,7 +137,7 @@ def test_a_recipe_is_as_short_as_a_person_writes_it(keep: Callable[..., Path]) -
         recipe = yaml.safe_load((TREE / "experiment" / f"{name}.yaml").read_text())
         if "defaults" not in recipe:
             continue  # a whole config of a run
-        saved = yaml.safe_load(write_down(keep(f"experiment={name}"), name).text)
+        saved = yaml.safe_load(write_recipe(keep(f"experiment={name}"), name).text)
         assert saved.pop("format") == newest()
         mine, own = ({tuple(each.items()) for each in content.pop("defaults")} for content in (saved, recipe))
         assert mine == own
@@ -152,69 +150,79 @@ def _flat(node: Any, key: str = "") -> list[tuple[str, Any]]:
     return [(key, node)]
 
 
-def test_laid_over_the_tree_a_config_would_be_another(composer: Composer, drop: Callable[..., Composer]) -> None:
-    """What would happen to a dropped config without further ado: rotation's settings stay below simclr."""
-    content = content_of(composer, "pretext=simclr")
-    part = "# @package _global_\ndefaults:\n  - _self_\n" + files.dump(content)
-    assert "copies" in drop(part).compose(["experiment=dropped"]).content["pretext"]
-    assert "copies" not in drop(files.dump(content)).compose(["experiment=dropped"]).content["pretext"]
-
-
-def test_a_dropped_config_trains_to_the_same_weights(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, drop: Callable[..., Composer]
-) -> None:
+def test_a_recorded_config_trains_to_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert main([*tiny("pretext=simclr", "evaluator=none", "length=2st"), "hydra.run.dir=first"]) == 0
-    drop(Path("first/config.yaml").read_text())
-    assert main(["--config-dir", "conf", "+experiment=dropped", "hydra.run.dir=second"]) == 0
-    assert main(["--config-dir", "conf", "+experiment=dropped", "hydra.run.dir=third", "seed=1"]) == 0
+    shutil.copy("first/config.yaml", "alone.yaml")
+    assert main(["rerun", "alone.yaml", "--to", "second"]) == 0
+    assert main(["rerun", "alone.yaml", "seed=1", "hydra.run.dir=third"]) == 0
     first, second, third = (Path(each, "encoder.safetensors").read_bytes() for each in ("first", "second", "third"))
     assert first == second != third
-    one, other = (files.read(Path(each, "config.yaml")) for each in ("first", "second"))
-    assert other.pop("choices")["experiment"] == "dropped"
-    assert one.pop("choices")["pretext"] == "simclr"
-    assert one == other
+    assert Path("first/config.yaml").read_text() == Path("second/config.yaml").read_text()
+    assert files.read(Path("third/overrides.yaml"), list) == ["seed=1", "hydra.run.dir=third"]
 
 
-def test_overrides_on_top_of_a_dropped_config(composer: Composer, drop: Callable[..., Composer]) -> None:
+def test_overrides_on_top_of_a_recorded_config(composer: Composer) -> None:
     content = content_of(composer, "pretext=byol", "model.widths=[8,8]", "seed=7")
     del content["on_collapse"], content["pretext"]["predictor"]  # settings that are newer than the run
-    dropped = drop(files.dump(content))
 
-    def compose(*overrides: str) -> dict[str, Any]:
-        composed = dropped.compose(["+experiment=dropped", *overrides])
+    def change(*overrides: str) -> dict[str, Any]:
+        composed = composer.change(content, overrides)
         assert not composed.problems
-        return {**composed.content, "choices": composed.choices}
+        return composed.record
 
-    changed = compose("seed=3", "optimizer.lr=0.1", "+regulariser.weight=2")
+    changed = change("seed=3", "optimizer.lr=0.1", "+regulariser.weight=2")
     assert (changed["seed"], changed["optimizer"]["lr"], changed["regulariser"]["weight"]) == (3, 0.1, 2)
-    other = compose("model=resnet18")
+    other = change("model=resnet18")
     assert other["model"] == composer.compose(["model=resnet18"]).content["model"], "and no width of the convnet"
     assert other["choices"]["model"] == "resnet18"
     assert {k: v for k, v in other.items() if k not in ("model", "choices")} == {
         k: v for k, v in content.items() if k not in ("model", "choices")
     }
-    mounted = compose("augment@pretext.augment_prime=byol_prime")["pretext"]
+    mounted = change("augment@pretext.augment_prime=byol_prime")["pretext"]
     assert (mounted["augment_prime"]["solarise"], mounted["augment"]["solarise"]) == (0.2, 0.0)
-    assert list(compose("evaluator=[cluster]")["evaluator"]) == ["cluster"]
-    newer = compose("on_collapse=stop", "pretext.predictor=false")
+    assert list(change("evaluator=[cluster]")["evaluator"]) == ["cluster"]
+    assert "size" not in change("~pretext.augment.size")["pretext"]["augment"]
+    newer = change("on_collapse=stop", "pretext.predictor=false")
     assert (newer["on_collapse"], newer["pretext"]["predictor"]) == ("stop", False)
-    lines = read_job(compose("pretext=mae", "dataset.images=200"))[1]
+    lines = read_job(change("pretext=mae", "dataset.images=200"))[1]
     assert len(lines) == 1
     assert "use model=vit_tiny" in lines[0]
-    (line,) = dropped.compose(["experiment=dropped", "optimizer.lrr=1"]).problems
+    (line,) = composer.change(content, ["optimizer.lrr=1"]).problems
     assert "optimizer.lrr: is no setting" in line
-    (line,) = dropped.compose(["experiment=drop"]).problems
-    assert "did you mean dropped?" in line
+    assert "did you mean optimizer.lr?" in line
+    (line,) = composer.change(content, ["model=resnet"]).problems
+    assert "did you mean resnet50?" in line or "did you mean resnet" in line
+    (line,) = composer.change(content, ["experiment=simclr_cifar10"]).problems
+    assert "a recipe is a job of its own" in line
+    assert content["seed"] == 7, "what was read is left as it is"
 
 
-def test_the_config_of_a_run_folder_takes_choices_and_no_experiment(
-    composer: Composer, keep: Callable[..., Path]
+def test_a_choice_of_ones_own_on_top_of_a_recorded_config(
+    keep: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run = Composer(keep("pretext=byol", "model.widths=[8,8]"))
-    assert run.compose(["model=resnet18"]).content["model"]["depth"] == 18
-    (line,) = run.compose(["experiment=simclr_cifar10"]).problems
-    assert "is the whole config of a run; leave one out" in line
+    run = keep("pretext=rotation")
+    (tmp_path / "own" / "optimizer").mkdir(parents=True)
+    (tmp_path / "own" / "optimizer" / "mine.yaml").write_text("defaults:\n  - sgd\nlr: -1\n")
+    assert main(["rerun", str(run), "optimizer=mine"]) == 2
+    assert "optimizer: given mine" in capsys.readouterr().err
+    assert main(["rerun", str(run), "optimizer=mine", "--config-dir", str(tmp_path / "own")]) == 2
+    assert "optimizer.lr: given -1" in capsys.readouterr().err
+
+
+def test_a_whole_config_is_no_recipe_and_no_config_to_start_from(
+    keep: Callable[..., Path], drop: Callable[..., Composer], capsys: pytest.CaptureFixture
+) -> None:
+    """What to type now is said in a line."""
+    run = keep("pretext=byol", "model.widths=[8,8]")
+    (line,) = Composer(run).compose(["seed=3"]).problems
+    assert line == f"config.yaml: is the whole config of a run; type ssl-runner rerun {run / 'config.yaml'}"
+    assert main(["--config-dir", str(run), "--config-name", "config", "seed=3"]) == 2
+    assert f"type ssl-runner rerun {run / 'config.yaml'}" in capsys.readouterr().err
+    dropped = drop((run / "config.yaml").read_text())
+    (line,) = dropped.compose(["experiment=dropped"]).problems
+    assert line.startswith("experiment/dropped.yaml: is the whole config of a run; type ssl-runner rerun ")
+    assert not dropped.compose(["seed=3"]).problems, "nobody asked for it"
 
 
 def test_a_part_without_its_first_line_is_told_what_it_lacks(drop: Callable[..., Composer]) -> None:
@@ -224,7 +232,7 @@ def test_a_part_without_its_first_line_is_told_what_it_lacks(drop: Callable[...,
 
 
 def test_a_header_says_what_was_typed_and_what_came_of_it(keep: Callable[..., Path]) -> None:
-    recipe = write_down(keep("pretext=simclr", "dataset=image_folder", "dataset.root=/x/y", "length=25ep"), "mine")
+    recipe = write_recipe(keep("pretext=simclr", "dataset=image_folder", "dataset.root=/x/y", "length=25ep"), "mine")
     assert recipe.text.startswith(
         "# @package _global_\n"
         "# ssl-runner experiment=mine dataset.root=FOLDER\n"
@@ -236,7 +244,7 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep: Callable[..., Pa
     )
     head = " ".join(
         line.lstrip("# ")
-        for line in write_down(
+        for line in write_recipe(
             keep(
                 "dataset=cifar10",
                 "dataset.root=/x",
@@ -250,17 +258,15 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep: Callable[..., Pa
     assert "Interrupted at step 12 of 840 (5 epochs) after 32 minutes on NVIDIA H100, float32, seed 0" in head
     assert "Commit 1a8c505 with uncommitted changes" in head
     assert "test" not in head
-    bare = write_down(keep(summary={}, environment={}), "mine").text.splitlines()[2]
+    bare = write_recipe(keep(summary={}, environment={}), "mine").text.splitlines()[2]
     assert bare.startswith("# 5 epochs were asked for, of a run without a summary on a machine that is not known")
 
 
-def test_numbers_that_are_no_accuracy_say_what_they_are(composer: Composer) -> None:
-    content = composer.compose(["evaluator=[knn,geometry]"]).content
-    node = check(content, Job, RUNTIME)[0]
-    headline = node.arguments["evaluator"]["geometry"].target.headline
-    told = numbers({"final": {f"geometry/{headline}": 12.345678}, "baseline": {}}, node)
-    assert told == f"validation geometry 12.35 ({headline}) (random encoder -> trained)"
-    assert numbers({}, node) == "nothing was measured"
+def test_numbers_that_are_no_shares_say_what_they_are() -> None:
+    name = "geometry/rankme"
+    said = numbers({"final": {name: 12.345678}, "baseline": {}, "headlines": ["knn/top1", name], "metrics": {}})
+    assert said == "validation geometry 12.35 (rankme) (random encoder -> trained)"
+    assert numbers({}) == "nothing was measured"
 
 
 def test_save_writes_once_and_says_what_to_type(
@@ -304,15 +310,15 @@ def test_what_overrides_cannot_give_is_not_written(
     content = {**files.read(run / "config.yaml"), "dataset": {"_target_": "own_of_a_test.Own", "own": 2}}
     (run / "config.yaml").write_text(files.dump(content))
     with pytest.raises(ValueError, match="a recipe of overrides cannot give") as raised:
-        write_down(run, "mine")
-    assert f"{run / 'config.yaml'} is a recipe as it is: copy it to experiment/mine.yaml" in str(raised.value)
+        write_recipe(run, "mine")
+    assert f"it can be run again as it is: ssl-runner rerun {run / 'config.yaml'}" in str(raised.value)
     own = tmp_path / "conf" / "dataset"  # with a YAML of its own it can be said
     own.mkdir(parents=True)
     (own / "own.yaml").write_text("_target_: own_of_a_test.Own\nown: 1\n")
-    assert "override /dataset: own\n" in write_down(run, "mine", tmp_path / "conf").text
+    assert "override /dataset: own\n" in write_recipe(run, "mine", tmp_path / "conf").text
     (run / "config.yaml").write_text(files.dump({**content, "nothing_like_it": 1}))
     with pytest.raises(ValueError, match="nothing_like_it: is no setting"):
-        write_down(run, "mine")
+        write_recipe(run, "mine")
 
 
 @pytest.mark.parametrize("text", ["/a b", "it's", "back\\", "\\'", "a,b=[c]", "${x}"])
@@ -340,8 +346,8 @@ def renamed(content: dict[str, Any]) -> None:
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The version that reads format 2."""
-    monkeypatch.setattr(migration, "MIGRATIONS", [renamed])
+    """The version that reads format 3."""
+    monkeypatch.setattr(migration, "MIGRATIONS", [*migration.MIGRATIONS, renamed])
 
 
 @pytest.fixture(scope="module")
@@ -353,16 +359,19 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def old(trained: Path, tmp_path: Path) -> Path:
-    """The same run as an older version has left it: without a number, and with a key and a parameter of old names."""
+    """The same run as version 0.1 has left it, without a number; and a key and a parameter have other names."""
     folder = Path(shutil.copytree(trained, tmp_path / "old"))
 
     def aged(content: dict[str, Any]) -> dict[str, Any]:
         content = {key: value for key, value in content.items() if key not in ("format", "log_every")}
+        content = json.loads(
+            json.dumps(content).replace("ssl_runner.augment.image.views.", "ssl_runner.augment.views.")
+        )
         model = content["model"]
         return {**content, "log_each": "1st", "model": {"_target_": model["_target_"], "width_of_layers": [8, 8, 8]}}
 
     content = yaml.safe_load((folder / "config.yaml").read_text())
-    assert content["format"] == 1
+    assert content["format"] == 2
     (folder / "config.yaml").write_text(files.dump(aged(content)))
     recipe = yaml.safe_load((folder / "encoder.yaml").read_text())
     del recipe["format"], recipe["widths"]
@@ -377,17 +386,18 @@ def old(trained: Path, tmp_path: Path) -> Path:
 def test_a_run_of_an_older_format_is_read_everywhere(
     old: Path, tmp_path: Path, drop: Callable[..., Composer], capsys: pytest.CaptureFixture
 ) -> None:
-    job, content, _ = recorded_job(old)
-    assert str(job.log_every) == "1st"
+    ready = recorded_job(old)
+    content = ready.content
+    assert str(ready.job.log_every) == "1st"
     assert "log_each" not in content
+    assert content["pretext"]["augment"]["_target_"] == "ssl_runner.augment.image.views.Views"
     assert find_encoder(old).content == content
     assert find_encoder(next((old / "checkpoints").iterdir())).content == content
-    assert Composer(old).compose([]).content == content
-    assert drop((old / "config.yaml").read_text()).compose(["experiment=dropped"]).content == content
+    assert recorded_job(old / "config.yaml", ["log_every=5st"]).content == {**content, "log_every": "5st"}
     part = "# @package _global_\ndefaults:\n  - override /pretext: simclr\nlog_each: 3st\n"
     assert drop(part, "part").compose(["experiment=part"]).content["log_every"] == "3st"
     assert (
-        drop(part.replace("log_each", "log_every").replace("log", "format: 2\nlog"), "now")
+        drop(part.replace("log_each", "log_every").replace("log", "format: 3\nlog"), "now")
         .compose(["experiment=now"])
         .content["log_every"]
         == "3st"
@@ -395,8 +405,11 @@ def test_a_run_of_an_older_format_is_read_everywhere(
     summary = json.loads((old / "summary.json").read_text())
     (old / "summary.json").write_text(json.dumps({**summary, "status": "interrupted"}))
     assert main(["resume", str(old)]) == 0, "its checkpoint is of the older format as well"
-    assert yaml.safe_load((old / "encoder.yaml").read_text())["format"] == 2
-    assert "format: 2\n" in write_down(old, "mine").text
+    assert yaml.safe_load((old / "encoder.yaml").read_text())["format"] == 3
+    assert "format: 3\n" in write_recipe(old, "mine").text
+    start = "defaults:\n  - _self_\n  - pretext: rotation\nlog_each: 7st\n"
+    (tmp_path / "conf" / "config.yaml").write_text(start)
+    assert Composer(tmp_path / "conf").compose([]).content["log_every"] == "7st", "a config to start from"
 
 
 @pytest.mark.usefixtures("later")
@@ -408,14 +421,14 @@ def test_a_key_that_is_gone_is_refused_by_name(old: Path) -> None:
         recorded_job(old)
     (line,) = Composer(old).compose([]).problems
     assert words in line
-    assert "format 1" in line
+    assert "format 2" in line
 
 
 def test_a_later_format_is_refused_by_name(
     trained: Path, tmp_path: Path, drop: Callable[..., Composer], capsys: pytest.CaptureFixture
 ) -> None:
     run = Path(shutil.copytree(trained, tmp_path / "later"))
-    text = (run / "config.yaml").read_text().replace("format: 1", "format: 9")
+    text = (run / "config.yaml").read_text().replace("format: 2", "format: 9")
     (run / "config.yaml").write_text(text)
     environment = json.loads((run / "environment.json").read_text())
     environment["versions"]["ssl-runner"] = "7.1.0"
@@ -423,7 +436,7 @@ def test_a_later_format_is_refused_by_name(
     for words in (["resume", str(run)], ["rerun", str(run)], ["evaluate", str(run)], ["save", str(run), "mine"]):
         assert main(words) == 2
         said = capsys.readouterr().err
-        assert f"config.yaml: format: given 9, and ssl-runner {migration.__version__} reads up to 1" in said
+        assert f"config.yaml: format: given 9, and ssl-runner {migration.__version__} reads up to 2" in said
         assert "ssl-runner 7.1.0, which wrote it, reads it" in said
     assert main(["--config-dir", str(run)]) == 2
     assert "ssl-runner 7.1.0, which wrote it, reads it" in capsys.readouterr().err
@@ -436,7 +449,7 @@ def test_a_later_format_is_refused_by_name(
 
 @pytest.mark.parametrize("number", [0, -1, "two", 1.0, True, None])
 def test_what_is_no_format_is_refused(number: Any) -> None:
-    with pytest.raises(ValueError, match=r"x.yaml: format: given .*, and a number from 1 to 1 is wanted"):
+    with pytest.raises(ValueError, match=r"x.yaml: format: given .*, and a number from 1 to 2 is wanted"):
         migrated({"format": number}, "x.yaml")
 
 

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from test_resume import After
 
 from ssl_runner.__main__ import main
+from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.run import session as runs
 from ssl_runner.run_folder.diff import compare
@@ -74,7 +75,7 @@ def test_a_run_again_is_bit_identical_and_leaves_the_old_one_alone(old: Path, ca
     assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
     summary = json.loads((old / "summary.json").read_text())
     table = [line.split() for line in said.splitlines()]
-    for part in ("baseline", "final", "test"):
+    for part in ("baseline", "final"):
         for name, value in summary[part].items():
             assert [part, name, f"{value:.6g}", f"{value:.6g}", "0"] in table
     assert (new / "config.yaml").read_text() == (old / "config.yaml").read_text()
@@ -173,7 +174,7 @@ def test_planted_differences_of_the_result_are_seen(old: Path) -> None:
 
     rows = (new / "metrics.jsonl").read_text().splitlines()
     (new / "metrics.jsonl").write_text("\n".join(rows[:-1]) + "\n")
-    assert {each.where for each in compare(old, new).rows} >= {"test/knn_top1 of step 12"}
+    assert {each.where for each in compare(old, new).rows} >= {"test/knn/top1 of step 12"}
     (new / "metrics.jsonl").unlink()
     assert not compare(old, new).identical
 
@@ -198,3 +199,73 @@ def test_what_cannot_be_run_again_is_refused_with_all_lines(old: Path, capsys: p
     for words in ("batch_size: given -1", "of_old", "absent holds no run", "old/new lies in the folder of the run"):
         assert words in said
     assert not Path("outputs").exists()
+
+
+# Overrides on top of a recorded run
+
+
+def test_a_changed_setting_is_said_and_no_surprise(old: Path, capsys: pytest.CaptureFixture) -> None:
+    capsys.readouterr()
+    assert main(["rerun", "old", "optimizer.lr=0.02", "optimizer=sgd", "--to", "new"]) == 0
+    said = capsys.readouterr().out
+    first = said[: said.index("run folder")]
+    assert "settings that differ:\n" in first
+    assert "  optimizer._target_: ssl_runner.optimizer.adamw.AdamW -> ssl_runner.optimizer.sgd.SGD\n" in first
+    assert "  optimizer.lr: 0.001 -> 0.02\n" in first
+    assert "code, versions, data, device and threads are as they were" in first
+    assert said.splitlines()[-1].startswith("the settings differ, and so do the numbers: largest difference ")
+    assert "not bit-identical" not in said
+    new = files.read(Path("new/config.yaml"))
+    assert new["choices"]["optimizer"] == "sgd"
+    assert "betas" not in new["optimizer"], "the node is replaced"
+    assert files.read(Path("new/overrides.yaml"), list)[-2:] == ["optimizer.lr=0.02", "optimizer=sgd"]
+
+
+def test_a_harmless_change_ends_in_the_same_bits(old: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main(["rerun", "old", "log_every=1st", "--to", "new"]) == 0
+    said = capsys.readouterr().out
+    assert "log_every: 4st -> 1st" in said
+    assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
+
+
+def test_what_is_typed_wrong_is_refused_in_all_its_lines(old: Path, capsys: pytest.CaptureFixture) -> None:
+    wrong = ["optimizer.lrr=1", "model=resnet", "batch_size=-2", "experiment=simclr_cifar10"]
+    for verb in ("rerun", "resume"):
+        assert main([verb, "old", *wrong]) == 2
+        said = capsys.readouterr().err
+        for words in ("did you mean optimizer.lr?", "did you mean resnet", "batch_size: given -2", "a job of its own"):
+            assert words in said
+    assert main(["rerun", "old", "hydra.run.dir=old/new"]) == 2
+    assert "lies in the folder of the run" in capsys.readouterr().err
+    assert main(["resume", "old/config.yaml"]) == 2
+    assert "type ssl-runner rerun old/config.yaml" in capsys.readouterr().err
+    assert not Path("outputs").exists()
+
+
+def test_a_resumed_run_takes_harmless_changes_and_no_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    with monkeypatch.context() as here:
+        stop_after(6, here)
+        assert main(tiny("pretext=rotation", "evaluator=none", "hydra.run.dir=cut")) == 130
+    shutil.copytree("cut", "plain")
+    assert main(["resume", "plain"]) == 0
+    before = state(Path("cut"))
+    for words in (["optimizer.lr=0.5"], ["length=13st"], ["optimizer=sgd"], ["hydra.run.dir=other"]):
+        capsys.readouterr()
+        assert main(["resume", "cut", *words]) == 2
+        said = capsys.readouterr().err
+        assert "ssl-runner rerun cut" in said or "goes on in its own folder" in said
+        assert len(said.splitlines()) == 2
+        assert state(Path("cut")) == before
+    words = ["keep=1", "log_every=1st", "device=auto", "device.threads=1"]
+    assert main(["resume", "cut", *words]) == 0
+    assert (Path("cut") / WEIGHTS).read_bytes() == (Path("plain") / WEIGHTS).read_bytes()
+    content = files.read(Path("cut/config.yaml"))
+    assert (content["keep"], content["log_every"], content["device"]["threads"]) == (1, "1st", 1)
+    assert content["choices"]["device"] == "auto"
+    assert files.read(Path("cut/overrides.yaml"), list)[-4:] == words
+    assert [path.name for path in Path("cut/checkpoints").iterdir()] == ["0000012.pt"]
+    assert main(["resume", "cut", "keep=3"]) == 0
+    assert "is completed already" in capsys.readouterr().out
+    assert files.read(Path("cut/config.yaml"))["keep"] == 1

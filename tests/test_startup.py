@@ -19,11 +19,13 @@ from typing import Any
 import pytest
 from conftest import names
 
-from ssl_runner import inert, optimizer, signatures
+from ssl_runner import optimizer
+from ssl_runner.config import declared, files
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.run.job import RUNTIME, Job
-from ssl_runner.run.validate import inspected, prepared
+from ssl_runner.run.validate import prepared
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator")
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
@@ -76,9 +78,7 @@ WRONG = [
     ["+evaluator.mine._target_=ssl_runner.evaluator.knn.Knn"],
     ["+evaluator.mine._target_=ssl_runner.evaluator.knn.KNN", "+evaluator.mine.every=x"],
     ["model._target_=ssl_runner.model.convnet.ConvNett"],
-    ["model._target_=ssl_runner.model.nothing.ConvNet"],
     ["model._target_=ssl_runner.nothing.convnet.ConvNet"],
-    ["model._target_=ssl_runner.model.convnet.ConvNet.new"],
     ["model._target_=ssl_runner.model.ConvNet"],
     ["model._target_=ssl_runner.pretext.simclr.SimCLR"],
     ["model._target_=ssl_runner.layers.heads.mlp"],
@@ -120,31 +120,30 @@ def places(content: Any) -> list[dict[str, Any]]:
 def test_every_choice_is_judged_as_by_the_real_check(composer: Composer, group: str, name: str) -> None:
     """Nothing is wrong with it; and with each of its values replaced, left out or joined by another, the same is."""
     content = composed(composer, chosen(group, name))
-    assert signatures.problems_of(content) == []
+    assert declared_problems(content) == []
     whole = {group: content[group]}
     for value in VALUES:
         broken = copy.deepcopy(whole)
         for place in places(broken[group]):
             for key in [key for key, each in place.items() if key != "_target_" and not isinstance(each, dict)]:
                 place[key] = copy.deepcopy(value)
-        assert signatures.problems_of(broken) == real(broken), value
+        assert declared_problems(broken) == real(broken), value
     for place in places(lacking := copy.deepcopy(whole)):
         for key in [key for key, each in place.items() if key != "_target_" and not isinstance(each, dict)]:
             del place[key]
-    assert signatures.problems_of(lacking) == real(lacking)
+    assert declared_problems(lacking) == real(lacking)
     for place in places(more := copy.deepcopy(whole)):
         place["wide"] = 1
-    assert signatures.problems_of(more) == real(more) != []
+    assert declared_problems(more) == real(more) != []
 
 
 @pytest.mark.parametrize("overrides", WRONG, ids=" ".join)
 def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer: Composer, overrides: list[str]) -> None:
-    found = inspected(composer, overrides)
-    assert found.problems, "it is wrong"
+    found = check_declared(composer.compose(overrides))
+    assert found.refused, "it is wrong"
     if found.content:
-        content = {**found.content, "choices": {**found.content.get("choices", {}), **found.choices}}
-        expected = real(content)
-        assert signatures.problems_of(content) == expected
+        expected = real(found.record)
+        assert declared_problems(found.record) == expected
         assert found.problems[len(found.problems) - len(expected) :] == expected
     assert prepared(found, overrides) == (None, found.problems)
 
@@ -162,7 +161,7 @@ def test_random_mistakes_are_refused_in_the_same_lines(composer: Composer) -> No
                 place[rng.choice([*place, "wide"])] = copy.deepcopy(rng.choice(VALUES))
             expected = real(content)
             wrong += bool(expected)
-            judged = signatures.problems_of(content)
+            judged = declared_problems(content)
             assert judged == expected or (judged is None and "_target_" in json.dumps(expected)), content
     assert wrong > 60
 
@@ -170,27 +169,37 @@ def test_random_mistakes_are_refused_in_the_same_lines(composer: Composer) -> No
 @pytest.mark.parametrize(
     "target",
     [
-        "torch.nn.Linear",
-        "torchvision.models.ResNet",
-        "timm.models.VisionTransformer",
-        "numpy.zeros",
         "ssl_runner.pretext.simclr.F",  # whatever that is, it is a library's
         "ssl_runner.pretext.simclr.torch",
-        "ssl_runner.model.convnet",
-        "ssl_runner..convnet",
         "ssl_runner.pretext.simclr.Tensor",
-        5,
-        None,
+        "ssl_runner.model.convnet",  # a module, and known to its package once somebody has imported it
+        "ssl_runner.model.nothing.ConvNet",  # not there, unless somebody has put it elsewhere
+        "ssl_runner.model.convnet.ConvNet.new",
     ],
 )
-def test_what_a_library_must_say_is_left_to_the_real_check(composer: Composer, target: Any) -> None:
+def test_what_a_library_must_say_is_left_to_the_real_check(composer: Composer, target: str) -> None:
     content = composed(composer)
     content["model"] = {"_target_": target}
     content["seed"] = -1
-    assert signatures.problems_of(content) is None
+    assert declared_problems(content) is None
     assert len(real(content)) == 2
-    overrides = [f"model._target_={'null' if target is None else target}", "seed=-1", "optimizer.lrr=3"]
-    assert len(inspected(composer, overrides).problems) == 3, "and all of it is said at once"
+    overrides = [f"model._target_={target}", "seed=-1", "optimizer.lrr=3"]
+    assert len(prepared(check_declared(composer.compose(overrides)), overrides)[1]) == 3, (
+        "and all of it is said at once"
+    )
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("torch.nn.Linear", "torchvision.models.ResNet", "timm.models.VisionTransformer", "numpy.zeros", 5, None),
+        *("ssl_runner..convnet", "ssl_runner.layers.heads.mlp", "my_package.Mine"),
+    ],
+)
+def test_what_is_not_trusted_is_refused_as_text(composer: Composer, target: Any) -> None:
+    content = {**composed(composer), "model": {"_target_": target}, "seed": -1}
+    assert declared_problems(content) == real(content)
+    assert len(real(content)) == 2
 
 
 CLASS = """
@@ -198,7 +207,7 @@ class Mine:
     clip = None
     def __init__(self, *, lr: {}): ...
     def build(self): ...
-    def rate(self): ...
+    def settings(self): ...
 """
 PARSED = """
 class Text:
@@ -214,19 +223,25 @@ Judged = Callable[..., tuple[list[str] | None, list[str]]]
 def judged(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
     """Judges a new optimizer module by its signatures, twice and the same, and for real.
 
-    Its folder is one of the package as soon as it stands in `__path__`, which is how Python finds it too.
+    It lies in a copy of our folders, and Python finds it by `__path__`.
     """
-    monkeypatch.setattr(optimizer, "__path__", [*optimizer.__path__, str(tmp_path)])
+    folder = tmp_path / "optimizer"
+    folder.mkdir()
+    for each in [*declared.ROOT.iterdir(), *(declared.ROOT / "optimizer").iterdir()]:
+        if each.name not in ("optimizer", "__pycache__"):
+            (folder if each.parent.name == "optimizer" else tmp_path).joinpath(each.name).symlink_to(each)
+    monkeypatch.setattr(declared, "ROOT", tmp_path)
+    monkeypatch.setattr(declared, "MODULES", {})
+    monkeypatch.setattr(optimizer, "__path__", [*optimizer.__path__, str(folder)])
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    signatures._sources.cache_clear()
     content = composed(composer)
 
     def judge(lines: str, lr: Any, annotation: str = "int", name: str = "mine") -> tuple[list[str] | None, list[str]]:
         lines = lines if "class Mine" in lines else lines + CLASS.format(annotation)
-        (tmp_path / f"{name}.py").write_text(f"import torch\nfrom typing import Literal\n{lines}")
+        (folder / f"{name}.py").write_text(f"import torch\nfrom typing import Literal\n{lines}")
         importlib.invalidate_caches()
         job = {**content, "optimizer": {"_target_": f"ssl_runner.optimizer.{name}.Mine", "lr": lr}}
-        first, second = signatures.problems_of(job), signatures.problems_of(job)
+        first, second = declared_problems(job), declared_problems(job)
         assert first == second, "one job of a sweep as the next"
         monkeypatch.delitem(sys.modules, f"ssl_runner.optimizer.{name}", raising=False)
         found = real(job)
@@ -277,7 +292,6 @@ def test_a_fact_of_a_library_is_left_to_the_real_check(judged: Judged, fact: str
         ("N = int\ntry:\n    len(torch.ones(3))\nexcept Exception:\n    N = str", "N"),
         (PARSED.format("try: torch.nonsense\n        except AttributeError: return 3"), "Text"),
         (PARSED.format("with torch.no_grad(): return 3"), "Text"),
-        ("from torch import *", "Literal[1, 3]"),
         ("@torch.jit.ignore" + CLASS.format("int"), ""),
         (CLASS.format("int").replace("Mine", "Mine(torch.optim.SGD)"), ""),
     ],
@@ -291,19 +305,6 @@ def test_a_type_of_a_library_is_left_to_the_real_check(judged: Judged) -> None:
     assert judged("", 3, "torch.dtype | None") == (None, wrong)
 
 
-@pytest.mark.parametrize("lines", ["raise KeyboardInterrupt", "1 / 0", "from ssl_runner.contract import nothing", "("])
-def test_a_module_that_does_not_run_leaves_nothing_behind(judged: Judged, tmp_path: Path, lines: str) -> None:
-    (tmp_path / "broken.py").write_text(f"{lines}\nclass Mine: ...\n")
-    importlib.invalidate_caches()
-    sources = signatures.Sources()
-    before = dict(sys.modules)
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt if "Keyboard" in lines else inert.Unknown):
-            sources.load("ssl_runner.optimizer.broken")
-    assert "ssl_runner.optimizer.broken" not in sources.modules
-    assert sys.modules == before
-
-
 def test_a_module_that_asks_for_nothing_is_judged(judged: Judged) -> None:
     """So that the cases above are left to the real check for what they ask."""
     wrong = ["optimizer.lr: given 3, and 1 or 2 is wanted"]
@@ -311,14 +312,26 @@ def test_a_module_that_asks_for_nothing_is_judged(judged: Judged) -> None:
     assert judged("", 3, "Literal[1, 2]", name="literal") == (wrong, wrong)
     assert judged("from torch import nn\nBOTH = nn.Module | None", 3, "Literal[1, 2]", "both") == (wrong, wrong)
     assert judged("N = 2 * torch.pi / 3 + 1", 3, "Literal[1, 2]", name="sum") == (wrong, wrong)
-    parsed = judged(PARSED.format("if text == 'float': return 3"), "int", "Text", name="parsed")
-    assert parsed == (["optimizer.lr: no such text"],) * 2
-    recipe = "from .recipe import Recipe\nfrom . import recipe\nimport ssl_runner.optimizer.recipe as third\n"
+    assert judged("N: str = 'x' * 3", 3, "Literal[1, 2]", name="annotated") == (wrong, wrong)
+    assert judged("", 3, "'Literal[1, 2]'", name="in_quotes") == (wrong, wrong)
+    recipe = "from ssl_runner.optimizer.recipe import Recipe\nimport ssl_runner.optimizer.recipe as third\n"
+    recipe += "from ssl_runner.optimizer import recipe\nfrom dataclasses import dataclass\n"
+    frozen = "@dataclass(frozen=True, kw_only=True)"
     for number, base in enumerate(("Recipe", "recipe.Recipe", "third.Recipe")):
         lines = f"class Mine({base}):\n    def __init__(self, *, lr: Literal[1, 2]): ...\n    def build(self): ..."
-        assert judged(recipe + lines, 3, name=f"relative{number}") == (wrong, wrong)
-    ours = signatures._sources().modules
-    assert ours["ssl_runner.optimizer.relative0"].third is ours["ssl_runner.optimizer.recipe"]
+        assert judged(recipe + lines, 3, name=f"derived{number}") == (wrong, wrong)
+        lines = f"{frozen}\nclass Mine({base}):\n    lr: Literal[1, 2]\n    def build(self): ..."
+        said, found = judged(recipe + lines, 3, name=f"field{number}")
+        assert said == found == [*wrong, "optimizer.weight_decay: is missing; type optimizer.weight_decay=..."]
+
+
+@pytest.mark.parametrize("lines", ["raise KeyboardInterrupt", "1 / 0", "from ssl_runner.contract import nothing", "("])
+def test_a_module_that_does_not_run_is_left_to_the_real_check(judged: Judged, lines: str) -> None:
+    job = {"optimizer": {"_target_": "ssl_runner.optimizer.broken.Mine", "lr": 3}}
+    (declared.ROOT / "optimizer" / "broken.py").write_text(f"{lines}\n" + CLASS.format("int"))
+    before = dict(sys.modules)
+    assert not any("optimizer" in line for line in declared_problems(job) or [])
+    assert sys.modules == before
 
 
 def test_what_stands_in_no_file_is_left_to_the_real_check(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,34 +347,32 @@ def test_what_stands_in_no_file_is_left_to_the_real_check(composer: Composer, mo
     content = composed(composer, "optimizer=adamw")
     for module in (injected, adamw):
         job = {**content, "optimizer": {**content["optimizer"], "_target_": f"{module.__name__}.Mine"}}
-        assert signatures.problems_of(job) is None
+        assert declared_problems(job) is None
         assert real(job) == []
     overrides = ["optimizer=adamw", f"optimizer._target_={adamw.__name__}.Mine", "batch_size=1000000000", "optimiser=3"]
-    found = inspected(composer, overrides).problems
+    found = prepared(check_declared(composer.compose(overrides)), overrides)[1]
     assert [line.partition(":")[0] for line in found] == ["optimiser"], "a refusal builds nothing"
 
 
-def test_threads_judge_alike(composer: Composer) -> None:
+def test_threads_judge_alike(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
     content = composed(composer)
-    signatures._sources.cache_clear()
+    monkeypatch.setattr(declared, "MODULES", {})
     interval = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
         with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(signatures.problems_of, [content] * 4)) == [[]] * 4
+            assert list(pool.map(declared_problems, [content] * 4)) == [[]] * 4
     finally:
         sys.setswitchinterval(interval)
 
 
-def test_nobody_sees_what_was_run_for_its_signatures() -> None:
+def test_nobody_sees_what_was_read(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = composed(composer)
+    monkeypatch.setattr(declared, "MODULES", {})
     before = {name: id(module) for name, module in sys.modules.items()}
-    sources = signatures.Sources()
-    for group, name in (("pretext", "simclr"), ("evaluator", "knn"), ("dataset", "shapes"), ("device", "placement")):
-        sources.load(f"ssl_runner.{group}.{name}")
-    mine = sources.load("ssl_runner.contract")
-    after = {name: id(module) for name, module in sys.modules.items()}
-    assert {name: after[name] for name in before} == before
-    assert not {name for name in after.keys() - before.keys() if name.partition(".")[0] in {"ssl_runner", *HEAVY}}
+    assert declared_problems(content) == []
+    assert {name: id(module) for name, module in sys.modules.items()} == before
+    mine = declared.declared_module("ssl_runner.contract")
     assert sys.modules["ssl_runner.contract"] is not mine
     assert mine.Encoder is not sys.modules["ssl_runner.contract"].Encoder
 
@@ -377,16 +388,25 @@ def test_nobody_sees_what_was_run_for_its_signatures() -> None:
         ("-m optimizer.lr=0.1,-4 seed=range(3)", 2),
         ("evaluate", 2),
         ("compare --help", 0),
+        ("--cfg job pretext=simclr", 0),
+        ("rerun {run} optimizer.lrr=3", 2),
+        ("rerun {run}/config.yaml optimizer=sgdd seed=x", 2),
+        ("resume {run} keep=0", 2),
     ],
 )
-def test_no_library_is_imported_to_help_or_to_refuse(words: str, status: int, tmp_path: Path) -> None:
+def test_no_library_is_imported_to_help_or_to_refuse(
+    composer: Composer, words: str, status: int, tmp_path: Path
+) -> None:
     """Names of modules, and no seconds: those are for `scripts/benchmark.py`."""
-    command = [sys.executable, "-c", IMPORTS, *words.split()]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.yaml").write_text(files.dump(composer.compose([]).record))
+    command = [sys.executable, "-c", IMPORTS, *words.format(run=tmp_path / "run").split()]
+    (tmp_path / "here").mkdir()
+    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True, check=True)
     ended, modules = json.loads(done.stdout.splitlines()[-1])
     assert ended == status, done.stderr
     assert not HEAVY & set(modules)
-    assert not list(tmp_path.iterdir())
+    assert not list((tmp_path / "here").iterdir())
 
 
 def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(

@@ -9,9 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from ssl_runner.config.check import nearest
 from ssl_runner.config.compose import TREE
-from ssl_runner.errors import refuse
+from ssl_runner.errors import nearest, refuse
 from ssl_runner.run_folder.find import walk
 from ssl_runner.run_folder.layout import CONFIG, EVALUATION, WEIGHTS
 

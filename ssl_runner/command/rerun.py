@@ -1,49 +1,143 @@
-"""`ssl-runner rerun RUN`: run it again from its own config, and say whether it came out the same.
+"""`ssl-runner rerun RUN|FILE [KEY=VALUE ...]`: run it again from its own config, and say whether it came out the same.
 
-The new run gets a folder of its own and the old one is left as it is. Before it starts, all that is not as it was is
-named: code, versions, data, device, threads. At the end each number is shown, old and new, and whether the encoders
-are bit-identical.
+RUN is a run folder; FILE is the config.yaml of one, wherever it lies, and then there is nothing to compare with.
+KEY=VALUE changes a setting or a choice of it: seed=1, optimizer=sgd. The new run gets a folder of its own and the old
+one is left as it is. Before it starts, all that is not as it was is named: settings, code, versions, data, device,
+threads. At the end each number is shown, old and new, and whether the encoders are bit-identical.
 """
 
 import argparse
+import dataclasses
+import logging
+import tempfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.errors import refuse
+from ssl_runner.config import files
+from ssl_runner.config.node import Node
+from ssl_runner.config.override import paths
+from ssl_runner.config.recorded import read_recorded
+from ssl_runner.errors import Refused, refuse
+from ssl_runner.run_folder.claim import check_free, claim, claim_new
+from ssl_runner.run_folder.layout import CONFIG
 
 if TYPE_CHECKING:
+    from ssl_runner.contract import Data, Dataset
+    from ssl_runner.run.validate import Ready
     from ssl_runner.run_folder.diff import Comparison, Difference
+
+log = logging.getLogger("ssl_runner")
 
 
 def main(words: list[str]) -> int:
-    """Returns the exit status: the new run's, or with --strict 1 where it is not bit-identical."""
+    """Returns the exit status: the new run's, or with --strict 1 if it is not bit-identical."""
     parser = argparse.ArgumentParser(
         prog="ssl-runner rerun", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
+    parser.add_argument("run", type=Path, metavar="RUN|FILE", help="a run folder, or the config.yaml of one")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a setting or a choice, changed")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="the new run's folder, and not outputs/.../<time>")
+    parser.add_argument("--config-dir", type=Path, help="a folder of configs whose choices KEY=VALUE may name")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
-    typed = parser.parse_args(words)
-    from ssl_runner.errors import Refused
-    from ssl_runner.run.rerun import rerun
-    from ssl_runner.run_folder.diff import compare
-
+    typed = parser.parse_intermixed_args(words)
     console = Console(highlight=False, markup=False)
     try:
-        status, folder = rerun(typed.run, typed.to, console)
+        composed, _ = read_recorded(typed.run, typed.overrides, typed.config_dir)
+        if composed.refused:
+            return refuse(composed.problems)
+        from ssl_runner.run.resume import recorded_job  # torch is imported here, after all that needs none
+
+        ready = recorded_job(typed.run, typed.overrides, typed.config_dir)
+        named = typed.to or ready.composed.folder
+        status, folder = rerun(ready, typed.run, Path(named) if named else None, console)
     except Refused as reason:
         return refuse(reason.lines)
+    if typed.run.is_file():
+        return status
+    from ssl_runner.run_folder.diff import compare
+
     console.print(f"\nold: {typed.run}\nnew: {folder}", soft_wrap=True)
-    found = compare(typed.run, folder)
-    tell(found, console)
-    return status or int(typed.strict and not (found.identical and not found.unfinished))
+    comparison = compare(typed.run, folder)
+    tell(comparison, console, bool(changed_settings(ready, typed.run)))
+    return status or int(typed.strict and not (comparison.identical and not comparison.unfinished))
 
 
-def tell(found: "Comparison", console: Console) -> None:
-    """A table of the numbers, and plainly whether the runs are bit-identical."""
+def rerun(ready: "Ready", old: Path, to: Path | None, console: Console) -> tuple[int, Path]:
+    """Runs a job again, in `to` or a folder beside other runs, and returns the exit status and the folder.
+
+    Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
+    """
+    from ssl_runner.run.begin import begin
+
+    claimed: list[Path] = []
+
+    def claim_folder() -> Path:
+        claimed.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
+        return claimed[0]
+
+    if to is not None:
+        if to.resolve().is_relative_to(old.resolve()):
+            raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
+        check_free(to)  # now, and not after the data is read
+    dataset: Node[Dataset] = Node(lambda: WatchedDataset(ready.job.dataset.build(), partial(warn, ready, old)))
+    job = dataclasses.replace(ready.job, dataset=dataset)
+    return begin(job, ready.content, ready.overrides, claim_folder, console), claimed[0]
+
+
+class WatchedDataset:
+    """A dataset that hands what it has read to a function before the run begins."""
+
+    def __init__(self, dataset: "Dataset", watch: Callable[["Data"], None]):
+        self.dataset, self.watch = dataset, watch
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.dataset, name)
+
+    def load(self) -> "Data":
+        data = self.dataset.load()
+        self.watch(data)
+        return data
+
+
+def warn(ready: "Ready", old: Path, data: "Data") -> None:
+    """Says on the console and in the new run's log what is not as it was."""
+    from ssl_runner.run_folder.environment import changes, describe
+
+    changed = changed_settings(ready, old)
+    if changed:
+        log.info("settings that differ:\n%s", "\n".join(f"  {line}" for line in changed))
+    if old.is_file():
+        return
+    placement = ready.job.device.build()
+    placement.apply()  # it sets the number of threads, as the run will
+    with tempfile.TemporaryDirectory() as folder:
+        describe(Path(folder), device=str(placement), fingerprint=data.fingerprint)
+        lines = changes(old, Path(folder))
+    device = placement.device.type
+    if device != "cpu" and not placement.deterministic:
+        lines.append(f"device.deterministic is false, and without it two runs on {device} are never the same")
+    if lines:
+        log.warning("not as it was, so the numbers may differ:\n%s", "\n".join(f"  {line}" for line in lines))
+    else:
+        log.info("code, versions, data, device and threads are as they were")
+
+
+def changed_settings(ready: "Ready", old: Path) -> list[str]:
+    """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
+    before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
+    now = dict(paths(ready.content))
+    keys = [key for key in {**before, **now} if not key.startswith("choices") and before.get(key) != now.get(key)]
+    leaves = [key for key in keys if not any(isinstance(each.get(key), dict) for each in (before, now))]
+    return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
+
+
+def tell(found: "Comparison", console: Console, changed: bool) -> None:
+    """A table of the numbers, and plainly whether the runs are bit-identical. `changed`: settings are not the same."""
     for line in found.unfinished:
         console.print(f"{line}: what follows compares them up to step {found.step}", soft_wrap=True)
     table = Table("number", "old", "new", "difference", box=None, pad_edge=False)
@@ -72,7 +166,8 @@ def tell(found: "Comparison", console: Console) -> None:
         console.print("bit-identical" + (f", up to step {found.step}" if found.unfinished else ""))
     elif any(found.kinds):
         largest = "; ".join(worst(kind) for kind in found.kinds if kind)
-        console.print(f"not bit-identical: largest difference {largest}", soft_wrap=True)
+        why = "the settings differ, and so do the numbers" if changed else "not bit-identical"
+        console.print(f"{why}: largest difference {largest}", soft_wrap=True)
     else:
         console.print("not compared: there is no row in metrics.jsonl up to the step that both have reached")
 

@@ -1,24 +1,34 @@
-"""`ssl-runner resume FOLDER`: go on with an interrupted run, in its folder, to bit-identical weights."""
+"""`ssl-runner resume RUN [KEY=VALUE ...]`: go on with an interrupted run, in its folder, to bit-identical weights.
+
+KEY=VALUE may change what cannot change the result: log_every, save_every, show_every, keep, on_collapse, where the run
+is placed (device=cuda, device.threads=4) and where its data lies. To change anything else, begin a new run: rerun.
+"""
 
 import argparse
 from pathlib import Path
 
 from rich.console import Console
 
-from ssl_runner.errors import refuse
+from ssl_runner.config.recorded import read_recorded
+from ssl_runner.errors import Refused, refuse
 
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(prog="ssl-runner resume", description=__doc__)
-    parser.add_argument(
-        "folder", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a"
+    parser = argparse.ArgumentParser(
+        prog="ssl-runner resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
+    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a harmless setting, changed from here on")
     typed = parser.parse_args(words)
-    from ssl_runner.errors import Refused
-    from ssl_runner.run.resume import resume
-
     try:
-        return resume(typed.folder, Console(highlight=False, markup=False), anew=True)
+        if typed.run.is_file():
+            raise Refused(f"{typed.run} is a file, and a run goes on in its folder; type ssl-runner rerun {typed.run}")
+        composed, _ = read_recorded(typed.run, typed.overrides)
+        if composed.refused:
+            return refuse(composed.problems)
+        from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
+
+        return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)
     except Refused as reason:
         return refuse(reason.lines)

@@ -32,12 +32,12 @@ def main(words: list[str]) -> int:
         return refuse([f"--to: {typed.to} is a file; name a folder of configs"])
     own = typed.to is None and TREE == CHECKOUT
     folder = TREE if own else typed.to or Path("conf")
-    from ssl_runner.recipe.recipe import write_down
+    from ssl_runner.recipe.recipe import write_recipe
     from ssl_runner.run_folder.atomic import write  # torch is imported here, after all that needs none
 
     path = folder / "experiment" / f"{typed.name}.yaml"
     try:
-        recipe = write_down(typed.run, typed.name, None if own else folder)
+        recipe = write_recipe(typed.run, typed.name, None if own else folder)
         there = path.read_text() if path.exists() else None
         if there is None:
             write(path, recipe.text.encode())

@@ -1,14 +1,12 @@
 """Config files: read in the newest format, written as YAML."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_runner.config.migrate import migrated
-from ssl_runner.run_folder.layout import ENVIRONMENT
+from ssl_runner.config.migrate import migrated, writer_of
 
 
 def read(path: Path, kind: type = dict) -> Any:
@@ -23,14 +21,6 @@ def read(path: Path, kind: type = dict) -> Any:
     if not isinstance(content, kind):
         raise ValueError(f"{path} is torn: it holds no {'config' if kind is dict else kind.__name__}")
     return migrated(content, str(path), writer_of(path.parent)) if isinstance(content, dict) else content
-
-
-def writer_of(folder: Path) -> str | None:
-    """The version of ssl-runner that made a run folder."""
-    try:
-        return str(json.loads((folder / ENVIRONMENT).read_text())["versions"]["ssl-runner"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
 
 
 def dump(content: Any) -> str:

@@ -5,17 +5,30 @@ the newest format.
 """
 
 import copy
+import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 from ssl_runner import __version__
+from ssl_runner.run_folder.layout import ENVIRONMENT
 
 KEY = "format"
+
+
+def move_views(content: Any) -> None:
+    """Format 2: augmentation of images has a room of its own."""
+    for value in content.values() if isinstance(content, dict) else content if isinstance(content, list) else ():
+        move_views(value)
+    if isinstance(content, dict) and content.get("_target_") == "ssl_runner.augment.views.Views":
+        content["_target_"] = "ssl_runner.augment.image.views.Views"
+
+
 # MIGRATIONS[0] turns a config of format 1 into one of format 2, in place, and so on. It also meets parts of configs,
 # such as a recipe of overrides or a model alone, so any key may be absent. A key that cannot be carried over is refused
 # by a ValueError that names it and says what to type. A renamed choice needs no migration: a YAML of the old name whose
 # defaults list holds the new one keeps it alive.
-MIGRATIONS: list[Callable[[dict[str, Any]], None]] = []
+MIGRATIONS: list[Callable[[dict[str, Any]], None]] = [move_views]
 
 
 def newest() -> int:
@@ -50,3 +63,11 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
         except ValueError as error:
             raise ValueError(f"{where} (format {step}): {error}") from None
     return whole["model"] if "_target_" in plain else whole
+
+
+def writer_of(folder: Path) -> str | None:
+    """The version of ssl-runner that made a run folder."""
+    try:
+        return str(json.loads((folder / ENVIRONMENT).read_text())["versions"]["ssl-runner"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None

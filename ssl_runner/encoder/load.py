@@ -11,8 +11,9 @@ from safetensors.torch import save as to_safetensors
 from torch import Tensor
 
 from ssl_runner.config import files
-from ssl_runner.config.check import Node, check
+from ssl_runner.config.check import check
 from ssl_runner.config.migrate import migrated
+from ssl_runner.config.node import Node
 from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, WEIGHTS

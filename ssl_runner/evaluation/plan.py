@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge
 
 from ssl_runner.config import files
-from ssl_runner.config.check import Node, check
+from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.node import Node
 from ssl_runner.contract import Dataset, Evaluator
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder.load import TrainedEncoder

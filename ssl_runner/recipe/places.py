@@ -10,26 +10,25 @@ KEYS = ("root", "cache", "folder")  # whose text is a place
 PLACE = re.compile(r"~|[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file://")
 
 
-def leave_out(overrides: dict[str, Any], base: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Takes places out of the overrides. Returns them, and which of them whoever runs it has to type."""
+def leave_out(overrides: Mapping[str, Any], base: Mapping[str, Any]) -> tuple[dict, dict[str, Any], list[str]]:
+    """Overrides without places, `???` for one that has no default; the places; and which of them must be typed."""
     left_out = {key: value for key, value in leaves(overrides) if is_place(key, value)}
-    missing = []
-    for key in left_out:
-        *above, last = key.split(".")
-        nodes = [overrides]
-        for word in above:
-            nodes.append(nodes[-1][word])
-        default = at(base, key)
-        if default is ABSENT:
-            nodes[-1][last] = "???"
-        else:
-            del nodes[-1][last]
-        if default is ABSENT or default == "???":
-            missing.append(key)
-        for node, word in zip(reversed(nodes[:-1]), reversed(above), strict=True):
-            if not node[word]:
-                del node[word]
-    return left_out, missing
+    missing = [key for key in left_out if at(base, key) in (ABSENT, "???")]
+    return without(overrides, left_out, base), left_out, missing
+
+
+def without(node: Mapping[str, Any], left_out: Mapping[str, Any], base: Mapping[str, Any], above: str = "") -> dict:
+    kept: dict[str, Any] = {}
+    for word, value in node.items():
+        key = f"{above}{word}"
+        if key in left_out:
+            if at(base, key) is ABSENT:
+                kept[word] = "???"
+        elif not isinstance(value, Mapping) or not value:
+            kept[word] = value
+        elif below := without(value, left_out, base, f"{key}."):
+            kept[word] = below
+    return kept
 
 
 def is_place(key: str, value: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ssl_runner.config.check import Node
+from ssl_runner.config.node import Node
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
 from ssl_runner.duration import Length
 from ssl_runner.engine.learner import Learner

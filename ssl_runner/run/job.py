@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from ssl_runner.config.check import Node
+from ssl_runner.config.node import Node
 from ssl_runner.contract import Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration

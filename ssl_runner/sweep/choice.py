@@ -9,9 +9,11 @@ from typing import Any
 
 import yaml
 
-from ssl_runner.config.check import Node, check, nearest
+from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE
+from ssl_runner.config.node import Node
 from ssl_runner.config.search_space import read_assignments
+from ssl_runner.errors import nearest
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.launcher.ray import Ray
 from ssl_runner.sweep.launcher.submitit import Local, Slurm

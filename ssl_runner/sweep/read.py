@@ -1,22 +1,25 @@
 """A sweep as it was typed after -m: its jobs, its settings, its launcher and its sweeper, all checked at once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ssl_runner.config.check import nearest
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.declared import check_declared
 from ssl_runner.config.search_space import Axis, is_searched, read_axes
-from ssl_runner.run.validate import Ready, inspected, prepared
+from ssl_runner.errors import nearest
 from ssl_runner.sweep.choice import read_launcher, read_sweeper
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.objective import LOGGED, SUMMARY, is_better_smaller
 from ssl_runner.sweep.search import examples
 from ssl_runner.sweep.settings import FOLDER, Settings, Words, key_of, read_settings
 from ssl_runner.sweep.study import Optuna
+
+if TYPE_CHECKING:
+    from ssl_runner.run.validate import Ready
 
 DIRECTION = "hydra.sweeper.direction"
 MANY = 50  # jobs whose check takes a moment
@@ -27,27 +30,35 @@ class Request:
     """A sweep that may begin if there are no `problems`, a line each. Without a launcher it has the local queue."""
 
     composer: Composer
+    prepare: Callable[..., tuple["Ready | None", list[str]]]  # run.validate.prepared, which needs torch
     recorded: bool = False  # the jobs are those of the ledger, each with the config in its folder
     settings: Settings | None = None
     launcher: Launcher | None = None
     optuna: Optuna | None = None
     fixed: list[str] = field(default_factory=list)  # of a search: overrides of every trial
     axes: list[Axis] = field(default_factory=list)  # of a search
-    jobs: list[Ready] = field(default_factory=list)  # of a search: those that were checked in the place of all
+    jobs: list["Ready"] = field(default_factory=list)  # of a search: those that were checked in the place of all
     folder: str | None = None
     problems: list[str] = field(default_factory=list)
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
         """The config of a job. Raises ValueError with what is wrong with it."""
-        ready, problems = prepared(inspected(self.composer, overrides), overrides)
+        ready, problems = self.prepare(check_declared(self.composer.compose(overrides)), overrides)
         if ready is None:
             raise ValueError("\n".join(f"{' '.join(overrides)}: {line}" for line in problems))
         return ready.content
 
 
-def read(words: Words, composer: Composer, console: Console, recorded: bool = False, build: bool = True) -> Request:
+def read(
+    words: Words,
+    composer: Composer,
+    prepare: Callable[..., tuple["Ready | None", list[str]]],
+    console: Console,
+    recorded: bool = False,
+    build: bool = True,
+) -> Request:
     """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
-    request = Request(composer)
+    request = Request(composer, prepare)
     request.settings, problems = read_settings(words.own)
     request.launcher, wrong = read_launcher(words.launcher)
     request.optuna, more = read_sweeper(words.sweeper)
@@ -63,7 +74,7 @@ def read(words: Words, composer: Composer, console: Console, recorded: bool = Fa
     problems += wrong
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
-    composed = [inspected(composer, job) for job in jobs]
+    composed = [check_declared(composer.compose(job)) for job in jobs]
     for each in composed:
         problems += each.problems
         if each.folder:
@@ -71,8 +82,8 @@ def read(words: Words, composer: Composer, console: Console, recorded: bool = Fa
     if words.folder:
         problems += read_folder(request, words, jobs[0] if jobs else [])
     tried: set[str] = set()
-    for each, job in [] if problems else zip(composed, jobs, strict=True):
-        ready, wrong = prepared(each, job, tried, build)
+    for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
+        ready, wrong = prepare(each, job, tried, build)
         problems += wrong
         request.jobs += [ready] if ready else []
     request.problems = problems or check_objective(request, words)
@@ -104,7 +115,7 @@ def check_objective(request: Request, words: Words) -> list[str]:
     return problems
 
 
-def check_metric(metric: str, jobs: Sequence[Ready], halving: bool) -> list[str]:
+def check_metric(metric: str, jobs: Sequence["Ready"], halving: bool) -> list[str]:
     """Whether some job measures the metric, and in time for halving."""
     evaluators = {name: node for each in jobs for name, node in each.job.evaluator.items()}
     group, slash, _ = metric.partition("/")

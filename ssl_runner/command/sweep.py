@@ -1,0 +1,84 @@
+"""`ssl-runner -m KEY=A,B ...`: a sweep. Each job runs in a process and a folder of its own below the sweep's."""
+
+import argparse
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from ssl_runner.command.usage import DEFAULT, composer_of, help_text, missing_folder, options
+from ssl_runner.config.files import dump
+from ssl_runner.config.migrate import stamped
+from ssl_runner.config.trust import VARIABLE, trusted_packages
+from ssl_runner.errors import refuse
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status."""
+    typed = options(words)
+    if typed.help:
+        print(help_text())
+        return 0
+    from ssl_runner.sweep.comparison import print_comparison
+    from ssl_runner.sweep.read import read
+    from ssl_runner.sweep.settings import RESUME, merge_words, split_words
+    from ssl_runner.sweep.start import start
+
+    now, command, recorded = split_words(typed.overrides), merge_words([], words), False
+    if now.resume is not None:
+        from ssl_runner.sweep.ledger import Ledger
+
+        try:
+            ledger = Ledger.open(Path(now.resume))
+        except ValueError as error:
+            return refuse([f"sweep.resume: {error}"])
+        folder = went_back(Path(now.resume), ledger.cwd, typed)
+        command = merge_words(ledger.command, [*now.own, *now.launcher, *now.sweeper])
+        before = options(command)
+        kept = split_words(before.overrides)
+        if not now.jobs:  # they are those that it was begun with, and if there are some already, as they are
+            recorded = bool(ledger.jobs) and not typed.cfg
+            typed.config_dir = typed.config_dir or before.config_dir
+            typed.config_name = before.config_name if typed.config_name == DEFAULT else typed.config_name
+        own = [*kept.own, f"{RESUME}={folder}"]
+        now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=now.folder)
+    if problems := missing_folder(typed):
+        return refuse(problems)
+    composer, console = composer_of(typed), Console(highlight=False, markup=False, stderr=bool(typed.cfg))
+    request = read(now, composer, prepare, console, recorded, build=not typed.cfg)
+    if request.problems:
+        return refuse(request.problems)
+    if typed.cfg:
+        print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
+        return 0
+    try:
+        return start(request, command, console, run_job, print_comparison)
+    except ValueError as error:
+        return refuse(str(error).splitlines())
+
+
+def prepare(*arguments: Any) -> Any:
+    """run.validate.prepared, for which torch is imported."""
+    from ssl_runner.run.validate import prepared
+
+    return prepared(*arguments)
+
+
+def run_job(folder: str, threads: int | None = None) -> int:
+    """Carries out a job of a sweep in its process, in which torch is imported."""
+    from ssl_runner.run.resume import resume
+    from ssl_runner.sweep import worker
+
+    return worker.run_job(resume, folder, threads)
+
+
+def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
+    """Goes to where a sweep was begun, from where its jobs' relative paths start. Returns its folder as seen there."""
+    if Path(cwd).is_dir() and not Path.cwd().samefile(cwd):
+        folder = folder.resolve()
+        os.environ[VARIABLE] = ",".join(trusted_packages())  # the folder that a sweep names is not asked whom to trust
+        typed.config_dir = typed.config_dir and typed.config_dir.resolve()
+        os.chdir(cwd)
+    return folder

@@ -1,0 +1,95 @@
+"""The command line of training and sweeps: its options, and `ssl-runner --help`."""
+
+import argparse
+import re
+import textwrap
+from pathlib import Path
+
+from ssl_runner import __version__
+from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.run_folder.layout import CONFIG
+
+DEFAULT = "config"  # the name of the config to start from
+USAGE = """\
+usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments the default job
+       ssl-runner -m KEY=A,B ...                         a sweep: train each combination
+       ssl-runner -m sweep.resume=FOLDER                 go on with a sweep
+       ssl-runner resume RUN [KEY=VALUE ...]             go on with an interrupted run, to the same weights
+       ssl-runner evaluate RUN [PROTOCOL ...]            measure an encoder
+       ssl-runner compare [FOLDER ...]                   runs side by side, over seeds
+       ssl-runner rerun RUN|FILE [KEY=VALUE ...]         a recorded run again: are the numbers the same?
+       ssl-runner export RUN                             the encoder for elsewhere
+       ssl-runner save RUN NAME                          a run as a recipe, ready to commit
+       ssl-runner --cfg job [GROUP=CHOICE ...]           show the composed config and stop
+each verb has --help
+
+options:
+  -m, --multirun          sweep over values separated by commas
+  --config-dir FOLDER     look for configs in FOLDER first
+  --config-name NAME      the config to start from (default: config)
+  --cfg job               print the config instead of running it
+  -h, --help, --version
+
+groups and their choices:
+{groups}
+
+settings of a job (and any key of a choice, as in optimizer.lr=0.1):
+{settings}
+
+hydra.run.dir=FOLDER names the run folder; by default runs go to outputs/<pretext>-<dataset>/<time>/.
+hydra.sweep.dir=FOLDER names a sweep's; by default it is outputs/sweeps/<time>/.
+settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.threads=N (of the CPU, a job), sweep.metric=knn/top1,
+sweep.on_error=continue|stop, sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
+{plugins}
+"""
+
+
+def main(words: list[str]) -> int:
+    """Returns the exit status."""
+    print(help_text())
+    return 0
+
+
+def options(words: list[str]) -> argparse.Namespace:
+    """The words by what they are for."""
+    parser = argparse.ArgumentParser(prog="ssl-runner", add_help=False, usage="ssl-runner [KEY=VALUE ...] (see --help)")
+    parser.add_argument("overrides", nargs="*")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--config-dir", type=Path)
+    parser.add_argument("--config-name", default=DEFAULT)
+    parser.add_argument("--cfg", choices=["job"])
+    parser.add_argument("-h", "--help", action="store_true")
+    parser.add_argument("--version", action="version", version=f"ssl-runner {__version__}")
+    return parser.parse_intermixed_args(words)
+
+
+def composer_of(typed: argparse.Namespace) -> Composer:
+    return Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
+
+
+def missing_folder(typed: argparse.Namespace) -> list[str]:
+    """A line if --config-dir names no folder."""
+    absent = typed.config_dir is not None and not typed.config_dir.is_dir()
+    return [f"--config-dir: there is no folder {typed.config_dir}"] if absent else []
+
+
+def help_text() -> str:
+    """The options, and every choice of every group as the files stand."""
+    groups = {
+        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
+        for folder in sorted(TREE.iterdir())
+        if folder.is_dir()
+    }
+    wide = max(map(len, groups))
+    lines = [
+        textwrap.fill(", ".join(choices), 110, initial_indent=f"  {group:{wide}}  ", subsequent_indent=" " * (wide + 4))
+        for group, choices in groups.items()
+        if choices
+    ]
+    settings = [f"  {line}" for line in (TREE / CONFIG).read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)]
+    own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
+    plugins = [
+        f"{group}={', '.join([first, *sorted(file.stem for file in (TREE / group).glob('*.yaml'))])}"
+        for group, first in own.items()
+    ]
+    return USAGE.format(groups="\n".join(lines), settings="\n".join(settings), plugins="\n".join(plugins))

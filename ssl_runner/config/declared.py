@@ -1,0 +1,169 @@
+"""Constructor signatures read from source by `ast`, so that a typo is refused without importing torch.
+
+Of each of our modules its imports, constants and classes are kept; of a class its bases, the names of its methods and
+the parameters of its constructor. What rests on a library is OPEN: a config that asks for it is left to the real check,
+and so is one in which nothing wrong was found.
+"""
+
+import ast
+import importlib
+import sys
+import types
+from collections.abc import Mapping
+from inspect import Parameter
+from pathlib import Path
+from threading import RLock
+from typing import TYPE_CHECKING, Any
+
+from ssl_runner.config.annotation import DECLARED
+from ssl_runner.config.check import check
+from ssl_runner.config.trust import lies_in
+
+if TYPE_CHECKING:
+    from ssl_runner.config.compose import Composed
+
+ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
+REAL = {*sys.stdlib_module_names, "annotated_types", "pydantic"}
+REAL_OWN = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors")  # without torch, and cheap to import
+LOCK = RLock()  # the modules are every thread's
+MODULES: dict[str, types.ModuleType] = {}
+
+
+class Undecided(Exception):
+    """Only the real check can say."""
+
+
+def undecided(*_: Any) -> Any:
+    raise Undecided
+
+
+class Library:
+    """A name that a library gives, or what rests on one. To ask for its class is to ask what it is."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    __class__ = property(undecided)  # type: ignore[assignment]
+
+
+OPEN = Library("")
+# What is known of torch.nn.Module: it takes any arguments, none of which is a setting, and can be called.
+MODULE = type("Module", (), {"__call__": undecided})
+
+
+def check_declared(composed: "Composed") -> "Composed":
+    """The same config with what declared signatures find wrong among its problems."""
+    wrong = declared_problems(composed.record) if composed.content else []
+    composed.decided = wrong is not None
+    composed.problems += wrong or []
+    return composed
+
+
+def declared_problems(content: Mapping[str, Any]) -> list[str] | None:
+    """What the signatures find wrong with a config, a line each; None if that takes a library to say."""
+    with LOCK:
+        try:
+            job = declared_module("ssl_runner.run.job")
+            return check(content, job.Job, job.RUNTIME, declared_module)[1]
+        except Exception:  # whatever happens, the real check meets it
+            return None
+
+
+def declared_module(name: str) -> types.ModuleType:
+    """One of our modules as far as its source tells. Raises Undecided for any other."""
+    if name not in MODULES:
+        place = ROOT.joinpath(*name.split(".")[1:])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if not lies_in(name, PACKAGE) or not file.is_file():
+            raise Undecided(name)
+
+        def absent(attribute: str) -> Any:
+            if hasattr(sys.modules.get(name), attribute):  # put there by somebody, or a module of this package
+                raise Undecided(attribute)
+            raise AttributeError(attribute)
+
+        module = types.ModuleType(name)
+        vars(module)["__getattr__"] = absent
+        for statement in ast.parse(file.read_bytes()).body:
+            vars(module).update(declared_names(statement, vars(module)))
+        MODULES[name] = module
+    return MODULES[name]
+
+
+def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]:
+    """What a statement adds to a module's names; OPEN where it cannot be told."""
+    if isinstance(statement, ast.ImportFrom):
+        origin = str(statement.module)
+        return {each.asname or each.name: imported_name(origin, each.name) for each in statement.names}
+    if isinstance(statement, ast.Import):
+        whole = {each: each.name if each.asname else each.name.partition(".")[0] for each in statement.names}
+        return {each.asname or name: imported_module(name) for each, name in whole.items()}
+    if isinstance(statement, ast.ClassDef):
+        return {statement.name: declared_class(statement, space)}
+    nodes = list(ast.walk(statement))
+    names = {each.id for each in nodes if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    names |= {name for each in nodes if (name := getattr(each, "asname", None) or getattr(each, "name", None))}
+    constant = isinstance(statement, ast.Assign | ast.AnnAssign) and statement.value
+    return dict.fromkeys(names, evaluated(constant, space) if constant else OPEN)
+
+
+def imported_module(name: str) -> Any:
+    if name.partition(".")[0] in REAL or any(lies_in(name, package) for package in REAL_OWN):
+        return importlib.import_module(name)
+    return declared_module(name) if lies_in(name, PACKAGE) else Library(name)
+
+
+def imported_name(origin: str, name: str) -> Any:
+    module = imported_module(origin)
+    if type(module) is Library:
+        return Library(f"{origin}.{name}")
+    return vars(module)[name] if name in vars(module) else imported_module(f"{origin}.{name}")
+
+
+def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
+    """A class with the names of its methods and what its constructor takes; OPEN if it rests on a library."""
+    bases = [evaluated(each, space) for each in node.bases]
+    decorators = {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
+    methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
+    if OPEN in bases or node.keywords or "__new__" in methods or decorators - {"dataclass", "runtime_checkable"}:
+        return OPEN
+    given = {name: each for base in reversed(bases) for name, each in getattr(base, DECLARED, {}).items()}
+    if "__init__" in methods:
+        given = arguments(methods["__init__"].args, space)
+    elif "dataclass" in decorators:
+        own = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        own = [each for each in own if not ast.unparse(each.annotation).startswith("ClassVar")]
+        given |= {ast.unparse(each.target): parameter(each.annotation, each.value, space) for each in own}
+    members = {**dict.fromkeys(methods, undecided), "__module__": space["__name__"], DECLARED: given}
+    try:
+        return types.new_class(node.name, tuple(bases), {}, lambda names: names.update(members))
+    except TypeError:  # of what is no class
+        return OPEN
+
+
+def arguments(given: ast.arguments, space: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """What an `__init__` takes, by name."""
+    placed = [*given.posonlyargs, *given.args]
+    defaults = [*[None] * (len(placed) - len(given.defaults)), *given.defaults, *given.kw_defaults]
+    pairs = list(zip([*placed, *given.kwonlyargs], defaults, strict=True))[1:]
+    return {each.arg: parameter(each.annotation, default, space) for each, default in pairs}
+
+
+def parameter(annotation: ast.expr | None, default: ast.expr | None, space: dict[str, Any]) -> tuple[Any, Any]:
+    """The annotation, and whether there is a default."""
+    if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
+        annotation = ast.parse(annotation.value, mode="eval").body
+    return evaluated(annotation, space) if annotation else Any, OPEN if default else Parameter.empty
+
+
+def evaluated(expression: ast.expr, space: dict[str, Any]) -> Any:
+    """The value of an expression; OPEN if a library has a say in it, or something of ours would have to run."""
+    names = {each.id for each in ast.walk(expression) if isinstance(each, ast.Name)}
+    if libraries := [name for name in names if type(space.get(name)) is Library]:
+        head, _, rest = ast.unparse(expression).partition(".")
+        whole = f"{space[head].name}.{rest}".rstrip(".") if head in libraries else ""
+        return MODULE if whole == "torch.nn.Module" else OPEN
+    try:
+        return eval(compile(ast.Expression(expression), space["__name__"], "eval"), space)
+    except Exception:
+        return OPEN
