@@ -62,9 +62,7 @@ class Loss(NamedTuple):
 
 @dataclass(frozen=True)
 class Context:
-    """Where training stands: a function of (seed, step) alone."""
-
-    step: int
+    step: int  # all of it is a function of (seed, step)
     length: Length
     rng: torch.Generator  # on the training device, seeded from (seed, step, group, micro-batch, rank)
     sweep: Callable[[], Iterator[Batch]]  # the whole training set in row order, unaugmented

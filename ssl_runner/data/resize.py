@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssl_runner.contract import Rows
+from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.statistics import statistics
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
@@ -22,7 +25,7 @@ class ResizedRows:
         self.rows, self.shape = rows, shape
         channels = self.rows[torch.zeros(0, dtype=torch.int64)].shape[1]
         if channels != shape[0] and 1 not in (channels, shape[0]):
-            raise ValueError(f"samples of {channels} channels cannot be made samples of {shape[0]}")
+            raise ValueError(f"samples of {channels} channels cannot be made the encoder's samples of {shape[0]}")
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -40,3 +43,21 @@ class ResizedRows:
 def grey(x: UInt8[Tensor, "n c h w"]) -> Float[Tensor, "n h w"]:
     """The luma of three channels, the mean of others."""
     return (x * torch.tensor(LUMA, device=x.device).view(3, 1, 1)).sum(1) if x.shape[1] == 3 else x.float().mean(1)
+
+
+def resized_data(data: Data, samples: Samples) -> Data:
+    """Data as an encoder takes it: images of another size or number of channels. Raises ValueError."""
+    if samples.kind != "image":
+        raise ValueError(f"its samples are not of the encoder's shape {samples.shape}; choose one with such samples")
+    known: dict[int, Rows] = {}  # a split may share its rows with another
+
+    def resize(rows: Rows) -> Rows:
+        return known.setdefault(id(rows), ResizedRows(rows, samples.shape))
+
+    def resize_split(split: Split | None) -> Split | None:
+        return None if split is None else replace(split, x=resize(split.x))
+
+    train, bank = resize(data.train), resize_split(data.bank)
+    validation, test = resize_split(data.validation), resize_split(data.test)
+    mean, std = statistics(train)
+    return replace(data, train=train, bank=bank, validation=validation, test=test, mean=mean, std=std)

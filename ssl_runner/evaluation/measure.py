@@ -1,6 +1,5 @@
 """Evaluation of a trained encoder by protocols: measured, shown, and kept beside the run."""
 
-import dataclasses
 import json
 import logging
 import time
@@ -11,9 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
-from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Samples, Split
-from ssl_runner.data.resize import ResizedRows
-from ssl_runner.data.statistics import statistics
+from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows
+from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
 from ssl_runner.engine.frozen import frozen
 from ssl_runner.engine.measure import encoder_of
@@ -48,7 +46,10 @@ class Evaluation:
         dataset, data = self.read(plan)
         own, given = source.samples.shape, dataset.samples.shape
         if own != given:
-            data = fit_data(data, source.samples)
+            try:
+                data = resized_data(data, source.samples)
+            except ValueError as error:
+                raise Refused(f"dataset: {error}") from None
             log.warning("samples %s are fitted to the encoder's %s", _size(given), _size(own))
         check_writable(folder)
         device = plan.device.build()
@@ -123,34 +124,6 @@ def random_encoders(source: TrainedEncoder, data: Data) -> Callable[[int], Encod
         return built_encoder(recipe)
 
     return fresh
-
-
-def fit_data(data: Data, samples: Samples) -> Data:
-    """The data as an encoder takes it: images of another size or number of channels. Raises Refused."""
-    if samples.kind != "image":
-        raise Refused(
-            f"dataset: its samples are not of the encoder's shape {samples.shape}; choose one with such samples"
-        )
-    known: dict[int, Rows] = {}
-
-    def fit(rows: Rows) -> Rows:
-        return known.setdefault(id(rows), ResizedRows(rows, samples.shape))
-
-    def fit_split(split: Split | None) -> Split | None:
-        return None if split is None else dataclasses.replace(split, x=fit(split.x))
-
-    try:
-        fitting = dataclasses.replace(
-            data,
-            train=fit(data.train),
-            bank=fit_split(data.bank),
-            validation=fit_split(data.validation),
-            test=fit_split(data.test),
-        )
-    except ValueError as error:
-        raise Refused(f"dataset: {error}, which the encoder was made for") from None
-    mean, std = statistics(fitting.train)
-    return dataclasses.replace(fitting, mean=mean, std=std)
 
 
 def due(
