@@ -38,7 +38,7 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
 
 
 def fingerprint(*parts: Rows) -> str:
-    """Hex digest of the bytes, shapes and types of tensors or rows; equal rows give equal digests wherever they lie."""
+    """Hex digest of the bytes, shapes and types of tensors or rows; equal rows give equal ones on any device."""
     digest = hashlib.blake2b(digest_size=16)
     for rows in parts:
         if isinstance(rows, Tensor) and rows.ndim == 0:
