@@ -127,7 +127,7 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
 
     from ssl_runner.sweep.comparison import print_comparison
     from ssl_runner.sweep.read import read
-    from ssl_runner.sweep.settings import RESUME, merge_words, split_words
+    from ssl_runner.sweep.settings import RESUME, check_recorded, merge_words, split_words
     from ssl_runner.sweep.start import start
 
     now, command, recorded = split_words(typed.overrides), merge_words([], words), False
@@ -140,6 +140,8 @@ def sweep(words: list[str], typed: argparse.Namespace) -> int:
             return refuse([f"sweep.resume: {error}"])
         folder = went_back(Path(now.resume), ledger.cwd, typed)
         command = merge_words(ledger.command, [*now.own, *now.launcher, *now.sweeper])
+        if problems := check_recorded(command, typed.overrides):
+            return refuse(problems)
         before = options(command)
         kept = split_words(before.overrides)
         if not now.jobs:  # they are those that it was begun with, and where there are some already, as they are

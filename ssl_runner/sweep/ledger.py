@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_runner.run_folder.atomic import read_json, write_json
-from ssl_runner.run_folder.layout import SUMMARY, SWEEP
+from ssl_runner.run_folder.layout import SWEEP
+from ssl_runner.run_folder.summary import read_summary
 
 FORMAT = 1
 ENDED = ("completed", "stopped")  # what is not run again
@@ -29,7 +30,6 @@ class Entry:
     steps: int = 0
     seconds: float = 0.0
     final: dict[str, float] = field(default_factory=dict)
-    test: dict[str, float] = field(default_factory=dict)
     error: str | None = None
 
 
@@ -75,7 +75,7 @@ class Ledger:
 
     def refresh(self, entry: Entry) -> None:
         """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
-        summary = read_json(self.folder / entry.folder / SUMMARY)
+        summary = read_summary(self.folder / entry.folder)
         if not summary:
             if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"
@@ -84,7 +84,7 @@ class Ledger:
         entry.status = "interrupted" if status == "running" else status
         entry.step, entry.steps = int(summary.get("step") or 0), int(summary.get("steps") or 0)
         entry.seconds, entry.error = float(summary.get("seconds") or 0), summary.get("error")
-        entry.final, entry.test = numbers(summary.get("final")), numbers(summary.get("test"))
+        entry.final = numbers(summary.get("final"))
 
 
 def key_of(overrides: Sequence[str]) -> str:

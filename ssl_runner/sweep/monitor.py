@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_runner.errors import FAILED, REFUSED
-from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import CONSOLE, METRICS, STOP, SUMMARY
+from ssl_runner.run_folder.layout import CONSOLE, METRICS, STOP
+from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.sweep import objective
 from ssl_runner.sweep.halving import Curve, Halving
 from ssl_runner.sweep.ledger import ENDED, Entry, Ledger
@@ -49,7 +49,7 @@ class JobMonitor:
             if not tail.read():
                 continue
             entry.step = tail.step
-            entry.steps = entry.steps or int(read_json(folder / SUMMARY).get("steps") or 0)
+            entry.steps = entry.steps or int(read_summary(folder).get("steps") or 0)
             if tail.curve:
                 entry.final[self.metric] = tail.curve[-1][1]
             reason = self.halving.stop_reason(entry.folder, self._curve(entry)) if self.halving else None
@@ -63,7 +63,7 @@ class JobMonitor:
         if self.halving or lacking:
             self._tail(entry).read()
         if lacking:
-            summary = read_json(self.folder(entry) / SUMMARY)
+            summary = read_summary(self.folder(entry))
             if (value := objective.value(summary, self._tail(entry).curve, self.metric)) is not None:
                 entry.final[self.metric] = value
         if self.halving:

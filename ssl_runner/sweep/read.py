@@ -45,9 +45,7 @@ class Request:
         return ready.content
 
 
-def read(
-    words: Words, composer: Composer, console: Console, recorded: bool = False, build: bool = True
-) -> Request:
+def read(words: Words, composer: Composer, console: Console, recorded: bool = False, build: bool = True) -> Request:
     """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
     request = Request(composer)
     request.settings, problems = read_settings(words.own)

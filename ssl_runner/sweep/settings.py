@@ -1,5 +1,6 @@
 """Settings of a sweep: `sweep.resume=FOLDER`, `sweep.on_error=stop`, and the words that belong to no job."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -8,11 +9,16 @@ from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
 from ssl_runner.config.search_space import read_assignments
-from ssl_runner.sweep.objective import current_name
+from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
+# A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
+HARMLESS = re.compile(
+    r"hydra/launcher=\w+|hydra\.launcher\.(?!setup|additional_parameters)\w+=[\w.:-]+"
+    r"|hydra\.launcher\.ray\.(init|remote)\.(num_[cg]pus|max_retries)=[\d.]+"
+)
 LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
 
 
@@ -90,12 +96,20 @@ def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return [*kept, *(each for each in now if each not in ("-m", "--multirun") and key_of(each) not in (RESUME, FOLDER))]
 
 
+def check_recorded(command: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """What a sweep that goes on would run that is not typed now. Its folder may be a stranger's."""
+    words = [word for word in split_words(command).launcher if not HARMLESS.fullmatch(word) and word not in typed]
+    return [
+        f"{word}: may run commands; it stands in the sweep's folder, so type it again, or another" for word in words
+    ]
+
+
 def read_settings(words: Sequence[str]) -> tuple[Settings | None, list[str]]:
     """The settings, or a line for each thing that is wrong with them."""
     assignments, problems = read_assignments([each for each in words if key_of(each) not in LITERAL])
     content: dict[str, Any] = {each.key.removeprefix(PREFIX): each.value for each in assignments}
     content |= {key_of(each).removeprefix(PREFIX): each.partition("=")[2] for each in words if key_of(each) in LITERAL}
-    content["metric"] = current_name(content.get("metric", Settings.metric))
+    content["metric"] = new_name(content.get("metric", Settings.metric))
     node, wrong = check(content, Settings, {})
     problems += [f"{PREFIX}{line}" for line in wrong]
     if node.arguments.get("halving") == 1:

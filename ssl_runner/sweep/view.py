@@ -12,7 +12,6 @@ from rich.text import Text
 
 from ssl_runner.engine.progress import clock
 from ssl_runner.sweep.ledger import ENDED, Entry
-from ssl_runner.sweep.objective import current_name
 
 STYLE = {"completed": "green", "failed": "red", "refused": "red", "interrupted": "yellow", "stopped": "yellow"}
 STATES = ("completed", "running", "failed", "refused", "stopped", "interrupted", "waiting")
@@ -92,7 +91,6 @@ class View:
             words = (each.folder, each.status, f"{each.seconds:.0f} s", number, *error)
             self.console.print("  ".join(filter(None, words)), style=STYLE.get(each.status), soft_wrap=True)
         ended = [each for each in entries if each.status in ENDED]
-        test = {current_name(f"test/{name}") for each in ended for name in each.test}
-        possible = sorted(test | {name for each in ended for name in each.final})
+        possible = sorted({name for each in ended for name in each.final})
         if possible and not any(self.metric in each.final for each in ended):
             self.console.print(f"no job has {self.metric}; possible are {', '.join(possible)}", soft_wrap=True)
