@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
         return 0
     from ssl_runner.sweep.comparison import print_comparison
     from ssl_runner.sweep.read import read
-    from ssl_runner.sweep.settings import RESUME, merge_words, split_words
+    from ssl_runner.sweep.settings import RESUME, check_recorded, merge_words, split_words
     from ssl_runner.sweep.start import start
 
     now, command, recorded = split_words(typed.overrides), merge_words([], words), False
@@ -36,6 +36,8 @@ def main(words: list[str]) -> int:
             return refuse([f"sweep.resume: {error}"])
         folder = went_back(Path(now.resume), ledger.cwd, typed)
         command = merge_words(ledger.command, [*now.own, *now.launcher, *now.sweeper])
+        if problems := check_recorded(command, typed.overrides):
+            return refuse(problems)
         before = options(command)
         kept = split_words(before.overrides)
         if not now.jobs:  # they are those that it was begun with, and if there are some already, as they are

@@ -1,5 +1,6 @@
 """Settings of a sweep: `sweep.resume=FOLDER`, `sweep.on_error=stop`, and the words that belong to no job."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -13,6 +14,11 @@ from ssl_runner.run_folder.metrics import new_name
 PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
+# A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
+HARMLESS = re.compile(
+    r"hydra/launcher=\w+|hydra\.launcher\.(?!setup|additional_parameters)\w+=[\w.:-]+"
+    r"|hydra\.launcher\.ray\.(init|remote)\.(num_[cg]pus|max_retries)=[\d.]+"
+)
 LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
 
 
@@ -88,6 +94,14 @@ def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
     dropped |= {*old.sweeper} if "hydra/sweeper" in replaced else set()
     kept = [each for each in before if key_of(each) not in replaced and each not in dropped]
     return [*kept, *(each for each in now if each not in ("-m", "--multirun") and key_of(each) not in (RESUME, FOLDER))]
+
+
+def check_recorded(command: Sequence[str], typed: Sequence[str]) -> list[str]:
+    """What a sweep that goes on would run that is not typed now. Its folder may be a stranger's."""
+    words = [word for word in split_words(command).launcher if not HARMLESS.fullmatch(word) and word not in typed]
+    return [
+        f"{word}: may run commands; it stands in the sweep's folder, so type it again, or another" for word in words
+    ]
 
 
 def read_settings(words: Sequence[str]) -> tuple[Settings | None, list[str]]:

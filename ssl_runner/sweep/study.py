@@ -39,9 +39,26 @@ def random(*, seed: Natural | None) -> Any:
 
 
 def cmaes(*, seed: Natural | None, sigma0: Annotated[float, Gt(0)] | None) -> Any:
+    """CMA-ES whose state stays in this process; a search that goes on builds it again from its trials.
+
+    Optuna would unpickle it from the study, which may be a stranger's. Raises ValueError if that cannot be prevented.
+    """
     from optuna.samplers import CmaEsSampler
 
-    return CmaEsSampler(seed=seed, sigma0=sigma0)
+    if not {"_restore_optimizer", "_init_optimizer"} <= vars(CmaEsSampler).keys():
+        raise ValueError("cmaes: this version of Optuna unpickles its state from the study; choose another sampler")
+
+    class Kept(CmaEsSampler):
+        kept: Any = None
+
+        def _restore_optimizer(self, completed_trials: Any) -> Any:
+            return self.kept
+
+        def _init_optimizer(self, *arguments: Any, **named: Any) -> Any:
+            self.kept = super()._init_optimizer(*arguments, **named)
+            return self.kept
+
+    return Kept(seed=seed, sigma0=sigma0)
 
 
 def none() -> Any:
@@ -56,14 +73,8 @@ def median(*, n_startup_trials: Natural, n_warmup_steps: Natural) -> Any:
     return MedianPruner(n_startup_trials=n_startup_trials, n_warmup_steps=n_warmup_steps)
 
 
-def hyperband(*, min_resource: Positive, reduction_factor: Annotated[int, Ge(2)]) -> Any:
-    from optuna.pruners import HyperbandPruner
-
-    return HyperbandPruner(min_resource=min_resource, max_resource=100, reduction_factor=reduction_factor)
-
-
 SAMPLERS: Mapping[str, Callable[..., Any]] = {"tpe": tpe, "random": random, "cmaes": cmaes}
-PRUNERS: Mapping[str, Callable[..., Any]] = {"none": none, "median": median, "hyperband": hyperband}
+PRUNERS: Mapping[str, Callable[..., Any]] = {"none": none, "median": median}
 
 
 @dataclass(kw_only=True)

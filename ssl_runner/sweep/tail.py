@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+from ssl_runner.run_folder.metrics import new_name
+
 
 class Tail:
     """The last step of a run, and the curve of a metric as (step, value)."""
@@ -27,10 +29,10 @@ class Tail:
         self._offset += len(whole)
         for line in whole.splitlines():
             try:
-                row = json.loads(line)
+                row = {new_name(name): value for name, value in json.loads(line).items()}
                 self.step = int(row["step"])
                 if self.metric in row:
                     self.curve.append((self.step, float(row[self.metric])))
-            except (ValueError, TypeError, KeyError, RecursionError):
+            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
                 continue  # a line that a crash has torn
         return bool(whole)

@@ -6,7 +6,7 @@ import tempfile
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from ssl_runner.sweep.dispatch import BEGUN, LOOK, WITHDRAWN, LauncherFailed, Ne
 from ssl_runner.sweep.launcher.task import HALT, RUNNING, Task
 
 REPORTS = ".launch-"  # begins the name of the folder of reports, in the sweep's
-PATIENCE = 10.0  # seconds for a report to be seen here when the program has done with the job
+PATIENCE = 60.0  # seconds without a new report after which a job is dead that the program has done with
 
 
 @dataclass
@@ -23,11 +23,10 @@ class Submission:
 
     report: Path
     handle: Any
-    begun: bool = False
-    over: float = 0.0  # when the program was first seen to have done with it
+    state: str = ""  # its last report; empty before it has begun
+    changed: float = field(default_factory=time.monotonic)
 
     def read(self) -> str:
-        """What the job reports; empty before it has begun."""
         return self.report.read_text() if self.report.exists() else ""
 
 
@@ -61,16 +60,16 @@ class RemoteLauncher(ABC):
         time.sleep(LOOK)
         news, self.news = self.news, []
         for number, job in list(self.jobs.items()):
-            if self.over(job.handle):  # asked first, so that a report made before it is seen
-                job.over = job.over or time.monotonic()
-            report = job.read()
-            if report and not job.begun:
-                job.begun = self.begun = True
+            over, before, job.state = self.over(job.handle), job.state, job.read()
+            if job.state and not before:
+                self.begun = True
                 news.append((number, BEGUN))
-            if report not in ("", RUNNING):
-                news.append((number, int(report)))
-            elif job.over and time.monotonic() - job.over > PATIENCE:
-                news.append((number, -signal.SIGKILL if job.begun else WITHDRAWN))
+            if job.state != before or not over:
+                job.changed = time.monotonic()
+            if job.state and not job.state.startswith(RUNNING):
+                news.append((number, int(job.state)))
+            elif time.monotonic() - job.changed > PATIENCE:
+                news.append((number, -signal.SIGKILL if job.state else WITHDRAWN))
                 if not self.begun and len(self.jobs) == 1:
                     raise LauncherFailed(f"{self.program}: {self.error(job.handle) or 'it said nothing'}")
             else:

@@ -14,13 +14,14 @@ from typing import Annotated, Any, ClassVar
 from annotated_types import Ge
 
 from ssl_runner.sweep.dispatch import LOOK, LauncherFailed
-from ssl_runner.sweep.launcher.remote import PATIENCE, RemoteLauncher
+from ssl_runner.sweep.launcher.remote import RemoteLauncher
 from ssl_runner.sweep.launcher.task import Task
 
 # Slurm's SIGTERM comes to a job that a person has cancelled, 30 s (KillWait) before SIGKILL; and to one that is
 # preempted, before SIGUSR2 or before Slurm itself queues it again. So what is to come is waited for: a cancelled job
 # must not queue itself.
 GRACE = 90.0  # seconds
+ENDING = 10.0  # seconds for the processes that watch over jobs of this machine to end
 SHARED = ("timeout_min", "gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout")  # not of Slurm alone
 Natural = Annotated[int, Ge(0)]
 Positive = Annotated[int, Ge(1)]
@@ -104,7 +105,7 @@ class Local(Submitit):
     def close(self) -> None:
         """Leaves no process behind that has only to end."""
         super().close()
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + ENDING
         while not all(map(self.over, self.handles)) and time.monotonic() < until:
             time.sleep(LOOK / 10)
 

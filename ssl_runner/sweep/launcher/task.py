@@ -13,7 +13,8 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import LOOK, Run
 from ssl_runner.sweep.worker import run_process
 
-RUNNING = "running"  # a report; a job that has ended reports its exit status
+RUNNING = "running"  # begins a report, with a number that grows; a job that has ended reports its exit status
+BEAT = 10  # looks between two such reports
 HALT = "halt"  # a file beside the reports: jobs save and end, as they do when the reports' folder is gone
 
 
@@ -38,7 +39,6 @@ class Task:
     def __call__(self) -> int:
         if self.halted:
             return 128 + signal.SIGTERM
-        self.write(RUNNING)
         with note_signals() as signals:
             status = self.watch(signals)
             cut_off = bool(signals) and not 0 <= status < 128 and not self.halted
@@ -53,8 +53,11 @@ class Task:
         """Runs the job's process to its end. A signal or a halt reaches it as SIGTERM, once."""
         process = multiprocessing.get_context("spawn").Process(target=run_process, args=(self.run, self.folder))
         process.start()
-        terminated = False
+        looks, terminated = 0, False
         while process.is_alive():
+            if looks % BEAT == 0:
+                self.write(f"{RUNNING} {looks // BEAT}")
+            looks += 1
             if not terminated and (signals or self.halted):
                 terminated = True
                 process.terminate()

@@ -1,4 +1,4 @@
-"""Sweeps: their ledger, their queue of real processes, and the early stop of hopeless jobs."""
+"""Sweeps of real processes: killed, halted, grown, stopped early, and gone on with."""
 
 import contextlib
 import io
@@ -29,18 +29,13 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.summary import migrated_summary
 from ssl_runner.sweep.comparison import print_comparison
 from ssl_runner.sweep.dispatch import LOOK
-from ssl_runner.sweep.halving import Halving
-from ssl_runner.sweep.ledger import Ledger, key_of
-from ssl_runner.sweep.naming import slug
-from ssl_runner.sweep.objective import is_better_smaller, value
+from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.read import Request
 from ssl_runner.sweep.run import Sweep
-from ssl_runner.sweep.settings import Settings, merge_words, read_settings, split_words
+from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.start import open_sweep, run_jobs
-from ssl_runner.sweep.tail import Tail
 
 
 class Planned(NamedTuple):
@@ -92,136 +87,6 @@ def said(console: Console) -> str:
 
 def jobs_of(folder: Path) -> list[dict]:
     return list(json.loads((folder / "sweep.json").read_text())["jobs"].values())
-
-
-def test_a_job_is_known_by_its_overrides_in_any_order() -> None:
-    assert key_of(["a=1", "b=2"]) == key_of(["b=2", "a=1"])
-    assert len({key_of(words) for words in (["a=1", "b=2"], ["a=1"], ["a=1b=2"], ["a=1", "b=3"], [])}) == 5
-
-
-def test_the_ledger_believes_the_runs(tmp_path: Path) -> None:
-    """After kill -9 sweep.json is behind: what a run says of itself counts, and `running` means cut off."""
-    ledger = Ledger(tmp_path, ["seed=0,1,2,3"])
-    for seed in range(4):
-        ledger.add([f"seed={seed}"], f"seed-{seed}").status = "running"
-    ledger.write()
-    for name, status in (("000-seed-0", "completed"), ("001-seed-1", "running"), ("002-seed-2", "failed")):
-        (tmp_path / name).mkdir()
-        summary = {"status": status, "step": 5, "steps": 9, "final": {"knn/top1": 0.5}, "error": "because"}
-        write_json(tmp_path / name / "summary.json", summary)
-    again = Ledger.open(tmp_path)
-    assert [e.status for e in again.jobs.values()] == ["completed", "interrupted", "failed", "interrupted"]
-    assert next(e.final for e in again.jobs.values()) == {"knn/top1": 0.5}
-    assert again.add(["seed=1"], "other").folder == "001-seed-1", "the same job keeps its folder"
-    assert again.add(["seed=9"], "seed-9").folder == "004-seed-9"
-
-
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "jobs": 3}'])
-def test_a_folder_that_is_no_sweep_is_named(tmp_path: Path, content: str) -> None:
-    (tmp_path / "sweep.json").write_text(content)
-    with pytest.raises(ValueError, match=str(tmp_path)):
-        Ledger.open(tmp_path)
-
-
-def test_settings_are_checked_as_every_config_is() -> None:
-    words = ["seed=0,1", "sweep.resume=a=b c", "sweep.on_eror=stop", "sweep.jobs_per_device=0", "hydra.sweep.dir=x"]
-    of_launcher = ["hydra/launcher=ray", "hydra.launcher.n=2", "+hydra.launcher.a.b=1"]
-    found = split_words([*words, *of_launcher, "hydra/sweeper/sampler=tpe", "hydra.launchers=1"])
-    assert (found.resume, found.folder) == ("a=b c", ["hydra.sweep.dir=x"])
-    assert found.jobs == ["seed=0,1", "hydra.launchers=1"]
-    assert (found.launcher, found.sweeper) == (of_launcher, ["hydra/sweeper/sampler=tpe"])
-    settings, problems = read_settings(found.own)
-    assert settings is None
-    assert any("on_eror" in line and "did you mean on_error?" in line for line in problems)
-    assert any(line.startswith("sweep.jobs_per_device: given 0") for line in problems)
-    assert read_settings(["sweep.halving=1"])[1]
-    assert read_settings(["sweep.threads=["])[1][0].startswith("sweep.threads=[: cannot be read")
-    words = ["sweep.halving=3", "sweep.metric=probe/top1", "sweep.first_rung=1e-1"]
-    assert read_settings(words)[0] == Settings(halving=3, metric="probe/top1", first_rung=0.1)
-
-
-def test_what_is_typed_now_counts_more_than_what_a_sweep_was_begun_with() -> None:
-    before = ["--config-dir", "my", "seed=0,1", "sweep.halving=3", "hydra/launcher=ray", "hydra.launcher.n_jobs=2"]
-    now = ["-m", "sweep.resume=F", "hydra.sweep.dir=x", "sweep.threads=1", "sweep.halving=0"]
-    kept = ["--config-dir", "my", "seed=0,1"]
-    assert merge_words(before, now) == [*kept, *before[4:], "sweep.threads=1", "sweep.halving=0"]
-    assert merge_words(before, ["hydra.launcher.n_jobs=3"]) == [*kept, *before[3:5], "hydra.launcher.n_jobs=3"]
-    assert merge_words(before, ["hydra/launcher=local"]) == [*kept, "sweep.halving=3", "hydra/launcher=local"]
-
-
-def test_a_folders_name_ends_somewhere() -> None:
-    """Also of a hundred settings, whose words do not fit in."""
-    assert len(slug([f"a{number}.lr=0.1" for number in range(100)], ())) <= 60
-    assert slug(["pretext=simclr", "optimizer.lr=0.003", "seed=1"], ["seed=1"]) == "simclr-lr-0.003"
-
-
-def test_rungs_are_powers_of_eta() -> None:
-    assert Halving(2, 0.1).rungs == pytest.approx([0.1, 0.2, 0.4, 0.8])
-    assert Halving(3, 1 / 9).rungs == pytest.approx([1 / 9, 1 / 3])
-    assert Halving(4, 0.5).rungs == [0.5]
-
-
-def test_halving_by_hand() -> None:
-    """Of six jobs that come to the first rung one after another, those stop that are below the best third so far."""
-    halving = Halving(3, 0.25)
-    stopped = {}
-    for job, accuracy in zip("abcdef", (0.5, 0.6, 0.4, 0.7, 0.65, 0.1), strict=True):
-        stopped[job] = halving.stop_reason(job, [(0.0, 0.9), (0.2, 0.9), (0.25, accuracy), (0.5, 0.0)]) is not None
-    # a, b: too few to tell. c: best 1 of 3 had 0.6. d is best. e: best 1 of 5 has 0.7. f: best 2 of 6 have 0.65.
-    assert stopped == {"a": False, "b": False, "c": True, "d": False, "e": True, "f": True}
-    assert halving.stop_reason("c", [(0.25, 0.4)]) is None, "judged once at a rung"
-
-
-def test_a_job_that_is_not_measured_at_a_rung_is_judged_by_its_next_measurement() -> None:
-    halving = Halving(2, 0.5)
-    assert halving.stop_reason("a", [(0.4, 0.1)]) is None
-    assert not halving.values
-    assert halving.stop_reason("a", [(0.4, 0.1), (0.9, 0.8)]) is None
-    assert halving.values == {0: {"a": 0.8}}
-    assert "0.2" in str(halving.stop_reason("b", [(0.6, 0.2)]))
-
-
-def test_of_losses_the_smaller_is_kept() -> None:
-    halving = Halving(2, 0.5, smaller=True)
-    halving.remember("a", [(0.5, 0.3)])
-    assert "0.4" in str(halving.stop_reason("b", [(0.5, 0.4)]))
-    assert halving.stop_reason("c", [(0.5, 0.1)]) is None
-    assert [is_better_smaller(each) for each in ("train/loss", "seconds", "knn/top1", "test/knn/top1")] == [1, 1, 0, 0]
-
-
-def test_an_objective_is_any_number_of_a_job_that_came_to_its_end() -> None:
-    """Of a failed job `final` may hold what a random encoder had; of a stopped one it may hold nothing."""
-    test = {"probe_top1": 0.6, "few_label_mean": 0.7, "knn/top1": 0.8}
-    measured = {"final": {"knn/top1": 0.5, "loss": float("nan")}, "test": test, "seconds": 7}
-    measured = migrated_summary(measured)  # of version 0.1
-    done = {**measured, "status": "completed"}
-    assert value(done, [], "knn/top1") == 0.5
-    on_test = ("test/probe/top1", "test/few_label/mean", "test/knn/top1")
-    assert [value(done, [], each) for each in on_test] == [0.6, 0.7, 0.8]
-    assert read_settings(["sweep.metric=test/few_label_mean"])[0] == Settings(metric=on_test[1])
-    assert value(done, [], "seconds") == 7.0
-    assert value(done, [(1, 2.0), (2, 1.5)], "train/loss") == 1.5
-    assert value(done, [], "loss") is value(done, [], "status") is value(done, [], "absent") is None
-    assert value({"status": "stopped", "final": {}}, [(0, 0.1), (20, 0.4)], "knn/top1") == 0.4
-    assert value({**measured, "status": "failed"}, [(0, 0.1)], "knn/top1") is None
-
-
-def test_a_tail_reads_each_row_once(tmp_path: Path) -> None:
-    path = tmp_path / "metrics.jsonl"
-    tail = Tail(path, "knn/top1")
-    assert not tail.read()
-    path.write_text('{"step": 1, "knn/top1": 0.1}\n{"step": 2}\n{"step": 3, "knn')
-    assert tail.read()
-    assert (tail.step, tail.curve) == (2, [(1, 0.1)])
-    assert not tail.read(), "a part of a row is not new"
-    with path.open("a") as file:
-        file.write('/top1": 0.3}\ntorn\n')
-    assert tail.read()
-    assert (tail.step, tail.curve) == (3, [(1, 0.1), (3, 0.3)])
-    (tmp_path / "new").write_text('{"step": 1, "knn/top1": 0.7}\n')
-    (tmp_path / "new").rename(path)
-    assert tail.read()
-    assert tail.curve == [(1, 0.7)], "a run that goes on from a checkpoint writes its file anew"
 
 
 def test_only_a_second_ctrl_c_is_more_than_a_wish(request: pytest.FixtureRequest) -> None:

@@ -170,14 +170,25 @@ def test_ray_tries_a_job_again_whose_worker_is_lost(sweep: Callable) -> None:
     assert begun(folders[0]) == 2
 
 
+SWEEP = """\
+import sys
+from pathlib import Path
+from launcher_jobs import run
+from ssl_runner.run_folder.lock import locked
+from ssl_runner.sweep.choice import read_launcher
+local = read_launcher(["hydra/launcher=submitit_local"])[0]
+with locked(Path(sys.argv[1])):
+    local.open(Path(sys.argv[1]), run)
+    local.start({0: Path(sys.argv[2])})
+    while True:
+        local.look()
+"""
+
+
 def test_jobs_of_a_killed_sweep_save_and_end(sweep: Callable) -> None:
     local = launcher(LOCAL)
     parent, folders = sweep("slow")
-    code = (
-        "import sys; from pathlib import Path; from test_launchers import LOCAL, launch, read_launcher\n"
-        "list(launch(read_launcher([LOCAL])[0], Path(sys.argv[1]), [Path(sys.argv[2])]))\n"
-    )
-    with subprocess.Popen([sys.executable, "-c", code, parent, folders[0]]) as process:
+    with subprocess.Popen([sys.executable, "-c", SWEEP, parent, folders[0]]) as process:
         until((folders[0] / "ready").exists)
         process.kill()
     until((folders[0] / "saved").exists)

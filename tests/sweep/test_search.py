@@ -1,6 +1,9 @@
 """Search by Optuna, with jobs that are worth what a function says, and with real ones."""
 
 import io
+import json
+import pickle
+import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -248,6 +251,28 @@ def test_a_pruned_trial_is_stopped_and_told_so(tmp_path: Path) -> None:
     assert [folder.name for folder in stopped] == [max(each.name for each in (tmp_path / "sweep").glob("0*"))]
     assert "knn/top1 0.1 at" in (stopped[0] / "stop").read_text()
     assert [each.state.name for each in trials(tmp_path)] == ["COMPLETE"] * 3 + ["PRUNED"]
+
+
+def test_nothing_in_a_strangers_study_runs(tmp_path: Path) -> None:
+    """Optuna keeps the state of CMA-ES as a pickle beside each trial."""
+
+    class Hostile:
+        def __reduce__(self) -> tuple:
+            return (tmp_path / "ran").touch, ()
+
+    sweeper = optuna("hydra/sweeper/sampler=cmaes", "hydra.sweeper.n_trials=6")
+    launcher = Instant(1, lambda trial: 0.5, lambda number: 1)
+    search(tmp_path, sweeper, launcher, ["optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)"])
+    with sqlite3.connect(tmp_path / "sweep/study.db") as study:
+        values = "select trial_id, 'cma:optimizer:0', ? from trials"
+        study.execute("delete from trial_system_attributes where key like 'cma:optimizer%'")
+        planted = json.dumps(pickle.dumps(Hostile()).hex())
+        study.execute(f"insert into trial_system_attributes (trial_id, key, value_json) {values}", [planted])
+    study.close()
+    sweeper.n_trials = 12
+    search(tmp_path, sweeper, launcher, ["optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)"])
+    assert len(trials(tmp_path)) == 12
+    assert not (tmp_path / "ran").exists()
 
 
 def test_optuna_searches_real_jobs(
