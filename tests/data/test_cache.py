@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -173,7 +174,7 @@ def test_unwritable_cache(root, tmp_path, caplog, monkeypatch):
 
 
 def test_full_disk(root, caplog, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     assert len(load(root).train) == 16
     assert "No space left" in caplog.text
     assert files(root) == []
@@ -182,7 +183,7 @@ def test_full_disk(root, caplog, monkeypatch):
 def test_default_cache_folder(root, tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
     load(root, cache=True)
-    assert len(list((tmp_path / "user" / "ssl_runner").glob("*.npy"))) == 1
+    assert len(list(tmp_path.glob("user/ssl_runner/*.npy"))) == 1
 
 
 def test_mended_file_is_read(root, monkeypatch):

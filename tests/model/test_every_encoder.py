@@ -122,10 +122,9 @@ def test_pooled_reaches_every_parameter(name, rng):
     pooled = encoder(images(rng, 2, shape)).pooled
     (pooled * torch.randn(pooled.shape, generator=rng)).sum().backward()
     assert encoder.training
-    for key, parameter in encoder.named_parameters():
-        assert parameter.requires_grad, key
+    for key, parameter in encoder.named_parameters():  # timm starts some layers at zero
         assert parameter.grad is not None, key
-        assert parameter.grad.abs().sum() > 0 or isinstance(encoder, Timm), key  # timm starts some layers at zero
+        assert parameter.grad.any() or isinstance(encoder, Timm), key
 
 
 @torch.no_grad()
@@ -163,18 +162,3 @@ def test_who_cannot_drop_tokens_says_which_model_can(encoder, x):
     ):
         with pytest.raises(ValueError, match=sentence):
             act()
-
-
-class Pooled(nn.Module):
-    def __init__(self, encoder: Encoder):
-        super().__init__()
-        self.encoder = encoder
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.encoder(x).pooled
-
-
-@torch.no_grad()
-def test_forward_can_be_exported(encoder, x):
-    graph = torch.export.export(Pooled(encoder), (x,)).module()
-    close(graph(x), encoder(x).pooled)
