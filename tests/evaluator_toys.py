@@ -1,6 +1,7 @@
 """Toy encoders and labelled rows that evaluators are tested on."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from sklearn.datasets import load_digits
 from torch import nn
 
 from ssl_runner.contract import Features, Samples, Split
+from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.duration import Duration
 from ssl_runner.layers.image_encoder import ImageEncoder
 
@@ -131,3 +133,19 @@ def saved(x, **options):
     file = io.BytesIO()
     Image.fromarray(x.permute(1, 2, 0).squeeze(2).numpy()).save(file, **options)
     return torch.from_numpy(np.array(Image.open(file))).reshape(*x.shape[1:], len(x)).permute(2, 0, 1)
+
+
+class Tagged:
+    """Shapes without a class, with several labels at once: whether each channel of the background is light."""
+
+    def __init__(self, *, images: int, test: int):
+        self.shapes = Shapes(images=images, test=test)
+        self.samples, self.rows, self.targets = self.shapes.samples, self.shapes.rows, (*self.shapes.targets, "tags")
+
+    def load(self):
+        def tagged(split):
+            return Split(split.x, targets={**split.targets, "tags": split.targets["background"] > 0.5})
+
+        data = self.shapes.load()
+        splits = {name: tagged(getattr(data, name)) for name in ("bank", "validation", "test")}
+        return replace(data, classes=(), **splits)

@@ -6,8 +6,6 @@ accuracy by the best one-to-one matching of clusters to classes (Kuhn, The Hunga
 1985).
 """
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ After Eastwood & Williams, A framework for the quantitative evaluation of disent
 (informativeness), with linear models: the probe's logistic regression, and ridge regression (Hoerl & Kennard, 1970).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -9,8 +9,6 @@ the image or more, as few samples want mild augmentation (Kim et al., How to fin
 arXiv 2205.07874).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass

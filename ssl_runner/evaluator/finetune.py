@@ -5,8 +5,6 @@ appendix B.5: crop and flip are the only augmentation. The training itself is th
 Differs: an epoch is chosen on rows that are not reported on.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

@@ -4,8 +4,6 @@ Each number has its paper in probing/geometry.py. None of them is better when la
 its own beginning, and a collapse from learning.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite

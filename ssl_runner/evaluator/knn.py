@@ -6,8 +6,6 @@ Differs: k is 20, not 200, as in Caron et al., Emerging properties in self-super
 arXiv 2104.14294.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

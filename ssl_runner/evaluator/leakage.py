@@ -8,8 +8,6 @@ of 3.05 % of the test images among the training images, a tenth of them mirrored
 the test images included.
 """
 
-from __future__ import annotations
-
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence

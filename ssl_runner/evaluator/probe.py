@@ -5,8 +5,6 @@ Classes: multinomial logistic regression (probing/linear.py). Numbers: ridge reg
 logistic regression of each (both probing/regression.py). The L2 weight is chosen on held-out training rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar

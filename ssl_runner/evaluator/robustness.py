@@ -6,8 +6,6 @@ Differs: accuracy itself, not an error divided by another network's; the corrupt
 augment/image/corruption.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Double precision for features of any device."""
 
-from __future__ import annotations
-
 from jaxtyping import Float
 from torch import Tensor
 

@@ -4,8 +4,6 @@ All work in float64. None changes if features are rotated or scaled, except that
 itself. `unit_std`, `alignment` and `uniformity` take unit vectors.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Confidence intervals of a mean over draws of labels that share rows."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from statistics import stdev

@@ -4,8 +4,6 @@ Wu, Xiong, Yu, Lin: Unsupervised feature learning via non-parametric instance di
 arXiv 1805.01978, section 3.4.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

@@ -1,7 +1,5 @@
 """Label efficiency: table and plot of accuracy by the number of labels."""
 
-from __future__ import annotations
-
 import csv
 import io
 import math

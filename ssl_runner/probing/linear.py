@@ -5,8 +5,6 @@ appendix A: multinomial logistic regression by L-BFGS.
 Differs: the features are standardised, and the loss is a mean, so that one grid of L2 weights serves banks of any size.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -12,8 +12,6 @@ An evaluation reads the rows once, in blocks that stay in the cache for both of 
 float32 first, which halves what is read, and adds up in float64; only what float32 cannot settle is done in float64.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -47,7 +45,7 @@ class Rotated:
     variance: Float[Tensor, " d"]
 
     @classmethod
-    def of(cls, x: Float[Tensor, "n d"]) -> Rotated:
+    def of(cls, x: Float[Tensor, "n d"]) -> "Rotated":
         """Rows along their own principal axes."""
         variance, axes = torch.linalg.eigh(x.T @ x / len(x))
         rotated = x @ axes  # (n, d)

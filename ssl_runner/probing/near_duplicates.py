@@ -6,8 +6,6 @@ two gradients or two flat images, which probing/similarity.py then confirms or r
 Differs: no mean filter before the transform, as shrinking averages already.
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 from collections import defaultdict

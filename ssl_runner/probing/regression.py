@@ -4,8 +4,6 @@ Hoerl & Kennard, Ridge regression: biased estimation for nonorthogonal problems,
 Features are standardised, losses are means and the L2 weight is chosen on held-out rows, as in probing/linear.py.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import torch

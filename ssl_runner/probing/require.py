@@ -1,7 +1,5 @@
 """Requirements of a protocol: labelled samples, enough neighbours, images, finite features. Each raises if unmet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from jaxtyping import Float
@@ -42,7 +40,7 @@ def require_augmentable(protocol: str, augment: Callable | None, sample: Samples
         raise ValueError(f"augment makes views of images, and the dataset has {sample.kind}; type {off}")
 
 
-def require_finite(*features: Float[Tensor, ...]) -> None:
+def require_finite(*features: Float[Tensor, "..."]) -> None:
     """Raises FloatingPointError if a feature is infinite or not a number."""
     if not all(bool(each.isfinite().all()) for each in features):
         raise FloatingPointError("the features are not all finite: the encoder has diverged; lower optimizer.lr")

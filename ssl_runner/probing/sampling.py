@@ -1,7 +1,5 @@
 """Stratified sampling: rows drawn class by class."""
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Int
 from torch import Tensor

@@ -1,7 +1,5 @@
 """Scores of predictions: top-k accuracy, R squared, mean average precision."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

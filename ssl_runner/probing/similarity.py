@@ -7,8 +7,6 @@ Differs: brightness is left out and the images are brought to one contrast befor
 the channels' covariances are added up, so that a channel counts by what is in it.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, UInt8

@@ -8,8 +8,6 @@ Differs: the classifier's input is centred, and scaled by one number, so that on
 scale.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math

@@ -1,7 +1,5 @@
 """Targets of labelled rows: the class of each, or a further target by its name."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

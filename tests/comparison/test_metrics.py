@@ -84,9 +84,6 @@ def test_a_number_that_is_only_repeated_is_that_of_training(tmp_path):
     assert not compared(tmp_path, "test/probe/top1").warnings
 
 
-# What a number means is told by the run
-
-
 def test_smaller_is_better_if_the_run_says_so_and_on_demand(tmp_path):
     make_run(tmp_path / "a", summary={"final": {"held/loss": 2.0}})
     make_run(tmp_path / "b", summary={"final": {"held/loss": 1.0}}, **pretext("flip"))

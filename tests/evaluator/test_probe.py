@@ -61,9 +61,6 @@ def test_rounding_errors_are_no_feature():
     assert numbers(probe(bank, query), encode=encode) == numbers(probe(bank, query))
 
 
-# Further targets
-
-
 def with_targets(n, seed):
     """Numbers and labels that a linear model knows in part; a further class; nothing of `noise`."""
     split = blobs(n, seed=seed)

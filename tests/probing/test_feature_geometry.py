@@ -33,9 +33,6 @@ def planted(singular: Tensor, n: int, rng: torch.Generator) -> Tensor:
     return u * singular @ rotation(d, rng).T
 
 
-# Effective rank and RankMe
-
-
 def test_effective_rank_by_hand() -> None:
     assert geometry.effective_rank(torch.ones(7)) == pytest.approx(7)
     assert geometry.effective_rank(torch.tensor([5.0, 0, 0])) == 1
@@ -63,9 +60,6 @@ def test_rank_takes_the_mean_off(rng: torch.Generator) -> None:
     assert geometry.centred_rank(cloud + 100) == pytest.approx(4, rel=1e-6)
     assert geometry.rankme(cloud + 100) < 1.1, "the mean outweighs all else"
     assert geometry.centred_rank(torch.full((N, D), 0.5)) == 0
-
-
-# Alpha-ReQ
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.0, 2.0])
@@ -97,9 +91,6 @@ def test_alpha_req_of_too_short_a_spectrum_is_nan(rng: torch.Generator) -> None:
     assert math.isnan(geometry.alpha_req(torch.randn(N, 2, generator=rng)))
 
 
-# LiDAR
-
-
 def test_lidar_equals_the_generalised_eigenproblem(rng: torch.Generator) -> None:
     views = torch.randn(40, 1, D, generator=rng).double() * 2 + torch.randn(40, 5, D, generator=rng).double()
     means = views.mean(1)
@@ -123,9 +114,6 @@ def test_lidar_of_points() -> None:
     assert geometry.lidar(torch.ones(10, 4, D)) == 0
     apart = torch.eye(10, D)[:, None].expand(10, 4, D)  # views that are all the same
     assert geometry.lidar(apart) == pytest.approx(9)
-
-
-# The sphere
 
 
 def test_alignment_and_uniformity_by_hand() -> None:
@@ -158,8 +146,6 @@ def test_dead_dimensions_are_counted_whatever_their_value(z: Tensor) -> None:
     assert geometry.dead_share(z) == 5 / D
     assert geometry.dead_share(torch.zeros(N, D)) == geometry.dead_share(torch.ones(N, D)) == 1
 
-
-# What must not change them
 
 CLOUD: dict[str, Callable[[Tensor], float]] = {
     "rankme": geometry.rankme,

@@ -103,9 +103,6 @@ def test_the_fit_of_some_rows_is_that_without_the_others():
     torch.testing.assert_close(among.weight, alone.weight, atol=1e-6, rtol=0)
 
 
-# The choice of the L2 weight
-
-
 def chosen(x, y, classes, l2):
     return linear.choose_l2(Rotated.of(x), y, classes, l2=l2, held_out=0.2)[0]
 
