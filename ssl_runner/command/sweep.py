@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,5 +83,6 @@ def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
         folder = folder.resolve()
         os.environ[VARIABLE] = ",".join(trusted_packages())  # the folder that a sweep names is not asked whom to trust
         typed.config_dir = typed.config_dir and typed.config_dir.resolve()
+        sys.path[:] = map(os.path.abspath, sys.path)  # nor is anything imported from it
         os.chdir(cwd)
     return folder

@@ -1,6 +1,9 @@
 """Dispatch of jobs: takes them from a source, hands them to a launcher, and has their progress watched."""
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import IntEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -51,9 +54,10 @@ class Source(Protocol):
 def dispatch(source: Source, launcher: Launcher, run: Run) -> int | None:
     """Runs jobs until there are none left. Returns the signal that cut it off, or None. Raises LauncherFailed."""
     monitor = source.monitor
-    launcher.open(monitor.ledger.folder, run)  # before the handlers of signals: Ray brings its own
     running: dict[int, Entry] = {}
-    with Interrupt() as interrupt:
+    with own_imports():
+        launcher.open(monitor.ledger.folder, run)  # before the handlers of signals: Ray brings its own
+    with own_imports(), Interrupt() as interrupt:
         try:
             while True:
                 if interrupt.signal is not None or monitor.must_stop:
@@ -70,6 +74,22 @@ def dispatch(source: Source, launcher: Launcher, run: Run) -> int | None:
             return interrupt.signal
         finally:
             launcher.close()
+
+
+@contextlib.contextmanager
+def own_imports() -> Iterator[None]:
+    """Processes that are started import from where this one does. Python looks in the current folder first.
+
+    That is where a sweep was begun, by the word of its sweep.json, and may be a stranger's.
+    """
+    before = dict(os.environ)
+    os.environ |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
+    try:
+        yield
+    finally:
+        for name in ("PYTHONSAFEPATH", "PYTHONPATH"):
+            os.environ.pop(name)
+        os.environ |= before
 
 
 def update(running: dict[int, "Entry"], launcher: Launcher, source: Source) -> None:

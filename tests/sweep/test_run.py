@@ -421,3 +421,26 @@ def test_other_launchers_run_the_same_jobs(tmp_path: Path, monkeypatch: pytest.M
     assert [(each["status"], each["attempts"]) for each in jobs_of(tmp_path / "sweep")] == [("completed", 1)] * 2
     assert main(["-m", "sweep.resume=sweep"]) == 0
     assert [each["attempts"] for each in jobs_of(tmp_path / "sweep")] == [1, 1]
+
+
+@pytest.mark.parametrize("launcher", ["local", "submitit_local", "ray"])
+def test_nothing_is_imported_from_where_a_sweep_says_it_was_begun(
+    tmp_path: Path, launcher: str, composer: Composer
+) -> None:
+    """Its sweep.json may be a stranger's."""
+    if launcher != "local":
+        pytest.importorskip(launcher.partition("_")[0])
+    elsewhere = tmp_path / "elsewhere"
+    for name in ("ssl_runner", "torch", "submitit", "ray", "multiprocessing", "json", "encodings"):
+        (elsewhere / name).mkdir(parents=True)
+        (elsewhere / name / "__init__.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w').write({name!r})\n")
+    ledger = Ledger(tmp_path / "sweep", ["seed=0", f"hydra/launcher={launcher}"])
+    ledger.cwd = str(elsewhere)
+    (job,) = planned(composer, "length=1st", "seed=0")
+    prepared(ledger, job.overrides, job.content)
+    ledger.write()
+    process = start(tmp_path, "sweep.resume=sweep")
+    output = process.communicate(timeout=120)[0]
+    assert not (tmp_path / "ran").exists(), (tmp_path / "ran").read_text()
+    assert process.returncode == 0, output
+    assert [each["status"] for each in jobs_of(tmp_path / "sweep")] == ["completed"]

@@ -1,5 +1,6 @@
 """Ray: jobs as tasks with resources, on a cluster or on this machine."""
 
+import contextlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ class Ray(RemoteLauncher):
         import ray
 
         try:
-            ray.init(**{**QUIET, **self.ray["init"]})
+            with contextlib.chdir("/"):  # Ray's workers look for modules in this folder first
+                ray.init(**{**QUIET, **self.ray["init"]})
         except (TypeError, ValueError, RuntimeError, OSError) as error:
             raise LauncherFailed(f"{self.program}: {' '.join(str(error).split())}") from None
         super().open(sweep, run)

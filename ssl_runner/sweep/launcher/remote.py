@@ -52,7 +52,7 @@ class RemoteLauncher(ABC):
         for number, folder in folders.items():
             report = self.reports / str(number)
             report.unlink(missing_ok=True)  # of an earlier attempt
-            tasks.append(self.task(self.run, str(folder.resolve()), str(report), sweep))
+            tasks.append(self.task(self.run, str(folder.resolve()), str(report), sweep, str(Path.cwd())))
         for number, task, handle in zip(folders, tasks, self.submit(tasks), strict=True):
             self.jobs[number] = Submission(Path(task.report), handle)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,16 +30,20 @@ class Task:
         folder: the run folder.
         report: file for the job's state.
         sweep: folder that a sweep on this machine locks; the job ends with it. None: it goes on without the sweep.
+        cwd: folder that relative paths of the config start from.
     """
 
     run: Run
     folder: str
     report: str
     sweep: str | None
+    cwd: str
 
     def __call__(self) -> int:
         if self.halted:
             return 128 + signal.SIGTERM
+        os.chdir(self.cwd)
+        os.environ["PYTHONSAFEPATH"] = "1"  # nothing is imported from there
         with note_signals() as signals:
             status = self.watch(signals)
             cut_off = bool(signals) and not 0 <= status < 128 and not self.halted
