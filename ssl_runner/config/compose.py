@@ -11,9 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_runner.config.files import format_of
 from ssl_runner.config.hydra import Override, Tree, compose_tree, parse_override, resolve
+from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, paths, replace
-from ssl_runner.config.recipes import current_folders
 from ssl_runner.errors import nearest
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
@@ -79,10 +80,10 @@ class Composer:
         if any(each.key == "experiment" for each in choices):
             result.problems.append("experiment: a recipe is a job of its own; leave it out, or train it by itself")
         own = recorded.get("choices")
-        known = {str(k): str(v) for k, v in own.items()} if isinstance(own, dict) else {}
+        known = own if isinstance(own, dict) else {}
         typed = {each.key: each.value for each in choices if not each.mount}
         # What is mounted below a choice can be chosen only beside it.
-        beside = [f"{k}={v}" for k, v in known.items() if k in GROUPS and k not in typed and v in self.groups[k]]
+        beside = [f"{k}={known[k]}" for k in GROUPS if k not in typed and known.get(k) in self.groups[k]]
         measured = [each for each in recorded.get("evaluator") or () if each in self.groups["evaluator"]]
         if measured and "evaluator" not in typed:
             beside.append(f"evaluator=[{','.join(measured)}]")
@@ -91,9 +92,9 @@ class Composer:
         if tree is None and choices:
             result.problems += wrong
             return result
-        content = copy.deepcopy(dict(recorded))
+        content, source = copy.deepcopy(dict(recorded)), tree.content if tree else {}
         for place in sorted({(each.mount or each.key).removeprefix("_global_.") for each in choices}, key=len):
-            replace(content, tree.content if tree else {}, place)
+            replace(content, source, place)
         result.choices = {**known, **{key: value for key, value in typed.items() if isinstance(value, str)}}
         self._finish(result, content, tree, values)
         return result
@@ -104,12 +105,11 @@ class Composer:
         A mount is `augment@pretext.augment`: a group and where its choice stands. Raises ValueError.
         """
         problems: list[str] = []
-        tree = self._compose(choices, problems)
-        if tree is None:
+        if tree := self._compose(choices, problems):
+            content, wrong = resolve(tree.content, [], tree.origin)
+            problems += [f"{self.name}: {key}: {line}" for key, line in wrong.items()]
+        if tree is None or problems:
             raise ValueError("\n".join(problems))
-        content, wrong = resolve(tree.content, [], tree.origin)
-        if wrong:
-            raise ValueError("\n".join(f"{self.name}: {key}: {line}" for key, line in wrong.items()))
         return content, tree.choices
 
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -117,22 +117,17 @@ class Composer:
         problems: list[str] = []
         axes: dict[str, Sequence[str]] = {}
         for each in self._parse(overrides, problems):
-            axes[each.text.partition("=")[0]] = [each.text]  # of a key typed twice the last counts, as in a single run
-            if not each.is_sweep:
-                continue
-            if each.values is None:
-                problems.append(f"{each.text}: is an interval; a grid needs values: a=1,2 or a=range(1,4)")
-            elif not each.values:
-                possible = ", ".join(self.groups.get(each.key, [])) or "values, as in a=1,2"
-                problems.append(f"{each.text}: matches nothing; possible are {possible}")
-            else:
-                axes[each.text.partition("=")[0]] = each.values
+            # Of a key typed twice the last counts, as in a single run.
+            axes[each.text.partition("=")[0]] = each.values if each.is_sweep else [each.text]
+            if each.is_sweep and not each.values:
+                possible = ", ".join(self.groups.get(each.key, [])) or "values, as in a=1,2 or a=range(1,4)"
+                problems.append(f"{each.text}: gives a grid no values; possible are {possible}")
         return ([] if problems else [list(job) for job in itertools.product(*axes.values())]), problems
 
     def _parse(self, overrides: Iterable[str], problems: list[str]) -> Iterator[Override]:
         for text in overrides:
             try:
-                yield parse_override(text, lambda group: self.groups.get(group, []))
+                yield parse_override(text, self.groups)
             except ValueError as error:
                 problems.append(str(error))
 
@@ -168,15 +163,18 @@ class Composer:
         return [] if unknown else [override]
 
     def _compose(self, choices: Sequence[str], problems: list[str]) -> Tree | None:
+        """What choices give, in the newest format."""
         if tuple(choices) not in self._composed:
-            named = [each.partition("=")[2] for each in choices if each.startswith("experiment=")]
+            recipes = [each.partition("=")[2] for each in choices if each.startswith("experiment=")]
             try:
-                with current_folders(self.folders, self.name, named[-1] if named else None) as folders:
-                    self._composed[tuple(choices)] = compose_tree(folders, self.name, choices)
+                formats = [format_of(self.folders[:-1], f"{self.name}.yaml")]
+                formats += [format_of(self.folders, f"experiment/{each}.yaml") for each in recipes[-1:]]
+                tree = compose_tree(self.folders, self.name, choices)
+                content = migrated({**tree.content, KEY: min(formats)}, f"{self.name} with {' '.join(choices)}")
+                self._composed[tuple(choices)] = dataclasses.replace(tree, content=content)
             except ValueError as error:
-                line = str(error)
-                known = line.startswith(("experiment/", f"{self.name}.yaml"))
-                problems.append(line if known else f"{self.name}: {line}")
+                known = str(error).startswith(("experiment/", f"{self.name}.yaml"))
+                problems.append(str(error) if known else f"{self.name}: {error}")
                 return None
         return self._composed[tuple(choices)]
 
@@ -192,12 +190,11 @@ class Composer:
         every = dict(paths(content))
         wrong = {key: f"is missing; type {key}=..." for key, value in every.items() if value == "???"}
         if "${" in repr(content):
-            content, unresolved = resolve(
-                content, [key for key in every if key not in wrong], tree.origin if tree else None
-            )
+            asked, origin = [key for key in every if key not in wrong], tree.origin if tree else None
+            content, unresolved = resolve(content, asked, origin)
             wrong |= unresolved
         result.problems += [f"{key}: {line}" for key, line in wrong.items()]
         if not wrong:
-            folders = content.pop("hydra")
-            result.folder, result.sweep_folder = folders["run"]["dir"], folders["sweep"]["dir"]
+            typed = [each["dir"] for each in content.pop("hydra").values()]
+            result.folder, result.sweep_folder = (None if each is None else str(each) for each in typed)
             result.content = content

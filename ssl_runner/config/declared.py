@@ -76,14 +76,7 @@ def declared_module(name: str) -> types.ModuleType:
         file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
         if not lies_in(name, PACKAGE) or not file.is_file():
             raise Undecided(name)
-
-        def absent(attribute: str) -> Any:
-            if hasattr(sys.modules.get(name), attribute):  # put there by somebody, or a module of this package
-                raise Undecided(attribute)
-            raise AttributeError(attribute)
-
         module = types.ModuleType(name)
-        vars(module)["__getattr__"] = absent
         for statement in ast.parse(file.read_bytes()).body:
             vars(module).update(declared_names(statement, vars(module)))
         MODULES[name] = module

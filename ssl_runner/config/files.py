@@ -1,12 +1,15 @@
 """Config files: read in the newest format, written as YAML."""
 
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_runner.config.migrate import migrated, writer_of
+from ssl_runner.config.migrate import KEY, migrated, newest, writer_of
+from ssl_runner.run_folder.layout import GROUPS
 
 
 def read(path: Path, kind: type = dict) -> Any:
@@ -26,3 +29,24 @@ def read(path: Path, kind: type = dict) -> Any:
 def dump(content: Any) -> str:
     """Plain values as YAML, in their order."""
     return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def format_of(folders: Sequence[Path], place: str) -> int:
+    """The format of a recipe, or of a config of a user's own to start from, in the first folder that has it.
+
+    Raises ValueError, with what to do, if it is the whole config of a run, lacks its header or cannot be read here.
+    """
+    path = next((folder / place for folder in folders if (folder / place).is_file()), None)
+    try:
+        text = path.read_text() if path else ""
+        content = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return newest()  # Hydra has its own words for it
+    if path is None or not isinstance(content, dict):
+        return newest()
+    migrated(content, place, writer_of(path.parent))
+    if all(isinstance(node := content.get(group), dict) and "_target_" in node for group in GROUPS):
+        raise ValueError(f"{place}: is the whole config of a run; type ssl-runner rerun {path}")
+    if place.startswith("experiment/") and not re.match(r"(#.*\n)*#\s*@package\s+_global_\s", text):
+        raise ValueError(f"{place}: is a recipe, and so its first line must be # @package _global_")
+    return content.get(KEY, 1)

@@ -4,9 +4,10 @@ The only importer of hydra, and with files.py of omegaconf. What the public face
 compose.py: it stops at the first mistake, tells no choices of a group, and applies overrides only while composing.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 from hydra import compose, initialize_config_dir
@@ -30,7 +31,7 @@ class Override:
     mount: str | None  # where a choice of the group is put, if not at the group's own place
     action: str  # CHANGE, ADD, FORCE_ADD, DEL
     value: Any = None
-    values: tuple[str, ...] | None = None  # of a sweep: an override each
+    values: tuple[str, ...] = ()  # of a sweep: an override each; none of an interval
     is_sweep: bool = False
 
 
@@ -53,24 +54,15 @@ class SearchFirst(SearchPathPlugin):
             search_path.prepend("given", f"file://{folder}")
 
 
-class Options:
-    """The part of Hydra's config loader that its grammar asks: the choices of a group, for `group=glob(*)`."""
-
-    def __init__(self, of: Callable[[str], list[str]]):
-        self.of = of
-
-    def get_group_options(self, group_name: str, results_filter: object = None) -> list[str]:
-        return self.of(group_name)
-
-
-def parse_override(text: str, options: Callable[[str], list[str]] = lambda group: []) -> Override:
-    """Raises ValueError in one line."""
+def parse_override(text: str, groups: Mapping[str, list[str]]) -> Override:
+    """`groups`: the choices that `group=glob(*)` may mean. Raises ValueError in one line."""
+    loader: Any = SimpleNamespace(get_group_options=lambda group, results_filter=None: groups.get(group, []))
     try:
-        parsed = OverridesParser.create(config_loader=Options(options)).parse_override(text)  # type: ignore[arg-type]
-        parsed.config_loader = Options(options)  # type: ignore[assignment]
+        parsed = OverridesParser.create().parse_override(text)
+        parsed.config_loader = loader
     except HydraException as error:
         raise ValueError(f"{text}: cannot be read as key=value ({one_line(error)})") from None
-    values = None
+    values: tuple[str, ...] = ()
     if parsed.is_discrete_sweep():
         try:
             key = parsed.get_key_element()

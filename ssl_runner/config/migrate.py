@@ -25,9 +25,9 @@ def move_views(content: Any) -> None:
 
 
 # MIGRATIONS[0] turns a config of format 1 into one of format 2, in place, and so on. It also meets parts of configs,
-# such as a recipe of overrides or a model alone, so any key may be absent. A key that cannot be carried over is refused
-# by a ValueError that names it and says what to type. A renamed choice needs no migration: a YAML of the old name whose
-# defaults list holds the new one keeps it alive.
+# such as a model alone, and a recipe laid over current choices: any key may be absent, and what is current must stay as
+# it is. A key that cannot be carried over is refused by a ValueError that names it and says what to type. A renamed
+# choice needs no migration: a YAML of the old name whose defaults list holds the new one keeps it alive.
 MIGRATIONS: list[Callable[[dict[str, Any]], None]] = [move_views]
 
 
