@@ -152,7 +152,8 @@ class Trainer:
         self.progress.loss = values[self.loss_name]
         settings = self.learner.settings(step - 1)
         values["optimizer/lr"] = settings.lr
-        values["optimizer/weight_decay"] = settings.weight_decay
+        if settings.weight_decay != self.learner.settings(0).weight_decay:  # it has a schedule
+            values["optimizer/weight_decay"] = settings.weight_decay
         values["speed/samples_per_second"] = window.steps * self.length.batch_size / seconds
         values["speed/data_wait"] = loader.waited / seconds
         values["speed/peak_memory_mb"] = self.learner.device.peak_memory_mb()
