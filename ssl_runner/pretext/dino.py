@@ -123,14 +123,14 @@ class DINO(Pretext):
         with torch.no_grad():
             logits = self.teacher_head(self.teacher_encoder(views[0]).pooled)  # (2B, K)
             targets = ((logits - self.centre) / self.sharpness).softmax(dim=1)  # equation 1, centred as in 3.1
-        pooled = torch.cat([self.encoder(view).pooled for view in views])  # (V B, dim), V = 2 + local_views
-        embedding = self.head.projector(pooled)  # (V B, bottleneck)
-        student = self.head.prototypes(embedding)  # (V B, K)
+        pooled = [self.encoder(view).pooled for view in views]
+        student = self.head(torch.cat(pooled))  # (V B, K), V = 2 + local_views
         by_view = targets.unflatten(0, (2, -1)), student.unflatten(0, (2 + self.local_views, -1))
         value = view_cross_entropy(*by_view, self.temperature)
         entropy = torch.special.entr(targets).sum(dim=1).mean()  # 0: one prototype each; log K: all alike (section 5.3)
         metrics = {"entropy": entropy, "divergence": value.detach() - entropy}
-        return Loss(value, metrics, embedding[: len(logits)], {"logits": logits.mean(dim=0, keepdim=True)})
+        # Regularisers see the features of the global views, as KoLeo does in DINOv2 (arXiv 2304.07193).
+        return Loss(value, metrics, pooled[0], {"logits": logits.mean(dim=0, keepdim=True)})
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:
         return {"head.prototypes": Rate(lr=float(ctx.step >= steps_of(self.freeze, ctx)))}

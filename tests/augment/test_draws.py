@@ -39,16 +39,6 @@ def test_a_view_does_not_depend_on_its_batch_mates(settings):
     assert torch.equal(views.apply(others, draw)[rows], whole[rows])
 
 
-def test_the_same_generator_gives_the_same_views():
-    views, x = Views(**EVERYTHING), pictures()
-    rng = generator(5)
-    first, second = views(x, rng), views(x, rng)
-    assert torch.equal(first, views(x, generator(5)))
-    assert not torch.equal(first, second)
-    torch.manual_seed(0)
-    assert torch.equal(first, views(x, generator(5))), "the global generator has a say"
-
-
 def test_one_setting_leaves_the_draws_of_the_others_alone():
     plain, all_on = (Views(**settings).draw(64, (32, 32), generator()) for settings in ({}, EVERYTHING))
     for name in ("box", "flip", "colour"):

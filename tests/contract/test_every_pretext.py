@@ -1,7 +1,6 @@
 """What the contract asks of every pretext task; a new YAML in conf/pretext is a new case."""
 
 import inspect
-import re
 from collections.abc import Callable
 
 import pytest
@@ -64,7 +63,9 @@ def test_yaml_spells_out_the_constructor(name: str, method: Make) -> None:
 @every_pretext
 def test_randomness_is_the_generators(name: str, method: Make) -> None:
     pretext = method(name)
-    first, again, other = (pretext.views(batch(), context(seed)) for seed in (1, 1, 2))
+    first = pretext.views(batch(), context(1))
+    torch.rand(1)  # the global generator plays no part
+    again, other = (pretext.views(batch(), context(seed)) for seed in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
     if name == "bigan":  # spectral norm refines its vectors in each pass
@@ -95,37 +96,25 @@ def test_views_are_images_as_the_dataset_makes_them_each_of_its_own_sample(name:
 
 
 @every_pretext
-def test_each_group_learns_all_of_its_parameters_and_no_others(name: str, method: Make) -> None:
+@pytest.mark.parametrize("autocast", [False, True])
+def test_each_group_learns_all_of_its_parameters_and_nothing_else_is_attached(
+    name: str, autocast: bool, method: Make
+) -> None:
     pretext = method(name)
-    views = pretext.views(batch(), context())
-    groups = pretext.groups()
+    views, groups = pretext.views(batch(), context()), pretext.groups()
     learnt = [each for named in groups.values() for each, _ in named]
     assert sorted(learnt) == sorted(each for each, p in pretext.named_parameters() if p.requires_grad)
     for group, named in groups.items():
-        loss = pretext(views, group)
-        loss.value.backward()
-        mine = {each for each, _ in named}
-        for each, p in pretext.named_parameters():
-            assert each in mine or p.grad is None or p.requires_grad, f"{each} is frozen and has a gradient"
-            assert each not in mine or p.grad.abs().sum() > 0, f"{each} has no gradient"
-        pretext.zero_grad()
-
-
-@every_pretext
-def test_autocast_leaves_losses_in_float32_and_nothing_attached_but_the_embedding(name: str, method: Make) -> None:
-    pretext = method(name)
-    views = pretext.views(batch(), context())
-    for group, named in pretext.groups().items():
-        with torch.autocast("cpu", torch.bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             loss = pretext(views, group)
         assert loss.value.dtype == torch.float32
         assert all(not each.requires_grad and each.ndim == 0 for each in loss.metrics.values())
         assert all(not each.requires_grad and each.ndim > 0 for each in loss.kept.values())
-        loss.value.backward()
-        assert all(p.grad.isfinite().all() for _, p in named)
+        loss.value.backward(retain_graph=True)
+        assert all(p.grad.isfinite().all() and p.grad.abs().sum() > 0 for _, p in named)
+        assert all(p.grad is None for p in pretext.parameters() if not p.requires_grad)
         pretext.zero_grad()
-    embedding = pretext(views, group).embedding  # of the last group, which trains the encoder
-    embedding.square().sum().backward()  # a regulariser on representations reaches the encoder
+    loss.embedding.square().sum().backward()  # of the last group: a regulariser on representations reaches the encoder
     assert all(p.grad is not None for p in pretext.encoder.parameters())
 
 
@@ -138,9 +127,3 @@ def test_trained_is_a_part_and_rates_name_parameters(name: str, method: Make) ->
     assert len({tuple(rates) for rates in steps}) == 1
     for prefix in steps[0]:
         assert any(each.startswith(f"{prefix}.") for each, _ in pretext.named_parameters()), prefix
-
-
-@every_pretext
-def test_a_file_opens_with_its_paper(name: str, method: Make) -> None:
-    words = inspect.getmodule(type(method(name))).__doc__
-    assert re.search(r"arXiv[ :]\d{4}\.\d{5}|ICML|NeurIPS", words)

@@ -54,7 +54,7 @@ def test_loss_is_the_equation_of_centred_and_sharpened_targets():
     entropy = -(targets * targets.log()).sum(1).mean()
     torch.testing.assert_close(loss.metrics["entropy"], entropy.detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(loss.metrics["divergence"], (expected - entropy).detach(), rtol=1e-3, atol=1e-4)
-    assert loss.embedding.shape == (16, 8)
+    assert loss.embedding.shape == (16, 12)  # the features of the global views
     loss.value.backward()
     missing = {name.split(".")[0] for name, g in gradients(pretext).items() if g is None}
     assert missing == {"teacher_encoder", "teacher_head"}
