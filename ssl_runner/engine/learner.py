@@ -12,6 +12,7 @@ from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Rate, Regula
 from ssl_runner.device import ranks
 from ssl_runner.engine.rates import Rated, rated, restorable
 from ssl_runner.engine.seed import derive, seed_everything
+from ssl_runner.layers.gather import gather
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -64,7 +65,7 @@ class Learner:
             if norm is not None and measure_gradient:
                 numbers[f"optimizer/{self.prefix(group)}gradient_norm"] = norm.detach()
         with torch.no_grad():
-            rows = {name: torch.cat(parts) for name, parts in kept.items()}
+            rows = {name: gather(torch.cat(parts)) for name, parts in kept.items()}
             self.pretext.after_step(self.context(step, "after_step"), rows)
         return numbers
 
