@@ -94,7 +94,7 @@ function frame(box, xs, ys, names, share, logs) {  // scales, and axes as SVG
   const scale = (from, to, values, log) => {
     let low = Math.min(...values), high = Math.max(...values);
     if (log) { if (low === high) { low /= 2; high *= 2; } return { low, high, log, at: (v) => from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from) }; }
-    if (low === high) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }
+    if (high - low <= 1e-9 * Math.abs(high)) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }  // equal but for rounding
     return { low, high, log, at: (v) => from + ((v - low) / (high - low)) * (to - from) };
   };
   const x = scale(EDGE.left, w - EDGE.right, xs, logs.x), y = scale(h - EDGE.bottom, EDGE.top, ys, logs.y);
