@@ -2,10 +2,9 @@
 
 import math
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.config.search_space import Axis
 from ssl_runner.errors import DONE, FAILED
 from ssl_runner.sweep.ledger import ENDED, Entry, key_of
 from ssl_runner.sweep.naming import slug
@@ -153,10 +152,3 @@ def has_value(study: "Study") -> bool:
 def words(params: Mapping[str, Any]) -> list[str]:
     """A trial's overrides."""
     return [f"{name}={value}" for name, value in params.items()]
-
-
-def examples(axes: Sequence[Axis]) -> list[list[str]]:
-    """Trials with each choice and each end of what is searched, to be checked before anything is run."""
-    first = [axis.examples[0] for axis in axes]
-    others = [(place, each) for place, axis in enumerate(axes) for each in axis.examples[1:]]
-    return [first, *([*first[:place], each, *first[place + 1 :]] for place, each in others)]
