@@ -14,7 +14,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep, Transformer
 from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -42,6 +42,18 @@ class Tree:
     content: dict[str, Any]
     choices: dict[str, str | None]
     origin: DictConfig
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A searched key: one of `choices`, or, without any, a number from `low` to `high`, both included."""
+
+    key: str
+    choices: tuple[Any, ...] = ()
+    low: float = 0
+    high: float = 0
+    step: float | None = None  # None: any number between
+    log: bool = False
 
 
 class SearchFirst(SearchPathPlugin):
@@ -72,6 +84,20 @@ def parse_override(text: str, groups: Mapping[str, list[str]]) -> Override:
     value = None if parsed.is_sweep_override() else parsed.value()
     name = parsed.type.name
     return Override(text, parsed.key_or_group, parsed.package, name, value, values, parsed.is_sweep_override())
+
+
+def parse_axis(text: str) -> Axis | None:
+    """What a word searches: `a=x,y`, `a=range(1,9)`, `a=tag(log,interval(1e-4,1))`. None for a glob, or nothing."""
+    override = OverridesParser.create().parse_override(text)
+    key, value = str(override.get_key_element()), override.value()
+    if isinstance(value, IntervalSweep):
+        return Axis(key, low=value.start or 0, high=value.end or 0, log="log" in value.tags)
+    if isinstance(value, RangeSweep) and (numbers := [*value.range()]):  # in Hydra a range ends before its end
+        return Axis(key, low=min(numbers), high=max(numbers), step=abs(value.step))
+    if not isinstance(value, ChoiceSweep):
+        return None
+    choices: list[Any] = list(override.sweep_iterator(Transformer.encode))
+    return Axis(key, tuple(sorted(choices, key=str) if value.shuffle else choices))
 
 
 def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> Tree:

@@ -42,16 +42,24 @@ class Launcher(Protocol):
     def close(self) -> None: ...  # jobs that still run save and end
 
 
-class Source(Protocol):
-    """Where jobs come from."""
+class Jobs:
+    """Where jobs come from: a list of them."""
 
-    monitor: "JobMonitor"
+    def __init__(self, monitor: "JobMonitor", entries: Sequence["Entry"]):
+        self.monitor, self.waiting = monitor, list(entries)
 
-    def take(self, places: int | None) -> Sequence["Entry"]: ...  # to begin now; none if there are none now
-    def end(self, entry: "Entry", status: int) -> None: ...  # with an exit status, or killed by signal `-status`
+    def take(self, places: int | None) -> list["Entry"]:
+        """Jobs to begin now; none if there are none now."""
+        taken = self.waiting[:places]
+        del self.waiting[: len(taken)]
+        return taken
+
+    def end(self, entry: "Entry", status: int) -> None:
+        """Takes note of an exit status, or of the signal `-status` that a job was killed by."""
+        self.monitor.end(entry, status)
 
 
-def dispatch(source: Source, launcher: Launcher, run: Run) -> int | None:
+def dispatch(source: Jobs, launcher: Launcher, run: Run) -> int | None:
     """Runs jobs until there are none left. Returns the signal that cut it off, or None. Raises LauncherFailed."""
     monitor = source.monitor
     running: dict[int, Entry] = {}
@@ -92,7 +100,7 @@ def own_imports() -> Iterator[None]:
         os.environ |= before
 
 
-def update(running: dict[int, "Entry"], launcher: Launcher, source: Source) -> None:
+def update(running: dict[int, "Entry"], launcher: Launcher, source: Jobs) -> None:
     """Takes note of what has begun and ended, and of how far the others are."""
     for number, status in launcher.look():
         if status == BEGUN:

@@ -9,12 +9,12 @@ from rich.console import Console
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
-from ssl_runner.config.search_space import Axis, is_searched, read_axes
+from ssl_runner.config.hydra import Axis
+from ssl_runner.config.search_space import examples, is_searched, read_axes
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.choice import read_launcher, read_sweeper
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.objective import LOGGED, SUMMARY, is_better_smaller
-from ssl_runner.sweep.search import examples
 from ssl_runner.sweep.settings import FOLDER, Settings, Words, key_of, read_settings
 from ssl_runner.sweep.study import Optuna
 

@@ -18,7 +18,7 @@ from ssl_runner.errors import DONE, FAILED, REFUSED
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import held
-from ssl_runner.sweep.dispatch import LOOK, Launcher, LauncherFailed, Run, Source, dispatch
+from ssl_runner.sweep.dispatch import LOOK, Jobs, Launcher, LauncherFailed, Run, dispatch
 from ssl_runner.sweep.launcher.remote import release
 from ssl_runner.sweep.ledger import ENDED, Entry, Ledger
 from ssl_runner.sweep.monitor import JobMonitor
@@ -95,9 +95,9 @@ class Sweep:
         if signal is not None or not todo:
             return signal
         self.prepare(todo, contents)
-        return self.dispatch(Grid(self.monitor, todo))
+        return self.dispatch(Jobs(self.monitor, todo))
 
-    def dispatch(self, source: Source) -> int | None:
+    def dispatch(self, source: Jobs) -> int | None:
         self.begun = True
         with self.view:
             return dispatch(source, self.launcher, partial(self.run_job, threads=self.settings.threads))
@@ -133,21 +133,6 @@ class Sweep:
         if left and all(each.status == "refused" for each in entries):
             return REFUSED
         return FAILED if left or cut_off else DONE
-
-
-class Grid:
-    """A source of jobs: those of a list."""
-
-    def __init__(self, monitor: JobMonitor, entries: Sequence[Entry]):
-        self.monitor, self.waiting = monitor, list(entries)
-
-    def take(self, places: int | None) -> list[Entry]:
-        taken = self.waiting[:places]
-        del self.waiting[: len(taken)]
-        return taken
-
-    def end(self, entry: Entry, status: int) -> None:
-        self.monitor.end(entry, status)
 
 
 def changed_keys(folder: Path, content: dict[str, Any]) -> list[str]:

@@ -1,12 +1,11 @@
 """Search for the best job by Optuna: a trial is asked for when a place is free, and told when its job has ended."""
 
 import math
-from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.config.search_space import Axis
 from ssl_runner.errors import DONE, FAILED
+from ssl_runner.sweep.dispatch import Jobs
 from ssl_runner.sweep.ledger import ENDED, Entry, key_of
 from ssl_runner.sweep.naming import slug
 from ssl_runner.sweep.study import Optuna, distribution
@@ -33,7 +32,7 @@ def run_search(sweep: "Sweep", request: "Request") -> int:
 
     def run() -> int | None:
         signal = source.collect_cut_off()
-        if signal is None and (source.waiting or source.wants_more):
+        if signal is None and (source.cut_off or source.wants_more):
             signal = sweep.dispatch(source)
         if signal is None and not sweep.monitor.must_stop:
             best = "no trial has a value"
@@ -45,15 +44,15 @@ def run_search(sweep: "Sweep", request: "Request") -> int:
     return max(sweep.conclude(run, searched=True), DONE if has_value(study) else FAILED)
 
 
-class Search:
-    """A source of jobs, each of one trial or of several that are the same."""
+class Search(Jobs):
+    """Jobs that Optuna chooses, each of one trial or of several that are the same."""
 
     def __init__(self, sweep: "Sweep", request: "Request", study: "Study", optuna: Optuna):
-        self.sweep, self.monitor, self.request = sweep, sweep.monitor, request
-        self.study, self.optuna = study, optuna
+        super().__init__(sweep.monitor, [])
+        self.sweep, self.request, self.study, self.optuna = sweep, request, study, optuna
         self.distributions = {axis.key: distribution(axis) for axis in request.axes}
-        self.waiting: deque[tuple[int, dict[str, Any]]] = deque()  # trials that were cut off
-        self.asked: dict[int, Trial] = {}  # the other trials of this process, by number
+        self.cut_off: list[tuple[int, dict[str, Any]]] = []  # trials of an earlier start
+        self.asked: dict[int, Trial] = {}  # those of this one, by number
         self.jobs: dict[int, list[int]] = {}  # trials that are not told yet, by the number of their job
         self.reported: dict[int, int] = {}  # per cent of the run up to which a trial's curve is reported
         self.pruned: set[int] = set()  # trials
@@ -67,7 +66,7 @@ class Search:
                 continue
             entry = jobs.get(key_of([*self.request.fixed, *words(trial.params)]))
             if entry is not None and (entry in todo or entry.status in ENDED):
-                self.waiting.append((trial.number, trial.params))
+                self.cut_off.append((trial.number, trial.params))
             elif entry is None and self.optuna.storage is None:  # it did not become a job; nobody else can have it
                 self.tell(trial.number, None)
         return signal
@@ -82,8 +81,8 @@ class Search:
         at_once = self.optuna.n_jobs or (AT_ONCE if places is None else math.inf)
         taken: list[Entry] = []
         while len(self.jobs) < at_once and (places is None or len(taken) < places):
-            if self.waiting:
-                number, params = self.waiting.popleft()
+            if self.cut_off:
+                number, params = self.cut_off.pop(0)
             elif self.wants_more:
                 trial = self.study.ask(self.distributions)
                 number, params = trial.number, trial.params
@@ -109,7 +108,7 @@ class Search:
         return taken
 
     def end(self, entry: Entry, status: int) -> None:
-        self.monitor.end(entry, status)
+        super().end(entry, status)
         if entry.status == "interrupted" or (entry.status not in ENDED and self.monitor.must_stop):
             del self.jobs[entry.number]  # not told, its trials are evaluated first when the search goes on
         else:
@@ -153,10 +152,3 @@ def has_value(study: "Study") -> bool:
 def words(params: Mapping[str, Any]) -> list[str]:
     """A trial's overrides."""
     return [f"{name}={value}" for name, value in params.items()]
-
-
-def examples(axes: Sequence[Axis]) -> list[list[str]]:
-    """Trials with each choice and each end of what is searched, to be checked before anything is run."""
-    first = [axis.examples[0] for axis in axes]
-    others = [(place, each) for place, axis in enumerate(axes) for each in axis.examples[1:]]
-    return [first, *([*first[:place], each, *first[place + 1 :]] for place, each in others)]

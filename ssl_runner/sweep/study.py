@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval
 
 from ssl_runner.config.check import Node
-from ssl_runner.config.search_space import Axis
+from ssl_runner.config.hydra import Axis
 from ssl_runner.run_folder.metrics import new_name
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ def run(name: str, threads: int = 1) -> int:
         print(os.getppid(), file=file)
     how = (folder / "how").read_text()
     if how == "run":
-        from ssl_runner.command.train import run_job
+        from ssl_runner.command.sweep import run_job
 
         return run_job(name, threads)
     if how == "die":

@@ -22,7 +22,7 @@ from rich.console import Console
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
-from ssl_runner.command.train import run_job
+from ssl_runner.command.sweep import prepare, run_job
 from ssl_runner.config.compose import Composed, Composer
 from ssl_runner.config.files import dump
 from ssl_runner.engine.interrupt import Interrupt
@@ -58,13 +58,13 @@ def content_of(composed: Composed) -> dict:
 
 
 def opened(settings: Settings, folder: Path | str | None, console: Console) -> contextlib.AbstractContextManager[Sweep]:
-    request = Request(Composer(), settings=settings, folder=None if folder is None else str(folder))
+    request = Request(Composer(), prepare, settings=settings, folder=None if folder is None else str(folder))
     return open_sweep(request, ["seed=0"], console, run_job, print_comparison)
 
 
 def carry_out(jobs: Sequence[Planned], settings: Settings, folder: Path | str | None, console: Console) -> int:
     with opened(settings, folder, console) as sweep:
-        return run_jobs(sweep, Request(Composer(), jobs=jobs))  # type: ignore[arg-type]
+        return run_jobs(sweep, Request(Composer(), prepare, jobs=jobs))  # type: ignore[arg-type]
 
 
 def prepared(ledger: Ledger, overrides: list[str], content: dict) -> Path:

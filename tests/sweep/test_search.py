@@ -12,14 +12,16 @@ from conftest import tiny
 from rich.console import Console
 
 from ssl_runner.__main__ import main
+from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.search_space import Axis, is_searched, read_axes
+from ssl_runner.config.hydra import Axis
+from ssl_runner.config.search_space import examples, is_searched, read_axes
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.sweep import choice
 from ssl_runner.sweep.choice import read_sweeper
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, News, Stop
 from ssl_runner.sweep.read import Request
-from ssl_runner.sweep.search import examples, run_search
+from ssl_runner.sweep.search import run_search
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.start import open_sweep
 from ssl_runner.sweep.study import Optuna
@@ -148,6 +150,7 @@ def search(
     console = Console(file=io.StringIO(), width=200)
     request = Request(
         Composer(),
+        prepare,
         settings=Settings(resume=resume, metric=metric),
         launcher=launcher,
         optuna=sweeper,

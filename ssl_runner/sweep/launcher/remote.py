@@ -91,20 +91,16 @@ class RemoteLauncher(ABC):
         shutil.rmtree(self.reports, ignore_errors=True)
 
     @abstractmethod
-    def submit(self, tasks: Sequence[Task]) -> Sequence[Any]:
-        """A handle for each job. Raises LauncherFailed."""
+    def submit(self, tasks: Sequence[Task]) -> Sequence[Any]: ...  # a handle for each
 
     @abstractmethod
-    def over(self, handle: Any) -> bool:
-        """Whether the program has done all that it does for a job."""
+    def over(self, handle: Any) -> bool: ...  # whether the program has done all that it does for a job
 
     @abstractmethod
-    def cancel(self, handles: Sequence[Any]) -> None:
-        """Withdraws jobs that have not begun."""
+    def cancel(self, handles: Sequence[Any]) -> None: ...  # of jobs that have not begun
 
     @abstractmethod
-    def error(self, handle: Any) -> str:
-        """What the program says of a job that did not begin."""
+    def error(self, handle: Any) -> str: ...  # what the program says of a job that did not begin
 
 
 def release(folder: Path) -> None:
