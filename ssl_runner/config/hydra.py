@@ -66,7 +66,7 @@ class SearchFirst(SearchPathPlugin):
             search_path.prepend("given", f"file://{folder}")
 
 
-def parse_override(text: str, groups: Mapping[str, list[str]]) -> Override:
+def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     """`groups`: the choices that `group=glob(*)` may mean. Raises ValueError in one line."""
     loader: Any = SimpleNamespace(get_group_options=lambda group, results_filter=None: groups.get(group, []))
     try:
