@@ -22,10 +22,8 @@ def main(words: list[str]) -> int:
     if typed.help:
         print(help_text())
         return 0
-    from ssl_runner.sweep.comparison import print_comparison
     from ssl_runner.sweep.read import read
     from ssl_runner.sweep.settings import RESUME, check_recorded, merge_words, split_words
-    from ssl_runner.sweep.start import start
 
     now, command, recorded = split_words(typed.overrides), merge_words([], words), False
     if now.resume is not None:
@@ -56,6 +54,9 @@ def main(words: list[str]) -> int:
     if typed.cfg:
         print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
         return 0
+    from ssl_runner.sweep.comparison import print_comparison  # numpy is imported here, after all that needs none
+    from ssl_runner.sweep.start import start
+
     try:
         return start(request, command, console, run_job, print_comparison)
     except ValueError as error:
