@@ -75,6 +75,18 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
+def drop(tmp_path: Path) -> Callable[..., Composer]:
+    """A folder of configs with one recipe of this text in it."""
+
+    def put(text: str, name: str = "dropped") -> Composer:
+        (tmp_path / "conf" / "experiment").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(text)
+        return Composer(tmp_path / "conf")
+
+    return put
+
+
+@pytest.fixture
 def make(composer: Composer, tmp_path: Path) -> Callable[..., Trainer]:
     """A trainer for `tiny` overrides in a folder below tmp_path; `change` may put another pretext in the place."""
 

@@ -30,5 +30,5 @@ def main(words: list[str]) -> int:
         from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
 
         return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)
-    except Refused as reason:
-        return refuse(reason.lines)
+    except (Refused, OSError) as reason:
+        return refuse(str(reason).splitlines())

@@ -99,8 +99,7 @@ def remedy(run: Run) -> str:
     if run.status == "running":
         return ""
     stops_again = run.health == "collapsed" and run.settings.get("on_collapse") == "stop"
-    first = f"put on_collapse: warn into {where}/config.yaml, then " if stops_again else ""
-    return f"{first}ssl-runner resume {where}"
+    return f"ssl-runner resume {where}{' on_collapse=warn' if stops_again else ''}"
 
 
 def to_markdown(comparison: Comparison, rows: int) -> str:

@@ -1,6 +1,7 @@
 """What a run holds does not grow with its steps: tensors alive, and things in containers of any kind."""
 
 import gc
+import logging
 from collections import Counter, OrderedDict, defaultdict, deque
 
 import pytest
@@ -10,6 +11,12 @@ from torch import Tensor, nn
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
+
+
+@pytest.fixture(autouse=True)
+def unheard(monkeypatch):
+    """pytest keeps every line that is logged."""
+    monkeypatch.setattr(logging.getLogger("ssl_runner"), "propagate", False)
 
 
 def held(trainer, folder, steps):

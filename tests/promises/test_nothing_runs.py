@@ -13,7 +13,6 @@ import shutil
 import subprocess
 import sys
 import zipfile
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.config.check import check
 from ssl_runner.config.trust import OWN, VARIABLE, distrust, foreign_code
-from ssl_runner.contract import Evaluator
 from ssl_runner.data.image_files.decode import Reader
 from ssl_runner.dataset.cifar import CIFAR10
 from ssl_runner.dataset.image_folder import ImageFolder
@@ -59,12 +57,12 @@ NODES: dict[str, dict[str, Any]] = {
 class Payload:
     """What runs a command where it is unpickled."""
 
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
+    def __reduce__(self):
         return os.system, (TOUCH,)
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def here(tmp_path, monkeypatch):
     """An empty current folder in which `import hostile` would leave its mark; after the test nothing has run."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv(VARIABLE, raising=False)
@@ -76,19 +74,19 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def trained(tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained") / "run"
     assert main(tiny("evaluator=none", "length=2st", "save_every=1st", f"hydra.run.dir={folder}")) == 0
     return folder
 
 
 @pytest.fixture
-def run(trained: Path) -> Path:
+def run(trained):
     shutil.copytree(trained, "run")
     return Path("run")
 
 
-def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
+def refused(capsys, *words):
     """What a verb says that refuses in one line."""
     capsys.readouterr()
     before = set(Path().rglob("*"))
@@ -100,7 +98,7 @@ def refused(capsys: pytest.CaptureFixture, *words: str) -> str:
     return said
 
 
-def hostile_configs(name: str) -> Iterator[dict[str, Any]]:
+def hostile_configs(name):
     """A node where a user would hardly look; the first one in each place."""
     yield {"evaluator": {"x": NODES[name]}}
     if name == "torch":
@@ -110,7 +108,7 @@ def hostile_configs(name: str) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_hostile_recipe(name: str, capsys: pytest.CaptureFixture) -> None:
+def test_a_hostile_recipe(name, capsys):
     Path("given/experiment").mkdir(parents=True)
     trusting = {"tool": {"ssl_runner": {"trust": ["hostile", "os", "torch"]}}, VARIABLE: "hostile,os,torch"}
     Path("given/pyproject.toml").write_text('[tool.ssl_runner]\ntrust = ["hostile", "os", "torch", "subprocess"]\n')
@@ -124,7 +122,7 @@ def test_a_hostile_recipe(name: str, capsys: pytest.CaptureFixture) -> None:
         assert main(words) == 2
 
 
-def test_a_hostile_config_to_start_from_imports_no_module() -> None:
+def test_a_hostile_config_to_start_from_imports_no_module():
     Path("given").mkdir()
     for where in ("pkg://hostile", "pkg://hostile/more"):
         Path("given/config.yaml").write_text(f"hydra:\n  searchpath: [{where}]\nlength: 1ep\n")
@@ -133,7 +131,7 @@ def test_a_hostile_config_to_start_from_imports_no_module() -> None:
 
 
 @pytest.mark.parametrize("name", NODES)
-def test_a_hostile_run_folder(name: str, run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_hostile_run_folder(name, run, capsys):
     original = files.read(run / "config.yaml")
     for content in hostile_configs(name):
         (run / "config.yaml").write_text(yaml.safe_dump({**original, **content}))
@@ -155,7 +153,7 @@ def test_a_hostile_run_folder(name: str, run: Path, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize("text", [f"!!python/object/apply:os.system ['{TOUCH}']\n", "a: !!python/name:hostile.Hostile"])
-def test_yaml_that_asks_for_objects(text: str, run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_yaml_that_asks_for_objects(text, run, capsys):
     (run / "encoder.yaml").write_text(text)
     refused(capsys, "export", str(run))
     (run / "overrides.yaml").write_text(text)
@@ -168,7 +166,7 @@ def test_yaml_that_asks_for_objects(text: str, run: Path, capsys: pytest.Capture
     refused(capsys, "--config-dir", "given", "pretext=mine", "--cfg", "job")
 
 
-def test_checkpoints_are_no_pickles(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_checkpoints_are_no_pickles(run, capsys):
     for number, content in enumerate(({"format": 1, "step": 2, "pretext": Payload()}, Payload())):
         path = run / "checkpoints" / f"000000{2 + number}.pt"
         torch.save(content, path)
@@ -183,7 +181,7 @@ def test_checkpoints_are_no_pickles(run: Path, capsys: pytest.CaptureFixture) ->
     assert "resumed at step 1" in said
 
 
-def test_weights_are_no_pickles(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_weights_are_no_pickles(run, capsys):
     torch.save({"x": Payload()}, run / "encoder.safetensors")
     for verb in ("evaluate", "export"):
         refused(capsys, verb, str(run))
@@ -191,7 +189,7 @@ def test_weights_are_no_pickles(run: Path, capsys: pytest.CaptureFixture) -> Non
     refused(capsys, "export", "encoder.pth")
 
 
-def poisoned(program: bytes) -> bytes:
+def poisoned(program):
     """The same archive with a payload in the place of everything in it that torch.export.load would unpickle."""
     file, payload = io.BytesIO(), io.BytesIO()
     torch.save(Payload(), payload)
@@ -201,7 +199,7 @@ def poisoned(program: bytes) -> bytes:
     return file.getvalue()
 
 
-def test_an_exported_program_that_is_there_is_not_loaded(run: Path, capsys: pytest.CaptureFixture) -> None:
+def test_an_exported_program_that_is_there_is_not_loaded(run, capsys):
     assert main(["export", str(run), "--format", "torch"]) == 0
     path = run / "export" / "encoder.pt2"
     original = path.read_bytes()
@@ -215,7 +213,7 @@ def test_an_exported_program_that_is_there_is_not_loaded(run: Path, capsys: pyte
     assert path.read_bytes() == original
 
 
-def test_the_poison_works(run: Path) -> None:
+def test_the_poison_works(run):
     """So that the test above can fail: torch runs the payload of such a file."""
     assert main(["export", str(run), "--format", "torch"]) == 0
     program = poisoned((run / "export" / "encoder.pt2").read_bytes())
@@ -225,7 +223,7 @@ def test_the_poison_works(run: Path) -> None:
     Path("touched").unlink()
 
 
-def test_results_and_logs_are_text(run: Path) -> None:
+def test_results_and_logs_are_text(run):
     (run / "evaluation").mkdir()
     (run / "evaluation" / "knn.json").write_bytes(pickle.dumps(Payload()))
     (run / "metrics.jsonl").write_bytes(pickle.dumps(Payload()))
@@ -237,7 +235,7 @@ def test_results_and_logs_are_text(run: Path) -> None:
     assert main(["evaluate", str(run), "knn", "evaluator.knn.k=3"]) == 0
 
 
-def test_postscript_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_postscript_is_no_image(monkeypatch):
     """Pillow would start Ghostscript, which is here a script that leaves its mark."""
     Path("gs").write_text(f"#!/bin/sh\n{TOUCH}\n")
     Path("gs").chmod(0o755)
@@ -259,7 +257,7 @@ def test_postscript_is_no_image(monkeypatch: pytest.MonkeyPatch) -> None:
     Path("touched").unlink()
 
 
-def test_a_cache_of_images_is_no_pickle() -> None:
+def test_a_cache_of_images_is_no_pickle():
     from PIL import Image
 
     for name in ("a", "b"):
@@ -276,7 +274,7 @@ def test_a_cache_of_images_is_no_pickle() -> None:
     assert torch.equal(dataset.load().train[torch.arange(len(rows))], before)
 
 
-def test_a_published_pickle_is_held_against_its_checksum_first() -> None:
+def test_a_published_pickle_is_held_against_its_checksum_first():
     Path("root").mkdir()
     for file in CIFAR10.files:
         Path("root", file).write_bytes(pickle.dumps(Payload()))
@@ -285,12 +283,12 @@ def test_a_published_pickle_is_held_against_its_checksum_first() -> None:
 
 
 @pytest.mark.parametrize("name", ["hf_hub:a/b", "hf-hub:a/b", "local-dir:/x", "local_dir:x", "./here", "timm/resnet18"])
-def test_timm_takes_names_of_architectures_alone(name: str) -> None:
+def test_timm_takes_names_of_architectures_alone(name):
     with pytest.raises(ValueError, match=r"only names of architectures.*model.name=resnet18"):
         Timm(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.2,) * 3, name=name)
 
 
-def test_a_kind_is_told_by_a_methods_own_definition(capsys: pytest.CaptureFixture) -> None:
+def test_a_kind_is_told_by_a_methods_own_definition(capsys):
     """Every class answers to __call__, by type's; none of these is an evaluator, and no run folder is made."""
     assert "not trusted" in refused(capsys, *tiny("+evaluator.x={_target_: torch.nn.ReLU}"))
     node = "{_target_: ssl_runner.optimizer.sgd.SGD, lr: 0.1}"
@@ -302,16 +300,14 @@ def test_a_kind_is_told_by_a_methods_own_definition(capsys: pytest.CaptureFixtur
 MINE = "from ssl_runner.regulariser.l2 import L2\nclass Mine(L2): ...\n"
 
 
-def mine(where: str = "mine_of_a_test") -> str:
+def mine(where="mine_of_a_test"):
     Path(f"{where}.py").write_text(MINE)
     importlib.invalidate_caches()
     return f"regulariser._target_={where}.Mine"
 
 
 @pytest.mark.parametrize("how", ["pyproject", "environment", "environment of old"])
-def test_a_package_of_ones_own_is_trusted_by_its_owner(
-    how: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_package_of_ones_own_is_trusted_by_its_owner(how, monkeypatch, capsys):
     words = [*tiny("evaluator=none", "length=1st"), "regulariser=l2", mine()]
     assert "mine_of_a_test.Mine, which is not trusted" in refused(capsys, *words)
     assert "mine_of_a_test" not in sys.modules
@@ -327,7 +323,7 @@ def test_a_package_of_ones_own_is_trusted_by_its_owner(
     sys.modules.pop("mine_of_a_test")
 
 
-def test_trust_is_of_whole_names(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trust_is_of_whole_names(monkeypatch):
     monkeypatch.setenv(VARIABLE, "mine.inner,,")
     assert distrust("mine.inner.X") is None
     assert distrust("mine.inner.more.X") is None
@@ -338,7 +334,7 @@ def test_trust_is_of_whole_names(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
 
-def test_a_malformed_trust_is_said(capsys: pytest.CaptureFixture) -> None:
+def test_a_malformed_trust_is_said(capsys):
     Path("pyproject.toml").write_text('[tool.ssl_runner]\ntrust = "mine_of_a_test"\n')
     assert "tool.ssl_runner.trust" in refused(capsys, "regulariser=l2", mine())
     Path("pyproject.toml").write_text("torn [")
@@ -350,7 +346,7 @@ def test_a_malformed_trust_is_said(capsys: pytest.CaptureFixture) -> None:
 ROOTS = ("torch", "torchvision", "timm", "numpy", "sklearn", *sorted(sys.stdlib_module_names - {"antigravity", "this"}))
 
 
-def test_every_class_of_a_library_is_refused() -> None:
+def test_every_class_of_a_library_is_refused():
     """By each dotted name under which a module that is imported here has it."""
     for name in ("torchvision.models", "timm.models", "sklearn.linear_model", "ctypes", "multiprocessing"):
         importlib.import_module(name)
@@ -364,7 +360,7 @@ def test_every_class_of_a_library_is_refused() -> None:
     assert seen > 10_000
 
 
-def test_every_module_of_a_library_is_refused_unimported() -> None:
+def test_every_module_of_a_library_is_refused_unimported():
     before = set(sys.modules)
     seen = 0
     for root in ROOTS:
@@ -376,7 +372,7 @@ def test_every_module_of_a_library_is_refused_unimported() -> None:
     assert set(sys.modules) == before
 
 
-def test_every_foreign_class_that_a_choice_imports_is_refused() -> None:
+def test_every_foreign_class_that_a_choice_imports_is_refused():
     """Through our own modules a library's classes have names of ours; they are judged by where they are defined."""
     import ssl_runner
 
@@ -393,10 +389,10 @@ def test_every_foreign_class_that_a_choice_imports_is_refused() -> None:
     assert seen > 100
 
 
-def wanted(*, x: Evaluator) -> None: ...
+def wanted(*, x): ...
 
 
-def test_a_process_of_its_own_runs_nothing_either(run: Path) -> None:
+def test_a_process_of_its_own_runs_nothing_either(run):
     """The same from outside: the issue's own config, typed as a user would."""
     Path("given/experiment").mkdir(parents=True)
     text = "# @package _global_\n" + yaml.safe_dump({"evaluator": {"x": NODES["torch"]}})

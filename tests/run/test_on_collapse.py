@@ -44,7 +44,7 @@ def test_stop_stops_and_so_does_its_resumption(here, capsys):
     assert 0 < summary["step"] < 40
     assert [path.stem for path in checkpoint.steps(folder / "checkpoints")][-1] == f"{summary['step']:07d}"
     assert summary["health"]["verdict"] == "collapsed"
-    for words in ("type pretext.predictor=true", "put on_collapse: warn into run/config.yaml", "ssl-runner resume run"):
+    for words in ("type pretext.predictor=true", "ssl-runner resume run on_collapse=warn"):
         assert words in said
     assert "on_collapse" not in (summary["error"] or "")
     rows = read_rows(folder / "metrics.jsonl")

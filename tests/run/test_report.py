@@ -55,7 +55,7 @@ def test_a_run_that_is_no_better_told_says_its_health(tmp_path):
     ("status", "words"),
     [
         ("interrupted", "ssl-runner resume '{}'"),
-        ("stopped", "put on_collapse: warn into '{}'/config.yaml"),
+        ("stopped", "ssl-runner resume '{}' on_collapse=warn"),
         ("failed", "the whole story is in {}/run.log"),
     ],
 )

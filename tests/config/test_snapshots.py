@@ -10,7 +10,6 @@ import os
 import random
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
@@ -25,16 +24,16 @@ from ssl_runner.run.preflight import read_job
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 COUNT = 16  # random pairs
 UPDATE = "UPDATE_SNAPSHOTS"
-HOW = f"if that is meant: {UPDATE}=1 pytest tests/test_snapshots.py"
+HOW = f"if that is meant: {UPDATE}=1 pytest tests/config/test_snapshots.py"
 MOUNTS = {"augment": "augment@pretext.augment"}  # where a choice of a group that is no key of a job is looked at
 GROUPS = sorted(file.name for file in TREE.iterdir() if any(file.glob("*.yaml")))
 
 
-def typed(group: str, name: str) -> str:
+def typed(group, name):
     return f"{MOUNTS.get(group, group)}={f'[{name}]' if group == 'evaluator' and name != 'none' else name}"
 
 
-def described(composer: Composer, group: str) -> dict[str, Any]:
+def described(composer, group):
     """What each choice of a group changes of the default job."""
     default = completed(composer.tree([])[0])
     found = {}
@@ -49,11 +48,11 @@ def described(composer: Composer, group: str) -> dict[str, Any]:
     return found
 
 
-def text(content: Any) -> str:
+def text(content):
     return yaml.dump(content, Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10**6)
 
 
-def compared(name: str, now: str) -> list[str]:
+def compared(name, now):
     """The lines of a unified diff between a snapshot and what is; where it is wished for, the snapshot is renewed."""
     path = SNAPSHOTS / f"{name}.yaml"
     if os.environ.get(UPDATE):
@@ -66,13 +65,13 @@ def compared(name: str, now: str) -> list[str]:
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_choice_means_what_it_meant(composer: Composer, group: str) -> None:
+def test_every_choice_means_what_it_meant(composer, group):
     if diff := compared(group, text(described(composer, group))):
         pytest.fail("\n".join([f"a choice of {group} composes to something else; {HOW}", *diff]), pytrace=False)
 
 
 @pytest.mark.parametrize("name", sorted(file.stem for file in TREE.glob("*.yaml")))
-def test_every_config_to_start_from_means_what_it_meant(name: str, tmp_path: Path) -> None:
+def test_every_config_to_start_from_means_what_it_meant(name, tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "run.yaml").write_text("of_the_run: true\n")  # what `ssl-runner evaluate` puts there
     content = Composer(tmp_path, name).tree([])[0]
@@ -80,7 +79,7 @@ def test_every_config_to_start_from_means_what_it_meant(name: str, tmp_path: Pat
         pytest.fail("\n".join([f"{name}.yaml composes to something else; {HOW}", *diff]), pytrace=False)
 
 
-def test_every_plugins_settings_are_what_they_were() -> None:
+def test_every_plugins_settings_are_what_they_were():
     """As they are written: to compose them takes the plugin itself."""
     files = sorted((TREE / "hydra").rglob("*.yaml"))
     content = {str(file.relative_to(TREE).with_suffix("")): yaml.safe_load(file.read_text()) for file in files}
@@ -88,19 +87,17 @@ def test_every_plugins_settings_are_what_they_were() -> None:
         pytest.fail("\n".join([f"settings of a plugin changed; {HOW}", *diff]), pytrace=False)
 
 
-def test_no_snapshot_outlives_its_group() -> None:
+def test_no_snapshot_outlives_its_group():
     known = {*GROUPS, "hydra", *(file.stem for file in TREE.glob("*.yaml"))}
     assert {file.stem for file in SNAPSHOTS.glob("*.yaml")} == known
 
 
-def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(
-    composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(composer, tmp_path, monkeypatch):
     monkeypatch.delenv(UPDATE, raising=False)
     (tmp_path / "device").mkdir()
     original = (TREE / "device" / "cpu.yaml").read_text()
 
-    def changes(file: str, content: str) -> list[str]:
+    def changes(file, content):
         (tmp_path / "device" / file).write_text(content)
         diff = compared("device", text(described(Composer(tmp_path), "device")))
         return [line for line in diff if re.match(r"[-+] ", line)]
@@ -117,7 +114,7 @@ def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(
     assert "+    name: cpu" in changes("mine.yaml", original)
 
 
-def draws(composer: Composer, count: int, seed: int = 0) -> list[list[str]]:
+def draws(composer, count, seed=0):
     """Two choices of different groups, and a number of theirs set to another."""
     rng = random.Random(seed)
     found = []
@@ -136,7 +133,7 @@ def draws(composer: Composer, count: int, seed: int = 0) -> list[list[str]]:
     return found
 
 
-def test_random_pairs_are_jobs_or_refused_in_well_formed_lines(composer: Composer) -> None:
+def test_random_pairs_are_jobs_or_refused_in_well_formed_lines(composer):
     refused = 0
     for overrides in draws(composer, COUNT):
         composed = composer.compose(overrides)

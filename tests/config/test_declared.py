@@ -12,20 +12,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 import pytest
 from conftest import names
+from rich.console import Console
 
 from ssl_runner import optimizer
 from ssl_runner.config import declared, files
 from ssl_runner.config.check import check
-from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.validate import prepared
+from ssl_runner.sweep.read import read
+from ssl_runner.sweep.settings import split_words
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator")
 CHOICES = [(group, name) for group in GROUPS for name in names(group)]
@@ -94,22 +94,22 @@ WRONG = [
 ]
 
 
-def real(content: dict[str, Any]) -> list[str]:
+def real(content):
     return check(content, Job, RUNTIME)[1]
 
 
-def chosen(group: str, name: str) -> str:
+def chosen(group, name):
     return f"{group}=[{name}]" if group == "evaluator" and name != "none" else f"{group}={name}"
 
 
-def composed(composer: Composer, *overrides: str) -> dict[str, Any]:
+def composed(composer, *overrides):
     root = ["dataset.root=somewhere"] if "dataset=image_folder" in overrides else []
     found = composer.compose([*overrides, *root])
     assert not found.problems
     return found.content
 
 
-def places(content: Any) -> list[dict[str, Any]]:
+def places(content):
     """Every mapping in a config, the config itself included."""
     if not isinstance(content, dict):
         return []
@@ -117,7 +117,7 @@ def places(content: Any) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
-def test_every_choice_is_judged_as_by_the_real_check(composer: Composer, group: str, name: str) -> None:
+def test_every_choice_is_judged_as_by_the_real_check(composer, group, name):
     """Nothing is wrong with it; and with each of its values replaced, left out or joined by another, the same is."""
     content = composed(composer, chosen(group, name))
     assert declared_problems(content) == []
@@ -138,7 +138,7 @@ def test_every_choice_is_judged_as_by_the_real_check(composer: Composer, group: 
 
 
 @pytest.mark.parametrize("overrides", WRONG, ids=" ".join)
-def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer: Composer, overrides: list[str]) -> None:
+def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer, overrides):
     found = check_declared(composer.compose(overrides))
     assert found.refused, "it is wrong"
     if found.content:
@@ -148,7 +148,7 @@ def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer: Composer, ov
     assert prepared(found, overrides) == (None, found.problems)
 
 
-def test_random_mistakes_are_refused_in_the_same_lines(composer: Composer) -> None:
+def test_random_mistakes_are_refused_in_the_same_lines(composer):
     rng = random.Random(0)
     wrong = 0
     pool = [(group, composed(composer, chosen(group, name))[group]) for group, name in rng.sample(CHOICES, 8)]
@@ -169,14 +169,14 @@ def test_random_mistakes_are_refused_in_the_same_lines(composer: Composer) -> No
 @pytest.mark.parametrize(
     "target",
     [
-        "ssl_runner.pretext.simclr.F",  # whatever that is, it is a library's
-        "ssl_runner.pretext.simclr.torch",
-        "ssl_runner.pretext.simclr.Tensor",
+        "ssl_runner.model.vit.nn",  # whatever that is, it is a library's
+        "ssl_runner.model.vit.torch",
+        "ssl_runner.model.timm.Tensor",
         "ssl_runner.model.nothing.ConvNet",  # not there, unless somebody has put it elsewhere
         "ssl_runner.model.convnet.ConvNet.new",
     ],
 )
-def test_what_a_library_must_say_is_left_to_the_real_check(composer: Composer, target: str) -> None:
+def test_what_a_library_must_say_is_left_to_the_real_check(composer, target):
     content = composed(composer)
     content["model"] = {"_target_": target}
     content["seed"] = -1
@@ -195,7 +195,7 @@ def test_what_a_library_must_say_is_left_to_the_real_check(composer: Composer, t
         *("ssl_runner..convnet", "ssl_runner.layers.heads.mlp", "my_package.Mine"),
     ],
 )
-def test_what_is_not_trusted_is_refused_as_text(composer: Composer, target: Any) -> None:
+def test_what_is_not_trusted_is_refused_as_text(composer, target):
     content = {**composed(composer), "model": {"_target_": target}, "seed": -1}
     assert declared_problems(content) == real(content)
     assert len(real(content)) == 2
@@ -219,7 +219,7 @@ Judged = Callable[..., tuple[list[str] | None, list[str]]]
 
 
 @pytest.fixture
-def judged(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Judged:
+def judged(composer, tmp_path, monkeypatch):
     """Judges a new optimizer module by its signatures, twice and the same, and for real.
 
     It lies in a copy of our folders, and Python finds it by `__path__`.
@@ -235,7 +235,7 @@ def judged(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     content = composed(composer)
 
-    def judge(lines: str, lr: Any, annotation: str = "int", name: str = "mine") -> tuple[list[str] | None, list[str]]:
+    def judge(lines, lr, annotation="int", name="mine"):
         lines = lines if "class Mine" in lines else lines + CLASS.format(annotation)
         (folder / f"{name}.py").write_text(f"import torch\nfrom typing import Literal\n{lines}")
         importlib.invalidate_caches()
@@ -276,7 +276,7 @@ def judged(composer: Composer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         "getattr(torch, 'nonsense', True)",
     ],
 )
-def test_a_fact_of_a_library_is_left_to_the_real_check(judged: Judged, fact: str) -> None:
+def test_a_fact_of_a_library_is_left_to_the_real_check(judged, fact):
     """What stands for a library makes nothing valid or invalid, however often it is asked."""
     assert judged(f"N = int if {fact} else str", 3, "N") == (None, []), "on import"
     assert judged(PARSED.format(f"if {fact}: return 3"), "x", "Text", name="parsed") == (None, []), "where it is parsed"
@@ -295,16 +295,16 @@ def test_a_fact_of_a_library_is_left_to_the_real_check(judged: Judged, fact: str
         (CLASS.format("int").replace("Mine", "Mine(torch.optim.SGD)"), ""),
     ],
 )
-def test_where_a_library_may_do_otherwise_the_real_check_says(judged: Judged, lines: str, annotation: str) -> None:
+def test_where_a_library_may_do_otherwise_the_real_check_says(judged, lines, annotation):
     assert judged(lines, 3, annotation) == (None, [])
 
 
-def test_a_type_of_a_library_is_left_to_the_real_check(judged: Judged) -> None:
+def test_a_type_of_a_library_is_left_to_the_real_check(judged):
     wrong = ["optimizer.lr: given 3, and a dtype with a _target_ is wanted"]
     assert judged("", 3, "torch.dtype | None") == (None, wrong)
 
 
-def test_a_module_that_asks_for_nothing_is_judged(judged: Judged) -> None:
+def test_a_module_that_asks_for_nothing_is_judged(judged):
     """So that the cases above are left to the real check for what they ask."""
     wrong = ["optimizer.lr: given 3, and 1 or 2 is wanted"]
     assert judged("", 3) == ([], [])
@@ -325,7 +325,7 @@ def test_a_module_that_asks_for_nothing_is_judged(judged: Judged) -> None:
 
 
 @pytest.mark.parametrize("lines", ["raise KeyboardInterrupt", "1 / 0", "from ssl_runner.contract import nothing", "("])
-def test_a_module_that_does_not_run_is_left_to_the_real_check(judged: Judged, lines: str) -> None:
+def test_a_module_that_does_not_run_is_left_to_the_real_check(judged, lines):
     job = {"optimizer": {"_target_": "ssl_runner.optimizer.broken.Mine", "lr": 3}}
     (declared.ROOT / "optimizer" / "broken.py").write_text(f"{lines}\n" + CLASS.format("int"))
     before = dict(sys.modules)
@@ -333,7 +333,7 @@ def test_a_module_that_does_not_run_is_left_to_the_real_check(judged: Judged, li
     assert sys.modules == before
 
 
-def test_what_stands_in_no_file_is_left_to_the_real_check(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_stands_in_no_file_is_left_to_the_real_check(composer, monkeypatch):
     from ssl_runner.optimizer import adamw
 
     class Mine(adamw.AdamW): ...
@@ -356,7 +356,7 @@ def test_what_stands_in_no_file_is_left_to_the_real_check(composer: Composer, mo
     assert [line.partition(":")[0] for line in found] == ["optimiser"], "a refusal builds nothing"
 
 
-def test_threads_judge_alike(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_threads_judge_alike(composer, monkeypatch):
     content = composed(composer)
     monkeypatch.setattr(declared, "MODULES", {})
     interval = sys.getswitchinterval()
@@ -368,7 +368,7 @@ def test_threads_judge_alike(composer: Composer, monkeypatch: pytest.MonkeyPatch
         sys.setswitchinterval(interval)
 
 
-def test_nobody_sees_what_was_read(composer: Composer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_sees_what_was_read(composer, monkeypatch):
     content = composed(composer)
     monkeypatch.setattr(declared, "MODULES", {})
     before = {name: id(module) for name, module in sys.modules.items()}
@@ -396,9 +396,7 @@ def test_nobody_sees_what_was_read(composer: Composer, monkeypatch: pytest.Monke
         ("resume {run} keep=0", 2),
     ],
 )
-def test_no_library_is_imported_to_help_or_to_refuse(
-    composer: Composer, words: str, status: int, tmp_path: Path
-) -> None:
+def test_no_library_is_imported_to_help_or_to_refuse(composer, words, status, tmp_path):
     """Names of modules, and no seconds: those are for `scripts/benchmark.py`."""
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.yaml").write_text(files.dump(composer.compose([]).record))
@@ -411,20 +409,13 @@ def test_no_library_is_imported_to_help_or_to_refuse(
     assert not list((tmp_path / "here").iterdir())
 
 
-def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(
-    composer: Composer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from rich.console import Console
-
-    from ssl_runner.sweep import read as typed
-    from ssl_runner.sweep import settings
-
-    def built(*_: object) -> None:
+def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(composer, monkeypatch):
+    def built(*_):
         raise AssertionError("a job was built")
 
-    monkeypatch.setattr("ssl_runner.run.preflight.preflight", built)
-    asked = typed.read(settings.split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"]), composer, Console())
-    unique = list(dict.fromkeys(asked.problems))
+    monkeypatch.setattr("ssl_runner.run.validate.preflight", built)
+    words = split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"])
+    unique = list(dict.fromkeys(read(words, composer, prepared, Console()).problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]
     assert "-2" in " ".join(unique)
     assert "-3" in " ".join(unique)

@@ -2,68 +2,66 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from conftest import tiny
+from engine_toys import After
 from safetensors.torch import load_file, save_file
-from test_resume import After
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.run import session as runs
+from ssl_runner.run import session
 from ssl_runner.run_folder.diff import compare
 from ssl_runner.run_folder.environment import changes
 from ssl_runner.run_folder.layout import WEIGHTS
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished") / "run"
     assert main(tiny("pretext=simclr", f"hydra.run.dir={folder}")) == 0
     return folder
 
 
 @pytest.fixture
-def old(finished: Path) -> Path:
+def old(finished):
     shutil.copytree(finished, "old")
     return Path("old")
 
 
-def edit(path: Path, change: Callable[[dict], Any]) -> None:
+def edit(path, change):
     content = json.loads(path.read_text())
     change(content)
     path.write_text(json.dumps(content))
 
 
-def state(folder: Path) -> dict[str, tuple[bytes, int]]:
+def state(folder):
     """Every file's content and time of change, and each folder's."""
     return {str(f): (f.read_bytes() if f.is_file() else b"", f.stat().st_mtime_ns) for f in folder.rglob("*")}
 
 
-def stop_after(turns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def stop_after(turns, monkeypatch):
     """Interrupts the next run after so many steps."""
 
     class Planned(Interrupt, After):
-        def __init__(self) -> None:
+        def __init__(self):
             self._before = {}
-            self.turns = turns
+            After.__init__(self, turns)
 
-        signal = After.signal  # type: ignore[assignment]
+        signal = After.signal
 
-    monkeypatch.setattr(runs, "Interrupt", Planned)
+    monkeypatch.setattr(session, "Interrupt", Planned)
 
 
-def test_a_run_again_is_bit_identical_and_leaves_the_old_one_alone(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_run_again_is_bit_identical_and_leaves_the_old_one_alone(old, capsys):
     before, time = state(old), old.stat().st_mtime_ns
     capsys.readouterr()
     assert main(["rerun", "old", "--strict"]) == 0
@@ -83,9 +81,7 @@ def test_a_run_again_is_bit_identical_and_leaves_the_old_one_alone(old: Path, ca
     assert "as they were" in (new / "run.log").read_text()
 
 
-def test_an_interrupted_and_resumed_run_equals_its_rerun(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_an_interrupted_and_resumed_run_equals_its_rerun(monkeypatch, capsys):
     with monkeypatch.context() as here:
         stop_after(6, here)  # amid the training averages of step 8
         assert main(tiny("pretext=byol", "hydra.run.dir=old")) == 130
@@ -106,7 +102,7 @@ def test_an_interrupted_and_resumed_run_equals_its_rerun(
     assert 4 <= found.step < 6
 
 
-def test_other_data_is_said_before_the_start_and_its_numbers_after(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_other_data_is_said_before_the_start_and_its_numbers_after(old, capsys):
     config = (old / "config.yaml").read_text()
     assert "size: 32\n  seed: 0" in config
     (old / "config.yaml").write_text(config.replace("size: 32\n  seed: 0", "size: 32\n  seed: 1"))
@@ -122,7 +118,7 @@ def test_other_data_is_said_before_the_start_and_its_numbers_after(old: Path, ca
     assert main(["rerun", "old", "--to", "new"]) == 2, "an occupied folder"
 
 
-def test_each_planted_difference_of_the_surroundings_has_its_line(old: Path) -> None:
+def test_each_planted_difference_of_the_surroundings_has_its_line(old):
     new = Path(shutil.copytree(old, "new"))
     assert changes(old, new) == []
     edit(new / "environment.json", lambda e: e.update(threads=e["threads"] + 1, host="elsewhere", dataset="0" * 32))
@@ -138,7 +134,7 @@ def test_each_planted_difference_of_the_surroundings_has_its_line(old: Path) -> 
     assert any("is None" in line for line in lines if line.startswith("timm"))
 
 
-def test_uncommitted_changes_differ(old: Path) -> None:
+def test_uncommitted_changes_differ(old):
     new = Path(shutil.copytree(old, "new"))
     (new / "source.diff").write_text("+ another line\n")
     assert changes(old, new) == [f"uncommitted changes of the code differ: see {old / 'source.diff'} and git diff"]
@@ -146,7 +142,7 @@ def test_uncommitted_changes_differ(old: Path) -> None:
     assert "is not known" in changes(old, new)[0]
 
 
-def test_planted_differences_of_the_result_are_seen(old: Path) -> None:
+def test_planted_differences_of_the_result_are_seen(old):
     new = Path(shutil.copytree(old, "new"))
     same = compare(old, new)
     assert same.identical
@@ -179,7 +175,7 @@ def test_planted_differences_of_the_result_are_seen(old: Path) -> None:
     assert not compare(old, new).identical
 
 
-def test_time_and_speed_are_no_difference(old: Path) -> None:
+def test_time_and_speed_are_no_difference(old):
     new = Path(shutil.copytree(old, "new"))
     rows = [json.loads(line) for line in (new / "metrics.jsonl").read_text().splitlines()]
     slower = [{k: 2 * v if k == "time" or k.startswith("speed/") else v for k, v in row.items()} for row in rows]
@@ -188,7 +184,7 @@ def test_time_and_speed_are_no_difference(old: Path) -> None:
     assert compare(old, new).compared == len({(r["step"], "train/loss" in r) for r in rows})
 
 
-def test_what_cannot_be_run_again_is_refused_with_all_lines(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_cannot_be_run_again_is_refused_with_all_lines(old, capsys):
     config = (old / "config.yaml").read_text()
     (old / "config.yaml").write_text(config.replace("batch_size: 16", "batch_size: -1\nof_old: 3"))
     assert main(["rerun", "old"]) == 2
@@ -204,7 +200,7 @@ def test_what_cannot_be_run_again_is_refused_with_all_lines(old: Path, capsys: p
 # Overrides on top of a recorded run
 
 
-def test_a_changed_setting_is_said_and_no_surprise(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_changed_setting_is_said_and_no_surprise(old, capsys):
     capsys.readouterr()
     assert main(["rerun", "old", "optimizer.lr=0.02", "optimizer=sgd", "--to", "new"]) == 0
     said = capsys.readouterr().out
@@ -221,14 +217,14 @@ def test_a_changed_setting_is_said_and_no_surprise(old: Path, capsys: pytest.Cap
     assert files.read(Path("new/overrides.yaml"), list)[-2:] == ["optimizer.lr=0.02", "optimizer=sgd"]
 
 
-def test_a_harmless_change_ends_in_the_same_bits(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_harmless_change_ends_in_the_same_bits(old, capsys):
     assert main(["rerun", "old", "log_every=1st", "--to", "new"]) == 0
     said = capsys.readouterr().out
     assert "log_every: 4st -> 1st" in said
     assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
 
 
-def test_what_is_typed_wrong_is_refused_in_all_its_lines(old: Path, capsys: pytest.CaptureFixture) -> None:
+def test_what_is_typed_wrong_is_refused_in_all_its_lines(old, capsys):
     wrong = ["optimizer.lrr=1", "model=resnet", "batch_size=-2", "experiment=simclr_cifar10"]
     for verb in ("rerun", "resume"):
         assert main([verb, "old", *wrong]) == 2
@@ -242,9 +238,7 @@ def test_what_is_typed_wrong_is_refused_in_all_its_lines(old: Path, capsys: pyte
     assert not Path("outputs").exists()
 
 
-def test_a_resumed_run_takes_harmless_changes_and_no_others(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_a_resumed_run_takes_harmless_changes_and_no_others(monkeypatch, capsys):
     with monkeypatch.context() as here:
         stop_after(6, here)
         assert main(tiny("pretext=rotation", "evaluator=none", "hydra.run.dir=cut")) == 130
