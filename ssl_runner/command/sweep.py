@@ -54,11 +54,7 @@ def main(words: list[str]) -> int:
     if typed.cfg:
         print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
         return 0
-<<<<<<< HEAD
-    from ssl_runner.sweep.comparison import print_comparison
-=======
     from ssl_runner.sweep.comparison import print_comparison  # numpy is imported here, after all that needs none
->>>>>>> config
     from ssl_runner.sweep.start import start
 
     try:
