@@ -95,7 +95,7 @@ def test_what_would_stop_again_is_told_how_not_to(tmp_path, capsys):
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "resume" in line]
     assert lines == [
         f"ssl-runner resume {tmp_path}/halved",
-        f"put on_collapse: warn into {stops}/config.yaml, then ssl-runner resume {stops}",
+        f"ssl-runner resume {stops} on_collapse=warn",
         f"ssl-runner resume {tmp_path}/warns",
     ]
 
