@@ -29,7 +29,7 @@ from ssl_runner.run_folder.layout import CONFIG
 if TYPE_CHECKING:
     from ssl_runner.contract import Data, Dataset
     from ssl_runner.run.validate import Ready
-    from ssl_runner.run_folder.diff import Comparison, Difference
+    from ssl_runner.run_folder.diff import Mismatch, RunDiff
 
 log = logging.getLogger("ssl_runner")
 
@@ -59,12 +59,12 @@ def main(words: list[str]) -> int:
         return refuse(reason.lines)
     if typed.run.is_file():
         return status
-    from ssl_runner.run_folder.diff import compare
+    from ssl_runner.run_folder.diff import diff_runs
 
     console.print(f"\nold: {typed.run}\nnew: {folder}", soft_wrap=True)
-    comparison = compare(typed.run, folder)
-    tell(comparison, console, bool(changed_settings(ready, typed.run)))
-    return status or int(typed.strict and not (comparison.identical and not comparison.unfinished))
+    diff = diff_runs(typed.run, folder)
+    tell(diff, console, bool(changed_settings(ready, typed.run)))
+    return status or int(typed.strict and not (diff.identical and not diff.unfinished))
 
 
 def rerun(ready: "Ready", old: Path, to: Path | None, console: Console) -> tuple[int, Path]:
@@ -136,43 +136,43 @@ def changed_settings(ready: "Ready", old: Path) -> list[str]:
     return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
 
 
-def tell(found: "Comparison", console: Console, changed: bool) -> None:
+def tell(diff: "RunDiff", console: Console, changed: bool) -> None:
     """A table of the numbers, and plainly whether the runs are bit-identical. `changed`: settings are not the same."""
-    for line in found.unfinished:
-        console.print(f"{line}: what follows compares them up to step {found.step}", soft_wrap=True)
+    for line in diff.unfinished:
+        console.print(f"{line}: what follows compares them up to step {diff.step}", soft_wrap=True)
     table = Table("number", "old", "new", "difference", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, a, b in found.numbers:
+    for name, a, b in diff.numbers:
         change = "" if a is None or b is None else f"{b - a:+.4g}" if a != b else "0"
         table.add_row(name, *("" if each is None else f"{each:.6g}" for each in (a, b)), change)
-    if found.numbers:
+    if diff.numbers:
         console.print(table)
-    if found.weights:
+    if diff.weights:
         console.print(
-            f"encoder weights: {len(found.weights)} of {found.tensors} tensors differ, most {worst(found.weights)}",
+            f"encoder weights: {len(diff.weights)} of {diff.tensors} tensors differ, most {worst(diff.weights)}",
             soft_wrap=True,
         )
-    elif found.tensors:
-        console.print(f"encoder weights: all {found.tensors} tensors are bit-identical")
-    first = f"{len(found.rows)} numbers differ, first {found.rows[0]}" if found.rows else "equal"
-    console.print(f"metrics.jsonl: {found.compared} rows, {first} (time and speed aside)", soft_wrap=True)
-    if found.alone:
-        console.print(f"left out: {', '.join(found.alone)}, which one of the two never logged", soft_wrap=True)
-    if found.left_out:
-        steps = ", ".join(map(str, found.left_out))
+    elif diff.tensors:
+        console.print(f"encoder weights: all {diff.tensors} tensors are bit-identical")
+    first = f"{len(diff.rows)} numbers differ, first {diff.rows[0]}" if diff.rows else "equal"
+    console.print(f"metrics.jsonl: {diff.compared} rows, {first} (time and speed aside)", soft_wrap=True)
+    if diff.alone:
+        console.print(f"left out: {', '.join(diff.alone)}, which one of the two never logged", soft_wrap=True)
+    if diff.left_out:
+        steps = ", ".join(map(str, diff.left_out))
         console.print(
             f"left out: training averages of step {steps}, amid which the old run was resumed", soft_wrap=True
         )
-    if found.identical:
-        console.print("bit-identical" + (f", up to step {found.step}" if found.unfinished else ""))
-    elif any(found.kinds):
-        largest = "; ".join(worst(kind) for kind in found.kinds if kind)
+    if diff.identical:
+        console.print("bit-identical" + (f", up to step {diff.step}" if diff.unfinished else ""))
+    elif any(diff.kinds):
+        largest = "; ".join(worst(kind) for kind in diff.kinds if kind)
         why = "the settings differ, and so do the numbers" if changed else "not bit-identical"
         console.print(f"{why}: largest difference {largest}", soft_wrap=True)
     else:
         console.print("not compared: there is no row in metrics.jsonl up to the step that both have reached")
 
 
-def worst(differences: "list[Difference]") -> str:
-    return str(max(differences, key=lambda each: each.size))
+def worst(mismatches: "list[Mismatch]") -> str:
+    return str(max(mismatches, key=lambda each: each.size))

@@ -94,12 +94,11 @@ def progress(run: Run) -> str:
 
 def remedy(run: Run) -> str:
     """What to type to continue the run; nothing if a process is at work already."""
-    near = run.folder.relative_to(Path.cwd()) if run.folder.is_relative_to(Path.cwd()) else run.folder
-    where = shlex.quote(str(near))
     if run.status == "running":
         return ""
+    near = run.folder.relative_to(Path.cwd()) if run.folder.is_relative_to(Path.cwd()) else run.folder
     stops_again = run.health == "collapsed" and run.settings.get("on_collapse") == "stop"
-    return f"ssl-runner resume {where}{' on_collapse=warn' if stops_again else ''}"
+    return f"ssl-runner resume {shlex.quote(str(near))}{' on_collapse=warn' * stops_again}"
 
 
 def to_markdown(comparison: Comparison, rows: int) -> str:

@@ -19,7 +19,7 @@ from ssl_runner.run_folder.summary import read_summary
 
 
 @dataclass(frozen=True)
-class Difference:
+class Mismatch:
     """Something that is not the same in two runs."""
 
     where: str
@@ -30,21 +30,21 @@ class Difference:
 
 
 @dataclass
-class Comparison:
+class RunDiff:
     """An old and a new run of a job, up to the step that both have reached."""
 
     step: int
     unfinished: list[str] = field(default_factory=list)  # a line for each run that is not completed
     numbers: list[tuple[str, float | None, float | None]] = field(default_factory=list)  # name, old, new
-    weights: list[Difference] = field(default_factory=list)  # of the encoder, a tensor each
+    weights: list[Mismatch] = field(default_factory=list)  # of the encoder, a tensor each
     tensors: int = 0  # 0 if encoders cannot be compared
-    rows: list[Difference] = field(default_factory=list)  # numbers of metrics.jsonl
+    rows: list[Mismatch] = field(default_factory=list)  # numbers of metrics.jsonl
     compared: int = 0  # rows
     left_out: list[int] = field(default_factory=list)  # log steps whose averaging window was cut by a resume
     alone: list[str] = field(default_factory=list)  # numbers that one version logs and the other does not
 
     @property
-    def kinds(self) -> list[list[Difference]]:
+    def kinds(self) -> list[list[Mismatch]]:
         """Weights, numbers and rows that differ, each kind in its own unit."""
         return [self.weights, [d for name, a, b in self.numbers if (d := distance(name, a, b))], self.rows]
 
@@ -54,21 +54,21 @@ class Comparison:
         return not any(self.kinds) and self.compared > 0
 
 
-def compare(old: Path, new: Path) -> Comparison:
+def diff_runs(old: Path, new: Path) -> RunDiff:
     """Reads two run folders. A file that one of them lacks, or that is torn, is a difference or is not compared."""
     before, after = read_summary(old), read_summary(new)
-    comparison = Comparison(min(last_step(old, before), last_step(new, after)))
+    diff = RunDiff(min(last_step(old, before), last_step(new, after)))
     for name, summary in (("old", before), ("new", after)):
         if summary.get("status") != "completed":
             status = summary.get("status", "without a summary")
-            comparison.unfinished.append(f"the {name} run is {status}")
-    for part in ("baseline",) if comparison.unfinished else ("baseline", "final"):
+            diff.unfinished.append(f"the {name} run is {status}")
+    for part in ("baseline",) if diff.unfinished else ("baseline", "final"):
         a, b = (summary.get(part, {}) for summary in (before, after))
-        comparison.numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
-    if not comparison.unfinished:
-        compare_weights(old / WEIGHTS, new / WEIGHTS, comparison)
-    compare_rows(old, new, comparison)
-    return comparison
+        diff.numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
+    if not diff.unfinished:
+        compare_weights(old / WEIGHTS, new / WEIGHTS, diff)
+    compare_rows(old, new, diff)
+    return diff
 
 
 def last_step(folder: Path, summary: Mapping[str, Any]) -> int:
@@ -76,40 +76,40 @@ def last_step(folder: Path, summary: Mapping[str, Any]) -> int:
     return max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / METRICS))])
 
 
-def compare_weights(old: Path, new: Path, comparison: Comparison) -> None:
+def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares tensors and not files, whose headers may differ."""
     try:
         a, b = load_file(old), load_file(new)
     except (OSError, SafetensorError):
-        comparison.weights.append(Difference(WEIGHTS, math.inf))
+        diff.weights.append(Mismatch(WEIGHTS, math.inf))
         return
-    comparison.tensors = len({**a, **b})
+    diff.tensors = len({**a, **b})
     for name in {**a, **b}:
         if name not in a or name not in b or a[name].shape != b[name].shape or a[name].dtype != b[name].dtype:
-            comparison.weights.append(Difference(name, math.inf))
+            diff.weights.append(Mismatch(name, math.inf))
         elif not torch.equal(bits(a[name]), bits(b[name])):
-            comparison.weights.append(Difference(name, (a[name].double() - b[name].double()).abs().max().item()))
+            diff.weights.append(Mismatch(name, (a[name].double() - b[name].double()).abs().max().item()))
 
 
 def bits(x: Tensor) -> Tensor:
     return x.flatten().view(torch.uint8)
 
 
-def compare_rows(old: Path, new: Path, comparison: Comparison) -> None:
+def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares metrics.jsonl except time and speed."""
-    a, b = rows_by_step(old, comparison.step), rows_by_step(new, comparison.step)
-    comparison.left_out = partial_windows(old, a)
-    keys = {*a, *b} - {(step, True) for step in comparison.left_out}
-    if comparison.unfinished:  # it ended before or after the last step was measured
-        keys -= {key for key in a.keys() ^ b.keys() if key[0] == comparison.step}
-    comparison.compared = len(keys)
+    a, b = rows_by_step(old, diff.step), rows_by_step(new, diff.step)
+    diff.left_out = partial_windows(old, a)
+    keys = {*a, *b} - {(step, True) for step in diff.left_out}
+    if diff.unfinished:  # it ended before or after the last step was measured
+        keys -= {key for key in a.keys() ^ b.keys() if key[0] == diff.step}
+    diff.compared = len(keys)
     logged, again = ({name for values in rows.values() for name in values} for rows in (a, b))
-    comparison.alone = sorted(logged ^ again)
+    diff.alone = sorted(logged ^ again)
     for step, training in sorted(keys):
         before, after = a.get((step, training), {}), b.get((step, training), {})
         for name in (each for each in {**before, **after} if each in logged & again):
             if d := distance(f"{name} of step {step}", before.get(name), after.get(name)):
-                comparison.rows.append(d)
+                diff.rows.append(d)
 
 
 def rows_by_step(folder: Path, last: int) -> dict[tuple[int, bool], dict[str, float]]:
@@ -131,8 +131,8 @@ def partial_windows(folder: Path, rows: Mapping[tuple[int, bool], object]) -> li
     return [b for a, b in itertools.pairwise(steps) if any(a < step < b for step in resumed)]
 
 
-def distance(name: str, a: float | None, b: float | None) -> Difference | None:
+def distance(name: str, a: float | None, b: float | None) -> Mismatch | None:
     """None if two numbers are the same."""
     if a == b:
         return None
-    return Difference(name, math.inf if a is None or b is None else abs(a - b))
+    return Mismatch(name, math.inf if a is None or b is None else abs(a - b))

@@ -14,7 +14,7 @@ from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.run import session
-from ssl_runner.run_folder.diff import compare
+from ssl_runner.run_folder.diff import diff_runs
 from ssl_runner.run_folder.environment import changes
 from ssl_runner.run_folder.layout import WEIGHTS
 
@@ -91,13 +91,13 @@ def test_an_interrupted_and_resumed_run_equals_its_rerun(monkeypatch, capsys):
     said = capsys.readouterr().out
     assert "left out: training averages of step 8, amid which the old run was resumed" in said
     assert said.splitlines()[-1] == "bit-identical"
-    found = compare(Path("interrupted"), Path("new"))
+    found = diff_runs(Path("interrupted"), Path("new"))
     assert found.unfinished == ["the old run is interrupted"]
     assert found.identical
     assert found.step == 6
     assert found.compared >= 3, "measured at 0 and 3, logged at 4; at 6 the new one alone has measured"
     edit(Path("interrupted/summary.json"), lambda s: s.update(status="running", step=0))  # as a killed run leaves it
-    found = compare(Path("interrupted"), Path("new"))
+    found = diff_runs(Path("interrupted"), Path("new"))
     assert found.identical
     assert 4 <= found.step < 6
 
@@ -144,7 +144,7 @@ def test_uncommitted_changes_differ(old):
 
 def test_planted_differences_of_the_result_are_seen(old):
     new = Path(shutil.copytree(old, "new"))
-    same = compare(old, new)
+    same = diff_runs(old, new)
     assert same.identical
     assert same.tensors > 4
     assert not same.unfinished
@@ -153,26 +153,26 @@ def test_planted_differences_of_the_result_are_seen(old):
     name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
     weights[name].view(-1)[0] = torch.nextafter(weights[name].view(-1)[0], torch.tensor(10.0))  # one bit
     save_file(weights, new / WEIGHTS)
-    found = compare(old, new)
+    found = diff_runs(old, new)
     assert not found.identical
     assert [each.where for each in found.weights] == [name]
     assert 0 < found.weights[0].size < 1e-6
     shutil.copy(old / WEIGHTS, new / WEIGHTS)
 
     edit(old / "summary.json", lambda s: s["final"].update({"knn/top1": s["final"]["knn/top1"] + 0.25}))
-    (_, differs, _) = compare(old, new).kinds
+    (_, differs, _) = diff_runs(old, new).kinds
     assert [each.where for each in differs] == ["final knn/top1"]
     assert differs[0].size == pytest.approx(0.25)
     edit(old / "summary.json", lambda s: s["final"].pop("knn/top1"))
-    (_, differs, _) = compare(old, new).kinds
+    (_, differs, _) = diff_runs(old, new).kinds
     assert str(differs[0]) == "final knn/top1 in one alone"
     shutil.copy(new / "summary.json", old / "summary.json")
 
     rows = (new / "metrics.jsonl").read_text().splitlines()
     (new / "metrics.jsonl").write_text("\n".join(rows[:-1]) + "\n")
-    assert {each.where for each in compare(old, new).rows} >= {"test/knn/top1 of step 12"}
+    assert {each.where for each in diff_runs(old, new).rows} >= {"test/knn/top1 of step 12"}
     (new / "metrics.jsonl").unlink()
-    assert not compare(old, new).identical
+    assert not diff_runs(old, new).identical
 
 
 def test_time_and_speed_are_no_difference(old):
@@ -180,8 +180,8 @@ def test_time_and_speed_are_no_difference(old):
     rows = [json.loads(line) for line in (new / "metrics.jsonl").read_text().splitlines()]
     slower = [{k: 2 * v if k == "time" or k.startswith("speed/") else v for k, v in row.items()} for row in rows]
     (new / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in slower))
-    assert compare(old, new).identical
-    assert compare(old, new).compared == len({(r["step"], "train/loss" in r) for r in rows})
+    assert diff_runs(old, new).identical
+    assert diff_runs(old, new).compared == len({(r["step"], "train/loss" in r) for r in rows})
 
 
 def test_what_cannot_be_run_again_is_refused_with_all_lines(old, capsys):
