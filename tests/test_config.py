@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 from conftest import names, tiny
+from torch import nn
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Samples
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Samples
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.preflight import read_job, rehearse
@@ -201,19 +202,25 @@ def test_a_broken_file_is_one_line(tmp_path: Path) -> None:
 
 def test_a_term_that_the_method_cannot_feed_is_refused_before_anything_starts(tmp_path: Path) -> None:
     """A forward pass of noise finds what only a step would show."""
-    from test_resume import Toy
-
     from ssl_runner.model.convnet import ConvNet
     from ssl_runner.regulariser.koleo import KoLeo
 
-    class Mute(Toy):
-        def forward(self, views: tuple, group: str = "main") -> object:
-            return super().forward(views, group)._replace(embedding=None)
+    class Toy(Pretext):
+        def __init__(self, encoder: Encoder, *, told: bool) -> None:
+            super().__init__()
+            self.encoder, self.told, self.norm = encoder, told, nn.BatchNorm1d(encoder.dim)
+
+        def views(self, batch: Batch, ctx: Context) -> tuple:
+            return (batch.x,)
+
+        def forward(self, views: tuple, group: str = "main") -> Loss:
+            pooled = self.norm(self.encoder(views[0]).pooled)
+            return Loss(pooled.square().mean(), {}, pooled if self.told else None)
 
     samples = Samples("image", (3, 8, 8))
     encoder = ConvNet(shape=(3, 8, 8), mean=(0.5,) * 3, std=(0.25,) * 3, widths=(4, 4, 4))
-    rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), samples, 16)
+    rehearse(Toy(encoder, told=True), KoLeo(weight=0.1), samples, 16)
     with pytest.raises(ValueError, match="regulariser"):
-        rehearse(Mute(encoder, buffer=True), KoLeo(weight=0.1), samples, 16)
+        rehearse(Toy(encoder, told=False), KoLeo(weight=0.1), samples, 16)
     with pytest.raises(ValueError, match="more than 1 value per channel"):
-        rehearse(Toy(encoder, buffer=True), KoLeo(weight=0.1), samples, 1)
+        rehearse(Toy(encoder, told=True), KoLeo(weight=0.1), samples, 1)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 from conftest import tiny
+from engine_toys import After
 from safetensors.torch import load_file, save_file
-from test_resume import After
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files

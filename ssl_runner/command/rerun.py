@@ -157,8 +157,6 @@ def tell(found: "Comparison", console: Console, changed: bool) -> None:
         console.print(f"encoder weights: all {found.tensors} tensors are bit-identical")
     first = f"{len(found.rows)} numbers differ, first {found.rows[0]}" if found.rows else "equal"
     console.print(f"metrics.jsonl: {found.compared} rows, {first} (time and speed aside)", soft_wrap=True)
-    if found.alone:
-        console.print(f"left out: {', '.join(found.alone)}, which one of the two never logged", soft_wrap=True)
     if found.left_out:
         steps = ", ".join(map(str, found.left_out))
         console.print(
