@@ -16,7 +16,7 @@ from ssl_runner.engine.logbook import Logbook
 @pytest.fixture(autouse=True)
 def unheard(monkeypatch):
     """pytest keeps every line that is logged."""
-    monkeypatch.setattr(logging.getLogger("ssl_runner"), "propagate", False)
+    monkeypatch.setattr(logging.getLogger("ssl_runner"), "disabled", True)
 
 
 def held(trainer, folder, steps):
