@@ -62,7 +62,7 @@ def choices(annotation: Any) -> list[str]:
 
 
 @cache
-def adapter(annotation: Any) -> pydantic.TypeAdapter:
+def adapter(annotation: Any) -> "pydantic.TypeAdapter":  # in quotes, since pydantic imports it when it is named
     """What validates a plain value against an annotation."""
     return pydantic.TypeAdapter(with_parsers(annotation), config={"allow_inf_nan": False})
 
