@@ -12,7 +12,7 @@ import pydantic
 from ssl_runner.config.node import Node
 
 DECLARED = "__declared__"  # holds the parameters of a class that is known from its source alone: see declared.py
-PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set)
+PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set, Any)  # Any is a class since Python 3.11
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
