@@ -1,6 +1,5 @@
 """A toy encoder, tasks and a learner whose gradients a hand can compute, and how a trainer is run in a test."""
 
-import itertools
 import signal
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -123,12 +122,12 @@ class After:
     """An interrupt that comes once the loop has turned n times."""
 
     def __init__(self, turns: float):
-        self.turns = itertools.count()
-        self.last = turns
+        self.turns = turns
 
     @property
     def signal(self) -> int | None:
-        return signal.SIGINT if next(self.turns) >= self.last else None
+        self.turns -= 1
+        return signal.SIGINT if self.turns < 0 else None
 
 
 def fit(trainer: Trainer, turns: float = float("inf")) -> Trainer:

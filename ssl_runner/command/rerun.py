@@ -157,8 +157,6 @@ def tell(diff: "RunDiff", console: Console, changed: bool) -> None:
         console.print(f"encoder weights: all {diff.tensors} tensors are bit-identical")
     first = f"{len(diff.rows)} numbers differ, first {diff.rows[0]}" if diff.rows else "equal"
     console.print(f"metrics.jsonl: {diff.compared} rows, {first} (time and speed aside)", soft_wrap=True)
-    if diff.alone:
-        console.print(f"left out: {', '.join(diff.alone)}, which one of the two never logged", soft_wrap=True)
     if diff.left_out:
         steps = ", ".join(map(str, diff.left_out))
         console.print(

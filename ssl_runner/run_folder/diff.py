@@ -41,7 +41,6 @@ class RunDiff:
     rows: list[Mismatch] = field(default_factory=list)  # numbers of metrics.jsonl
     compared: int = 0  # rows
     left_out: list[int] = field(default_factory=list)  # log steps whose averaging window was cut by a resume
-    alone: list[str] = field(default_factory=list)  # numbers that one version logs and the other does not
 
     @property
     def kinds(self) -> list[list[Mismatch]]:
@@ -103,11 +102,9 @@ def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     if diff.unfinished:  # it ended before or after the last step was measured
         keys -= {key for key in a.keys() ^ b.keys() if key[0] == diff.step}
     diff.compared = len(keys)
-    logged, again = ({name for values in rows.values() for name in values} for rows in (a, b))
-    diff.alone = sorted(logged ^ again)
     for step, training in sorted(keys):
         before, after = a.get((step, training), {}), b.get((step, training), {})
-        for name in (each for each in {**before, **after} if each in logged & again):
+        for name in {**before, **after}:
             if d := distance(f"{name} of step {step}", before.get(name), after.get(name)):
                 diff.rows.append(d)
 

@@ -18,8 +18,40 @@ def history(**numbers):
 
 def verdict(**numbers):
     health = diagnose(history(**numbers))
-    assert health is not None
     return health.verdict, health.kind, health.since
+
+
+HEALTHY = ("healthy", None, None)
+LIVE = {"std": [0.2, 0.6, 0.6], "rank": [40, 30, 30]}  # features behind a projection
+CASES = [
+    ({"std": [0.0], "rank": [0.0]}, HEALTHY, "the random encoder, whatever it is"),
+    ({"std": [0.5, 0.4, 0.01]}, ("shrinking", "complete", 20), "one measurement is no collapse yet"),
+    ({"std": [0.5, 0.4, 0.01, 0.01]}, ("collapsed", "complete", 20), "two are"),
+    ({"std": [0.5, 0.01, 0.01, 0.01, 0.01]}, ("collapsed", "complete", 10), "since the first of them"),
+    ({"std": [0.5, 0.01, 0.4]}, HEALTHY, "a transient"),
+    ({"std": [0.5, 0.4, 0.1]}, HEALTHY, "shrunk once is not shrinking"),
+    ({"std": [0.5, 0.01, 0.4, 0.01]}, ("shrinking", "complete", 30), "a transient is forgotten"),
+    ({"std": [0.5, 0.1, 0.1]}, ("shrinking", "complete", 10), "shrunk twice"),
+    ({"std": [0.5, 0.1, 0.1, 0.4]}, HEALTHY, "and back"),
+    ({"std": [0.5, 0.1, 0.01, 0.1]}, ("shrinking", "complete", 10), "no longer collapsed, and still shrunk"),
+    ({"std": [0.9, 0.3, 0.3]}, HEALTHY, "a third of much is still enough"),
+    ({"std": [0.1, 0.029, 0.029]}, ("collapsed", "complete", 10), "a point, if not far from the start"),
+    ({"std": [0.04, 0.029, 0.029]}, HEALTHY, "an encoder that began like that"),
+    ({"rank": [41, 20, 4.5, 4.5]}, ("collapsed", "dimensional", 20), "directions are lost"),
+    ({"rank": [41, 20, 6, 6]}, ("shrinking", "dimensional", 20), "some of them"),
+    ({"rank": [41, 20, 15, 15]}, HEALTHY, "as flip does in four epochs"),
+    ({"rank": [5, 4, 1.3, 1.3]}, ("collapsed", "dimensional", 20), "of few directions, one is a collapse"),
+    ({"std": [0.5, 1e-6, 1e-6], "rank": [40, 40, 40]}, ("collapsed", "complete", 10), "rounding has every direction"),
+    ({"std": [0.5, 1e-6, 1e-6], "rank": [40, 2, 2]}, ("collapsed", "complete", 10), "of both, the point is named"),
+    ({**LIVE, "embedding_std": [0.8, 0.03, 0.03]}, ("collapsed", "complete", 10), "projections are a point"),
+    ({**LIVE, "embedding_rank": [60, 4, 4]}, ("collapsed", "dimensional", 10), "or a line"),
+    ({**LIVE, "embedding_std": [0.8, 0.7, 0.7]}, HEALTHY, "or neither"),
+]
+
+
+@pytest.mark.parametrize(("numbers", "expected", "why"), CASES, ids=[each[2] for each in CASES])
+def test_the_verdict_on_a_history(numbers, expected, why):
+    assert verdict(**numbers) == expected
 
 
 def test_without_geometry_there_is_no_verdict():
@@ -27,58 +59,8 @@ def test_without_geometry_there_is_no_verdict():
     assert diagnose([{"step": 0, "time": 0.0, "knn/top1": 0.3}]) is None
 
 
-def test_the_random_encoder_is_healthy_whatever_it_is():
-    assert verdict(std=[0.0], rank=[0.0]) == ("healthy", None, None)
-
-
-def test_two_measurements_make_a_collapse():
-    assert verdict(std=[0.5, 0.4, 0.01]) == ("shrinking", "complete", 20)
-    assert verdict(std=[0.5, 0.4, 0.01, 0.01]) == ("collapsed", "complete", 20)
-    assert verdict(std=[0.5, 0.01, 0.01, 0.01, 0.01]) == ("collapsed", "complete", 10), "since its first measurement"
-
-
-def test_a_transient_is_no_collapse():
-    assert verdict(std=[0.5, 0.01, 0.4]) == ("healthy", None, None)
-    assert verdict(std=[0.5, 0.4, 0.1]) == ("healthy", None, None), "shrunk once is not shrinking"
-    assert verdict(std=[0.5, 0.01, 0.4, 0.01]) == ("shrinking", "complete", 30)
-
-
-def test_shrinking_and_back():
-    assert verdict(std=[0.5, 0.1, 0.1]) == ("shrinking", "complete", 10)
-    assert verdict(std=[0.5, 0.1, 0.1, 0.4]) == ("healthy", None, None)
-    assert verdict(std=[0.5, 0.1, 0.01, 0.1]) == ("shrinking", "complete", 10), "out of the hole, not out of the wood"
-
-
-def test_what_is_small_by_itself_counts_too():
-    assert verdict(std=[0.9, 0.3, 0.3]) == ("healthy", None, None), "a third of much is still enough"
-    assert verdict(std=[0.1, 0.029, 0.029]) == ("collapsed", "complete", 10), "a point, if not far from the start"
-    assert verdict(std=[0.04, 0.029, 0.029]) == ("healthy", None, None), "an encoder that began like that"
-
-
-def test_a_loss_of_directions_is_a_dimensional_collapse():
-    assert verdict(rank=[41, 20, 4.5, 4.5]) == ("collapsed", "dimensional", 20)
-    assert verdict(rank=[41, 20, 6, 6]) == ("shrinking", "dimensional", 20)
-    assert verdict(rank=[41, 20, 15, 15]) == ("healthy", None, None), "as flip does in four epochs"
-    assert verdict(rank=[5, 4, 1.3, 1.3]) == ("collapsed", "dimensional", 20), "of few directions, one is a collapse"
-
-
-def test_a_point_has_no_directions_to_speak_of():
-    """Rounding errors around a point fill every direction; and where both have gone, the point is what is told."""
-    assert verdict(std=[0.5, 1e-6, 1e-6], rank=[40, 40, 40])[:2] == ("collapsed", "complete")
-    assert verdict(std=[0.5, 1e-6, 1e-6], rank=[40, 2, 2])[:2] == ("collapsed", "complete")
-
-
-def test_the_embedding_speaks_for_itself():
-    """BYOL without its predictor: the projections are a point, the features behind them live on."""
-    fine = {"std": [0.2, 0.6, 0.6], "rank": [40, 30, 30]}
-    assert verdict(**fine, embedding_std=[0.8, 0.03, 0.03])[:2] == ("collapsed", "complete")
-    assert verdict(**fine, embedding_rank=[60, 4, 4])[:2] == ("collapsed", "dimensional")
-    assert verdict(**fine, embedding_std=[0.8, 0.7, 0.7])[:2] == ("healthy", None)
-
-
 def test_the_verdict_says_what_and_what_to_type():
     health = diagnose(history(std=[0.5, 0.01, 0.01]))
-    assert health is not None
     assert str(health).startswith("collapsed (complete) at step 10: all features are one point (std 0.01, 0.5 at the s")
     assert "no setting is far from where it usually is" in str(health)
     told = Health("collapsed", 20, "complete", 10, "a point", [Suspect("a=1, too much", "a=0", 1.0)])
@@ -89,7 +71,7 @@ def test_the_verdict_says_what_and_what_to_type():
 
 
 # Start and end of real runs: tasks on `shapes` for a minute each, and CIFAR-10 for up to 25 epochs.
-HEALTHY = {  # rank, std, and of an embedding that is not the features themselves
+LEARNT = {  # rank, std, and of an embedding that is not the features themselves
     "autoencoder": ((43.7, 44.9), (0.215, 0.331)),
     "bigan": ((43.7, 28.4), (0.215, 0.649)),
     "byol": ((43.7, 42.7), (0.215, 0.548), (115, 29.2), (0.8, 0.741)),
@@ -106,8 +88,8 @@ HEALTHY = {  # rank, std, and of an embedding that is not the features themselve
 }
 
 
-@pytest.mark.parametrize("run", HEALTHY)
+@pytest.mark.parametrize("run", LEARNT)
 def test_runs_that_learnt_are_not_accused(run):
-    rank, std, *rest = HEALTHY[run]
-    numbers = dict(zip(("embedding_rank", "embedding_std"), rest, strict=False)) | {"rank": rank, "std": std}
-    assert verdict(**{name: (start, end, end) for name, (start, end) in numbers.items()})[0] == "healthy"
+    names = ("rank", "std", "embedding_rank", "embedding_std")
+    numbers = {name: (start, end, end) for name, (start, end) in zip(names, LEARNT[run], strict=False)}
+    assert verdict(**numbers) == HEALTHY

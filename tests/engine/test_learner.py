@@ -5,7 +5,6 @@ import itertools
 
 import pytest
 import torch
-from conftest import names
 from engine_toys import MEAN, START, Pull, Rivals, Slope, learn, learner, weights
 from torch import Tensor, nn
 
@@ -13,7 +12,6 @@ from ssl_runner.contract import Loss
 from ssl_runner.duration import Duration
 from ssl_runner.engine.learner import main_group
 from ssl_runner.optimizer.adamw import AdamW
-from ssl_runner.run.preflight import read_job
 
 ORDERS = pytest.mark.parametrize("order", [("rival", "own"), ("own", "rival")])
 
@@ -139,19 +137,6 @@ def test_a_state_of_other_kernels_goes_on_by_its_own(precision):
     for each in (taught, resumed):
         learn(each)
     assert torch.equal(weights(taught), weights(resumed))
-
-
-@pytest.mark.parametrize("name", names("optimizer"))
-def test_a_gradient_may_come_late(composer, name):
-    """A method may hold a head still for its first epoch: its parameters have no gradient then."""
-    job, problems = read_job(composer.compose([f"optimizer={name}"]).content)
-    assert job is not None, problems
-    early, late = (nn.Parameter(torch.ones(4, 4)) for _ in range(2))
-    optimizer = job.optimizer.build(batch_size=8).build([("early", early), ("late", late)])
-    for step in range(3):
-        early.grad, late.grad = torch.full((4, 4), 0.5), torch.full((4, 4), 0.5) if step else None
-        optimizer.step()
-        assert torch.equal(late, torch.ones(4, 4)) == (step == 0)
 
 
 def test_fp16_skips_a_step_that_overflows_and_halves_its_scale():

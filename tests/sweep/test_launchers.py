@@ -247,8 +247,10 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep: Callable, composer: Com
 
 SBATCH = """\
 import os, re, subprocess, sys
-script = sys.argv[-1]
-text = open(script).read()
+text = open(sys.argv[-1]).read()
+script = {folder!r} + "/script"
+with open(script, "w") as file:  # what was submitted is moved meanwhile
+    file.write(text)
 open({log!r}, "a").write(text)
 array = re.search(r"--array=0-(\\d+)%(\\d+)", text)
 tasks = range(int(array[1]) + 1 if array else 1)
