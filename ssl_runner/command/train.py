@@ -4,8 +4,6 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from ssl_runner.command.usage import composer_of, help_text, missing_folder, options
 from ssl_runner.config.declared import check_declared
 from ssl_runner.config.files import dump
@@ -48,11 +46,13 @@ def main(words: list[str]) -> int:
     if typed.cfg:
         print(dump(stamped(composed.content)), end="")
         return 0
-    return single(ready, Console(highlight=False, markup=False))
+    return single(ready)
 
 
-def single(ready: "Ready", console: Console) -> int:
+def single(ready: "Ready") -> int:
     """Runs one job in a folder of its own."""
+    from rich.console import Console  # late, as nothing else here needs it
+
     from ssl_runner.run.begin import begin
 
     folder = ready.composed.folder
@@ -63,6 +63,6 @@ def single(ready: "Ready", console: Console) -> int:
     try:
         if folder is not None:
             check_free(Path(folder))  # now, and not after the data is read
-        return begin(ready.job, ready.content, ready.overrides, place, console)
+        return begin(ready.job, ready.content, ready.overrides, place, Console(highlight=False, markup=False))
     except Refused as reason:
         return refuse(reason.lines)

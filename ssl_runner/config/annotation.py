@@ -12,7 +12,7 @@ import pydantic
 from ssl_runner.config.node import Node
 
 DECLARED = "__declared__"  # holds the parameters of a class that is known from its source alone: see declared.py
-PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set)
+PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set, Any)  # Any is a class since Python 3.11
 
 
 def parameters(target: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
@@ -62,7 +62,7 @@ def choices(annotation: Any) -> list[str]:
 
 
 @cache
-def adapter(annotation: Any) -> pydantic.TypeAdapter:
+def adapter(annotation: Any) -> "pydantic.TypeAdapter":  # in quotes, since pydantic imports it when it is named
     """What validates a plain value against an annotation."""
     return pydantic.TypeAdapter(with_parsers(annotation), config={"allow_inf_nan": False})
 

@@ -6,7 +6,6 @@ imported, and the class by the module that defines it. See docs/decisions/0009-t
 
 import os
 import re
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,8 @@ def trusted_packages() -> tuple[str, ...]:
     if VARIABLE in os.environ:
         listed = os.environ[VARIABLE].split(",")
         return tuple(name for each in listed if (name := each.strip().rstrip(".")))  # a final dot was once needed
+    import tomllib  # only who names a package of another needs it
+
     try:
         listed = tomllib.loads(PROJECT.read_text()).get("tool", {}).get("ssl_runner", {}).get("trust", [])
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):

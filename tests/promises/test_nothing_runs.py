@@ -27,6 +27,7 @@ from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.config.check import check
 from ssl_runner.config.trust import OWN, VARIABLE, distrust, foreign_code
+from ssl_runner.contract import Evaluator
 from ssl_runner.data.image_files.decode import Reader
 from ssl_runner.dataset.cifar import CIFAR10
 from ssl_runner.dataset.image_folder import ImageFolder
@@ -389,7 +390,7 @@ def test_every_foreign_class_that_a_choice_imports_is_refused():
     assert seen > 100
 
 
-def wanted(*, x): ...
+def wanted(*, x: Evaluator): ...
 
 
 def test_a_process_of_its_own_runs_nothing_either(run):
