@@ -40,7 +40,9 @@ def test_a_run_leaves_all_that_was_promised_and_runs_again_from_its_config(capsy
     said = capsys.readouterr().out
     assert "random encoder" in said
     assert f"tensorboard --logdir {folder}" in said
-    assert main(["rerun", str(folder / "config.yaml"), "--to", "again"]) == 0
+    assert main(["--config-dir", str(folder), "--config-name", "config"]) == 2
+    assert f"type ssl-runner rerun {folder.resolve()}/config.yaml" in capsys.readouterr().err
+    assert main(["rerun", str(folder), "--to", "again", "--strict"]) == 0
     assert same(folder, "again")
     assert "step 12/12" in (folder / "run.log").read_text()
     assert main(["resume", str(folder)]) == 0

@@ -129,12 +129,13 @@ def test_a_folder_in_a_files_place_is_said(cut, name, capsys):
 
 def test_what_is_no_folder_is_refused(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    for name in ("file", "absent", "file/below", "x" * 300):
-        assert main(["resume", str(tmp_path / name)]) == 2
+    for verb in ("resume", "rerun"):
+        for name in ("file", "absent", "file/below", "x" * 300):
+            assert main([verb, str(tmp_path / name)]) == 2, (verb, name)
     told = said(capsys)
-    assert told.count("holds no run") == 2
-    assert "file is a file, and a run goes on in its folder" in told
-    assert "File name too long" in told
+    assert told.count("holds no run") == 4
+    assert told.count("is a file, and a run goes on in its folder") == 1
+    assert told.count("File name too long") == 2
 
 
 # Its checkpoints

@@ -24,6 +24,7 @@ LONG = ("length=400st", "save_every=20st", "log_every=20st", "evaluator.knn.ever
 BARE = [*TINY, "evaluator=none", "length=2st", "log_every=1st"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupts_save_and_say_how_to_go_on(number, status):
     words = tiny("pretext=rotation", *LONG)
@@ -43,6 +44,7 @@ def test_interrupts_save_and_say_how_to_go_on(number, status):
     assert len(measured("cut")) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(1800)
 def test_killed_outright_at_random_moments():
     """kill -9 loses at most the steps since the last checkpoint, and the end is the same to the bit."""
