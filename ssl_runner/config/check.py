@@ -7,6 +7,7 @@ choices included, checked by pydantic), and `_target_` names a trusted class of 
 import importlib
 import inspect
 import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -18,6 +19,8 @@ from ssl_runner.config import annotation as annotations
 from ssl_runner.config import trust
 from ssl_runner.config.node import Node
 from ssl_runner.errors import nearest
+
+NAME = re.compile(r"\w[\w-]*")
 
 
 def check(
@@ -74,7 +77,10 @@ class _Checker:
             if not isinstance(value, Mapping):
                 self.problems.append(f"{path}: given {_show(value)}, and names with a {item.__name__} each are wanted")
                 return None
-            return {k: self.value(v, item, f"{path}.{k}", filled) for k, v in value.items()}
+            wrong = [name for name in value if not NAME.fullmatch(str(name))]  # files are named by them
+            for name in map(str, wrong):
+                self.problems.append(f"{path}: given the name {_show(name)}; possible are letters, digits, _ and -")
+            return {k: self.value(v, item, f"{path}.{k}", filled) for k, v in value.items() if k not in wrong}
         if not isinstance(value, Mapping) or "_target_" not in value:
             self.problems.append(f"{path}: given {_show(value)}, and a {kind.__name__} with a _target_ is wanted")
             return None

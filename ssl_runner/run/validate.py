@@ -1,6 +1,7 @@
 """Validation of a job: its config against constructor signatures, then every part built once."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,8 @@ class Ready:
     @property
     def name(self) -> str:
         """`rotation-shapes`: what its run folder is named by."""
-        return "-".join(self.job.choices.get(group, group) for group in ("pretext", "dataset"))
+        words = [self.job.choices.get(group, group) for group in ("pretext", "dataset")]
+        return "-".join(re.sub(r"[^\w-]", "_", word) for word in words)  # a recorded one may be a path
 
 
 def prepared(

@@ -56,6 +56,8 @@ class Ledger:
             ledger.began, ledger.cwd = content["began"], str(content.get("cwd", Path.cwd()))
             for key, entry in content["jobs"].items():
                 ledger.jobs[key] = Entry(**{name: value for name, value in entry.items() if name in known})
+                if (name := ledger.jobs[key].folder) != Path(name).name:
+                    raise TypeError(f"the folder of a job is {name}, which does not lie in it")
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / SWEEP} is torn ({error})") from None
         for entry in ledger.jobs.values():

@@ -224,6 +224,25 @@ def test_the_poison_works(run):
     Path("touched").unlink()
 
 
+def test_names_in_a_run_folder_lead_nowhere_else(run, here, capsys):
+    """Files and folders are named by evaluators and choices; none is made beside those that are asked for."""
+    content = files.read(run / "config.yaml")
+    node = {"_target_": "ssl_runner.evaluator.knn.KNN", "k": 3}
+    for name in ("../beside", "/tmp/beside", "..", "a/b", "a\nb"):
+        (run / "config.yaml").write_text(yaml.safe_dump({**content, "evaluator": {name: node}}))
+        assert "evaluator: given the name" in refused(capsys, "rerun", str(run))
+    chosen = {"pretext": "../../beside", "dataset": "/beside"}
+    (run / "config.yaml").write_text(yaml.safe_dump({**content, "choices": chosen}))
+    assert main(["rerun", str(run)]) == 0
+    assert [each.name for each in Path("outputs").iterdir()] == ["______beside-_beside"]
+    assert {each.name for each in here.iterdir()} == {"hostile.py", "run", "outputs"}
+    job = {"number": 0, "overrides": [], "folder": "../run"}
+    Path("sweep").mkdir()
+    ledger = {"format": 1, "began": "", "command": [], "jobs": {"a": job}}
+    Path("sweep/sweep.json").write_text(json.dumps(ledger))
+    assert "which does not lie in it" in refused(capsys, "-m", "sweep.resume=sweep")
+
+
 def test_results_and_logs_are_text(run):
     (run / "evaluation").mkdir()
     (run / "evaluation" / "knn.json").write_bytes(pickle.dumps(Payload()))
