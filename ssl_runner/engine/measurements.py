@@ -7,10 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.contract import Evaluator, Metric
+import torch
+
+from ssl_runner.contract import Encoder, Evaluator, Metric, Samples
 from ssl_runner.engine import collapse
 from ssl_runner.engine.causes import find_causes, measure_embedding
-from ssl_runner.engine.measure import measure
+from ssl_runner.engine.encode import encoder_of
+from ssl_runner.engine.frozen import frozen
 from ssl_runner.engine.seed import seed_everything
 
 if TYPE_CHECKING:
@@ -111,3 +114,16 @@ class Measurements:
         say = log.info if self.health.verdict == "healthy" else log.warning
         say("%s", self.health)
         self.logbook.text("health", str(self.health), self.health.step)
+
+
+def measure(
+    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device
+) -> dict[str, Metric]:
+    """`knn/top1` and its like, of the evaluators given."""
+    with frozen(encoder):
+        encode = encoder_of(encoder, samples, device)
+        return {
+            f"{name}/{key}": metric
+            for name, evaluator in evaluators.items()
+            for key, metric in evaluator(encoder, encode).items()
+        }

@@ -13,8 +13,8 @@ from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
+from ssl_runner.engine.encode import encoder_of
 from ssl_runner.engine.frozen import frozen
-from ssl_runner.engine.measure import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan

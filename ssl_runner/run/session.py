@@ -116,7 +116,7 @@ class Session:
         health = run.measurements.health if run else None
         summary = summarise(
             status,
-            book.rows if book else [],
+            self.folder,
             {**self.known, **(run.measurements.meanings if run else {})},
             run.measurements.headlines if run else [],
             run.measurements.protocols if run else {},

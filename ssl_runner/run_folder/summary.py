@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import SUMMARY
-from ssl_runner.run_folder.metrics import FIRST, new_name, slashed
+from ssl_runner.run_folder.layout import METRICS, SUMMARY
+from ssl_runner.run_folder.metrics import FIRST, new_name, read_rows, slashed
 
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}.
 Meanings = Mapping[str, Mapping[str, Any]]
@@ -14,7 +14,7 @@ Meanings = Mapping[str, Mapping[str, Any]]
 
 def summarise(
     status: str,
-    rows: Sequence[Mapping[str, Any]],
+    folder: Path,
     meanings: Meanings,
     headlines: Sequence[str],
     protocols: Mapping[str, Mapping[str, Any]],
@@ -27,14 +27,14 @@ def summarise(
     error: str | None = None,
     health: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """The content of summary.json, from the rows of metrics.jsonl and the meanings of the numbers that were measured.
+    """The content of summary.json, from the folder's metrics.jsonl and the meanings of the numbers that were measured.
 
     `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `headlines`: the numbers that
     stand for their evaluator. `protocols`: the version of each evaluator. `health`: the collapse detector's last
     verdict, None without one.
     """
     measured: dict[str, list[tuple[int, float]]] = {}
-    for row in rows:
+    for row in read_rows(folder / METRICS):
         for name, value in row.items():
             if name in meanings:
                 measured.setdefault(name, []).append((row["step"], value))

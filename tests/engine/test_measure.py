@@ -6,7 +6,7 @@ from torch import nn
 
 from ssl_runner.contract import Encoder, Features, Metric, Samples
 from ssl_runner.engine.frozen import frozen
-from ssl_runner.engine.measure import measure
+from ssl_runner.engine.measurements import measure
 from ssl_runner.engine.window import Window
 
 CPU = torch.device("cpu")

@@ -16,7 +16,7 @@ from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Metric, Split
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.duration import Duration
-from ssl_runner.engine.measure import measure
+from ssl_runner.engine.measurements import measure
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run_folder.summary import guessed_meaning
 

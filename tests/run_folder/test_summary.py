@@ -12,7 +12,7 @@ SHARE, LOSS = {"better": "larger", "unit": "share"}, {"better": "smaller", "unit
 FIGURES = {"seconds": 1.234, "steps": 20, "samples_per_second": 9.87, "peak_memory_mb": 0.0}
 
 
-def test_a_summary_by_hand() -> None:
+def test_a_summary_by_hand(tmp_path: Path) -> None:
     rows = [
         {"step": 0, "knn/top1": 0.2, "held/loss": 3.0, "geometry/rankme": 7.0},
         {"step": 10, "train/loss": 0.5},
@@ -20,9 +20,10 @@ def test_a_summary_by_hand() -> None:
         {"step": 20, "knn/top1": 0.5, "held/loss": 2.0},
         {"step": 20, "test/knn/top1": 0.4},
     ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({**row, "time": 1.0}) + "\n" for row in rows))
     meanings = {"knn/top1": SHARE, "test/knn/top1": SHARE, "held/loss": LOSS, "probe/top1": SHARE}
     meanings["geometry/rankme"] = {"better": None, "unit": "number"}
-    summary = summarise("completed", rows, meanings, ["knn/top1"], {"knn": {"version": 1}}, step=20, **FIGURES)
+    summary = summarise("completed", tmp_path, meanings, ["knn/top1"], {"knn": {"version": 1}}, step=20, **FIGURES)
     assert summary["baseline"] == {"knn/top1": 0.2, "held/loss": 3.0, "geometry/rankme": 7.0}
     assert summary["final"] == {"knn/top1": 0.5, "held/loss": 2.0, "test/knn/top1": 0.4}
     assert summary["best"] == {"knn/top1": 0.6, "held/loss": 1.0}

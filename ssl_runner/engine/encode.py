@@ -1,13 +1,12 @@
-"""Evaluators on a frozen encoder."""
+"""Encoding rows of a data set: pooled features, each row once an evaluation."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
-from ssl_runner.engine.frozen import frozen
+from ssl_runner.contract import Encoder, Rows, Samples
 from ssl_runner.engine.rows import fetch
 
 READ_BATCH = 512
@@ -30,16 +29,3 @@ def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Call
         return known[id(rows)][1]
 
     return encode
-
-
-def measure(
-    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device
-) -> dict[str, Metric]:
-    """`knn/top1` and its like, of the evaluators given."""
-    with frozen(encoder):
-        encode = encoder_of(encoder, samples, device)
-        return {
-            f"{name}/{key}": metric
-            for name, evaluator in evaluators.items()
-            for key, metric in evaluator(encoder, encode).items()
-        }
