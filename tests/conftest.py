@@ -8,7 +8,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import io
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from rich.console import Console
 
 from ssl_runner.__main__ import main
 from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.contract import Pretext
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.run.assemble import assemble
 from ssl_runner.run.preflight import read_job
@@ -39,7 +40,8 @@ MEASURED = (
     *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
-LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small
+LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small; traces and costs are of these
+FEWER = {**LESS, "dino": ("pretext.local_views=2",)}
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
@@ -49,17 +51,39 @@ def names(group: str) -> list[str]:
     return sorted(file.stem for file in (TREE / group).glob("*.yaml"))
 
 
+def masks(overrides: Iterable[str]) -> bool:
+    """Whether the task is one whose YAML chooses an encoder that drops tokens."""
+    tasks = [name for name in names("pretext") if f"pretext={name}" in overrides]
+    return any("override /model@" in (TREE / "pretext" / f"{name}.yaml").read_text() for name in tasks)
+
+
 def tiny(*overrides: str) -> list[str]:
     """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens."""
-    kept = [each for each in TINY if not each.startswith("model") or "pretext=mae" not in overrides]
-    masked = MASKED if "pretext=mae" in overrides else ()
+    masked = masks(overrides)
+    kept = [each for each in TINY if not each.startswith("model") or not masked]
     measured = MEASURED if not any(each.startswith("evaluator=") for each in overrides) else ()
-    return [*kept, *masked, *measured, *overrides]
+    return [*kept, *(MASKED if masked else ()), *measured, *overrides]
 
 
 @pytest.fixture(scope="session")
 def composer() -> Composer:
     return Composer()
+
+
+@pytest.fixture
+def method(composer: Composer) -> Callable[..., Pretext]:
+    """The task of a YAML on a tiny encoder, in training mode."""
+
+    def build(name: str, *overrides: str) -> Pretext:
+        job, problems = read_job(composer.compose(tiny(f"pretext={name}", *FEWER.get(name, ()), *overrides)).content)
+        assert job is not None, problems
+        samples = job.dataset.build().samples
+        torch.manual_seed(0)
+        known, channels = {"samples": samples, "shape": samples.shape}, samples.shape[0]
+        encoder = job.model.build(**known, mean=(0.5,) * channels, std=(0.25,) * channels)
+        return job.pretext.build(encoder=encoder, rows=90, **known).train()
+
+    return build
 
 
 @pytest.fixture

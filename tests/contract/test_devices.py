@@ -5,7 +5,7 @@ A number that is made on the CPU, or drawn there, is found here and not on the f
 
 import pytest
 import torch
-from conftest import LESS, names, tiny
+from conftest import names
 from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -17,7 +17,6 @@ from ssl_runner.contract import Batch, Context
 from ssl_runner.duration import Length
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.regulariser.variance import Variance
-from ssl_runner.run.preflight import read_job
 
 
 class Drawn(torch.Generator):
@@ -36,19 +35,14 @@ def move(module):
 
 
 @pytest.fixture
-def step(composer):
+def step(method):
     """Hooks, views, forward passes and regulariser of a task, a group after the other, all on the GPU."""
 
     def run(name):
-        job, problems = read_job(composer.compose(tiny(f"pretext={name}", *LESS.get(name, ()))).content)
-        assert job is not None, problems
-        samples = job.dataset.build().samples
-        known, channels = {"samples": samples, "shape": samples.shape}, samples.shape[0]
-        encoder = job.model.build(**known, mean=(0.5,) * channels, std=(0.25,) * channels)
-        pretext = job.pretext.build(**known, encoder=encoder, rows=90).train()
+        pretext, shape = method(name), (4, 3, 32, 32)
         with FakeTensorMode(allow_non_fake_inputs=True):
             move(pretext)
-            batch = Batch(torch.rand(4, *samples.shape, device="cuda"), torch.arange(4, device="cuda"))
+            batch = Batch(torch.rand(shape, device="cuda"), torch.arange(4, device="cuda"))
             ctx, kept = Context(3, Length(12, 5, 4), Drawn(), lambda: iter([batch])), {}
             with torch.no_grad():
                 pretext.before_step(ctx)

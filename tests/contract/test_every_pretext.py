@@ -6,36 +6,16 @@ from collections.abc import Callable
 import pytest
 import torch
 import yaml
-from conftest import names, tiny
+from conftest import names
 from toys import context
 
 from ssl_runner.augment.image.views import Views
-from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Batch, Encoder, Pretext
 from ssl_runner.duration import Duration
-from ssl_runner.run.preflight import read_job
 
 Make = Callable[..., Pretext]
 every_pretext = pytest.mark.parametrize("name", names("pretext"))
-LESS = {"bigan": ("pretext.width=8",), "dino": ("pretext.local_views=2",)}
-
-
-@pytest.fixture
-def method(composer: Composer) -> Make:
-    """The task of a YAML on a tiny encoder, in training mode."""
-
-    def build(name: str, *overrides: str) -> Pretext:
-        composed = composer.compose(tiny(f"pretext={name}", *LESS.get(name, ()), *overrides))
-        job, problems = read_job(composed.content)
-        assert job is not None, problems
-        samples = job.dataset.build().samples
-        torch.manual_seed(0)
-        channels = samples.shape[0]
-        runtime = {"samples": samples, "shape": samples.shape}
-        encoder = job.model.build(**runtime, mean=(0.5,) * channels, std=(0.25,) * channels)
-        return job.pretext.build(encoder=encoder, rows=90, **runtime).train()
-
-    return build
 
 
 def batch(n: int = 8, seed: int = 0) -> Batch:

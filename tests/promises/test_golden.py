@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import masks
 from rich.console import Console
 from step_cases import CHOICES
 from traces import NEAR, STEPS, difference, elsewhere_in, traced
@@ -60,8 +61,8 @@ CASES = {
 def settings(case):
     """A job of the case that takes a second. Not conftest's `tiny`: to change that is no reason for other traces."""
     chosen = CASES[case]
-    own = any(each.startswith("model=") for each in chosen) or "pretext=mae" in chosen
-    return [*TINY, *(MASKED if "pretext=mae" in chosen else () if own else SMALL), f"length={STEPS}st", *chosen]
+    own = any(each.startswith("model=") for each in chosen)
+    return [*TINY, *(MASKED if masks(chosen) else () if own else SMALL), f"length={STEPS}st", *chosen]
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """What a run does once its features have collapsed: on_collapse is warn or stop."""
 
-import json
-
 from conftest import tiny
+from runs import saved, summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssl_runner.__main__ import main
-from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
 
 COLLAPSE = tiny(
@@ -16,17 +14,13 @@ COLLAPSE = tiny(
 )
 
 
-def summary_of(folder):
-    return json.loads((folder / "summary.json").read_text())
-
-
 def test_warn_goes_on_and_tensorboard_has_the_verdict(here, capsys):
     assert main(COLLAPSE) == 0
-    summary = summary_of(here / "run")
-    assert (summary["status"], summary["step"]) == ("completed", 40)
-    health = summary["health"]
+    done = summary(here / "run")
+    assert (done["status"], done["step"]) == ("completed", 40)
+    health = done["health"]
     assert (health["verdict"], health["kind"], health["remedy"]) == ("collapsed", "complete", "pretext.predictor=true")
-    assert (summary["baseline"]["geometry/health"], summary["final"]["geometry/health"]) == (2, 0)
+    assert (done["baseline"]["geometry/health"], done["final"]["geometry/health"]) == (2, 0)
     assert "collapsed (complete) at step" in capsys.readouterr().out
     assert "WARNING collapsed (complete)" in (here / "run/run.log").read_text()
     events = EventAccumulator(str(here / "run"), size_guidance={"tensors": 0, "scalars": 0}).Reload()
@@ -38,29 +32,29 @@ def test_warn_goes_on_and_tensorboard_has_the_verdict(here, capsys):
 def test_stop_stops_and_so_does_its_resumption(here, capsys):
     folder = here / "run"
     assert main([*COLLAPSE, "on_collapse=stop"]) == 3
-    summary, said = summary_of(folder), capsys.readouterr().out
-    assert summary["status"] == "stopped"
-    assert 0 < summary["step"] < 40
-    assert [path.stem for path in checkpoint.steps(folder / "checkpoints")][-1] == f"{summary['step']:07d}"
-    assert summary["health"]["verdict"] == "collapsed"
+    done, said = summary(folder), capsys.readouterr().out
+    assert done["status"] == "stopped"
+    assert 0 < done["step"] < 40
+    assert saved(folder)[-1] == done["step"]
+    assert done["health"]["verdict"] == "collapsed"
     for words in ("type pretext.predictor=true", "ssl-runner resume run on_collapse=warn"):
         assert words in said
-    assert "on_collapse" not in (summary["error"] or "")
+    assert "on_collapse" not in (done["error"] or "")
     rows = read_rows(folder / "metrics.jsonl")
 
     assert main(["resume", "run"]) == 3
-    again = summary_of(folder)
-    assert (again["health"], again["step"]) == (summary["health"], summary["step"])
+    again = summary(folder)
+    assert (again["health"], again["step"]) == (done["health"], done["step"])
     assert read_rows(folder / "metrics.jsonl") == rows, "nothing was learnt or measured again"
     assert "type pretext.predictor=true" in capsys.readouterr().out
 
     assert main(["resume", "run", "on_collapse=warn"]) == 0
-    assert summary_of(folder)["status"] == "completed"
+    assert summary(folder)["status"] == "completed"
 
 
 def test_no_geometry_no_verdict(here, capsys):
     assert main(tiny("evaluator=none", "length=2st", "hydra.run.dir=run")) == 0
     capsys.readouterr()
-    assert summary_of(here / "run")["health"] is None
+    assert summary(here / "run")["health"] is None
     assert main(tiny("evaluator=none", "length=2st", "on_collapse=stop", "hydra.run.dir=other")) == 2
     assert "type evaluator=[geometry]" in capsys.readouterr().err
