@@ -11,8 +11,8 @@ from engine_toys import fit
 from torch import Tensor, nn
 
 from ssl_runner.contract import Loss, Pretext
-from ssl_runner.engine import encode as measure_module
 from ssl_runner.engine import learner as learner_module
+from ssl_runner.engine import measurements as measure_module
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
 
