@@ -1,0 +1,122 @@
+"""Killed with -9 before each single file operation, a command that is typed again ends in the files of one that never was."""
+
+import json
+import os
+import re
+import shutil
+from collections import defaultdict
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import TINY
+from forks import carry_out
+from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+from tensorboard.plugins.hparams import metadata
+
+OF_THE_MOMENT = re.compile(r"speed/|time$|seconds$|samples_per_second|peak_memory_mb|host|hparams")
+EVENTS = "events.out.tfevents."
+EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "6"))  # every how many-th operation is a crash point; 1 for all
+
+
+def events(paths) -> dict:
+    """Steps of each name in the event files of a folder; values too where they are numbers."""
+    read = defaultdict(list)
+    for path in sorted(paths):
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                if value.tag != metadata.SESSION_END_INFO_TAG and not OF_THE_MOMENT.search(value.tag):
+                    content = value.tensor.SerializeToString() if value.tag.startswith(("knn", "train")) else b""
+                    read[value.tag].append((event.step, content))
+    return dict(read)
+
+
+def plain(content):
+    """Without what is of the moment: times, speeds, memory."""
+    if isinstance(content, dict):
+        return {key: plain(value) for key, value in content.items() if not OF_THE_MOMENT.search(key)}
+    return [plain(each) for each in content] if isinstance(content, list) else content
+
+
+def content(path: Path):
+    if path.suffix == ".pt":
+        state = torch.load(path, weights_only=True)
+        return {name: each.tolist() for name, each in state["pretext"].items()}
+    if path.suffix == ".json":
+        return plain(json.loads(path.read_text()))
+    if path.suffix == ".jsonl":
+        return [plain(json.loads(line)) for line in path.read_text().splitlines()]
+    return path.read_bytes()
+
+
+def tree(folder: Path) -> dict:
+    """All that lies below a folder, but for what is of the moment."""
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.log", "console.log")]
+    found = {str(path.relative_to(folder)): content(path) for path in files if not path.name.startswith(EVENTS)}
+    for above in {path.parent for path in files if path.name.startswith(EVENTS)}:
+        found[f"{above.relative_to(folder)}/events"] = events(above.glob(f"{EVENTS}*"))
+    return found
+
+
+def crash_and_go_on(tmp_path: Path, begun: Path, command: list[str], again: list[list[str]]) -> None:
+    """Kills a command before each of its file operations, has each copy gone on with, and compares the trees.
+
+    `begun`: the folder that it starts in. `again`: what a user would type then, tried in turn until one returns 0.
+    """
+    whole = tmp_path / "whole"
+    shutil.copytree(begun, whole)
+    (undisturbed,) = carry_out([{"words": command, "folder": str(whole)}], tmp_path)
+    assert undisturbed["status"] == 0, undisturbed["printed"]
+    operations = dict(list(enumerate(undisturbed["operations"]))[::EACH])
+    places = {number: tmp_path / f"point{number}" for number in operations}
+    cases = []
+    for number, place in places.items():
+        shutil.copytree(begun, place)
+        cases.append({"words": command, "folder": str(place), "operation": number})
+    assert {each["status"] for each in carry_out(cases, tmp_path)} == {-9}
+    stuck = dict(places)
+    for words in again:
+        done = carry_out([{"words": words, "folder": str(place)} for place in stuck.values()], tmp_path)
+        assert not any("Traceback" in each["printed"] for each in done)
+        statuses = {number: each["status"] for number, each in zip(stuck, done, strict=True)}
+        stuck = {number: place for number, place in stuck.items() if statuses[number]}
+    assert not stuck, {operations[number]: statuses[number] for number in stuck}
+    expected = tree(whole)
+    different = {
+        operations[number]: [name for name in {**expected, **found} if expected.get(name) != found.get(name)]
+        for number, place in places.items()
+        if (found := tree(place)) != expected
+    }
+    assert not different
+
+
+TRAIN = [
+    *(*TINY, "length=6st", "log_every=2st", "save_every=2st", "show_every=3st", "hydra.run.dir=run"),
+    *("evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=3st"),
+]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    (done,) = carry_out([{"words": TRAIN, "folder": str(folder)}], folder)
+    assert done["status"] == 0, done["printed"]
+    for name in ("printed.txt", "operations.json"):
+        (folder / name).unlink()
+    return folder
+
+
+@pytest.mark.slow
+def test_training(tmp_path):
+    (tmp_path / "begun").mkdir()
+    crash_and_go_on(tmp_path, tmp_path / "begun", TRAIN, [["resume", "run"], TRAIN])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "words",
+    [["evaluate", "run", "knn", "geometry", "evaluator.knn.k=3"], ["export", "run", "--format", "safetensors,torch"]],
+    ids=["evaluate", "export"],
+)
+def test_what_is_done_to_a_run(tmp_path, trained, words):
+    crash_and_go_on(tmp_path, trained, words, [words])
