@@ -77,7 +77,7 @@ def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> 
             if file != "-":
                 Path(file).write_text(formats[name](comparison), encoding="utf-8")
         if typed.html is not None:
-            from ssl_runner.comparison.page import to_html
+            from ssl_runner.comparison.export import to_html
 
             Path(typed.html).write_text(to_html(comparison), encoding="utf-8")
     except OSError as error:

@@ -1,18 +1,12 @@
 """Groups of runs judged over their seeds: which is the best, and which are worse."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from ssl_runner.comparison.settings import ABSENT, ORDER, shorten
-from ssl_runner.comparison.statistics import MOST_SEEDS, difference, judge_differences, seeds_needed
-
-if TYPE_CHECKING:
-    from ssl_runner.comparison.record import Run
-    from ssl_runner.comparison.statistics import Difference, Interval
+from ssl_runner.comparison.run import ABSENT, Run
+from ssl_runner.comparison.settings import ORDER, shorten
+from ssl_runner.comparison.statistics import MOST_SEEDS, Difference, Interval, difference, judge, seeds_needed
 
 
 @dataclass
@@ -37,9 +31,8 @@ class Group:
     @property
     def name(self) -> str:
         """Its settings in short: simclr, lr 0.1."""
-        names = shorten([*self.settings])
-        given = {key: value for key, value in self.settings.items() if value != ABSENT}
-        parts = [value if key in ORDER else f"{names[key]} {value}" for key, value in given.items()]
+        names, given = shorten([*self.settings]), self.settings.items()
+        parts = [value if key in ORDER else f"{names[key]} {value}" for key, value in given if value != ABSENT]
         return ", ".join(parts) or self.runs[0].name
 
 
@@ -50,15 +43,12 @@ def judge_groups(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
         return False, ""
     first, others = measured[0], measured[1:]
     differences = [difference(first.values, each.values) for each in others]
-    judgement = judge_differences(differences, larger)
-    for each, shown, worse, better in zip(others, differences, judgement.worse, judgement.better, strict=True):
-        each.to_best, each.worse, each.better = shown, worse, better
-    if judgement.best:
-        what = (
-            "interval of its difference to the other excludes"
-            if len(others) == 1
-            else "intervals of its differences to all others exclude"
-        )
+    best, *shown = judge(differences, larger)
+    for each, *marks in zip(others, differences, *shown, strict=True):
+        each.to_best, each.worse, each.better = marks
+    if best:
+        one = "interval of its difference to the other excludes"
+        what = one if len(others) == 1 else "intervals of its differences to all others exclude"
         return True, f"The first is the best: the 95 % {what} zero."
     if all(len(each.values) < 2 for each in measured):
         return False, "One seed each, so no difference is shown: run more, as in seed=0,1,2."
@@ -67,31 +57,26 @@ def judge_groups(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
 
 def explain_undecided(first: Group, others: Sequence[Group], larger: bool) -> str:
     """Why the first is not shown to be the best, and what would show it."""
+    advice = "the same seeds in every group."
     if better := [each.name for each in others if each.better]:
-        verb = "is" if len(better) == 1 else "are"
-        return (
-            f"on the seeds that both have, {' and '.join(better)} {verb} better than the first, and the means are over "
-            "different seeds. Run the same seeds in every group."
-        )
+        ahead = f"{' and '.join(better)} {'is' if len(better) == 1 else 'are'} better than the first"
+        return f"on the seeds that both have, {ahead}, and the means are over different seeds. Run {advice}"
     left = [(each, each.to_best) for each in others if each.to_best and not each.worse]
     which = "the other" if len(others) == 1 else f"{len(left)} of {len(others)} others"
-    said = f"no difference is shown between the first and {which}."
+    verdict = f"no difference is shown between the first and {which}."
     if any(min(len(first.values), len(each.values)) < 2 for each, _ in left):
-        return f"{said} Where one of two groups has a single seed, there is no interval."
+        return f"{verdict} Where one of two groups has a single seed, there is no interval."
     if any(math.isinf(shown.half) for _, shown in left):
-        return f"{said} Where a difference does not vary over seeds, there is no spread to judge it by."
-    if ahead := [each.name for each, shown in left if shown.toward(larger) < 0]:
-        verb = "has" if len(ahead) == 1 else "have"
-        return (
-            f"{said} On the seeds that both have, {' and '.join(ahead)} {verb} the better mean: "
-            "run the same seeds in every group."
-        )
+        return f"{verdict} Where a difference does not vary over seeds, there is no spread to judge it by."
+    if names := [each.name for each, shown in left if shown.toward(larger) < 0]:
+        ahead = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} the better mean"
+        return f"{verdict} On the seeds that both have, {ahead}: run {advice}"
     needed = [seeds_needed(shown, larger) for _, shown in left if shown.toward(larger) <= shown.half]
     if None in needed:
-        return f"{said} If means and spreads stayed as they are, not even {MOST_SEEDS} seeds each would show all."
+        return f"{verdict} If means and spreads stayed as they are, not even {MOST_SEEDS} seeds each would show all."
     if most := max((n for n in needed if n is not None), default=0):
-        said += f" If means and spreads stayed as they are, about {most} seeds each would show it."
-    return said
+        verdict += f" If means and spreads stayed as they are, about {most} seeds each would show it."
+    return verdict
 
 
 def mark_pareto_front(groups: Sequence[Group], larger: bool) -> None:
@@ -99,5 +84,4 @@ def mark_pareto_front(groups: Sequence[Group], larger: bool) -> None:
     sign = 1 if larger else -1
     costs = [(each, each.mean("seconds"), sign * each.interval.mean) for each in groups if each.interval]
     for each, seconds, value in costs:
-        rivals = [(s, v) for other, s, v in costs if other is not each and (s, v) != (seconds, value)]
-        each.front = not any(s <= seconds and v >= value for s, v in rivals)
+        each.front = not any(s <= seconds and v >= value and (s, v) != (seconds, value) for _, s, v in costs)

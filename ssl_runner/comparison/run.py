@@ -1,0 +1,124 @@
+"""Runs to be compared: the content of their folders, and one name for each quantity that was measured on them."""
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+ABSENT = "-"  # a setting that a run does not have
+STAGES = ("baseline", "best", "gain")  # before a name: of the random encoder, the best, the last less the random one's
+Meaning = Mapping[str, Any]  # {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
+
+
+class Result(NamedTuple):
+    """A number that was measured once, and what it depends on."""
+
+    name: str  # test/probe/top1, with @dataset if that is not the run's own
+    stage: str  # baseline, best, or "" for the trained encoder
+    value: float
+    meaning: Meaning
+    settings: Mapping[str, str]  # of the evaluator, and its version
+    way: str  # six digits that two results share if they were measured alike
+    machine: Mapping[str, str] | None = None  # of `ssl-runner evaluate`; None in training
+    step: int | None = None  # of `ssl-runner evaluate`, unless the encoder is random
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The content of a run folder. `status` is that of its summary, or killed if no process runs it any more."""
+
+    folder: Path
+    name: str
+    status: str
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    samples_per_second: float = 0.0
+    error: str | None = None
+    health: str | None = None  # the collapse detector's last verdict
+    seed: int = 0
+    batch_size: int = 0
+    choices: Mapping[str, str] = field(default_factory=dict)  # by the path of their group: pretext, pretext.augment
+    settings: Mapping[str, str] = field(default_factory=dict)  # by their whole key
+    results: tuple[Result, ...] = ()  # of training, then of `ssl-runner evaluate` from old to new
+    early: int = 0  # results of `ssl-runner evaluate` that are of an earlier step
+    headlines: tuple[str, ...] = ()  # the numbers that stand for their evaluator
+    metrics: Mapping[str, float] = field(default_factory=dict)  # results by name, see name_metrics
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def samples_seen(self) -> int:
+        return self.step * self.batch_size
+
+    @cached_property
+    def traits(self) -> Mapping[str, str]:
+        """Choices and settings together. A setting that is null is absent, as in a version that did not have it yet.
+
+        The class of a group is left out: its choice says the same.
+        """
+        settings = {key: each for key, each in self.settings.items() if not key.endswith("_target_")}
+        return {**self.choices, **{key: ABSENT if each == "null" else each for key, each in settings.items()}}
+
+
+def machine_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Device, commit, and the version of each library by its name."""
+    versions = environment.get("versions")
+    facts = dict(versions) if isinstance(versions, dict) else {}
+    facts |= {"device": environment.get("device"), "commit": environment.get("commit")}
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+Ways = Mapping[str, Sequence[tuple[Run, Result]]]  # results of trained encoders by way, the most common way first
+
+
+def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str, Meaning], Mapping[str, Ways]]:
+    """Metrics of each run by name, and by base name their meanings and the ways in which they were measured.
+
+    Names are `probe/top1` on validation, `test/probe/top1`, `baseline/...`, `gain/...`. A way of measuring is an
+    evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
+    counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
+    """
+    measured: list[dict[tuple[str, str], dict[str, Result]]] = []  # by name and way, then by stage
+    for run in runs:
+        measured.append(by_way := defaultdict(dict))
+        for each in run.results:
+            stages = by_way[each.name, each.way]
+            if each.stage not in stages or stages[each.stage].value != each.value:  # not a mere repetition
+                stages[each.stage] = each
+    counts = Counter(key for by_way in measured for key, stages in by_way.items() if "" in stages)
+    ways: dict[str, dict[str, list[tuple[Run, Result]]]] = defaultdict(dict)
+    for (name, way), _ in counts.most_common():
+        pairs = [(run, by_way[name, way]) for run, by_way in zip(runs, measured, strict=True) if (name, way) in by_way]
+        ways[name][way] = [(run, stages[""]) for run, stages in pairs if "" in stages]
+    named, meanings = [], {}
+    for by_way in measured:
+        values: dict[str, float] = {}
+        for (name, way), stages in by_way.items():
+            own = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
+            if {"", "baseline"} <= stages.keys():
+                own[f"gain/{name}"] = stages[""].value - stages["baseline"].value
+            values |= own if way == next(iter(ways[name]), way) else {}
+            values |= {f"{each}#{way}": value for each, value in own.items()} if len(ways[name]) > 1 else {}
+            meanings[name] = next(iter(stages.values())).meaning
+        named.append(values)
+    return named, meanings, ways
+
+
+def base_name(metric: str | None) -> str:
+    """A metric's name without its stage and its way: its meaning is known by that."""
+    name = (metric or "").partition("#")[0]
+    stage, _, rest = name.partition("/")
+    return rest if stage in STAGES else name
+
+
+def companions(metric: str | None) -> tuple[str | None, str | None]:
+    """The names of a metric of the random encoder, and on the test split."""
+    if metric is None or metric.partition("/")[0] in STAGES:
+        return None, None
+    return f"baseline/{metric}", None if metric.startswith("test/") else f"test/{metric}"
