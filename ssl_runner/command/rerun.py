@@ -23,8 +23,8 @@ from ssl_runner.config.node import Node
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused, refuse
-from ssl_runner.run_folder.claim import check_free, claim, claim_new
 from ssl_runner.run_folder.layout import CONFIG
+from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
     from ssl_runner.contract import Data, Dataset

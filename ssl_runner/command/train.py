@@ -9,7 +9,7 @@ from ssl_runner.config.declared import check_declared
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
 from ssl_runner.errors import Refused, refuse
-from ssl_runner.run_folder.claim import check_free, claim, claim_new
+from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
     from ssl_runner.run.validate import Ready

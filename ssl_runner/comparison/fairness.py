@@ -96,12 +96,13 @@ def measurement_warnings(name: str, ways: Ways) -> list[str]:
         settings = {way: results[0][1].settings for way, results in ways.items()}
         every = dict.fromkeys(key for each in settings.values() for key in each)
         keys = [key for key in every if len({each.get(key) for each in settings.values()}) > 1]
-        listed = [
-            f"{name}#{way} ({plural(len(each))}: {', '.join(f'{key} {settings[way].get(key, ABSENT)}' for key in keys)})"
-            for way, each in ways.items()
-        ]
-        what = f"{name} was measured in {len(ways)} ways, which are not mixed: {', '.join(listed)}"
-        lines.append(f"{what}; plain is the first")
+        listed = []
+        for way, results in ways.items():
+            own = ", ".join(f"{key} {settings[way].get(key, ABSENT)}" for key in keys)
+            listed.append(f"{name}#{way} ({plural(len(results))}: {own})")
+        lines.append(
+            f"{name} was measured in {len(ways)} ways, which are not mixed: {', '.join(listed)}; plain is the first"
+        )
     first = next(iter(ways.values()), ())
     machines = [machine_of(run.environment) if each.machine is None else each.machine for run, each in first]
     for fact in dict.fromkeys(fact for _, each in first for fact in each.machine or ()):

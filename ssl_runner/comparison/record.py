@@ -16,7 +16,6 @@ from ssl_runner.config.migrate import migrated
 from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, SUMMARY
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.results import digest
 from ssl_runner.run_folder.summary import guessed_meaning, migrated_summary, protocol_of
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast if libyaml is there
@@ -110,8 +109,7 @@ def training_results(summary: Mapping[str, Any], config: Mapping[str, Any]) -> l
         for name, value in finite_numbers(summary.get(part)).items():
             protocol = protocol_of(name)
             settings = settings_of(evaluators.get(protocol), (protocols.get(protocol) or {}).get("version"))
-            meaning = meanings.get(name) or guessed_meaning(name)
-            results.append(Result(name, stage, value, meaning, settings, digest(sorted(settings.items()), 3)))
+            results.append(Result(name, stage, value, meanings.get(name) or guessed_meaning(name), settings))
     return results
 
 
@@ -131,12 +129,12 @@ def row_results(row: Mapping[str, Any], own: tuple[str | None, str]) -> list[Res
     other = (dataset, data) != own
     settings = settings_of(row.get("settings"), row["version"]) | ({"data": data} if other else {})
     stage, step = ("baseline", None) if random else ("", row.get("step"))
-    way, machine, results = digest(sorted(settings.items()), 3), machine_of(row), []
+    results = []
     for word, value in finite_numbers(row["values"]).items():
         name = f"{'test/' if row['split'] == 'test' else ''}{row['protocol']}/{word}"
         meaning = (row.get("metrics") or {}).get(word) or guessed_meaning(name)
         name += f"@{dataset}" if other else ""
-        results.append(Result(name, stage, value, meaning, settings, way, machine, step))
+        results.append(Result(name, stage, value, meaning, settings, machine_of(row), step))
     return results
 
 

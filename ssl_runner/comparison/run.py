@@ -7,6 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ssl_runner.run_folder.atomic import digest
+
 ABSENT = "-"  # a setting that a run does not have
 STAGES = ("baseline", "best", "gain")  # before a name: of the random encoder, the best, the last less the random one's
 Meaning = Mapping[str, Any]  # {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
@@ -20,9 +22,13 @@ class Result(NamedTuple):
     value: float
     meaning: Meaning
     settings: Mapping[str, str]  # of the evaluator, and its version
-    way: str  # six digits that two results share if they were measured alike
     machine: Mapping[str, str] | None = None  # of `ssl-runner evaluate`; None in training
     step: int | None = None  # of `ssl-runner evaluate`, unless the encoder is random
+
+    @property
+    def way(self) -> str:
+        """Six digits that two results share if they were measured alike."""
+        return digest(sorted(self.settings.items()), 3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,18 +90,12 @@ def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str,
     evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
     counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
     """
-    measured: list[dict[tuple[str, str], dict[str, Result]]] = []  # by name and way, then by stage
-    for run in runs:
-        measured.append(by_way := defaultdict(dict))
-        for each in run.results:
-            stages = by_way[each.name, each.way]
-            if each.stage not in stages or stages[each.stage].value != each.value:  # not a mere repetition
-                stages[each.stage] = each
+    measured = [group_results(run.results) for run in runs]
     counts = Counter(key for by_way in measured for key, stages in by_way.items() if "" in stages)
     ways: dict[str, dict[str, list[tuple[Run, Result]]]] = defaultdict(dict)
     for (name, way), _ in counts.most_common():
-        pairs = [(run, by_way[name, way]) for run, by_way in zip(runs, measured, strict=True) if (name, way) in by_way]
-        ways[name][way] = [(run, stages[""]) for run, stages in pairs if "" in stages]
+        both = [(run, by_way.get((name, way), {})) for run, by_way in zip(runs, measured, strict=True)]
+        ways[name][way] = [(run, stages[""]) for run, stages in both if "" in stages]
     named, meanings = [], {}
     for by_way in measured:
         values: dict[str, float] = {}
@@ -108,6 +108,16 @@ def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str,
             meanings[name] = next(iter(stages.values())).meaning
         named.append(values)
     return named, meanings, ways
+
+
+def group_results(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
+    """Results by name and way, then by stage; one that only repeats a number is that of before."""
+    by_way: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
+    for each in results:
+        stages = by_way[each.name, each.way]
+        if each.stage not in stages or stages[each.stage].value != each.value:
+            stages[each.stage] = each
+    return by_way
 
 
 def base_name(metric: str | None) -> str:

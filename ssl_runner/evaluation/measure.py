@@ -19,10 +19,11 @@ from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan
 from ssl_runner.run.assemble import evaluators
+from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.environment import source as source_of_code
 from ssl_runner.run_folder.environment import versions
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.results import describe_metrics, digest, record_result, result_folder
+from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder
 
 log = logging.getLogger("ssl_runner")
 

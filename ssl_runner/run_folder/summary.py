@@ -1,5 +1,6 @@
 """summary.json: a run in one small file, written in the newest format and read in any."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -89,11 +90,7 @@ def protocol_of(name: str) -> str:
 def guessed_meaning(name: str) -> dict[str, Any]:
     """Meaning of a number by its name, for runs of version 0.1, which did not say it."""
     protocol, word = protocol_of(name), name.rpartition("/")[2]
-    shares = word.startswith(("top", "knn_top", "probe_top", "choice_top")) or word in (
-        "accuracy",
-        "nmi",
-        "trustworthiness",
-    )
+    shares = re.match("(knn_|probe_|choice_)?top|(accuracy|nmi|trustworthiness)$", word)
     unit = "share" if shares or word.endswith("_share") or protocol in ("few_label", "robustness") else "number"
     if word.endswith(("loss", "error", "_share")):
         return {"better": "smaller", "unit": unit}

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.claim import claim, claim_new
 from ssl_runner.run_folder.layout import CONFIG, LOCK, SWEEP
-from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.lock import claim, claim_new, locked
 from ssl_runner.sweep.dispatch import LauncherFailed, Run
 from ssl_runner.sweep.launcher.local import LocalQueue
 from ssl_runner.sweep.ledger import ENDED, Ledger, key_of
