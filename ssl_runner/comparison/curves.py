@@ -26,10 +26,9 @@ def downsample_curves(folders: Sequence[Path]) -> dict[str, Any]:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The numbers of metrics.jsonl by their name and step, without those of the test split.
+    """The numbers of metrics.jsonl by name, those of the test split aside.
 
-    A number that was logged again at the same step counts as it was last, so that a run that had to go back is one
-    curve.
+    One that was logged again at the same step counts as it was last, so that a run that had to go back is one curve.
     """
     curves: dict[str, Curve] = defaultdict(dict)
     for row in read_rows(folder / METRICS):
@@ -47,14 +46,8 @@ def tracks(curves: Mapping[str, Curve], names: Sequence[str], points: int) -> li
         if curve := curves.get(name):
             times = tuple((step, seconds) for step, (seconds, _) in curve.items())
             together[times][place] = downsample([value for _, value in curve.values()], points)
-    return [
-        {
-            "step": downsample([step for step, _ in times], points),
-            "seconds": downsample([seconds for _, seconds in times], points),
-            "values": values,
-        }
-        for times, values in together.items()
-    ]
+    pairs = [([downsample(each, points) for each in zip(*times, strict=True)], together[times]) for times in together]
+    return [{"step": steps, "seconds": seconds, "values": values} for (steps, seconds), values in pairs]
 
 
 def downsample(values: Sequence[float], points: int) -> list[float]:

@@ -11,11 +11,10 @@ from typing import Any
 
 from ssl_runner.comparison.curves import downsample_curves, shorten_number
 from ssl_runner.comparison.fairness import environment_facts, plural
-from ssl_runner.comparison.judge import Group
 from ssl_runner.comparison.render import remedy, summary_line
 from ssl_runner.comparison.run import Run, companions
 from ssl_runner.comparison.settings import shorten
-from ssl_runner.comparison.statistics import Difference, Interval, quantile
+from ssl_runner.comparison.statistics import Difference, Group, Interval, quantile
 from ssl_runner.comparison.table import Comparison
 
 FACTS = ("name", "status", "seed", "seconds", "samples_seen", "samples_per_second", "step", "steps")
@@ -118,7 +117,6 @@ def embed(data: Any) -> str:
 
 def page_content(comparison: Comparison) -> dict[str, Any]:
     """What state.js reads: the JSON export with runs in short, metrics with their meaning, and curves."""
-    most = max([len(each.runs) for each in comparison.groups], default=2)
     curves = downsample_curves([run.folder for run in comparison.runs])
     metrics = [
         {"name": name, "share": comparison.is_share(name), "larger": comparison.larger_is_better(name)}
@@ -132,7 +130,7 @@ def page_content(comparison: Comparison) -> dict[str, Any]:
         "keys": [*shorten(comparison.keys).items()],
         "summary": summary_line(comparison, {}),
         "metrics": metrics,
-        "t": [round(quantile(n), 4) for n in range(1, max(most, 2))],
+        "t": [round(quantile(n), 4) for n in range(1, max(len(comparison.runs), 2))],
         "runs": [page_run(run) for run in comparison.runs],
         "shares": [name for name in curves["curves"] if comparison.is_share(name)],
         **curves,

@@ -126,9 +126,9 @@ def comparison_warnings(
     if metric and (without := sum(metric not in run.metrics for run in done)):
         lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
     if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
-        listed = f"{', '.join(ill[:3])}{', ...' * (len(ill) > 3)}"
+        listed = ", ".join([*ill[:MOST], *["..."] * (len(ill) > MOST)])
         lines.append(f"features were not healthy at the end of {len(ill)} runs: {listed}")
     if again := sum(len(members) - len({run.seed for run in members}) for members in groups):
-        repeat = "run repeats" if again == 1 else "runs repeat"
-        lines.append(f"{again} {repeat} settings and seed of another: those of one seed count once, by their mean")
+        repeat = f"{plural(again)} {'repeats' if again == 1 else 'repeat'}"
+        lines.append(f"{repeat} settings and seed of another: those of one seed count once, by their mean")
     return lines + fairness_warnings(done, groups)

@@ -19,15 +19,12 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import guessed_meaning, migrated_summary, protocol_of
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast if libyaml is there
-UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
-FOREIGN = (KeyError, TypeError, AttributeError)  # what the JSON of another program may raise
 
 
 def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
     """Every run below the places; what is wrong with the places; and which files are left out, and why."""
     paths, problems = find(places)
-    runs: list[Run] = []
-    broken: list[str] = []
+    runs, broken = [], list[str]()
     for name, path in paths.items():
         with noting(path, broken):
             runs.append(read_run(path, name, broken))
@@ -39,26 +36,26 @@ def noting(path: Path, broken: list[str]) -> Iterator[None]:
     """Goes on after a file that is torn or foreign, with a line on it in `broken`."""
     try:
         yield
-    except (*UNREADABLE, *FOREIGN) as error:
-        reason = repr(error) if isinstance(error, FOREIGN) else str(error)
+    except Exception as error:  # foreign content can raise anything
+        reason = str(error) if isinstance(error, OSError | ValueError | yaml.YAMLError) else repr(error)
         broken.append(f"{path} is left out: {' '.join(reason.split())}")
 
 
 def read_run(folder: Path, name: str, broken: list[str]) -> Run:
     """A run folder's content; a line in `broken` for each of its lesser files that cannot be read.
 
-    Raises ValueError, OSError or YAMLError if its config or summary is torn, foreign or absent.
+    Raises whatever a config or a summary that is torn, foreign or absent may raise.
     """
     with (folder / CONFIG).open("rb") as file:
         config = yaml.load(file, LOADER)
     config = migrated(checked(config, CONFIG, ("length", "batch_size")), CONFIG)
-    summary = {"status": "running", "baseline": {}, "final": {}}  # until it is written
+    summary: dict[str, Any] = {"status": "running", "baseline": {}, "final": {}}  # until it is written
     if (folder / SUMMARY).exists():
         summary = json.loads((folder / SUMMARY).read_bytes())
     summary = migrated_summary(checked(summary, SUMMARY, ("status", "baseline", "final")))
     environment = read_environment(folder, broken)
     choices, numbers, chosen = choices_of(config), finite_numbers(summary), finite_numbers(config)
-    step, status, health = int(numbers.get("step", 0)), str(summary["status"]), summary.get("health")
+    step, status, error = int(numbers.get("step", 0)), str(summary["status"]), summary.get("error")
     evaluated = evaluation_results(folder, broken, (choices.get("dataset"), str(environment.get("dataset"))))
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
@@ -69,8 +66,8 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         steps=int(numbers.get("steps", 0)),
         seconds=numbers.get("seconds", 0.0),
         samples_per_second=numbers.get("samples_per_second", 0.0),
-        health=health.get("verdict") if isinstance(health, dict) else None,
-        error=None if summary.get("error") is None else str(summary["error"]),
+        health=(summary.get("health") or {}).get("verdict"),
+        error=None if error is None else str(error),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
         choices=choices,
@@ -125,10 +122,10 @@ def evaluation_results(folder: Path, broken: list[str], own: tuple[str | None, s
 
 
 def row_results(row: Mapping[str, Any], own: tuple[str | None, str]) -> list[Result]:
-    dataset, data, random = str(row["dataset"]), str(row.get("fingerprint")), row.get("encoder") == "random"
+    dataset, data = str(row["dataset"]), str(row.get("fingerprint"))
     other = (dataset, data) != own
     settings = settings_of(row.get("settings"), row["version"]) | ({"data": data} if other else {})
-    stage, step = ("baseline", None) if random else ("", row.get("step"))
+    stage, step = ("baseline", None) if row.get("encoder") == "random" else ("", row.get("step"))
     results = []
     for word, value in finite_numbers(row["values"]).items():
         name = f"{'test/' if row['split'] == 'test' else ''}{row['protocol']}/{word}"

@@ -2,7 +2,7 @@
 
 import math
 import shlex
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
@@ -11,13 +11,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ssl_runner.comparison.fairness import plural
-from ssl_runner.comparison.judge import Group
 from ssl_runner.comparison.run import Run
 from ssl_runner.comparison.settings import shorten
-from ssl_runner.comparison.statistics import Difference, Interval
+from ssl_runner.comparison.statistics import Difference, Group, Interval
 from ssl_runner.comparison.table import Comparison
 
-Rows = list[dict[str, str]]  # cells by their heads
+Columns = dict[str, list[str]]  # cells by their head
 DISPENSABLE = ("steps", "samples/s", "samples seen", "random")  # columns that go first if there is no room
 MOST_SETTINGS = 5  # columns; more of them share one
 HEADS = ("run", "seeds", "difference", "random", "test", "seconds", "samples seen", "samples/s", "steps")
@@ -60,56 +59,48 @@ def signs(comparison: Comparison, rank: int, each: Group) -> str:
     return " ".join(sign for sign, applies in shown.items() if applies)
 
 
-def cells(comparison: Comparison, rank: int, each: Group) -> dict[str, str]:
-    """The row of a group, by heads."""
-    share, seconds = comparison.is_share(comparison.metric), each.mean("seconds")
-    row = {name: each.settings[key] for key, name in shorten(comparison.keys, HEADS).items()}
-    row |= {} if row else {"run": each.runs[0].name if len(each.runs) == 1 else "all"}
-    row["seeds"] = str(len(each.values) or len(each.runs))
-    if comparison.metric:
-        row[comparison.metric + " %" * share] = show_interval(each.interval, share)
-        row[""] = signs(comparison, rank, each)
-        row["difference"] = show_difference(each.to_best, share)
-        row["random"] = show_value(each.baseline, share)
-        row["test"] = show_interval(each.test, share)
-    row["seconds"] = f"{seconds:,.0f}" if seconds >= 10 else f"{seconds:.1f}"
-    row["samples seen"] = show_count(each.mean("samples_seen"))
-    row["samples/s"] = f"{each.mean('samples_per_second'):,.0f}"
-    row["steps"] = f"{each.mean('step'):,.0f}"
-    return row
+def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str, str]]:
+    """Cells of the first `most` groups (0: of all) by head, and the figures that are the same in several of them."""
+    groups, metric, share = comparison.groups, comparison.metric, comparison.is_share(comparison.metric)
+    columns = {name: [each.settings[key] for each in groups] for key, name in shorten(comparison.keys, HEADS).items()}
+    columns = columns or {"run": [each.runs[0].name if len(each.runs) == 1 else "all" for each in groups]}
+    columns["seeds"] = [str(len(each.values) or len(each.runs)) for each in groups]
+    if metric:
+        columns[metric + " %" * share] = [show_interval(each.interval, share) for each in groups]
+        columns[""] = [signs(comparison, rank, each) for rank, each in enumerate(groups)]
+        columns["difference"] = [show_difference(each.to_best, share) for each in groups]
+        columns["random"] = [show_value(each.baseline, share) for each in groups]
+        columns["test"] = [show_interval(each.test, share) for each in groups]
+    columns["seconds"] = [f"{s:,.0f}" if (s := each.mean("seconds")) >= 10 else f"{s:.1f}" for each in groups]
+    columns["samples seen"] = [show_count(each.mean("samples_seen")) for each in groups]
+    columns["samples/s"] = [f"{each.mean('samples_per_second'):,.0f}" for each in groups]
+    columns["steps"] = [f"{each.mean('step'):,.0f}" for each in groups]
+    same = {}
+    for head, cells in [*columns.items()]:
+        if head in ("", "difference", "random", "test") and {*cells} <= {"", "-"}:
+            del columns[head]
+        elif head in ("random", "samples seen", "steps", "seeds") and len({*cells}) == 1 < len(cells):
+            same[head] = columns.pop(head)[0] + " %" * (head == "random" and share)
+    return {head: cells[: most or None] for head, cells in columns.items()}, same
 
 
-def without(rows: Rows, heads: Collection[str]) -> Rows:
-    return [{head: cell for head, cell in row.items() if head not in heads} for row in rows]
-
-
-def table_rows(comparison: Comparison, most: int) -> tuple[Rows, dict[str, str]]:
-    """A row for each of the first `most` groups (0: of all), and the figures that are the same in several of them."""
-    rows, same = [cells(comparison, rank, each) for rank, each in enumerate(comparison.groups)], {}
-    for head in [*rows[0]] if rows else []:
-        values = {row[head] for row in rows}
-        if head in ("", "difference", "random", "test") and values <= {"", "-"}:
-            rows = without(rows, [head])
-        elif head in ("random", "samples seen", "steps", "seeds") and len(values) == 1 < len(rows):
-            same[head] = values.pop() + " %" * (head == "random" and comparison.is_share(comparison.metric))
-            rows = without(rows, [head])
-    return rows[: most or None], same
-
-
-def fit(rows: Rows, settings: int, width: int) -> tuple[Rows, int]:
+def fit(columns: Columns, settings: int, width: int) -> tuple[Columns, int]:
     """Fewer columns if a table is too wide: the settings become one, then dispensable columns are left out."""
 
     def wide() -> int:
-        return sum(2 + max(len(cell) for cell in (head, *(row[head] for row in rows))) for head in rows[0])
+        return sum(2 + max(map(len, (head, *cells))) for head, cells in columns.items())
 
     if settings > MOST_SETTINGS or (settings > 1 and wide() > width):
-        heads = [*rows[0]][:settings]
-        joined = [" ".join(f"{head}={row[head]}" for head in heads if row[head] != "-") for row in rows]
-        rows = [{"settings": one, **row} for one, row in zip(joined, without(rows, heads), strict=True)]
-        settings = 1
+        heads = [*columns][:settings]
+        rows = zip(*(columns.pop(head) for head in heads), strict=True)
+        joined = [
+            " ".join(f"{head}={cell}" for head, cell in zip(heads, row, strict=True) if cell != "-") for row in rows
+        ]
+        columns, settings = {"settings": joined, **columns}, 1
     for head in DISPENSABLE:
-        rows = without(rows, [head]) if wide() > width else rows
-    return rows, settings
+        if wide() > width:
+            columns.pop(head, None)
+    return columns, settings
 
 
 def summary_line(comparison: Comparison, same: dict[str, str]) -> str:
@@ -122,25 +113,25 @@ def summary_line(comparison: Comparison, same: dict[str, str]) -> str:
 
 def print_terminal(comparison: Comparison, console: Console, most: int) -> None:
     console.width = width = console.width if console.is_terminal else max(console.width, 120)
-    rows, same = table_rows(comparison, most)
+    columns, same = table_columns(comparison, most)
     console.print(summary_line(comparison, same))
-    if rows:
-        rows, settings = fit(rows, max(1, len(comparison.keys)), width)
+    if comparison.groups:
+        columns, settings = fit(columns, max(1, len(comparison.keys)), width)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for place, head in enumerate(rows[0]):
+        for place, head in enumerate(columns):
             words = place < settings or head == ""
             table.add_column(Text(head), justify="left" if words else "right", overflow="fold", no_wrap=not words)
-        for rank, row in enumerate(rows):
+        for rank, row in enumerate(zip(*columns.values(), strict=True)):
             style = "bold" if rank == 0 and comparison.best else "dim" if comparison.groups[rank].worse else ""
-            table.add_row(*map(Text, row.values()), style=style)
+            table.add_row(*map(Text, row), style=style)
         console.print()
         console.print(table)
-        if more := len(comparison.groups) - len(rows):
+        if more := len(comparison.groups) - table.row_count:
             console.print(f"... {more} more groups; --rows 0 shows all, --html FILE a page")
         console.print()
         if comparison.verdict:
             console.print(comparison.verdict)
-        console.print(legend(rows), style="dim")
+        console.print(legend(columns), style="dim")
     for warning in comparison.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
     if runs := comparison.unfinished:
@@ -156,12 +147,12 @@ def print_terminal(comparison: Comparison, console: Console, most: int) -> None:
         console.print(Lines(Text(f"\nnot completed: {len(runs)}"), table, *texts), crop=False)
 
 
-def legend(rows: Rows) -> str:
+def legend(columns: Columns) -> str:
     """The meaning of the signs in the table."""
-    intervals = any("±" in cell for row in rows for cell in row.values())
-    marks = {sign for row in rows for sign in row.get("", "").split()}
-    parts = ["± 95 % interval over seeds"] if intervals else []
-    if intervals and "difference" in rows[0]:
+    intervals = any("±" in cell for cells in columns.values() for cell in cells)
+    marks = {sign for cell in columns.get("", []) for sign in cell.split()}
+    parts = ["± 95 % interval over seeds"] * intervals
+    if intervals and "difference" in columns:
         parts.append("difference to the first: p over pairs of equal seeds, w Welch's")
     return "; ".join([*parts, *(f"{sign} {meaning}" for sign, meaning in MARKS.items() if sign in marks)])
 
@@ -181,15 +172,14 @@ def remedy(run: Run) -> str:
 
 def to_markdown(comparison: Comparison, most: int) -> str:
     """A table of the groups, and one of the runs that did not complete."""
-    rows, same = table_rows(comparison, most)
-    lines = [summary_line(comparison, same), ""]
-    settings = max(1, len(comparison.keys))
-    if rows:
-        lines += [line(rows[0]), line("---" if place < settings else "---:" for place in range(len(rows[0])))]
-        for rank, row in enumerate(rows):
+    columns, same = table_columns(comparison, most)
+    lines, settings = [summary_line(comparison, same), ""], max(1, len(comparison.keys))
+    if comparison.groups:
+        lines += [line(columns), line("---" if place < settings else "---:" for place in range(len(columns)))]
+        for rank, row in enumerate(zip(*columns.values(), strict=True)):
             bold = comparison.best and rank == 0
-            lines.append(line(f"**{c}**" if bold and c and i >= settings else c for i, c in enumerate(row.values())))
-        lines += ["", " ".join(each for each in (comparison.verdict, legend(rows)) if each), ""]
+            lines.append(line(f"**{c}**" if bold and c and place >= settings else c for place, c in enumerate(row)))
+        lines += ["", " ".join(each for each in (comparison.verdict, legend(columns)) if each), ""]
     lines += [f"- {warning}" for warning in comparison.warnings]
     if comparison.unfinished:
         lines += ["", line(["not completed", "status", "step", "error", "to go on"]), line(["---"] * 5)]

@@ -64,10 +64,7 @@ class Run:
 
     @cached_property
     def traits(self) -> Mapping[str, str]:
-        """Choices and settings together. A setting that is null is absent, as in a version that did not have it yet.
-
-        The class of a group is left out: its choice says the same.
-        """
+        """Choices, and settings but for the classes that a choice implies. Null is as absent as in older versions."""
         settings = {key: each for key, each in self.settings.items() if not key.endswith("_target_")}
         return {**self.choices, **{key: ABSENT if each == "null" else each for key, each in settings.items()}}
 

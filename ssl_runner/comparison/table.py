@@ -7,10 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ssl_runner.comparison.fairness import comparable, comparison_warnings, mark_other_data
-from ssl_runner.comparison.judge import Group, judge_groups, mark_pareto_front
 from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, companions, name_metrics
 from ssl_runner.comparison.settings import ORDER, differing
-from ssl_runner.comparison.statistics import interval
+from ssl_runner.comparison.statistics import Group, interval, judge_groups, mark_pareto_front
 from ssl_runner.run_folder.metrics import new_name
 
 COMMON = (*(group for group in ORDER if group != "device"), "length", "batch_size")
@@ -60,15 +59,13 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
     values, meanings, ways = name_metrics(runs)
     runs = [replace(run, metrics=own) for run, own in zip(mark_other_data(runs), values, strict=True)]
     done = [run for run in runs if run.completed]
-    metrics = {name for run in done for name in run.metrics}
-    better = {
-        name: meanings[base_name(name)]["better"]
-        for name in sorted(metrics, key=lambda name: (name.partition("/")[0] in (*STAGES, "test"), name))
-    }
+    names = sorted({name for run in done for name in run.metrics})
+    names.sort(key=lambda name: name.partition("/")[0] in (*STAGES, "test"))
+    better = {name: meanings[base_name(name)]["better"] for name in names}
     if metric is None:
         metric = default_metric(done, better)
     elif done:
-        metric = find_metric(metric, [*better])
+        metric = find_metric(metric, names)
     keys = differing(done)
     members: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in done:
@@ -81,7 +78,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
         keys=keys,
         common={key: value for key, (value, *others) in shared.items() if value is not None and not others},
         groups=[make_group(dict(zip(keys, key, strict=True)), group, metric) for key, group in members.items()],
-        metrics=[*better],
+        metrics=names,
         meanings=meanings,
         runs=runs,
         warnings=comparison_warnings(runs, [*members.values()], keys, metric, ways.get(base_name(metric), {})),

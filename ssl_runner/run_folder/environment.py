@@ -18,11 +18,7 @@ from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT
 
 LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
 
-# of a difference
-CONSEQUENCES = {
-    "processor": ", which rounds in another way",
-    "host": "; another processor may round in another way",
-}
+CONSEQUENCES = {"processor": ", which rounds in another way", "host": "; another processor may round in another way"}
 
 
 def describe(folder: Path, *, device: str, fingerprint: str) -> None:
@@ -92,14 +88,13 @@ def changes(old: Path, new: Path) -> list[str]:
         for name in {**a, **b}
         if a.get(name) != b.get(name) and name not in hidden
     ]
-    if same_code and diff_of(old) != diff_of(new):
+    diffs = [path.read_text(errors="replace") if path.exists() else "" for path in (old / DIFF, new / DIFF)]
+    if same_code and diffs[0] != diffs[1]:
         lines.append(f"uncommitted changes of the code differ: see {old / DIFF} and git diff")
-    threads = then.get("threads")
-    if threads != now.get("threads"):
-        lines.append(
-            f"threads were {threads}, are {now.get('threads')}, and sums depend on their number; to have the same: "
-            f"OMP_NUM_THREADS={threads} ssl-runner rerun {old}"
-        )
+    if (threads := then.get("threads")) != now.get("threads"):
+        command = f"OMP_NUM_THREADS={threads} ssl-runner rerun {old}"
+        why = "and sums depend on their number; to have the same: "
+        lines.append(f"threads were {threads}, are {now.get('threads')}, {why}{command}")
     return lines
 
 
@@ -114,8 +109,3 @@ def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
         "processor": environment.get("processor"),
         "host": environment.get("host"),
     }
-
-
-def diff_of(folder: Path) -> str:
-    path = folder / DIFF
-    return path.read_text(errors="replace") if path.exists() else ""

@@ -28,6 +28,40 @@ CASES = {  # the groups in the order in which they come out; best; worse or bett
     ),
     "single seeds": ([{0: 0.9}, {0: 0.1}], False, [""], "One seed each"),
 }
+NOT_RANKED = "the datasets differ, and numbers on different data are not ranked by their differences"
+BEEF = {"environment": {"dataset": "beef"}}
+SHARED = {  # a run each, of seeds 0, 1, ... unless it says so; keys that tell them apart; words of each warning
+    "commit": (
+        [{}, {"environment": {"commit": "b" * 40}}],
+        *([], ["commit differs, also between seeds of one group: aaaaaaaa (1 run), bbbbbbbb (1 run)"]),
+    ),
+    "uncommitted changes": ([{}, {"environment": {"dirty": True}}], [], ["aaaaaaaa with changes unknown"]),
+    "versions": ([{}, {"environment": {"versions": {"python": "3.11.7", "torch": "2.15"}}}], [], ["torch differs"]),
+    "nothing known": ([{}, {"environment": {"versions": None}}], [], ["is not known"]),
+    "device": ([{}, {"environment": {"device": "H100, float32"}}], [], ["seconds and samples/s are not comparable"]),
+    "precision": (
+        [{}, {"device": {"precision": "bf16"}, "environment": {"device": "cpu, bf16, 2 threads"}}],
+        ["device.precision"],
+        [],
+    ),
+    "equal data elsewhere": ([{}, {"dataset": {"root": "b"}}], [], []),
+    "other data elsewhere": ([{}, {"dataset": {"root": "b"}, **BEEF}], ["data"], [NOT_RANKED, "fingerprint differs"]),
+    "another dataset": ([{}, {"choices": {"dataset": "digits"}, **BEEF}], ["dataset"], [NOT_RANKED]),
+    "fewer images": ([{}, {"dataset": {"images": 9}}], ["dataset.images"], ["dataset.images differs: so may the rows"]),
+    "data drawn by the seed": (  # in every group: pairs of seeds share them
+        [
+            {"seed": seed, "dataset": {"seed": seed}, "environment": {"dataset": f"feed{seed}"}, **pretext(name)}
+            for name in ("flip", "crop")
+            for seed in range(3)
+        ],
+        *(["pretext"], []),
+    ),
+    "features": (
+        [{"summary": {"health": {"verdict": each}}, "on_collapse": "warn"} for each in ("collapsed", "healthy")],
+        *([], ["features were not healthy at the end of 1 runs: 0 (collapsed)"]),
+    ),
+    "a repeated seed": ([{}, {"seed": 0}], [], ["1 run repeats settings and seed of another: those of one seed count"]),
+}
 
 
 @pytest.mark.parametrize("smaller", [False, True])
@@ -46,17 +80,14 @@ def test_groups_are_marked_as_their_seeds_show(tmp_path, case, smaller):
 
 def test_a_group_knows_its_mean_its_baseline_and_its_pairs(tmp_path):
     comparison = compared(several(tmp_path))
-    assert (comparison.keys, comparison.warnings) == (["pretext"], [])
     first, second = comparison.groups
     assert (first.interval.mean, first.baseline) == pytest.approx((0.81, 0.4))
     assert first.mean("samples_seen") == 1400 * 64
     assert second.to_best.paired
+    assert (comparison.keys, comparison.warnings) == (["pretext"], [])
     make_run(tmp_path / "runs" / "again", 0.6)
-    comparison = compared(tmp_path / "runs")
-    assert comparison.groups[0].values == {0: pytest.approx(0.7), 1: 0.82, 2: 0.81}, "a repeated seed counts once"
-    assert comparison.warnings == [
-        "1 run repeats settings and seed of another: those of one seed count once, by their mean"
-    ]
+    values = compared(tmp_path / "runs").groups[0].values
+    assert values == {0: pytest.approx(0.7), 1: 0.82, 2: 0.81}, "a repeated seed counts once"
 
 
 def test_the_front_holds_what_nothing_surpasses_in_less_time(tmp_path):
@@ -65,21 +96,16 @@ def test_the_front_holds_what_nothing_surpasses_in_less_time(tmp_path):
     assert {each.settings["pretext"] for each in compared(tmp_path).groups if each.front} == {"a", "b", "d"}
 
 
-@pytest.mark.parametrize(
-    ("environment", "words"),
-    [
-        ({"commit": "b" * 40}, "commit differs, also between seeds of one group: aaaaaaaa (1 run), bbbbbbbb (1 run)"),
-        ({"dirty": True}, "aaaaaaaa with changes unknown"),
-        ({"dataset": "beef"}, "dataset fingerprint differs"),
-        ({"versions": {"python": "3.11.7", "torch": "2.15.0"}}, "torch differs"),
-        ({"device": "NVIDIA H100, float32"}, "seconds and samples/s are not comparable"),
-        ({"versions": None}, "is not known"),
-    ],
-)
-def test_what_may_be_unfair_is_said(tmp_path, environment, words):
-    make_run(tmp_path / "a", 0.5)
-    make_run(tmp_path / "b", 0.6, seed=1, environment=environment)
-    assert any(words in line for line in compared(tmp_path).warnings)
+@pytest.mark.parametrize("case", SHARED)
+def test_what_runs_do_not_share_is_a_setting_a_warning_or_harmless(tmp_path, case):
+    runs, keys, words = SHARED[case]
+    for n, run in enumerate(runs):
+        make_run(tmp_path / str(n), 0.5, **{"seed": n, **run})
+    comparison = compared(tmp_path)
+    assert comparison.keys == keys
+    assert len(comparison.warnings) == len(words), comparison.warnings
+    assert all(each in line for each, line in zip(words, comparison.warnings, strict=True))
+    assert all((each.to_best is None) == (NOT_RANKED in words) for each in comparison.groups[1:])
 
 
 def test_a_changed_folder_of_images_is_other_data(tmp_path):
@@ -96,24 +122,6 @@ def test_a_changed_folder_of_images_is_other_data(tmp_path):
     assert len(compared(tmp_path).groups) == 3
 
 
-def test_where_equal_data_lie_is_no_setting_and_other_data_have_another_fingerprint(tmp_path):
-    for seed, (root, fingerprint, keys) in enumerate((("a", "feed", []), ("b", "feed", []), ("c", "beef", ["data"]))):
-        make_run(tmp_path / root, 0.5, seed=seed, dataset={"root": root}, environment={"dataset": fingerprint})
-        assert compared(tmp_path).keys == keys
-
-
-def test_data_drawn_by_the_seed_are_no_other_data(tmp_path):
-    """Each seed has data of its own, in every group: pairs of seeds share them."""
-    for name, top1 in (("flip", [0.5, 0.51, 0.54]), ("crop", [0.6, 0.6, 0.6])):
-        for seed in range(3):
-            more = {"dataset": {"seed": seed}, "environment": {"dataset": f"feed{seed}"}, **pretext(name)}
-            make_run(tmp_path / f"{name}-{seed}", top1[seed], seed=seed, **more)
-    comparison = compared(tmp_path)
-    assert comparison.keys == ["pretext"]
-    assert [len(each.runs) for each in comparison.groups] == [3, 3]
-    assert comparison.groups[1].to_best is not None
-
-
 def test_the_same_changes_are_the_same_code(tmp_path):
     for seed in range(2):
         run = make_run(tmp_path / str(seed), 0.5, seed=seed, environment={"dirty": True})
@@ -121,23 +129,3 @@ def test_the_same_changes_are_the_same_code(tmp_path):
     assert not compared(tmp_path).warnings
     (run / "source.diff").write_text("two")
     assert "commit differs" in compared(tmp_path).warnings[0]
-
-
-def test_precision_and_another_dataset_are_settings_and_no_surprise(tmp_path):
-    make_run(tmp_path / "a", 0.5)
-    make_run(tmp_path / "b", 0.6, device={"precision": "bf16"}, environment={"device": "cpu, bf16, 2 threads"})
-    assert not compared(tmp_path).warnings
-    make_run(tmp_path / "c", 0.7, choices={"dataset": "digits"}, environment={"dataset": "beef"})
-    comparison = compared(tmp_path)
-    assert comparison.keys == ["dataset", "device.precision"]
-    (warning,) = comparison.warnings
-    assert warning == "the datasets differ, and numbers on different data are not ranked by their differences"
-    assert comparison.groups[1].to_best is None
-
-
-def test_collapsed_features_are_said(tmp_path):
-    for seed, verdict in enumerate(("collapsed", "healthy")):
-        make_run(tmp_path / verdict, 0.5, summary={"health": {"verdict": verdict}}, seed=seed, on_collapse="warn")
-    comparison = compared(tmp_path)
-    assert len(comparison.groups) == 1
-    assert comparison.warnings == ["features were not healthy at the end of 1 runs: collapsed (collapsed)"]

@@ -63,7 +63,7 @@ def test_equal_groups_are_rarely_told_apart(groups):
         values = rng.normal(size=(groups, 4))
         values = values[np.argsort(-values.mean(1))]
         differences = [difference(dict(enumerate(values[0])), dict(enumerate(each))) for each in values[1:]]
-        best, shown_worse, _ = judge(differences, larger=True)
+        best, shown_worse, _ = judge(differences)
         marked, worse = marked + best, worse + any(shown_worse)
         naive += any(map(excludes_zero, differences))
     assert marked / 800 < 0.07
@@ -86,7 +86,7 @@ def test_unequal_seeds_rarely_mark_the_wrong_group(count, apart, larger):
         groups = [{seed: v[seed] for seed in rng.permutation(6)[: rng.integers(3, 7)]} for v in values]
         order = sorted(range(count), key=lambda g: (-1 if larger else 1) * np.mean([*groups[g].values()]))
         gain = (effect if larger else -effect)[order]
-        best, *shown = judge([difference(groups[order[0]], groups[g]) for g in order[1:]], larger)
+        best, *shown = judge([difference(groups[order[0]], groups[g], larger) for g in order[1:]])
         marked += best
         wrong += best and not gain[0] > gain[1:].max()
         misled += any(worse and gain[0] <= each for worse, each in zip(shown[0], gain[1:], strict=True))
@@ -97,10 +97,10 @@ def test_unequal_seeds_rarely_mark_the_wrong_group(count, apart, larger):
 
 
 def test_seeds_needed_are_enough_and_not_too_many():
-    shown = difference({0: 0.1, 1: 0.3, 2: 0.2}, {0: 0.0, 1: 0.0, 2: 0.15})
+    first, other = {0: 0.1, 1: 0.3, 2: 0.2}, {0: 0.0, 1: 0.0, 2: 0.15}
+    shown = difference(first, other)
     assert not excludes_zero(shown)
-    n, spread = seeds_needed(shown, larger=True), np.std([0.1, 0.3, 0.05], ddof=1)
-    assert n is not None
+    n, spread = seeds_needed(shown), np.std([0.1, 0.3, 0.05], ddof=1)
     assert quantile(n - 1) * spread / n**0.5 < shown.mean < quantile(n - 2) * spread / (n - 1) ** 0.5
-    assert seeds_needed(shown, larger=False) is None  # none would turn it round
-    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5}), larger=True) is None  # no difference at all
+    assert seeds_needed(difference(first, other, larger=False)) is None  # none would turn it round
+    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5})) is None  # no difference at all
