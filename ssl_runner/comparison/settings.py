@@ -37,16 +37,14 @@ def flat(node: Any, prefix: str = "") -> dict[str, str]:
 
 def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The choice of each group, by the path at which it is mounted; the class if no choice is recorded."""
-    recorded = config.get("choices")
     choices = {}
-    for group, choice in (recorded if isinstance(recorded, dict) else {}).items():
+    for group, choice in (config.get("choices") or {}).items():
         path = (str(group).partition("@")[2] or str(group)).removeprefix("_global_.").replace("/", ".")
         if path != "experiment" and not path.startswith(("hydra", "evaluator")):
             choices[path] = str(choice)
     for group in ORDER:
-        node = config.get(group)
-        if group not in choices and isinstance(node, dict) and isinstance(node.get("_target_"), str):
-            choices[group] = node["_target_"].rpartition(".")[2]
+        if group not in choices and (target := (config.get(group) or {}).get("_target_")):
+            choices[group] = target.rpartition(".")[2]
     return choices
 
 

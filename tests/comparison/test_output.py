@@ -52,6 +52,7 @@ def test_markdown_escapes_and_marks_the_best(folder, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| pretext | probe/top1 % |")
     assert lines[4].startswith("| rotation | **81.0 ± 2.5** | **best f** |")
+    assert lines[5].startswith("| flip | 60.8 ± 1.9 |")
     assert any("collapsed \\| at step 4" in line for line in lines)
 
 
@@ -141,12 +142,12 @@ def test_a_step_that_was_logged_again_counts_as_it_was_last(tmp_path):
         {"step": 20, "time": 2.1, "probe/top1": 0.1},
         {"step": 30, "time": 3.0, "train/loss": 8.0},
         {"step": 20, "time": 2.2, "train/loss": 2.0},
-        {"step": 20, "time": 2.3, "probe/top1": 0.2},
+        {"step": 20, "time": 2.3, "probe/top1": 0.2, "test/probe/top1": 0.3},
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     curves = read_curves(tmp_path)
-    assert curves["train/loss"] == {10: (1.0, 3.0), 20: (2.2, 2.0), 30: (3.0, 8.0)}
-    assert (curves["probe/top1"], curves["train/entropy"]) == ({20: (2.3, 0.2)}, {20: (2.0, 4.0)})
+    once = {"probe/top1": {20: (2.3, 0.2)}, "train/entropy": {20: (2.0, 4.0)}}
+    assert curves == {"train/loss": {10: (1.0, 3.0), 20: (2.2, 2.0), 30: (3.0, 8.0)}, **once}
 
 
 def test_three_hundred_runs_take_seconds_and_a_page_of_a_few_megabytes(tmp_path, capsys):
