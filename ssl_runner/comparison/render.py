@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from rich.console import Console
-from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
@@ -140,11 +139,11 @@ def print_terminal(comparison: Comparison, console: Console, most: int) -> None:
             column.overflow = "fold"
         for run in runs[: most or None]:
             table.add_row(*map(Text, (run.name, run.status, progress(run), run.error or "")))
+        console.print(f"\nnot completed: {len(runs)}", table, sep="\n")
         lines = [f"  {command}" for run in runs[: most or None] if (command := remedy(run))]
-        lines += [f"... {len(runs) - most} more"] if most and len(runs) > most else []
-        texts = [Text(line, overflow="ignore", no_wrap=True) for line in lines]
-        # a command is worth nothing without its end
-        console.print(Lines(Text(f"\nnot completed: {len(runs)}"), table, *texts), crop=False)
+        lines += [f"... {len(runs) - most} more"] * (0 < most < len(runs))
+        for each in lines:  # a command is worth nothing without its end
+            console.print(Text(each, overflow="ignore", no_wrap=True), crop=False)
 
 
 def legend(columns: Columns) -> str:

@@ -130,7 +130,11 @@ class Group:
 
 
 def judge_groups(groups: Sequence[Group], larger: bool) -> tuple[bool, str]:
-    """Fills in the differences to the first group; whether it is shown to be the best, and a sentence on it."""
+    """Marks the front and what differs from the first group; whether that is shown to be the best, and a sentence."""
+    sign = 1 if larger else -1
+    costs = [(each, each.mean("seconds"), sign * each.interval.mean) for each in groups if each.interval]
+    for each, seconds, value in costs:
+        each.front = not any(s <= seconds and v >= value and (s, v) != (seconds, value) for _, s, v in costs)
     measured = [each for each in groups if each.values]
     if len(measured) < 2:
         return False, ""
@@ -170,11 +174,3 @@ def explain_undecided(first: Group, others: Sequence[Group]) -> str:
     if most := max((n for n in needed if n is not None), default=0):
         verdict += f" If means and spreads stayed as they are, about {most} seeds each would show it."
     return verdict
-
-
-def mark_pareto_front(groups: Sequence[Group], larger: bool) -> None:
-    """Marks the groups that no other surpasses in less time."""
-    sign = 1 if larger else -1
-    costs = [(each, each.mean("seconds"), sign * each.interval.mean) for each in groups if each.interval]
-    for each, seconds, value in costs:
-        each.front = not any(s <= seconds and v >= value and (s, v) != (seconds, value) for _, s, v in costs)

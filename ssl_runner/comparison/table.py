@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from ssl_runner.comparison.fairness import comparable, comparison_warnings, mark_other_data
 from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, companions, name_metrics
 from ssl_runner.comparison.settings import ORDER, differing
-from ssl_runner.comparison.statistics import Group, interval, judge_groups, mark_pareto_front
+from ssl_runner.comparison.statistics import Group, interval, judge_groups
 from ssl_runner.run_folder.metrics import new_name
 
 COMMON = (*(group for group in ORDER if group != "device"), "length", "batch_size")
@@ -94,7 +94,6 @@ def rank_groups(comparison: Comparison) -> None:
     groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
     if larger is not None and comparable(metric, comparison.keys):
         comparison.best, comparison.verdict = judge_groups(groups, larger)
-        mark_pareto_front(groups, larger)
     elif larger is None and metric is not None:
         unknown = f"it is not known whether larger {metric} is better"
         comparison.verdict = f"Nothing is judged, since {unknown}: type --larger or --smaller."

@@ -12,8 +12,8 @@ from conftest import names, tiny
 from PIL import Image
 
 from ssl_runner.__main__ import main
-from ssl_runner.comparison.metrics import name_metrics
 from ssl_runner.comparison.record import load_runs
+from ssl_runner.comparison.run import name_metrics
 from ssl_runner.contract import Metric
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
@@ -65,7 +65,7 @@ def test_the_numbers_are_those_of_the_run(run: Path) -> None:
     assert knn["encoder"] == "encoder.safetensors"
     assert knn["settings_hash"] != results(run, "probe")["test"]["settings_hash"]
     (compared,), _, _ = load_runs([run])
-    names = name_metrics([compared]).values[0]
+    (names,), _, _ = name_metrics([compared])
     assert not any("#" in name for name in names), "measured alike in training and by evaluate"
     assert names["test/knn/top1"] == knn["value"]
 
