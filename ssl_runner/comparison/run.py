@@ -1,6 +1,5 @@
 """Runs to be compared: the content of their folders, and one name for each quantity that was measured on them."""
 
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -87,34 +86,27 @@ def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str,
     evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
     counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
     """
-    measured = [group_results(run.results) for run in runs]
-    counts = Counter(key for by_way in measured for key, stages in by_way.items() if "" in stages)
-    ways: dict[str, dict[str, list[tuple[Run, Result]]]] = defaultdict(dict)
-    for (name, way), _ in counts.most_common():
-        both = [(run, by_way.get((name, way), {})) for run, by_way in zip(runs, measured, strict=True)]
-        ways[name][way] = [(run, stages[""]) for run, stages in both if "" in stages]
-    named, meanings = [], {}
-    for by_way in measured:
-        values: dict[str, float] = {}
-        for (name, way), stages in by_way.items():
-            own = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
-            if {"", "baseline"} <= stages.keys():
-                own[f"gain/{name}"] = stages[""].value - stages["baseline"].value
-            values |= own if way == next(iter(ways[name]), way) else {}
-            values |= {f"{each}#{way}": value for each, value in own.items()} if len(ways[name]) > 1 else {}
-            meanings[name] = next(iter(stages.values())).meaning
-        named.append(values)
+    measured: dict[str, dict[str, dict[int, dict[str, Result]]]] = {}  # by name, way, number of the run, stage
+    for number, run in enumerate(runs):
+        for each in run.results:
+            stages = measured.setdefault(each.name, {}).setdefault(each.way, {}).setdefault(number, {})
+            if each.stage not in stages or stages[each.stage].value != each.value:  # it is not only repeated
+                stages[each.stage] = each
+    named: list[dict[str, float]] = [{} for _ in runs]
+    meanings, ways = {}, {}
+    for name, by_way in measured.items():
+        trained = [(way, [(runs[n], each[""]) for n, each in own.items() if "" in each]) for way, own in by_way.items()]
+        ways[name] = dict(sorted((each for each in trained if each[1]), key=lambda each: -len(each[1])))
+        plain = next(iter(ways[name]), None)
+        for way, by_run in by_way.items():
+            for number, stages in by_run.items():
+                values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
+                if {"", "baseline"} <= stages.keys():
+                    values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
+                named[number] |= values if way == plain or plain is None else {}
+                named[number] |= {f"{each}#{way}": values[each] for each in values} if len(ways[name]) > 1 else {}
+                meanings[name] = next(iter(stages.values())).meaning
     return named, meanings, ways
-
-
-def group_results(results: Sequence[Result]) -> dict[tuple[str, str], dict[str, Result]]:
-    """Results by name and way, then by stage; one that only repeats a number is that of before."""
-    by_way: dict[tuple[str, str], dict[str, Result]] = defaultdict(dict)
-    for each in results:
-        stages = by_way[each.name, each.way]
-        if each.stage not in stages or stages[each.stage].value != each.value:
-            stages[each.stage] = each
-    return by_way
 
 
 def base_name(metric: str | None) -> str:
