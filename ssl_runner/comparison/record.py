@@ -26,13 +26,13 @@ def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
     paths, problems = find(places)
     runs, broken = [], list[str]()
     for name, path in paths.items():
-        with noting(path, broken):
+        with note_failure(path, broken):
             runs.append(read_run(path, name, broken))
     return runs, problems, broken
 
 
 @contextlib.contextmanager
-def noting(path: Path, broken: list[str]) -> Iterator[None]:
+def note_failure(path: Path, broken: list[str]) -> Iterator[None]:
     """Goes on after a file that is torn or foreign, with a line on it in `broken`."""
     try:
         yield
@@ -48,11 +48,11 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
     """
     with (folder / CONFIG).open("rb") as file:
         config = yaml.load(file, LOADER)
-    config = migrated(checked(config, CONFIG, ("length", "batch_size")), CONFIG)
+    config = migrated(require_keys(config, CONFIG, ("length", "batch_size")), CONFIG)
     summary: dict[str, Any] = {"status": "running", "baseline": {}, "final": {}}  # until it is written
     if (folder / SUMMARY).exists():
         summary = json.loads((folder / SUMMARY).read_bytes())
-    summary = migrated_summary(checked(summary, SUMMARY, ("status", "baseline", "final")))
+    summary = migrated_summary(require_keys(summary, SUMMARY, ("status", "baseline", "final")))
     environment = read_environment(folder, broken)
     choices, numbers, chosen = choices_of(config), finite_numbers(summary), finite_numbers(config)
     step, status, error = int(numbers.get("step", 0)), str(summary["status"]), summary.get("error")
@@ -79,7 +79,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
     )
 
 
-def checked(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]:
+def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]:
     if not isinstance(content, dict) or not content.keys() >= {*keys}:
         raise ValueError(f"{file} is not that of a run")
     return content
@@ -89,7 +89,7 @@ def read_environment(folder: Path, broken: list[str]) -> dict[str, Any]:
     """environment.json, with four digits that runs of the same uncommitted changes share."""
     environment: dict[str, Any] = {}
     if (folder / ENVIRONMENT).exists():
-        with noting(folder / ENVIRONMENT, broken):
+        with note_failure(folder / ENVIRONMENT, broken):
             content = json.loads((folder / ENVIRONMENT).read_bytes())
             environment = content if isinstance(content, dict) else {}
             if (folder / DIFF).exists():
@@ -114,7 +114,7 @@ def evaluation_results(folder: Path, broken: list[str], own: tuple[str | None, s
     """Numbers of `ssl-runner evaluate`, oldest first. `own`: choice and fingerprint of the run's own data."""
     rows = []
     for file in sorted((folder / EVALUATION).glob("*.json")):
-        with noting(file, broken):
+        with note_failure(file, broken):
             content = json.loads(file.read_bytes())
             for row in content.get("results", []) if isinstance(content, dict) else []:
                 rows.append((str(row.get("time", "")), row_results(row, own)))

@@ -92,7 +92,7 @@ def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str,
             stages = measured.setdefault(each.name, {}).setdefault(each.way, {}).setdefault(number, {})
             if each.stage not in stages or stages[each.stage].value != each.value:  # it is not only repeated
                 stages[each.stage] = each
-    named: list[dict[str, float]] = [{} for _ in runs]
+    metrics: list[dict[str, float]] = [{} for _ in runs]
     meanings, ways = {}, {}
     for name, by_way in measured.items():
         trained = [(way, [(runs[n], each[""]) for n, each in own.items() if "" in each]) for way, own in by_way.items()]
@@ -103,10 +103,10 @@ def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str,
                 values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
                 if {"", "baseline"} <= stages.keys():
                     values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
-                named[number] |= values if way == plain or plain is None else {}
-                named[number] |= {f"{each}#{way}": values[each] for each in values} if len(ways[name]) > 1 else {}
+                metrics[number] |= values if way == plain or plain is None else {}
+                metrics[number] |= {f"{each}#{way}": values[each] for each in values} if len(ways[name]) > 1 else {}
                 meanings[name] = next(iter(stages.values())).meaning
-    return named, meanings, ways
+    return metrics, meanings, ways
 
 
 def base_name(metric: str | None) -> str:

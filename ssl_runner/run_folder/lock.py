@@ -40,14 +40,14 @@ def held(folder: Path) -> bool:
 def claim(folder: Path) -> Path:
     """Makes a folder that no other run has. Raises Refused if it has anything in it or cannot be made."""
     check_free(folder)
-    with refusing():
+    with refuse_errors():
         folder.mkdir(parents=True, exist_ok=True)
     return folder
 
 
 def check_free(folder: Path) -> None:
     """Raises Refused if a folder cannot be a new run's."""
-    with refusing():
+    with refuse_errors():
         file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
         taken = file is None and folder.exists() and any(folder.iterdir())
     if file is not None:
@@ -61,13 +61,13 @@ def claim_new(parent: Path) -> Path:
     """`parent/2026-01-31_12-00-00-1f3a`: two runs of the same second get different folders. Raises Refused."""
     while True:
         folder = parent / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(2)}"
-        with refusing(), contextlib.suppress(FileExistsError):
+        with refuse_errors(), contextlib.suppress(FileExistsError):
             folder.mkdir(parents=True)
             return folder
 
 
 @contextlib.contextmanager
-def refusing() -> Iterator[None]:
+def refuse_errors() -> Iterator[None]:
     try:
         yield
     except OSError as error:
