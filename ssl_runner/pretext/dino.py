@@ -9,8 +9,8 @@ by the step and not by the epoch. Batch norm, in an encoder that has it, uses th
 micro-batch, for global and local views apart.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import torch
@@ -21,8 +21,8 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
 from ssl_runner.duration import Duration
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.heads import prototype_head
 from ssl_runner.layers.image_encoder import grid_of
-from ssl_runner.layers.prototypes import prototype_head
 from ssl_runner.loss.distillation import view_cross_entropy
 
 Temperature = Annotated[float, Gt(0)]
@@ -77,8 +77,8 @@ class DINO(Pretext):
         self.encoder = encoder
         self.augment = augment
         self.augment_prime = augment_prime
-        self.augment_local = copy.copy(augment_local)
-        self.augment_local.size = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
+        side = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
+        self.augment_local = replace(augment_local, size=side)
         self.local_views = local_views
         self.temperature = temperature
         self.teacher_temperature = teacher_temperature

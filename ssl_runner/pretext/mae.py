@@ -18,10 +18,8 @@ from torch import Tensor, nn
 from ssl_runner.augment.image.mask import patchify, random_masks, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
-from ssl_runner.layers.attention import take_tokens
 from ssl_runner.layers.image_encoder import grid_of
-from ssl_runner.layers.position import sine_cosine
-from ssl_runner.layers.transformer import Block
+from ssl_runner.layers.transformer import Block, sine_cosine, take_tokens
 
 
 class MAE(Pretext):
