@@ -15,19 +15,13 @@ class TokenEncoder(ImageEncoder):
     """Patches with positions, behind `prefix` class and register tokens, through the blocks and the norm of `trunk`.
 
     aspect: height over width of the images, which tells the grid of a sequence of patches.
+    A subclass says what the first block would read if nothing were dropped, `add_positions` (B, n, dim) -> (B, prefix +
+    n, dim) for a grid, and what is read of all tokens, `pool` (B, prefix + k, dim) -> (B, dim) under a mask (B, k).
     """
 
     aspect: float
     prefix: int
     trunk: nn.Module
-
-    def add_positions(self, z: Float[Tensor, "b n d"], grid: tuple[int, ...]) -> Float[Tensor, "b t d"]:
-        """What the first block would read if nothing were dropped, t = prefix + n."""
-        raise NotImplementedError(f"{type(self).__name__}.add_positions")
-
-    def pool(self, tokens: Float[Tensor, "b t d"], mask: Bool[Tensor, "b k"] | None) -> Float[Tensor, "b d"]:
-        """What is read of all tokens, padding left out."""
-        raise NotImplementedError(f"{type(self).__name__}.pool")
 
     def encode(
         self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None,

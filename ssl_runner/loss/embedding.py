@@ -1,18 +1,15 @@
 """Regularisers on the embedding of a batch, which measure each of its views alone."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar
+from typing import ClassVar
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
 from ssl_runner.layers.gather import gather
-
-Weight = Annotated[float, Ge(0)]
-Count = Annotated[int, Ge(1)]
+from ssl_runner.layers.ranges import Count, NotNegative
 
 
 class EmbeddingTerm(Regulariser):
@@ -25,7 +22,7 @@ class EmbeddingTerm(Regulariser):
 
     name: ClassVar[str]
 
-    def __init__(self, weight: Weight, views: Count):
+    def __init__(self, weight: NotNegative, views: Count):
         super().__init__()
         self.weight = weight
         self.views = views

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from ssl_runner.optimizer.recipe import Momentum, NotNegative, Parameters, Positive, Recipe, has_fused, split
+from ssl_runner.layers.ranges import NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, has_fused, split
 
 
 @dataclass(frozen=True, kw_only=True)

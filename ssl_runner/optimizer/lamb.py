@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from timm.optim import Lamb
 
-from ssl_runner.optimizer.recipe import Momentum, NotNegative, Parameters, Positive, Recipe, split
+from ssl_runner.layers.ranges import NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, split
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,13 +9,12 @@ torch.optim.Muon, and is nearer the exact polar factor (off by 2-4 %, where torc
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import timm.optim
 import torch
-from annotated_types import Ge
 
-from ssl_runner.optimizer.recipe import Momentum, NotNegative, Parameters, Positive, Recipe, split
+from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +29,7 @@ class Muon(Recipe):
     weight_decay: NotNegative = 0.05  # decoupled
     momentum: Momentum = 0.95
     nesterov: bool = True
-    iterations: Annotated[int, Ge(1)] = 5  # of Newton and Schulz, in bfloat16
+    iterations: Count = 5  # of Newton and Schulz, in bfloat16
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)  # of AdamW
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:

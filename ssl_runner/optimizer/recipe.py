@@ -1,21 +1,19 @@
 """Optimizer settings over a run: schedules of learning rate and weight decay, clipping, and what does not decay."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Interval
 from torch import nn
 
 from ssl_runner.contract import Settings
 from ssl_runner.duration import Duration, Length
+from ssl_runner.layers.ranges import Count, NotNegative, Positive, Share
 from ssl_runner.layers.weights import is_weight
 
-Positive = Annotated[float, Gt(0)]
-NotNegative = Annotated[float, Ge(0)]
-Share = Annotated[float, Interval(ge=0, le=1)]
 Momentum = Annotated[float, Interval(ge=0, lt=1)]
 Parameters = list[tuple[str, nn.Parameter]]  # with their names
 FIVE_PERCENT = Duration(5.0, "%")
@@ -30,7 +28,7 @@ class Recipe:
     learner sets both for all parameter groups before each step.
     """
 
-    batch_size: Annotated[int, Ge(1)]  # samples a step, over all ranks and micro-batches
+    batch_size: Count  # samples a step, over all ranks and micro-batches
     lr: Positive  # the highest learning rate, before `scale_lr`
     weight_decay: NotNegative
     final_weight_decay: NotNegative | None = None  # reached along a cosine; None keeps it constant
@@ -58,7 +56,11 @@ class Recipe:
         return Settings(self.rate(step, length), decay, self.peak)
 
     def rate(self, step: int, length: Length) -> float:
-        """The learning rate of a step."""
+        """The learning rate of a step.
+
+        The warm-up is the line from 0 just before its first step to the peak just after its last one: no step is wasted
+        at a rate of 0, and the peak is not taken twice.
+        """
         rising = self.warm_up.steps(length.steps_per_epoch, length.steps)
         if rising > length.steps:
             raise ValueError(
@@ -66,12 +68,12 @@ class Recipe:
                 "shorten it, or write it as a share of the run: optimizer.warm_up=5%"
             )
         if step < rising:
-            return self.peak * linear(step, rising)
+            return self.peak * ((step + 1) / (rising + 1))
         progress = (step - rising) / (length.steps - rising)
         if self.schedule == "cosine":
             return self.peak * cosine(progress, self.final_lr)
         if self.schedule == "step":
-            return self.peak * stairs(progress, self.milestones, self.gamma)
+            return self.peak * self.gamma ** sum(milestone <= progress for milestone in self.milestones)
         return self.peak
 
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
@@ -79,22 +81,9 @@ class Recipe:
         raise NotImplementedError(f"{type(self).__name__}.build")
 
 
-def linear(step: int, steps: int) -> float:
-    """The share in a warm-up of `steps` steps, `step` in [0, steps): the line from 0 just before it to 1 just after it.
-
-    Neither end is one of its steps, so no step is wasted at a rate of 0 and the peak is not taken twice.
-    """
-    return (step + 1) / (steps + 1)
-
-
 def cosine(progress: float, final: float) -> float:
     """Half a cosine from 1 at progress 0 to `final` at 1. Loshchilov and Hutter, ICLR 2017, arXiv 1608.03983, eq. 5."""
     return final + (1 - final) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def stairs(progress: float, milestones: Sequence[float], gamma: float) -> float:
-    """1, times `gamma` for each milestone (a share in (0, 1)) that `progress` has reached."""
-    return gamma ** sum(milestone <= progress for milestone in milestones)
 
 
 def split(

@@ -21,6 +21,7 @@ from torch import Tensor
 from ssl_runner.augment.image.views import Views
 from ssl_runner.augment.image.window import cut_regions
 from ssl_runner.contract import Batch, Context, Encoder
+from ssl_runner.layers.ranges import Share
 from ssl_runner.loss.classification import Score, TransformationTask, check_still
 
 
@@ -39,14 +40,12 @@ class Crop(TransformationTask):
         augment: Views,
         grid: Annotated[int, Ge(2)] = 3,
         size: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
-        jitter: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        jitter: Share = 0.5,
         loss: Score = "cross_entropy",
     ):
         check_still(augment, "moves the regions that are the labels")
         super().__init__(encoder, augment, grid * grid, loss)
-        self.grid = grid
-        self.size = size
-        self.jitter = jitter
+        self.grid, self.size, self.jitter = grid, size, jitter
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
         x, region = cut_regions(batch.x, self.grid, self.size, self.jitter, self.augment.size, ctx.rng)

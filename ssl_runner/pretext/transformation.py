@@ -21,6 +21,7 @@ from ssl_runner.augment.image import geometry
 from ssl_runner.augment.image.views import Views
 from ssl_runner.augment.image.window import cut_regions
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
+from ssl_runner.layers.ranges import NotNegative, Share
 from ssl_runner.loss.classification import Score, check_square, check_still, score
 
 
@@ -38,33 +39,25 @@ class Transformation(Pretext):
         encoder: Encoder,
         shape: tuple[int, ...],
         augment: Views,
-        rotation: Annotated[float, Ge(0)] = 1.0,
-        flip: Annotated[float, Ge(0)] = 1.0,
-        crop: Annotated[float, Ge(0)] = 1.0,
+        rotation: NotNegative = 1.0,
+        flip: NotNegative = 1.0,
+        crop: NotNegative = 1.0,
         grid: Annotated[int, Ge(2)] = 2,
         size: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
-        jitter: Annotated[float, Interval(ge=0, le=1)] = 0.5,
+        jitter: Share = 0.5,
         loss: Score = "cross_entropy",
     ):
         super().__init__()
         classes = {"rotation": 4, "flip": 2, "crop": grid * grid}
         self.weights = {k: w for k, w in {"rotation": rotation, "flip": flip, "crop": crop}.items() if w > 0}
         if not self.weights:
-            raise ValueError(
-                "rotation, flip and crop all weigh 0, so there is nothing to learn; type pretext.rotation=1"
-            )
+            raise ValueError("rotation, flip and crop all weigh 0, so nothing is learnt; type pretext.rotation=1")
         if rotation > 0:
             check_square(shape, augment, " or pretext.rotation=0")
         check_still(augment, "hides the transformation that is the label")
-        self.encoder = encoder
-        self.augment = augment
-        self.rotation = rotation
-        self.flip = flip
-        self.crop = crop
-        self.grid = grid
-        self.size = size
-        self.jitter = jitter
-        self.loss = loss
+        self.encoder, self.augment, self.loss = encoder, augment, loss
+        self.rotation, self.flip, self.crop = rotation, flip, crop
+        self.grid, self.size, self.jitter = grid, size, jitter
         self.heads = nn.ModuleDict({task: nn.Linear(encoder.dim, classes[task]) for task in self.weights})
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b tasks"]]:

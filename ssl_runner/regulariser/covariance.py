@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.loss.embedding import Count, EmbeddingTerm, Weight
+from ssl_runner.layers.ranges import Count, NotNegative
+from ssl_runner.loss.embedding import EmbeddingTerm
 
 
 class Covariance(EmbeddingTerm):
@@ -20,7 +21,7 @@ class Covariance(EmbeddingTerm):
 
     name = "covariance"
 
-    def __init__(self, *, weight: Weight = 0.04, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 0.04, views: Count = 2):
         super().__init__(weight, views)
 
     def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

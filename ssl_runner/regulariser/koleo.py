@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.loss.embedding import Count, EmbeddingTerm, Weight, unit
+from ssl_runner.layers.ranges import Count, NotNegative
+from ssl_runner.loss.embedding import EmbeddingTerm, unit
 
 
 class KoLeo(EmbeddingTerm):
@@ -23,7 +24,7 @@ class KoLeo(EmbeddingTerm):
 
     name = "koleo"
 
-    def __init__(self, *, weight: Weight = 0.1, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 0.1, views: Count = 2):
         super().__init__(weight, views)
 
     def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

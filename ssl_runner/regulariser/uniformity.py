@@ -4,14 +4,13 @@ Tongzhou Wang, Phillip Isola. ICML 2020, arXiv 2005.10242.
 """
 
 import math
-from typing import Annotated
 
 import torch
-from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.loss.embedding import Count, EmbeddingTerm, Weight, unit
+from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.loss.embedding import EmbeddingTerm, unit
 
 
 class Uniformity(EmbeddingTerm):
@@ -22,7 +21,7 @@ class Uniformity(EmbeddingTerm):
 
     name = "uniformity"
 
-    def __init__(self, *, weight: Weight = 1.0, t: Annotated[float, Gt(0)] = 2.0, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 1.0, t: Positive = 2.0, views: Count = 2):
         super().__init__(weight, views)
         self.t = t
 

@@ -5,13 +5,11 @@ Adrien Bardes, Jean Ponce, Yann LeCun. ICLR 2022, arXiv 2105.04906.
 Differs: the mean over the views; equation 6 sums them.
 """
 
-from typing import Annotated
-
-from annotated_types import Gt
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.loss.embedding import Count, EmbeddingTerm, Weight
+from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.loss.embedding import EmbeddingTerm
 
 
 class Variance(EmbeddingTerm):
@@ -22,7 +20,7 @@ class Variance(EmbeddingTerm):
 
     name = "variance"
 
-    def __init__(self, *, weight: Weight = 1.0, target: Annotated[float, Gt(0)] = 1.0, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 1.0, target: Positive = 1.0, views: Count = 2):
         super().__init__(weight, views)
         self.target = target
 
