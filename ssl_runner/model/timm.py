@@ -58,10 +58,8 @@ class Timm(TokenEncoder):
         self.aspect = size[0] / size[1]
         try:
             self.net = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **sizes)
-            self.in_two_steps = (
-                getattr(type(self.net), "forward_features", None) is VisionTransformer.forward_features
-                and type(self.net.patch_embed) is PatchEmbed
-            )
+            plain = getattr(type(self.net), "forward_features", None) is VisionTransformer.forward_features
+            self.in_two_steps = plain and type(self.net.patch_embed) is PatchEmbed
             self.inspect_features(shape)
         except (RuntimeError, AssertionError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"timm's {name} cannot encode samples of shape {shape}: {error}") from error
@@ -73,10 +71,8 @@ class Timm(TokenEncoder):
             maps = self.net.forward_features(self.normalise(torch.zeros(1, *shape)))
             if not isinstance(maps, Tensor) or maps.ndim not in (3, 4):
                 raise TypeError("its features are neither a map nor a sequence of tokens")
-            width = self.net.num_features
-            self.channels_last = maps.ndim == 4 and (
-                str(getattr(self.net, "output_fmt", "")) == "NHWC" or maps.shape[1] != width == maps.shape[3]
-            )
+            width, output = self.net.num_features, str(getattr(self.net, "output_fmt", ""))
+            self.channels_last = maps.ndim == 4 and (output == "NHWC" or maps.shape[1] != width == maps.shape[3])
             has_class = any(key.startswith("cls_token") for key, _ in self.net.named_parameters())
             self.prefix = getattr(self.net, "num_prefix_tokens", int(has_class))
             tokens, _ = self.tokens_of(maps, self.aspect)
@@ -127,9 +123,8 @@ class Timm(TokenEncoder):
 
     def tokens_of(self, maps: Tensor, aspect: float) -> tuple[Float[Tensor, "b n d"], tuple[int, ...]]:
         """Tokens and their grid; `aspect`: height over width of the image, which tells the grid of a plain sequence."""
-        if maps.ndim == 4 and self.channels_last:
-            return maps.flatten(1, 2), tuple(maps.shape[1:3])
         if maps.ndim == 4:
-            return maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:])
+            last = maps if self.channels_last else maps.permute(0, 2, 3, 1)
+            return last.flatten(1, 2), tuple(last.shape[1:3])
         tokens = maps[:, self.prefix :]
         return tokens, grid_of(tokens.shape[1], aspect)

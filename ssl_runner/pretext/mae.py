@@ -77,10 +77,9 @@ class MAE(Pretext):
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, keep, masked = views
         features = self.encoder(x, keep)
-        prediction = self.decode(features, keep, masked)
-        target, _, _ = self.target(x, masked)
+        error = self.decode(features, keep, masked) - self.target(x, masked)[0]
         # "We compute the loss only on masked patches" (section 3)
-        return Loss((prediction - target).square().mean(), {}, features.pooled)
+        return Loss(error.square().mean(), {}, features.pooled)
 
     def decode(self, features: Features, keep: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]) -> Patches:
         """The pixels of the hidden patches, from the tokens of the others."""
