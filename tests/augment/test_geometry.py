@@ -46,16 +46,13 @@ def test_a_crop_is_torchvisions(shape, size, mirrored):
         near(view[i][:, *inner], want[:, *inner])
 
 
-def test_a_crop_is_the_same_by_reflection_and_by_its_border():
+def test_a_crop_is_the_same_by_reflection_and_by_its_border_and_whole_pixels_are_copied():
     x = pictures(64, 3, 32, 48)
     draw = Views(scale=(0.05, 1.0), vertical_flip=0.5).draw(64, (32, 48), generator())
     draw.box[:2] = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
     matrix = crop_matrix(*draw.box.T, draw.flip, draw.vertical_flip)
     for size in ((32, 48), (64, 64), (12, 12)):
         near(*(resample(x, matrix, size, edge=edge) for edge in ("reflection", "border")))
-
-
-def test_whole_pixels_are_copied():
     x, box = pictures(2, 1, 12, 12), torch.tensor([[3, 2, 6, 6], [0, 6, 6, 6]]) / 12
     near(resample(x, crop_matrix(*box.T), (6, 6)), torch.stack([x[0, :, 3:9, 2:8], x[1, :, 0:6, 6:12]]))
 

@@ -94,19 +94,16 @@ def test_precisions_of_products_may_be_set_either_way():
         torch.backends.cuda.matmul.fp32_precision = torch.backends.mkldnn.matmul.fp32_precision = "ieee"
 
 
-def test_solarise_is_torchvisions_on_the_chosen():
+@pytest.mark.parametrize(("shape", "radius"), [((16, 16), 1), ((13, 20), 3), ((7, 7), 6), ((130, 11), 4)])
+def test_blur_is_torchvisions_by_its_own_width_and_solarise_on_the_chosen(shape, radius):
+    x, sigma = pictures(4, 3, *shape), torch.tensor([0.1, 0.5, 1.0, 2.0])
+    want = [TF.gaussian_blur(x[i], [2 * radius + 1] * 2, [s, s]) for i, s in enumerate(sigma.tolist())]
+    near(blur(x, sigma, radius), torch.stack(want))
     x = pictures(2)
     x[:, 0, 0, 0] = 0.25
     view = solarise(x, torch.tensor([True, False]), threshold=0.25)
     assert torch.equal(view, torch.stack([TF.solarize(x[0], 0.25), x[1]]))
     assert view[0, 0, 0, 0] == 0.75
-
-
-@pytest.mark.parametrize(("shape", "radius"), [((16, 16), 1), ((13, 20), 3), ((7, 7), 6), ((130, 11), 4)])
-def test_blur_is_torchvisions_by_its_own_width(shape, radius):
-    x, sigma = pictures(4, 3, *shape), torch.tensor([0.1, 0.5, 1.0, 2.0])
-    want = [TF.gaussian_blur(x[i], [2 * radius + 1] * 2, [s, s]) for i, s in enumerate(sigma.tolist())]
-    near(blur(x, sigma, radius), torch.stack(want))
 
 
 def test_no_blur_is_bit_exact_and_the_kernel_is_a_tenth_of_the_side():
@@ -182,16 +179,13 @@ def test_jpeg_is_what_a_file_would_hold(channels):
     assert (ours - x).abs().mean() > 3
 
 
-def test_masks_are_uniform_partitions_of_each_sample(rng):
+def test_masks_are_uniform_partitions_of_each_sample_and_patches_an_image_cut_up(rng):
     keep, masked = random_masks(3000, 10, 3, rng)
     assert keep.shape == (3000, 3)
     assert torch.equal(torch.cat([keep, masked], 1).sort(1).values, torch.arange(10).expand(3000, 10))
     share = torch.bincount(keep.flatten(), minlength=10) / 3000
     assert (share - 0.3).abs().max() < 0.045  # five standard deviations
     assert len(keep.sort(1).values.unique(dim=0)) > 100  # of the 120 subsets
-
-
-def test_patchify_and_back():
     x = torch.arange(2 * 3 * 4 * 6, dtype=torch.float32).view(2, 3, 4, 6)
     patches = patchify(x, (2, 3))
     assert patches.shape == (2, 4, 18)

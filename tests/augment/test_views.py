@@ -169,12 +169,9 @@ def test_any_channels_shape_and_size_stay_in_range(c, shape, size):
     assert 0 <= view.min() <= view.max() <= 1  # and no number is missing
 
 
-def test_white_is_not_exceeded_by_a_rounding():
+def test_white_is_not_exceeded_by_a_rounding_and_images_without_colour_get_none():
     for settings in ({**OFF, "scale": (0.2, 1.0)}, {**OFF, "degrees": 30.0}, {**OFF, "blur": 1.0}):
         assert Views(**settings)(torch.ones(256, 1, 33, 33), generator()).max() <= 1
-
-
-def test_images_without_colour_get_none():
     x = pictures(16, 1)
     view = Views(jitter=1.0, hue=0.5)(x.expand(-1, 3, -1, -1), generator())
     near(view[:, :1].expand(-1, 3, -1, -1), view, 1e-6)
@@ -191,9 +188,6 @@ def test_the_recipe_is_the_sum_of_its_parts(degrees):
     near(views.apply(x, draw), solarise(blur(recolour(view, *draw.colour.T), draw.sigma), draw.solarise), 1e-6)
     wide = pictures(2, 3, 14, 20)  # a size alone resizes the whole image
     near(Views(**OFF, size=16)(wide, generator()), TF.resize(wide, [16, 16], antialias=False))
-
-
-def test_refuses_a_range_upside_down():
     with pytest.raises(ValueError, match=r"scale \[0.9, 0.2\] is upside down; write .* \[0.2, 0.9\]"):
         Views(scale=(0.9, 0.2))
 

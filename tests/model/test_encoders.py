@@ -11,10 +11,10 @@ from torchvision.models import resnet18
 from ssl_runner.model.convnet import ConvNet
 from ssl_runner.model.resnet import ResNet
 from ssl_runner.model.vit import patch_of
-from ssl_runner.run.preflight import read_job
 
 
-def test_convnet_parameters_by_hand():
+@torch.no_grad()
+def test_convnet_by_hand():
     def count(**given):
         return sum(p.numel() for p in ConvNet(shape=(3, 32, 32), **colours(3), **given).parameters())
 
@@ -25,11 +25,7 @@ def test_convnet_parameters_by_hand():
     with pytest.raises(ValueError, match=r"at least 8x8, given 4x7; give model\.widths at most 2 entries"):
         ConvNet(shape=(3, 4, 7), **colours(3))
     ConvNet(shape=(3, 4, 7), **colours(3), widths=(8, 8))
-
-
-@torch.no_grad()
-def test_convnet_by_hand():
-    """A sum over 3x3 pixels, of which a corner of the image has four, and the max-pool takes the largest."""
+    # A sum over 3x3 pixels, of which a corner of the image has four, and the max-pool takes the largest.
     encoder = ConvNet(shape=(1, 2, 4), mean=(1.0,), std=(2.0,), widths=(1,), batch_norm=False)
     encoder.layers[0].weight.fill_(1)
     x = torch.tensor([[[[3.0, 1, 1, 1], [1, 1, 1, -1]]]])  # normalised: 1 at the left, -1 at the right
@@ -207,10 +203,3 @@ def test_plain_vision_transformers_are_in_two_steps_with_timms_features_to_the_b
 )
 def test_other_models_of_timm_are_not(name, side):
     assert not timm(name, (3, side, side)).in_two_steps
-
-
-@pytest.mark.parametrize(("name", "problems"), [("test_vit", 0), ("test_efficientnet", 1)])
-def test_a_masked_method_takes_plain_vision_transformers_alone(name, problems, composer):
-    words = ["dataset.images=100", "pretext=mae", "model=timm", f"model.name={name}", "device=cpu", "evaluator=none"]
-    refused = read_job(composer.compose(words).content)[1]
-    assert refused == ["pretext: Timm cannot drop tokens; use model=vit_tiny for masked methods"] * problems

@@ -66,7 +66,7 @@ def test_moco_tells_queries_keys_from_the_old_queue_and_then_takes_them_in():
     assert not torch.isclose(pretext(views).value, loss.value)
 
 
-def test_a_collapse_of_moco_costs_log_of_one_and_the_queue():
+def test_a_collapse_costs_the_log_of_what_is_to_be_told_apart():
     pretext = task("moco_v2")
     for projector in (pretext.projector, pretext.key_projector):
         nn.init.zeros_(projector[-1].weight)
@@ -74,29 +74,40 @@ def test_a_collapse_of_moco_costs_log_of_one_and_the_queue():
     for step in range(4):
         loss = pretext(pretext.views(batch(), context(step)))
         pretext.after_step(context(step), loss.kept)
-    assert number(loss.value) == pytest.approx(math.log(21), rel=1e-5)
+    assert number(loss.value) == pytest.approx(math.log(21), rel=1e-5)  # one key and a queue of 20
+    pretext = task("dino")
+    for head in (pretext.head, pretext.teacher_head):
+        head.prototypes.weight.data = head.prototypes.weight.data[:1].expand(12, -1).clone()
+    loss = pretext(pretext.views(batch(), context()))
+    assert number(loss.value) == number(loss.metrics["entropy"]) == pytest.approx(math.log(12), rel=1e-5)
 
 
-def test_all_micro_batches_enter_the_queue_in_order(make: Make):
-    """And the queue may be shorter than a batch."""
-    learner = make("pretext=moco_v2", "accumulate=4", "pretext.negatives=7", "evaluator=none").learner
-    pretext, seen = learner.pretext, []
-    pretext.key_projector.register_forward_hook(lambda module, inputs, keys: seen.append(keys))
+@pytest.mark.parametrize(
+    ("name", "network", "words"),
+    [
+        ("moco_v2", "key_projector", ["pretext.negatives=7"]),  # a queue may be shorter than a batch
+        ("dino", "teacher_head", ["pretext.local_views=1"]),
+    ],
+)
+def test_all_micro_batches_enter_the_queue_in_order_and_the_centre_at_once(name, network, words, make: Make):
+    learner, seen = make(f"pretext={name}", "accumulate=4", "evaluator=none", *words).learner, []
+    pretext = learner.pretext
+    getattr(pretext, network).register_forward_hook(lambda module, inputs, output: seen.append(output))
     learner.step(0)
-    assert [len(each) for each in seen] == [4] * 4
-    oldest_first = pretext.queue.rows.roll(-int(pretext.queue.place), 0)
-    torch.testing.assert_close(oldest_first, F.normalize(torch.cat(seen)[-7:], dim=1))
+    assert [len(each) for each in seen] == [8 if name == "dino" else 4] * 4
+    if name == "dino":
+        torch.testing.assert_close(pretext.centre, 0.1 * torch.cat(seen).mean(0))
+    else:
+        oldest_first = pretext.queue.rows.roll(-int(pretext.queue.place), 0)
+        torch.testing.assert_close(oldest_first, F.normalize(torch.cat(seen)[-7:], dim=1))
 
 
-def test_byols_distance_by_hand():
+def test_byols_loss_by_hand_is_symmetrised_and_views_do_not_mix():
     p = torch.tensor([[3.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 1.0]])
     t = torch.tensor([[1.0, 0.0], [0.5, 0.0], [2.0, 0.0], [1.0, 0.0]])
     assert number(distance(p, t)) == pytest.approx((0 + 2 + 4 + 2 - math.sqrt(2)) / 4)
     unit = [F.normalize(each, dim=1) for each in (p, t)]
     torch.testing.assert_close(distance(p, t), (unit[0] - unit[1]).square().sum(1).mean())  # equation 2 as written
-
-
-def test_byols_loss_is_symmetrised_and_views_do_not_mix():
     pretext = task("byol")
     first, second = pretext.views(batch(), context())
     loss = pretext((first, second))
@@ -155,23 +166,6 @@ def test_dinos_loss_is_the_equation_of_centred_and_sharpened_targets():
     pretext.centre.add_(5.0)  # a constant is taken off, and the forward pass moves no centre
     torch.testing.assert_close(pretext(views).value, loss.value)
     assert torch.equal(pretext.centre, centre + 5)
-
-
-def test_dino_costs_log_of_the_number_of_prototypes_if_all_are_alike():
-    pretext = task("dino")
-    for head in (pretext.head, pretext.teacher_head):
-        head.prototypes.weight.data = head.prototypes.weight.data[:1].expand(12, -1).clone()
-    loss = pretext(pretext.views(batch(), context()))
-    assert number(loss.value) == number(loss.metrics["entropy"]) == pytest.approx(math.log(12), rel=1e-5)
-
-
-def test_dinos_centre_moves_once_a_step_by_the_mean_of_all_micro_batches(make: Make):
-    learner = make("pretext=dino", "accumulate=4", "pretext.local_views=1", "evaluator=none").learner
-    pretext, seen = learner.pretext, []
-    pretext.teacher_head.register_forward_hook(lambda module, inputs, logits: seen.append(logits))
-    learner.step(0)
-    assert [len(logits) for logits in seen] == [8] * 4
-    torch.testing.assert_close(pretext.centre, 0.1 * torch.cat(seen).mean(0))
 
 
 def test_dinos_prototypes_are_frozen_at_the_start_and_the_teacher_is_what_is_trained(make: Make):

@@ -72,6 +72,10 @@ def test_mae_keeps_the_share(ratio, kept):
     assert keep.shape == (8, kept)
     assert torch.equal(torch.cat([keep, masked], 1).sort(1).values, torch.arange(16).expand(8, 16))
     assert len(keep.sort(1).values.unique(dim=0)) > 1
+    encoder, before = Patches().train(), torch.get_rng_state()  # the grid is asked for without a trace
+    assert grid_of(encoder, (3, 8, 4)) == (4, 2)
+    assert encoder.training
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.parametrize(
@@ -87,13 +91,6 @@ def test_mae_refuses(settings, sentence):
         mae(**settings)
 
 
-def test_the_grid_is_asked_for_without_a_trace_in_the_encoder():
-    encoder, before = Patches().train(), torch.get_rng_state()
-    assert grid_of(encoder, (3, 8, 4)) == (4, 2)
-    assert encoder.training
-    assert torch.equal(torch.get_rng_state(), before)
-
-
 def predict_zero(pretext: MAE) -> None:
     for p in pretext.predict[1].parameters():
         nn.init.zeros_(p)
@@ -105,13 +102,17 @@ def pixels_at(x: Tensor, index: Tensor, value: float) -> Tensor:
     return unpatchify(patches, (2, 2), (4, 4))
 
 
-def test_maes_encoder_never_sees_what_is_hidden():
+def test_maes_encoder_never_sees_what_is_hidden_and_knows_places_but_no_order():
     pretext = mae()
     x, keep, masked = pretext.views(batch(), context())
     embedding = pretext((x, keep, masked)).embedding
     assert torch.equal(pretext((pixels_at(x, masked, 0.9), keep, masked)).embedding, embedding)
     assert not torch.equal(pretext((pixels_at(x, keep, 0.9), keep, masked)).embedding, embedding)
     assert pretext.encoder.asked == [False, True, True, True]  # the first, once, to learn the grid
+    value, features = pretext((x, keep, masked)).value, pretext.encoder(x, keep)
+    torch.testing.assert_close(pretext((x, keep.flip(1), masked.flip(1))).value, value)
+    here, elsewhere = (pretext.decode(features, places, masked) for places in (keep, keep.flip(1)))
+    assert not torch.allclose(here, elsewhere, atol=1e-3)
 
 
 def test_maes_loss_is_of_hidden_patches_only():
@@ -123,15 +124,6 @@ def test_maes_loss_is_of_hidden_patches_only():
     value = pretext((x, keep, masked)).value
     assert torch.equal(pretext((pixels_at(x, keep, 0.9), keep, masked)).value, value)
     assert not torch.equal(pretext((pixels_at(x, masked[:, :1], 0.9), keep, masked)).value, value)
-
-
-def test_order_of_tokens_does_not_matter_to_mae_and_their_places_do():
-    pretext = mae()
-    x, keep, masked = pretext.views(batch(), context())
-    value, features = pretext((x, keep, masked)).value, pretext.encoder(x, keep)
-    torch.testing.assert_close(pretext((x, keep.flip(1), masked.flip(1))).value, value)
-    here, elsewhere = (pretext.decode(features, places, masked) for places in (keep, keep.flip(1)))
-    assert not torch.allclose(here, elsewhere, atol=1e-3)
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -227,15 +219,12 @@ def test_bigans_values_by_hand(logit):
     assert number(loss.metrics["accuracy"]) == (logit > 0)
 
 
-def test_bigans_codes_are_standard_normal_and_a_samples_own():
+def test_bigans_codes_are_standard_normal_and_its_pictures_the_generators():
     x, z = bigan().views(batch(4000), context())
     assert torch.equal(x, batch(4000).x)
     assert z.shape == (4000, 5)
     assert z.mean(0).abs().max() < 0.08  # five standard deviations
     assert (z.T.cov() - torch.eye(5)).abs().max() < 0.12
-
-
-def test_bigans_pictures_are_the_generators():
     pretext = bigan().eval()
     x, z = views = pretext.views(batch(), context())
     with torch.no_grad():
