@@ -1,22 +1,20 @@
 """Views: each sample has its own draw, distributed as in torchvision; a recipe is the sum of its parts; each YAML."""
 
-import inspect
 import math
 
 import pytest
 import torch
-import yaml
 from conftest import names
 from images import EVERYTHING, OFF, generator, near, pictures
 from scipy.stats import ks_2samp, kstest
 from torchvision.transforms import RandomResizedCrop
 from torchvision.transforms import functional as TF
+from toys import choice
 
 from ssl_runner.augment.image.blur import blur
 from ssl_runner.augment.image.colour import basis, recolour, solarise
 from ssl_runner.augment.image.geometry import crop_matrix, resample, rot90
 from ssl_runner.augment.image.views import Draw, Views
-from ssl_runner.config.compose import TREE
 
 N = 10_000  # samples of a distribution
 
@@ -204,11 +202,9 @@ def test_makes_nothing_on_the_default_device():
 
 @pytest.mark.parametrize("name", names("augment"))
 def test_a_choice_spells_out_every_setting(name):
-    settings = yaml.safe_load((TREE / "augment" / f"{name}.yaml").read_text())
-    assert settings.pop("_target_") == "ssl_runner.augment.image.views.Views"
-    signature = inspect.signature(Views).parameters
-    assert list(settings) == list(signature)
-    settings = {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
+    kind, settings, defaults = choice("augment", name)
+    assert kind is Views
+    assert list(settings) == list(defaults)
     x = pictures()
     assert torch.equal(Views(**settings)(x, generator()), x) == (name == "none")
-    assert name != "simclr" or settings == {key: p.default for key, p in signature.items()}
+    assert name != "simclr" or settings == defaults

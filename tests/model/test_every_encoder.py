@@ -1,16 +1,15 @@
 """Every choice of conf/model keeps the contract of an encoder, built as its YAML says."""
 
 import inspect
-from importlib import import_module
 from math import prod
 
 import pytest
 import torch
-import yaml
-from conftest import TREE, names
+from conftest import names
 from encoders import close, colours, images
 from torch import nn
 from torchvision.models.resnet import BasicBlock
+from toys import choice
 
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.model.timm import Timm
@@ -22,15 +21,9 @@ LIGHT = [name for name in NAMES if name not in HEAVY]
 SHAPES = [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 48)]
 
 
-def settings(name: str) -> tuple[type, dict]:
-    given = yaml.safe_load((TREE / "model" / f"{name}.yaml").read_text())
-    module, _, kind = given.pop("_target_").rpartition(".")
-    return getattr(import_module(module), kind), {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-
-
 def build(name: str, shape: tuple[int, int, int] = (3, 32, 32), **given) -> Encoder:
     torch.manual_seed(0)
-    kind, own = settings(name)
+    kind, own, _ = choice("model", name)
     return kind(shape=shape, **{**colours(shape[0]), **own, **given})
 
 
@@ -46,12 +39,10 @@ def x(rng) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_spells_out_every_setting_with_a_value_that_the_constructor_has(name):
-    kind, given = settings(name)
+    kind, given, defaults = choice("model", name)
     assert kind.kinds == ("image",)
-    parameters = inspect.signature(kind).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-    assert set(given) | {"shape", "mean", "std"} == set(parameters)
-    assert {key for key, p in parameters.items() if p.default is p.empty} == {"shape", "mean", "std"}
+    assert set(given) | {"shape", "mean", "std"} == set(defaults)
+    assert {key for key, default in defaults.items() if default is inspect.Parameter.empty} == {"shape", "mean", "std"}
 
 
 @pytest.mark.parametrize(

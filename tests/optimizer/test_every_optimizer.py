@@ -1,6 +1,5 @@
 """Optimizers: what decays, what a step is, the rates of a whole run, and that all state is in the state_dict."""
 
-import importlib
 import inspect
 import io
 import math
@@ -8,9 +7,9 @@ import typing
 
 import pytest
 import torch
-import yaml
-from conftest import TREE, names
+from conftest import names
 from torch import nn
+from toys import choice
 
 from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.weights import is_weight
@@ -23,17 +22,8 @@ WEIGHTS = {"convolution.weight", "head.weight", "thin.weight"}
 NONE, ROOT = Duration(0.0, "st"), math.sqrt(0.5)
 
 
-def settings(name):
-    """The class a YAML names and its values as the class wants them."""
-    content = yaml.safe_load((TREE / "optimizer" / f"{name}.yaml").read_text())
-    module, _, kind = content.pop("_target_").rpartition(".")
-    assert module == f"ssl_runner.optimizer.{name}"
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    return getattr(importlib.import_module(module), kind), values | {"warm_up": Duration.parse(values["warm_up"])}
-
-
 def recipe(name, **changed):
-    kind, values = settings(name)
+    kind, values, _ = choice("optimizer", name)
     return kind(**{"batch_size": 256, **values, **changed})
 
 
@@ -211,11 +201,9 @@ def test_each_config_finds_the_minimum_of_a_quadratic(name):
 
 @every
 def test_each_config_spells_out_the_defaults_and_the_signature_is_a_schema(name):
-    kind, values = settings(name)
-    parameters = inspect.signature(kind).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-    assert {k: p.default for k, p in parameters.items() if p.default is not p.empty} == values
-    assert [k for k, p in parameters.items() if p.default is p.empty] == ["batch_size"]
+    kind, values, defaults = choice("optimizer", name)
+    assert kind.__module__ == f"ssl_runner.optimizer.{name}"
+    assert defaults == {"batch_size": inspect.Parameter.empty, **values}
     hints = typing.get_type_hints(kind.__init__, include_extras=True)
     assert hints["lr"].__metadata__[0].gt == 0
 
