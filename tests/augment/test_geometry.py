@@ -14,17 +14,14 @@ from ssl_runner.augment.image.views import Views
 WHOLE = [torch.zeros(1), torch.zeros(1), torch.ones(1), torch.ones(1)]  # top, left, height, width
 
 
-def test_rot90_is_torchvisions_and_exact():
+@pytest.mark.parametrize("shape", [(16, 16), (5, 8)])
+def test_right_angles_and_flips_are_torchvisions_and_exact(shape):
     x, turns = pictures(8, 3, 9, 9), torch.tensor([0, 1, 2, 3, 4, 5, -1, 2])
     view = rot90(x, turns)
     for i, k in enumerate(turns.tolist()):
         assert torch.equal(view[i], torch.rot90(x[i], k, (1, 2)))
         assert torch.equal(view[i], TF.rotate(x[i : i + 1], 90.0 * (k % 4))[0])
     assert torch.equal(rot90(view, -turns), x)
-
-
-@pytest.mark.parametrize("shape", [(16, 16), (5, 8)])
-def test_flip_is_torchvisions_and_exact(shape):
     x = pictures(4, 2, *shape)
     view = flip(x, torch.tensor([0, 1, 0, 1]).bool(), torch.tensor([0, 0, 1, 1]).bool())
     assert torch.equal(view, torch.stack([x[0], TF.hflip(x[1]), TF.vflip(x[2]), TF.vflip(TF.hflip(x[3]))]))

@@ -32,7 +32,7 @@ def test_mlp_has_the_layers_asked_for_and_no_bias_before_a_norm(dims, settings, 
         mlp(dims[:1])
 
 
-def test_prototypes_are_cosines_of_a_length_that_may_be_learnt(rng):
+def test_prototypes_are_cosines_of_a_length_that_may_be_learnt_behind_three_layers(rng):
     x, layer = torch.randn(5, 6, generator=rng), Prototypes(6, 4)
     cosines = torch.stack([F.cosine_similarity(x, row[None]) for row in layer.weight], 1)
     torch.testing.assert_close(layer(x), cosines)
@@ -44,9 +44,6 @@ def test_prototypes_are_cosines_of_a_length_that_may_be_learnt(rng):
     free = Prototypes(6, 4, fixed_norm=False)
     free.load_state_dict({"weight": 3 * layer.weight, "length": torch.arange(4.0)})
     torch.testing.assert_close(free(x), cosines * torch.arange(4.0))
-
-
-def test_prototype_head_is_three_layers_to_a_bottleneck():
     head = prototype_head(6, 8, 4, 10)
     assert [type(m).__name__ for m in head.projector] == ["Linear", "GELU", "Linear", "GELU", "Linear"]
     assert "BatchNorm1d" in {type(m).__name__ for m in prototype_head(6, 8, 4, 10, norm=True).modules()}
@@ -101,7 +98,7 @@ def test_a_queue_starts_as_random_directions_and_all_of_it_is_state():
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9, 1.0, torch.tensor(0.9)])
-def test_a_teacher_follows_its_student(momentum):
+def test_a_teacher_follows_its_student_and_its_momentum_rises_to_one_along_a_cosine(momentum):
     torch.manual_seed(0)
     student = Conv()
     teacher = frozen_copy(student)
@@ -121,9 +118,6 @@ def test_a_teacher_follows_its_student(momentum):
     assert (teacher.norm.running_mean == 3).all()
     with pytest.raises(ValueError, match="frozen_copy"):
         follow(nn.Linear(2, 2), student, 0.9)
-
-
-def test_momentum_rises_to_one_along_a_cosine():
     expected = [0.9, 1 - 0.1 * (2**-0.5 + 1) / 2, 0.95, 1.0]
     assert [momentum_at(0.9, progress) for progress in (0.0, 0.25, 0.5, 1.0)] == pytest.approx(expected)
 

@@ -31,7 +31,7 @@ def x(encoder, rng) -> torch.Tensor:
 
 
 @torch.no_grad()
-def test_forward_is_encode_of_embed(encoder, x):
+def test_forward_is_encode_of_embed_and_keeps_tokens_in_any_order(encoder, x, rng):
     whole = encoder(x)
     for features in (encoder.encode(encoder.embed(x)), encoder(x, torch.arange(24).expand(2, -1))):
         assert torch.equal(whole.pooled, features.pooled)
@@ -39,13 +39,9 @@ def test_forward_is_encode_of_embed(encoder, x):
         assert (features.grid, features.mask, features.layers) == ((4, 6), None, ())
     flat = encoder.embed(x[..., :1, :1].expand_as(x))  # positions come after embed
     close(flat, flat[:, :1].expand_as(flat))
-
-
-@torch.no_grad()
-def test_tokens_may_be_kept_in_any_order(encoder, x, rng):
-    """Attention knows places by the positions alone, and these travel with their tokens."""
+    # Attention knows places by the positions alone, and these travel with their tokens.
     order = torch.rand(2, 24, generator=rng).argsort(1)
-    whole, shuffled = encoder(x), encoder(x, order)
+    shuffled = encoder(x, order)
     close(shuffled.tokens, whole.tokens.take_along_dim(order[..., None], 1))
     close(shuffled.pooled, whole.pooled)
 
@@ -62,7 +58,7 @@ def test_gradient_reaches_what_is_kept_and_nothing_else(encoder, x):
 
 
 @torch.no_grad()
-def test_padding_is_as_if_it_were_not_there(encoder, x):
+def test_padding_is_as_if_it_were_not_there_and_its_mask_follows_the_tokens_that_are_kept(encoder, x):
     z = encoder.embed(x)
     mask = torch.arange(24) < torch.tensor([[20], [11]])  # (2, 24)
     features = encoder.encode(z, mask=mask)
@@ -73,11 +69,6 @@ def test_padding_is_as_if_it_were_not_there(encoder, x):
         close(features.tokens[row, :length], alone.tokens[0])
         close(features.pooled[row], alone.pooled[0])
     assert (features.pooled - encoder.encode(z).pooled).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_the_mask_follows_the_tokens_that_are_kept(encoder, x):
-    z = encoder.embed(x)
     mask = torch.ones(2, 24, dtype=torch.bool)
     mask[0, 5] = mask[1, 6] = False
     keep = torch.tensor([[5, 6, 7], [5, 6, 7]])

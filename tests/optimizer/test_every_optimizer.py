@@ -222,20 +222,17 @@ def test_rates_of_a_whole_run_by_hand():
     shares = rates(20, 4, **steps, milestones=(0.5, 0.7))[10:]
     assert shares == pytest.approx([1] * 5 + [0.5] * 2 + [0.25] * 3), "of what follows the warm-up"
     assert rates(20, 4, **steps, milestones=())[10:] == [1] * 10
+    first, *_, last = rates(100, 10, lr=0.3, warm_up=NONE)
+    assert first == 0.3
+    assert 0 < last < 1e-4, "the last step still learns"
+    assert rates(100, 10, lr=0.3, final_lr=0.1)[-1] == pytest.approx(0.03, rel=0.01)
+    assert rates(1, 1, lr=0.05) == [0.05], "a run of one step"
 
 
 @pytest.mark.parametrize("warm_up", ["2ep", "8st", "40%"])
 def test_warm_up_lasts_as_long_as_its_unit_says(warm_up):
     expected = [(step + 1) / 9 for step in range(8)] + [1.0] * 12
     assert rates(20, 4, warm_up=Duration.parse(warm_up), schedule="constant") == pytest.approx(expected)
-
-
-def test_without_warm_up_the_first_step_is_the_peak_and_the_last_still_learns():
-    first, *_, last = rates(100, 10, lr=0.3, warm_up=NONE)
-    assert first == 0.3
-    assert 0 < last < 1e-4
-    assert rates(100, 10, lr=0.3, final_lr=0.1)[-1] == pytest.approx(0.03, rel=0.01)
-    assert rates(1, 1, lr=0.05) == [0.05], "a run of one step"
 
 
 def test_a_warm_up_longer_than_the_run_and_nesterov_without_momentum_are_refused():

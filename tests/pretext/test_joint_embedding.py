@@ -182,15 +182,14 @@ def test_dinos_prototypes_are_frozen_at_the_start_and_the_teacher_is_what_is_tra
     assert all(always <= names for names in moved)
 
 
-def test_dinos_temperature_of_the_teacher_warms_up_along_a_line():
-    warm_up = {"teacher_temperature": 0.07, "first_teacher_temperature": 0.03}
-    pretext = task("dino", **warm_up, temperature_warm_up=Duration(40, "%"))
-    for step, expected in ((0, 0.03), (10, 0.04), (40, 0.07), (99, 0.07)):
-        pretext.before_step(context(step=step))
-        assert number(pretext.sharpness) == pytest.approx(expected)
-    pretext = task("dino", **warm_up)
-    pretext.before_step(context())
-    assert number(pretext.sharpness) == pytest.approx(0.07)
+@pytest.mark.parametrize(
+    ("share", "step", "expected"), [(40, 0, 0.03), (40, 10, 0.04), (40, 40, 0.07), (40, 99, 0.07), (0, 0, 0.07)]
+)
+def test_dinos_temperature_of_the_teacher_warms_up_along_a_line(share, step, expected):
+    warm_up = {"first_teacher_temperature": 0.03, "temperature_warm_up": Duration(share, "%")}
+    pretext = task("dino", teacher_temperature=0.07, **warm_up)
+    pretext.before_step(context(step=step))
+    assert number(pretext.sharpness) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

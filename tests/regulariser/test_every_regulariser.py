@@ -64,10 +64,12 @@ def test_costs_of_embeddings_by_hand(term, rows, expected):
     assert number(term.cost(torch.tensor(rows))) == pytest.approx(expected, rel=1e-5, abs=1e-6)
 
 
-def test_uniformity_agrees_with_the_pairwise_formula(rng):
+def test_uniformity_agrees_with_the_pairwise_formula_of_rows_of_unit_length(rng):
     z = torch.randn(17, 5, generator=rng)
     expected = torch.pdist(nn.functional.normalize(z)).pow(2).mul(-3.0).exp().mean().log()
     torch.testing.assert_close(Uniformity(t=3.0).cost(z), expected)
+    lengths = unit(torch.cat([z, torch.zeros(1, 5)])).norm(dim=1)  # a row without direction stays
+    torch.testing.assert_close(lengths, torch.tensor([1.0] * 17 + [0.0]))
 
 
 @every_term
@@ -139,11 +141,6 @@ def test_a_method_without_an_embedding_or_with_too_few_rows_is_told_what_works(k
         value(kind())
     with pytest.raises(ValueError, match=r"2 views share 3 rows.*batch_size"):
         value(kind(), torch.zeros(3, 2))
-
-
-def test_unit_rows_have_length_one_and_a_row_without_direction_stays(rng):
-    z = torch.cat([torch.randn(5, 3, generator=rng), torch.zeros(1, 3)])
-    torch.testing.assert_close(unit(z).norm(dim=1), torch.tensor([1.0] * 5 + [0.0]))
 
 
 @pytest.mark.parametrize(
