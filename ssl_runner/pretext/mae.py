@@ -50,9 +50,7 @@ class MAE(Pretext):
         if not encoder.in_two_steps:
             raise ValueError(f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods")
         if width % heads or width % 4:
-            raise ValueError(
-                f"pretext.width={width} must be a multiple of 4 and of pretext.heads={heads}, as 128 is of 4"
-            )
+            raise ValueError(f"pretext.width={width} must be a multiple of 4 and pretext.heads={heads}; 128 and 4 do")
         channels, tall, wide = shape
         grid = grid_of(encoder, shape)
         if len(grid) != 2 or tall % grid[0] or wide % grid[1] or grid == (1, 1):
