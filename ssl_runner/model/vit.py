@@ -108,7 +108,9 @@ class ViT(TokenEncoder):
 
     def add_positions(self, z: Float[Tensor, "b n d"], grid: tuple[int, ...]) -> Float[Tensor, "b t d"]:
         tokens = z + self.positions_of(grid)
-        return tokens if self.class_token is None else torch.cat([self.class_token.expand(len(z), -1, -1), tokens], 1)
+        if self.class_token is None:
+            return tokens
+        return torch.cat([self.class_token.expand(z.shape[0], -1, -1), tokens], 1)  # export: len(z) would be a constant
 
     def pool(self, tokens: Float[Tensor, "b t d"], mask: Bool[Tensor, "b k"] | None) -> Float[Tensor, "b d"]:
         return tokens[:, 0] if self.prefix else masked_mean(tokens, mask)
