@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from ssl_runner.contract import Batch, Metric, Suspect
 from ssl_runner.engine.collapse import NAME
-from ssl_runner.loss.unit import unit
+from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
 
 if TYPE_CHECKING:
