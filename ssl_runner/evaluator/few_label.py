@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples, Split
-from ssl_runner.data.split import Subset
+from ssl_runner.data.rows import Subset
 from ssl_runner.duration import Duration
 from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import knn_vote, supervised

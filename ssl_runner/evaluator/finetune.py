@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples, Split
-from ssl_runner.data.split import Subset, stratified_split
+from ssl_runner.data.rows import Subset, stratified_split
 from ssl_runner.duration import Duration
 from ssl_runner.probing.require import require_augmentable, require_labelled
 from ssl_runner.probing.scores import as_shares, top_accuracies

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from ssl_runner.data.split import stratified_split
+from ssl_runner.data.rows import stratified_split
 from ssl_runner.probing.double import to_float64
 from ssl_runner.probing.logistic import Linear, Rotated, fit_path
 

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from ssl_runner.data.split import stratified_split
+from ssl_runner.data.rows import stratified_split
 from ssl_runner.probing.linear import CHOOSING, FITTING, LinearModel, fit_standardiser
 from ssl_runner.probing.logistic import Linear, Rotated, fit_path
 from ssl_runner.probing.scores import mean_average_precision

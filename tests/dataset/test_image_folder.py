@@ -8,7 +8,7 @@ import torch
 from image_trees import everything, folder, keys, load, load_whole, paint, paint_classes, red, require_disjoint, spoil
 
 from ssl_runner.data.image_files.folders import list_images, natural_key
-from ssl_runner.data.split import Subset
+from ssl_runner.data.rows import Subset
 
 
 @pytest.fixture

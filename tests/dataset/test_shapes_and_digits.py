@@ -10,7 +10,7 @@ from conftest import TREE, names
 from sklearn.datasets import load_digits
 
 from ssl_runner.contract import Data, Dataset
-from ssl_runner.data.statistics import fingerprint
+from ssl_runner.data.rows import fingerprint
 from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
 

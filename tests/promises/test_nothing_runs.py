@@ -28,7 +28,7 @@ from ssl_runner.config import files
 from ssl_runner.config.check import check
 from ssl_runner.config.trust import OWN, VARIABLE, distrust, foreign_code
 from ssl_runner.contract import Evaluator
-from ssl_runner.data.image_files.decode import Reader
+from ssl_runner.data.image_files.decode import read_image
 from ssl_runner.dataset.cifar import CIFAR10
 from ssl_runner.dataset.image_folder import ImageFolder
 from ssl_runner.model.timm import Timm
@@ -264,7 +264,7 @@ def test_postscript_is_no_image(monkeypatch):
     for name in ("x.png", "x.jpg"):
         Path("images", name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
         with pytest.raises(Exception, match="cannot identify"):
-            Reader(8).read(Path("images", name))
+            read_image(Path("images", name), 8)
     with pytest.raises(ValueError, match=r"cannot be read"):
         ImageFolder(root="images", size=8, cache=False, max_broken=0, validation=0.0).load()
     # and so that the test can fail:

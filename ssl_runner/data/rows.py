@@ -1,15 +1,57 @@
-"""Channel mean, standard deviation and fingerprint of rows, exact whatever the number of threads."""
-
-from __future__ import annotations
+"""Rows of samples: stratified splits, subsets by index, channel statistics and fingerprints."""
 
 import hashlib
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
+from annotated_types import Interval
+from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Rows
 
 CHUNK = 4_000_000  # numbers read at a time
+Share = Annotated[float, Interval(ge=0, lt=1)]  # of every class that is held out, the same of each; 0 for none
+
+
+def held_out_count(count: int, share: float) -> int:
+    """How many rows of a class of `count` are held out: at least one and not all, if there are two or more."""
+    return 0 if count < 2 or share == 0 else min(max(round(share * count), 1), count - 1)
+
+
+def stratified_split(y: Int[Tensor, " n"], share: float, seed: int) -> tuple[Int[Tensor, " r"], Int[Tensor, " h"]]:
+    """Sorted rows of the rest and of the held-out part, the same share of every class.
+
+    The draw has a generator of its own: it depends on `y`, `share` and `seed`, never on the seed of a run.
+    A class of one row stays in the rest.
+    """
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    shuffled = y.cpu()[order]
+    held = torch.zeros(len(y), dtype=torch.bool)
+    for label in shuffled.unique():
+        rows = order[shuffled == label]
+        held[rows[: held_out_count(len(rows), share)]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Rows of `rows` by index, read when asked for and never copied before."""
+
+    rows: Rows
+    index: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Int[Tensor, " b"]) -> Tensor:
+        return self.rows[self.index[index]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, *shape of a sample), as of a tensor."""
+        return (len(self), *self.rows[self.index[:0]].shape[1:])
 
 
 def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -41,8 +83,6 @@ def fingerprint(*parts: Rows) -> str:
     """Hex digest of the bytes, shapes and types of tensors or rows; equal rows give equal ones on any device."""
     digest = hashlib.blake2b(digest_size=16)
     for rows in parts:
-        if isinstance(rows, Tensor) and rows.ndim == 0:
-            rows = rows[None]
         empty = rows[torch.zeros(0, dtype=torch.int64)]
         digest.update(f"{(len(rows), *empty.shape[1:])} {empty.dtype};".encode())
         step = rows_at_a_time(rows)
