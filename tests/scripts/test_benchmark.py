@@ -5,31 +5,51 @@ pytest tests/scripts.
 """
 
 import json
+import multiprocessing
+import os
 import sys
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.dummy import Process as Thread
+from types import SimpleNamespace
 
 import benchmark
 import pytest
 import torch
-from benchmark_toys import SETTINGS, TINY, hire_here
-from benchmarking import augmentation, batch, evaluation, memory, size, speed
+from benchmark_toys import SETTINGS, WORK
+from benchmarking import augmentation, evaluation, limit, memory, runner, size, speed
 from benchmarking.bars import bars
 from benchmarking.choices import present
 from benchmarking.startup import ended, started, to_end
-from benchmarking.work import Work
 
 
-def test_one_command_writes_the_table_as_json(monkeypatch, tmp_path, capsys):
-    hire_here(monkeypatch)
-    file = tmp_path / "speed.json"
-    typed = benchmark.arguments().parse_args(["--section=speed", "--device=cpu", f"--json={file}"])
-    assert benchmark.carry_out(typed, SETTINGS, {"machine": "tiny", "rows": []}) == 0
-    found = json.loads(file.read_text())
-    assert found["machine"] == "tiny"
-    assert [(row["work"], row["contestant"]) for row in found["rows"]] == [
-        ("convnet_small simclr", "limit"),
-        ("convnet_small simclr", "runner"),
-    ]
+@pytest.fixture
+def here(monkeypatch):
+    """Contestants work in threads of this process."""
+
+    def begin(target, args):
+        pipe = Connection(os.dup(args[0].fileno()))  # the caller closes its own
+        return Thread(target=target, args=(pipe, *args[1:]))
+
+    monkeypatch.setattr("benchmarking.process.SPAWN", SimpleNamespace(Pipe=multiprocessing.Pipe, Process=begin))
+
+
+def measured(tmp_path, *words):
+    """The exit status and the file of one command for the small settings."""
+    typed = benchmark.arguments().parse_args([*words, "--device=cpu", f"--json={tmp_path / 'found.json'}"])
+    status = benchmark.carry_out(typed, SETTINGS, {"machine": "tiny", "rows": []})
+    return status, json.loads((tmp_path / "found.json").read_text())
+
+
+def fail(*_):
+    raise ValueError("of its own")
+
+
+def test_one_command_writes_the_table_as_json(here, tmp_path, capsys):
+    status, found = measured(tmp_path, "--section=speed")
+    assert (status, found["machine"]) == (0, "tiny")
+    contestants = [("convnet_small simclr", "limit"), ("convnet_small simclr", "runner")]
+    assert [(row["work"], row["contestant"]) for row in found["rows"]] == contestants
     assert all(row.keys() == {"work", "contestant", "images_per_second", "ratio"} for row in found["rows"])
     (rounds,) = found["speed"]["rounds"].values()
     assert {name: len(times) for name, times in rounds.items()} == {"limit": 3, "runner": 3}
@@ -46,36 +66,29 @@ def test_bars_are_for_the_works_as_they_are(words):
     assert not benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu", *words]))
 
 
-def test_a_contestant_that_fails_costs_a_line_and_no_works(monkeypatch):
-    here = hire_here(monkeypatch)
-    other = Work("convnet_small", "rotation", 8, 400, "cpu", TINY)
-    two = replace(SETTINGS, works=(*SETTINGS.works, other), rounds=1)
-    monkeypatch.setattr(here, "fails", {"benchmarking.runner": "run"})
-    kept = []
-    found = speed.measure(two, lambda _: None, lambda found: kept.append(len(found["rows"])))
+def test_a_contestant_that_fails_costs_a_line_and_no_works(here, monkeypatch):
+    two, kept = replace(SETTINGS, works=(WORK, replace(WORK, pretext="rotation")), rounds=1), []
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Contestant, "run", fail)
+        found = speed.measure(two, lambda _: None, lambda found: kept.append(len(found["rows"])))
     assert [(row["work"], row["contestant"]) for row in found["rows"]] == [(w.name, "limit") for w in two.works]
     assert found["skipped"] == [f"{work.name}, runner: ValueError: of its own" for work in two.works]
     assert kept == [1, 2]  # written after each work
-    monkeypatch.setattr(here, "fails", {"benchmarking.limit": "prepare"})
+    monkeypatch.setattr(limit.Contestant, "__init__", fail)
     (row,) = speed.measure(replace(SETTINGS, rounds=1), lambda _: None)["rows"]
-    assert row["contestant"] == "runner"
-    assert row["ratio"] is None
+    assert (row["contestant"], row["ratio"]) == ("runner", None)
 
 
-def test_a_section_that_fails_is_told_and_the_next_goes_on(monkeypatch, tmp_path, capsys):
-    hire_here(monkeypatch)
-    file = tmp_path / "all.json"
-    monkeypatch.setattr("benchmarking.size.measure", lambda *_: 1 / 0)
-    words = ["--section=size", "--section=batch", "--device=cpu", f"--json={file}"]
-    assert benchmark.carry_out(benchmark.arguments().parse_args(words), SETTINGS, {"machine": "", "rows": []}) == 1
-    found = json.loads(file.read_text())
-    assert found["failed"] == {"size": "ZeroDivisionError: division by zero"}
+def test_a_section_that_fails_is_told_and_the_next_goes_on(here, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("benchmarking.size.measure", fail)
+    status, found = measured(tmp_path, "--section=size", "--section=batch")
+    assert (status, found["failed"]) == (1, {"size": "ValueError: of its own"})
     assert [row["batch"] for row in found["batch"]] == [16, 32]
-    assert "size failed: ZeroDivisionError" in capsys.readouterr().out
-
-
-def test_sections_have_keys_of_their_own():
-    """`rows` are the images a second, whatever else was measured."""
+    assert all(
+        row["images_per_second"] == pytest.approx(row["batch"] * row["steps_per_second"]) for row in found["batch"]
+    )
+    assert "size failed: ValueError" in capsys.readouterr().out
+    # `rows` are the images a second, whatever else was measured: sections have keys of their own.
     assert not {"machine", "rows", "bars", "failed"} & set(benchmark.SECTIONS)
 
 
@@ -83,10 +96,8 @@ def test_a_peer_that_is_not_installed_costs_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightly", None)
     can, skipped = present(["limit", "peer-lightly", "peer-lightly+ours"])
     assert can == ["limit"]
-    assert skipped == [
-        f"{name}: skipped, lightly is not installed; pip install 'ssl-runner[bench]'"
-        for name in ("peer-lightly", "peer-lightly+ours")
-    ]
+    missing = "skipped, lightly is not installed; pip install 'ssl-runner[bench]'"
+    assert skipped == [f"{name}: {missing}" for name in ("peer-lightly", "peer-lightly+ours")]
 
 
 def test_bars_say_what_is_met():
@@ -138,14 +149,13 @@ def test_what_cannot_be_is_said_before_anything_starts(monkeypatch, capsys, word
 
 
 def test_only_what_is_asked_for_is_checked():
-    own = replace(SETTINGS, overrides=("model.widths=[8,8]",), works=())
-    own = replace(own, works=(own.work("resnet18", "simclr", 16),))
+    overrides = ("model.widths=[8,8]",)
+    own = replace(SETTINGS, overrides=overrides, works=(replace(WORK, model="resnet18", overrides=overrides),))
     assert list(own.check(["startup", "batch"])) == []
     assert any("model.widths" in line for line in own.check(["speed"]))
 
 
-def test_augmentation_is_measured_for_all_who_augment(monkeypatch):
-    hire_here(monkeypatch)
+def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
     monkeypatch.setattr(augmentation, "BATCH", 8)
     monkeypatch.setattr(augmentation, "ROWS", 40)  # fewer than a turn takes
     monkeypatch.setattr(augmentation, "cores", lambda: 2)
@@ -156,14 +166,6 @@ def test_augmentation_is_measured_for_all_who_augment(monkeypatch):
     assert all(row["fused_to_it"] == 1 for row in found["rows"] if row["contestant"] == "fused")
     assert all(row["images_per_second"] > 0 for row in found["rows"])
     assert sum(table.row_count for table in augmentation.tables(found)) == len(found["rows"])
-
-
-def test_batch_sizes_are_compared(monkeypatch):
-    hire_here(monkeypatch)
-    found = batch.measure(SETTINGS, lambda _: None)
-    assert [row["batch"] for row in found] == [16, 32]
-    for row in found:
-        assert row["images_per_second"] == pytest.approx(row["batch"] * row["steps_per_second"])
 
 
 def test_sections_measure():

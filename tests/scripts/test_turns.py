@@ -2,40 +2,34 @@
 
 import time
 from contextlib import suppress
+from itertools import islice
 from types import SimpleNamespace
 
 import pytest
-import torch
 from benchmarking.loop import fastest, timed, warm_up, whole
 from benchmarking.photographs import Endless, batches_of, endless
 from benchmarking.process import Failed, Hired
 from benchmarking.turns import alternate, ratio
 
 
-class Scripted:
+def scripted(name, seconds, turns, each=1):
     """A contestant that takes as long as it is told, and is counted fairly over a multiple of some steps."""
+    seconds = iter(seconds)
 
-    def __init__(self, name, seconds, turns, each=1):
-        self.name, self.seconds, self.turns, self.each, self.took = name, iter(seconds), turns, each, None
-
-    def turn(self, steps):
-        return -(-steps // self.each) * self.each
-
-    def run(self, steps):
-        self.turns.append((self.name, steps))
-        took = next(self.seconds)
-        if took < 0:
+    def run(steps):
+        turns.append((name, steps))
+        if (took := next(seconds)) < 0:
             raise Failed("it is gone")
         return took
+
+    return SimpleNamespace(took=None, turn=lambda steps: whole(steps, each), run=run)
 
 
 def test_turns_alternate_and_ratios_are_taken_within_a_round():
     turns = []
     # the machine is ten times slower in the second round, for both alike: a ratio of medians would say 2.5
-    a = Scripted("a", [0.1, 1.0, 10.0, 4.0], turns)
-    b = Scripted("b", [0.4, 2.0, 20.0, 8.0], turns, each=4)
-    hired = {"a": a, "b": b}
-    found = alternate(hired, rounds=3, seconds=1.0, tell=lambda _: None)
+    a, b = scripted("a", [0.1, 1.0, 10.0, 4.0], turns), scripted("b", [0.4, 2.0, 20.0, 8.0], turns, each=4)
+    found = alternate({"a": a, "b": b}, rounds=3, seconds=1.0, tell=lambda _: None)
     assert [name for name, _ in turns] == ["a", "b", "a", "b", "b", "a", "a", "b"]
     assert [steps for _, steps in turns[2:]] == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
     assert found == {"a": [1.0, 10.0, 4.0], "b": [2.0, 20.0, 8.0]}
@@ -43,30 +37,20 @@ def test_turns_alternate_and_ratios_are_taken_within_a_round():
 
 
 def test_one_that_fails_in_a_round_has_no_more_turns():
-    turns = []
-    lost = []
-    a, b = Scripted("a", [1.0, 1.0, 1.0], turns), Scripted("b", [1.0, -1.0], turns)
-    hired = {"a": a, "b": b}
-    found = alternate(hired, rounds=2, seconds=1, tell=lambda _: None, lose=lambda name, _: lost.append(name))
-    assert found == {"a": [1.0, 1.0]}
+    lost, how = [], {"rounds": 2, "seconds": 1, "tell": lambda _: None}
+    hired = {"a": scripted("a", [1.0, 1.0, 1.0], []), "b": scripted("b", [1.0, -1.0], [])}
+    assert alternate(hired, **how, lose=lambda name, _: lost.append(name)) == {"a": [1.0, 1.0]}
     assert lost == ["b"]
-    hired = {"b": Scripted("b", [-1.0], turns)}
     with pytest.raises(Failed, match="it is gone"):
-        alternate(hired, rounds=2, seconds=1, tell=lambda _: None)
+        alternate({"b": scripted("b", [-1.0], [])}, **how)
 
 
-class Sleepy(torch.utils.data.Dataset):
-    """Items that take a while, and fewer of them than a turn takes."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def __len__(self):
-        return 7
+class Sleepy(list):
+    """Items of 80 ms, and fewer of them than a turn takes."""
 
     def __getitem__(self, index):
-        time.sleep(self.seconds)
-        return index
+        time.sleep(0.08)
+        return super().__getitem__(index)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # they sleep, and need no cores
@@ -74,13 +58,13 @@ class Sleepy(torch.utils.data.Dataset):
 def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(asked):
     """Four workers with items of 80 ms yield one in 20 ms, however few steps were asked for."""
     workers, place = 4, SimpleNamespace(synchronise=lambda: None)
-    with batches_of(endless(Sleepy(0.08), 1, workers)) as batches:
+    with batches_of(endless(Sleepy(range(7)), 1, workers)) as batches:
         took = timed(place, batches, lambda _: None, warm_up(workers), whole(asked, workers))
     assert took == pytest.approx(0.08 / workers, rel=0.2)
 
 
 def test_workers_end_whatever_happens():
-    with suppress(ZeroDivisionError), batches_of(endless(Sleepy(0.001), 1, 2)) as batches:
+    with suppress(ZeroDivisionError), batches_of(endless(range(7), 1, 2)) as batches:
         next(batches)
         workers = batches._workers
         raise ZeroDivisionError
@@ -89,8 +73,7 @@ def test_workers_end_whatever_happens():
 
 def test_epochs_follow_one_another_without_an_end():
     order = iter(Endless(5))
-    first, second = ([next(order) for _ in range(5)] for _ in range(2))
-    assert sorted(first) == sorted(second) == [0, 1, 2, 3, 4]
+    assert [sorted(islice(order, 5)) for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
 
 
 def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold():
