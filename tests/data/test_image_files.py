@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from image_trees import everything, load, load_whole, paint, paint_classes, red
+from image_trees import WHOLE, everything, load, paint, paint_classes, red
 from PIL import Image
 
 from ssl_runner.data.image_files import cache, source
@@ -113,14 +113,15 @@ def test_a_second_run_decodes_nothing(root, tmp_path, monkeypatch, decoded):
 
 
 def test_the_key_follows_names_content_and_settings(root):
+    changed, new = root / "ant" / "0.png", root / "ant" / "new.png"
     fingerprints = [load(root).fingerprint]
-    paint(root / "ant" / "0.png", (99, 0, 0))
-    os.utime(root / "ant" / "0.png", ns=(1, 1))
-    assert 99 in red(load_whole(root).train)
+    paint(changed, (99, 0, 0))
+    os.utime(changed, ns=(1, 1))
+    assert 99 in red(load(root, **WHOLE).train)
     fingerprints.append(load(root).fingerprint)
-    paint(root / "ant" / "new.png", (98, 0, 0))
+    paint(new, (98, 0, 0))
     fingerprints.append(load(root).fingerprint)
-    (root / "ant" / "new.png").unlink()
+    new.unlink()
     assert load(root).fingerprint == fingerprints[1]
     assert len(files(root, "*.npy")) == len(set(fingerprints)) == 3  # changed, added; removed is as before
     for settings in ({"channels": 1}, {"size": 8}, {"resize": "squash"}):
@@ -240,5 +241,5 @@ def test_a_mended_file_is_read(root, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr(source, "read_image", refuse)
-        assert len(load_whole(root).train) == 18
-    assert len(load_whole(root).train) == 20
+        assert len(load(root, **WHOLE).train) == 18
+    assert len(load(root, **WHOLE).train) == 20

@@ -3,7 +3,7 @@
 import time
 from contextlib import suppress
 from itertools import islice
-from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from benchmarking.loop import fastest, timed, warm_up, whole
@@ -12,37 +12,28 @@ from benchmarking.process import Failed, Hired
 from benchmarking.turns import alternate, ratio
 
 
-def scripted(name, seconds, turns, each=1):
-    """A contestant that takes as long as it is told, and is counted fairly over a multiple of some steps."""
-    seconds = iter(seconds)
-
-    def run(steps):
-        turns.append((name, steps))
-        if (took := next(seconds)) < 0:
-            raise Failed("it is gone")
-        return took
-
-    return SimpleNamespace(took=None, turn=lambda steps: whole(steps, each), run=run)
-
-
 def test_turns_alternate_and_ratios_are_taken_within_a_round():
-    turns = []
+    contest = Mock()
+    contest.a.took = contest.b.took = None
     # the machine is ten times slower in the second round, for both alike: a ratio of medians would say 2.5
-    a, b = scripted("a", [0.1, 1.0, 10.0, 4.0], turns), scripted("b", [0.4, 2.0, 20.0, 8.0], turns, each=4)
-    found = alternate({"a": a, "b": b}, rounds=3, seconds=1.0, tell=lambda _: None)
-    assert [name for name, _ in turns] == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert [steps for _, steps in turns[2:]] == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
+    contest.a.run.side_effect, contest.b.run.side_effect = [0.1, 1.0, 10.0, 4.0], [0.4, 2.0, 20.0, 8.0]
+    contest.a.turn, contest.b.turn = lambda steps: steps, lambda steps: whole(steps, 4)
+    found = alternate({"a": contest.a, "b": contest.b}, rounds=3, seconds=1.0, tell=lambda _: None)
+    assert [call[0] for call in contest.mock_calls] == [f"{name}.run" for name in "ababbaab"]
+    steps = [call.args[0] for call in contest.mock_calls[2:]]
+    assert steps == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
     assert found == {"a": [1.0, 10.0, 4.0], "b": [2.0, 20.0, 8.0]}
     assert ratio(found["a"], found["b"]) == 0.5
 
 
 def test_one_that_fails_in_a_round_has_no_more_turns():
     lost, how = [], {"rounds": 2, "seconds": 1, "tell": lambda _: None}
-    hired = {"a": scripted("a", [1.0, 1.0, 1.0], []), "b": scripted("b", [1.0, -1.0], [])}
+    hired = {"a": Mock(took=1.0), "b": Mock(took=1.0)}
+    hired["a"].run.return_value, hired["b"].run.side_effect = 1.0, Failed("it is gone")
     assert alternate(hired, **how, lose=lambda name, _: lost.append(name)) == {"a": [1.0, 1.0]}
-    assert lost == ["b"]
+    assert (lost, hired["b"].run.call_count) == (["b"], 1)
     with pytest.raises(Failed, match="it is gone"):
-        alternate({"b": scripted("b", [-1.0], [])}, **how)
+        alternate(hired, **how)
 
 
 class Sleepy(list):
@@ -57,10 +48,9 @@ class Sleepy(list):
 @pytest.mark.parametrize("asked", [2, 3, 5, 6])
 def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(asked):
     """Four workers with items of 80 ms yield one in 20 ms, however few steps were asked for."""
-    workers, place = 4, SimpleNamespace(synchronise=lambda: None)
-    with batches_of(endless(Sleepy(range(7)), 1, workers)) as batches:
-        took = timed(place, batches, lambda _: None, warm_up(workers), whole(asked, workers))
-    assert took == pytest.approx(0.08 / workers, rel=0.2)
+    with batches_of(endless(Sleepy(range(7)), 1, 4)) as batches:
+        took = timed(Mock(), batches, Mock(), warm_up(4), whole(asked, 4))
+    assert took == pytest.approx(0.08 / 4, rel=0.2)
 
 
 def test_workers_end_whatever_happens():
