@@ -141,7 +141,7 @@ def test_the_key_follows_the_time_of_every_file_and_the_bytes_of_some(tmp_path, 
     assert red(load(root).train) == [200, 201, 202, 77, 204]
 
 
-@pytest.mark.parametrize("harm", ["cut", "empty", "other", "note"])
+@pytest.mark.parametrize("harm", ["cut", "empty", "other", "note", "fewer"])
 def test_a_torn_entry_is_rebuilt(root, decoded, harm):
     before = everything(load(root).train).clone()
     entry = files(root, "*.npy")[0]
@@ -149,8 +149,10 @@ def test_a_torn_entry_is_rebuilt(root, decoded, harm):
     if harm == "note":
         entry.with_suffix(".json").write_text("{")
     else:
+        np.save(fewer := root / "fewer.npy", before[:1].numpy())
+        harms = {"cut": raw[:-1], "empty": b"", "other": b"x" * len(raw), "fewer": fewer.read_bytes()}
         entry.unlink()  # the mapping of the first run keeps its file
-        entry.write_bytes({"cut": raw[:-1], "empty": b"", "other": b"x" * len(raw)}[harm])
+        entry.write_bytes(harms[harm])
     assert torch.equal(everything(load(root).train), before)
     assert len(decoded) == 40
     assert entry.read_bytes() == raw

@@ -22,6 +22,8 @@ def brightness(scene: Scene) -> torch.Tensor:
 
 def test_the_factors_are_what_is_drawn():
     scene = bare(200)
+    for name in ("colour", "hue", "tilt", "texture"):
+        assert torch.equal(scene.targets()[name], getattr(scene, name))
     white = brightness(scene) > 127
     axis = (torch.arange(32) + 0.5) / 32 - 0.5
     x, y = scene.targets()["position"].T[..., None, None]

@@ -29,7 +29,7 @@ GREY = 127  # what a file that cannot be read looks like
 logger = logging.getLogger("ssl_runner")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Source:
     """Image files below a root, a row each, decoded at each request: for sets that fit on no disk a second time.
 
