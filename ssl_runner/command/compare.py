@@ -4,11 +4,13 @@ Runs are found at any depth (default: in outputs), put into groups of equal sett
 mean ± 95 % interval, differences paired where seeds match. Formats go to standard output, or to FILE.
 """
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from rich.console import Console
+
+from ssl_runner.errors import DONE, FAILED, refuse
 
 EXAMPLES = """\
   ssl-runner compare outputs/sweeps/demo
@@ -24,11 +26,8 @@ FORMATS = ("markdown", "csv", "json")
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0, 1 if a folder was left out, 2 if nothing could be compared."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner compare",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ArgumentParser(
+        prog="ssl-runner compare", description=__doc__, epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
     parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
@@ -56,8 +55,8 @@ def main(words: list[str]) -> int:
     return refuse(problems) if problems else show(typed, files, piped)
 
 
-def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> int:
-    from ssl_runner.comparison.export import to_csv, to_json
+def show(typed: Namespace, files: dict[str, str], piped: list[str]) -> int:
+    from ssl_runner.comparison.export import to_csv, to_html, to_json
     from ssl_runner.comparison.record import load_runs
     from ssl_runner.comparison.render import print_terminal, to_markdown
     from ssl_runner.comparison.table import Unknown, compare
@@ -67,34 +66,23 @@ def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> 
         print(line, file=sys.stderr)
     if problems or not runs:
         return refuse(problems or ["no folder could be read"])
+    formats = {"csv": to_csv, "json": to_json, "markdown": lambda each: to_markdown(each, typed.rows), "html": to_html}
+    written = {name: file for name, file in files.items() if file != "-"}
+    written |= {"html": typed.html} if typed.html is not None else {}
     try:
         comparison = compare(runs, typed.metric, typed.smaller, typed.larger)
+        for name, file in written.items():
+            Path(file).write_text(formats[name](comparison), encoding="utf-8")
     except Unknown as error:
         return refuse([f"--metric: {error}"])
-    formats = {"csv": to_csv, "json": to_json, "markdown": lambda each: to_markdown(each, typed.rows)}
-    try:
-        for name, file in files.items():
-            if file != "-":
-                Path(file).write_text(formats[name](comparison), encoding="utf-8")
-        if typed.html is not None:
-            from ssl_runner.comparison.export import to_html
-
-            Path(typed.html).write_text(to_html(comparison), encoding="utf-8")
     except OSError as error:
         return refuse([str(error)])
     if piped:
         print(formats[piped[0]](comparison), end="")
-        if piped[0] == "csv":
-            for line in comparison.warnings:
-                print(f"! {line}", file=sys.stderr)
+        for line in comparison.warnings if piped[0] == "csv" else ():
+            print(f"! {line}", file=sys.stderr)
     else:
         print_terminal(comparison, Console(highlight=False, markup=False), typed.rows)
-    for file in [*(file for file in files.values() if file != "-"), *([typed.html] if typed.html else [])]:
+    for file in written.values():
         print(f"written: {file}", file=sys.stderr)
-    return 1 if broken else 0
-
-
-def refuse(problems: list[str]) -> int:
-    for line in problems:
-        print(f"ssl-runner compare: {line}", file=sys.stderr)
-    return 2
+    return FAILED if broken else DONE

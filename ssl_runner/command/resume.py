@@ -4,7 +4,7 @@ KEY=VALUE may change what cannot change the result: log_every, save_every, show_
 is placed (device=cuda, device.threads=4) and where its data lies. To change anything else, begin a new run: rerun.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from rich.console import Console
@@ -15,9 +15,7 @@ from ssl_runner.errors import Refused, refuse
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog="ssl-runner resume", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a harmless setting, changed from here on")
     typed = parser.parse_args(words)

@@ -1,6 +1,7 @@
 """`ssl-runner [KEY=VALUE ...]`: one training job."""
 
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,46 +24,37 @@ def main(words: list[str]) -> int:
     if typed.help:
         print(help_text())
         return 0
-    stray = [
-        f"{word.partition('=')[0]}: is a setting of a sweep; type -m"
-        for word in typed.overrides
-        if OF_SWEEP.match(word)
-    ]
-    if problems := missing_folder(typed) or stray:
+    stray = [word.partition("=")[0] for word in typed.overrides if OF_SWEEP.match(word)]
+    if problems := missing_folder(typed) or [f"{key}: is a setting of a sweep; type -m" for key in stray]:
         return refuse(problems)
     composed = check_declared(composer_of(typed).compose(typed.overrides))
     if composed.sweep_folder:
         composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
     if composed.refused:
         return refuse(composed.problems)
-    if typed.cfg and composed.decided:
-        print(dump(stamped(composed.content)), end="")
-        return 0
-    from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
+    if not (typed.cfg and composed.decided):
+        from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
 
-    ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
-    if ready is None:
-        return refuse(problems)
-    if typed.cfg:
-        print(dump(stamped(composed.content)), end="")
-        return 0
-    return single(ready)
+        ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
+        if ready is None:
+            return refuse(problems)
+        if not typed.cfg:
+            return train(ready)
+    print(dump(stamped(composed.content)), end="")
+    return 0
 
 
-def single(ready: "Ready") -> int:
+def train(ready: "Ready") -> int:
     """Runs one job in a folder of its own."""
     from rich.console import Console  # late, as nothing else here needs it
 
     from ssl_runner.run.begin import begin
 
-    folder = ready.composed.folder
-
-    def place() -> Path:
-        return claim_new(Path("outputs") / ready.name) if folder is None else claim(Path(folder))
-
+    folder = None if ready.composed.folder is None else Path(ready.composed.folder)
     try:
         if folder is not None:
-            check_free(Path(folder))  # now, and not after the data is read
+            check_free(folder)  # now, and not after the data is read
+        place = partial(claim, folder) if folder is not None else partial(claim_new, Path("outputs") / ready.name)
         return begin(ready.job, ready.content, ready.overrides, place, Console(highlight=False, markup=False))
     except Refused as reason:
         return refuse(reason.lines)

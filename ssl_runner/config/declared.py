@@ -13,18 +13,16 @@ from collections.abc import Mapping
 from inspect import Parameter
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssl_runner.config.annotation import DECLARED
 from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composed
+from ssl_runner.config.node import DECLARED
 from ssl_runner.config.trust import lies_in
 
-if TYPE_CHECKING:
-    from ssl_runner.config.compose import Composed
-
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
-REAL = {*sys.stdlib_module_names, "annotated_types", "pydantic"}
-REAL_OWN = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors")  # without torch, and cheap to import
+# What is imported as it is: without torch, and cheap.
+REAL = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors", "annotated_types", "pydantic")
 LOCK = RLock()  # the modules are every thread's
 MODULES: dict[str, types.ModuleType] = {}
 
@@ -51,7 +49,7 @@ OPEN = Library("")
 MODULE = type("Module", (), {"__call__": undecided})
 
 
-def check_declared(composed: "Composed") -> "Composed":
+def check_declared(composed: Composed) -> Composed:
     """The same config with what declared signatures find wrong among its problems."""
     wrong = declared_problems(composed.record) if composed.content else []
     composed.decided = wrong is not None
@@ -86,11 +84,10 @@ def declared_module(name: str) -> types.ModuleType:
 def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]:
     """What a statement adds to a module's names; OPEN where it cannot be told."""
     if isinstance(statement, ast.ImportFrom):
-        origin = str(statement.module)
-        return {each.asname or each.name: imported_name(origin, each.name) for each in statement.names}
+        return {each.asname or each.name: imported(str(statement.module), each.name) for each in statement.names}
     if isinstance(statement, ast.Import):
-        whole = {each: each.name if each.asname else each.name.partition(".")[0] for each in statement.names}
-        return {each.asname or name: imported_module(name) for each, name in whole.items()}
+        whole = [(each.asname, each.name if each.asname else each.name.partition(".")[0]) for each in statement.names]
+        return {alias or name: imported(name) for alias, name in whole}
     if isinstance(statement, ast.ClassDef):
         return {statement.name: declared_class(statement, space)}
     nodes = list(ast.walk(statement))
@@ -100,17 +97,17 @@ def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]
     return dict.fromkeys(names, evaluated(constant, space) if constant else OPEN)
 
 
-def imported_module(name: str) -> Any:
-    if name.partition(".")[0] in REAL or any(lies_in(name, package) for package in REAL_OWN):
-        return importlib.import_module(name)
-    return declared_module(name) if lies_in(name, PACKAGE) else Library(name)
-
-
-def imported_name(origin: str, name: str) -> Any:
-    module = imported_module(origin)
-    if type(module) is Library:
-        return Library(f"{origin}.{name}")
-    return vars(module)[name] if name in vars(module) else imported_module(f"{origin}.{name}")
+def imported(origin: str, name: str | None = None) -> Any:
+    """A module, or what it has by a name."""
+    if origin.partition(".")[0] in sys.stdlib_module_names or any(lies_in(origin, each) for each in REAL):
+        module = importlib.import_module(origin)
+    elif lies_in(origin, PACKAGE):
+        module = declared_module(origin)
+    else:
+        return Library(f"{origin}.{name}" if name else origin)
+    if name is None:
+        return module
+    return vars(module)[name] if name in vars(module) else imported(f"{origin}.{name}")
 
 
 def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
@@ -124,9 +121,9 @@ def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
     if "__init__" in methods:
         given = arguments(methods["__init__"].args, space)
     elif "dataclass" in decorators:
-        own = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-        own = [each for each in own if not ast.unparse(each.annotation).startswith("ClassVar")]
-        given |= {ast.unparse(each.target): parameter(each.annotation, each.value, space) for each in own}
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        fields = [each for each in fields if not ast.unparse(each.annotation).startswith("ClassVar")]
+        given |= {ast.unparse(each.target): parameter(each.annotation, each.value, space) for each in fields}
     members = {**dict.fromkeys(methods, undecided), "__module__": space["__name__"], DECLARED: given}
     try:
         return types.new_class(node.name, tuple(bases), {}, lambda names: names.update(members))
@@ -136,9 +133,9 @@ def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
 
 def arguments(given: ast.arguments, space: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What an `__init__` takes, by name."""
-    placed = [*given.posonlyargs, *given.args]
+    _, *placed = [*given.posonlyargs, *given.args]
     defaults = [*[None] * (len(placed) - len(given.defaults)), *given.defaults, *given.kw_defaults]
-    pairs = list(zip([*placed, *given.kwonlyargs], defaults, strict=True))[1:]
+    pairs = zip([*placed, *given.kwonlyargs], defaults, strict=True)
     return {each.arg: parameter(each.annotation, default, space) for each, default in pairs}
 
 

@@ -5,12 +5,12 @@ the newest format.
 """
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_runner import __version__
+from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import ENVIRONMENT
 
 KEY = "format"
@@ -53,10 +53,8 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
     if number > newest():
         able = f"ssl-runner {writer}, which wrote it, reads it" if writer else "a later version of ssl-runner reads it"
         raise ValueError(f"{where}: {KEY}: given {number}, and ssl-runner {__version__} reads up to {newest()}; {able}")
-    plain = {key: value for key, value in content.items() if key != KEY}
-    if number == newest():
-        return plain
-    whole = copy.deepcopy({"model": plain} if "_target_" in plain else plain)
+    plain = copy.deepcopy({key: value for key, value in content.items() if key != KEY})
+    whole = {"model": plain} if "_target_" in plain else plain
     for step, migrate in enumerate(MIGRATIONS[number - 1 :], start=number):
         try:
             migrate(whole)
@@ -67,7 +65,5 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
 
 def writer_of(folder: Path) -> str | None:
     """The version of ssl-runner that made a run folder."""
-    try:
-        return str(json.loads((folder / ENVIRONMENT).read_text())["versions"]["ssl-runner"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    versions = read_json(folder / ENVIRONMENT).get("versions")
+    return str(versions["ssl-runner"]) if isinstance(versions, dict) and "ssl-runner" in versions else None

@@ -11,8 +11,8 @@ import yaml
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE
+from ssl_runner.config.hydra import read_assignments
 from ssl_runner.config.node import Node
-from ssl_runner.config.search_space import read_assignments
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.launcher.ray import Ray

@@ -9,8 +9,7 @@ from rich.console import Console
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
-from ssl_runner.config.hydra import Axis
-from ssl_runner.config.search_space import examples, is_searched, read_axes
+from ssl_runner.config.hydra import Axis, examples, is_searched, read_axes
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.choice import read_launcher, read_sweeper
 from ssl_runner.sweep.dispatch import Launcher

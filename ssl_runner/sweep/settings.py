@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.config.search_space import read_assignments
+from ssl_runner.config.hydra import read_assignments
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."

@@ -18,7 +18,8 @@ from conftest import names
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.device.placement import Placement
 from ssl_runner.recipe.recipe import Dumper
-from ssl_runner.recipe.settings import completed, leaves
+from ssl_runner.config.override import leaves
+from ssl_runner.recipe.settings import complete
 from ssl_runner.run.preflight import read_job
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -35,11 +36,11 @@ def typed(group, name):
 
 def described(composer, group):
     """What each choice of a group changes of the default job."""
-    default = completed(composer.tree([])[0])
+    default = complete(composer.tree([])[0])
     found = {}
     for name in composer.groups[group]:
         composed = composer.compose([typed(group, name)])
-        content = completed(composed.content or composer.tree([typed(group, name)])[0])  # the latter: with ??? in it
+        content = complete(composed.content or composer.tree([typed(group, name)])[0])  # the latter: with ??? in it
         found[name] = {
             key: content.get(key, "(taken away)")
             for key in {**default, **content}
@@ -75,7 +76,7 @@ def test_every_config_to_start_from_means_what_it_meant(name, tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "run.yaml").write_text("of_the_run: true\n")  # what `ssl-runner evaluate` puts there
     content = Composer(tmp_path, name).tree([])[0]
-    if diff := compared(name, text(completed(content) if name == "config" else content)):
+    if diff := compared(name, text(complete(content) if name == "config" else content)):
         pytest.fail("\n".join([f"{name}.yaml composes to something else; {HOW}", *diff]), pytrace=False)
 
 
@@ -126,7 +127,7 @@ def draws(composer, count, seed=0):
         except ValueError:
             continue  # the one mounts nothing where the other would stand
         numbers = [
-            key for key, value in leaves(content) if isinstance(value, int | float) and not isinstance(value, bool)
+            key for key, value in leaves(content).items() if isinstance(value, int | float) and not isinstance(value, bool)
         ]
         below = [key for key in numbers if key.split(".")[0] in (first, second)] or numbers
         found.append([*overrides, f"{rng.choice(below)}={rng.choice([-1, 0, 0.5, 1, 2, 3, 7])}"])

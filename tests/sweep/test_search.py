@@ -14,8 +14,7 @@ from rich.console import Console
 from ssl_runner.__main__ import main
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.hydra import Axis
-from ssl_runner.config.search_space import examples, is_searched, read_axes
+from ssl_runner.config.hydra import Axis, examples, is_searched, read_axes
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.sweep import choice
 from ssl_runner.sweep.choice import read_sweeper
