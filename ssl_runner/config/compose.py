@@ -3,6 +3,7 @@
 Hydra stops at the first mistake in the overrides. Here each one is looked at by itself, so that all are said at once.
 """
 
+import copy
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
@@ -64,7 +65,7 @@ class Composer:
         result = Composed()
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
-            self._finish(result, dict(tree.content), tree, values)
+            self._finish(result, copy.deepcopy(tree.content), tree, values)
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
         return result
 
@@ -90,7 +91,7 @@ class Composer:
         if tree is None and choices:
             result.problems += wrong
             return result
-        content = dict(recorded)
+        content = copy.deepcopy(dict(recorded))
         for place in sorted({(each.mount or each.key).removeprefix("_global_.") for each in choices}, key=len):
             put(content, place, get(tree.content if tree else {}, place))
         result.choices = {**known, **{key: value for key, value in typed.items() if isinstance(value, str)}}
