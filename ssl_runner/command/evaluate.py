@@ -43,11 +43,8 @@ def main(words: list[str]) -> int:
     overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
     chosen = [word for word in typed.words if word in protocols]
     places = [word for word in typed.words if word not in (*overrides, *protocols)]
-    problems = [
-        f"{word}: is neither a path nor a protocol; possible are {possible}{nearest(word, protocols)}"
-        for word in places
-        if not Path(word).exists()
-    ]
+    lines = {word: f"{word}: is neither a path nor a protocol; possible are {possible}" for word in places}
+    problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not Path(word).exists()]
     if not places:
         problems.append("RUN: is missing; give a run folder, a checkpoint or an encoder.safetensors")
     if problems:

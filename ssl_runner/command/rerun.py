@@ -6,20 +6,17 @@ one is left as it is. Before it starts, all that is not as it was is named: sett
 threads. At the end each number is shown, old and new, and whether the encoders are bit-identical.
 """
 
-import dataclasses
 import logging
 import tempfile
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Column, Table
 
 from ssl_runner.config import files
-from ssl_runner.config.node import Node
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused, refuse
@@ -27,7 +24,7 @@ from ssl_runner.run_folder.layout import CONFIG
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
-    from ssl_runner.contract import Data, Dataset
+    from ssl_runner.contract import Data
     from ssl_runner.run.validate import Ready
     from ssl_runner.run_folder.diff import RunDiff
 
@@ -82,35 +79,18 @@ def rerun(ready: "Ready", old: Path, to: Path | None, changed: list[str], consol
     """
     from ssl_runner.run.begin import begin
 
-    claimed: list[Path] = []
+    folders: list[Path] = []
 
-    def claim_folder() -> Path:
-        claimed.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
-        return claimed[0]
+    def claim_folder(data: Data) -> Path:
+        warn(ready, old, changed, data)
+        folders.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
+        return folders[0]
 
     if to is not None:
         if to.resolve().is_relative_to(old.resolve()):
             raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
         check_free(to)  # now, and not after the data is read
-    watch = partial(warn, ready, old, changed)
-    dataset: Node[Dataset] = Node(lambda: WatchedDataset(ready.job.dataset.build(), watch))
-    job = dataclasses.replace(ready.job, dataset=dataset)
-    return begin(job, ready.content, ready.overrides, claim_folder, console), claimed[0]
-
-
-class WatchedDataset:
-    """A dataset that hands what it has read to a function before the run begins."""
-
-    def __init__(self, dataset: "Dataset", watch: Callable[["Data"], None]):
-        self.dataset, self.watch = dataset, watch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.dataset, name)
-
-    def load(self) -> "Data":
-        data = self.dataset.load()
-        self.watch(data)
-        return data
+    return begin(ready.job, ready.content, ready.overrides, claim_folder, console), folders[0]
 
 
 def warn(ready: "Ready", old: Path, changed: list[str], data: "Data") -> None:

@@ -1,7 +1,6 @@
 """`ssl-runner [KEY=VALUE ...]`: one training job."""
 
 import re
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,8 @@ def train(ready: "Ready") -> int:
     try:
         if folder is not None:
             check_free(folder)  # now, and not after the data is read
-        place = partial(claim, folder) if folder is not None else partial(claim_new, Path("outputs") / ready.name)
-        return begin(ready.job, ready.content, ready.overrides, place, Console(highlight=False, markup=False))
+        console, parent = Console(highlight=False, markup=False), Path("outputs") / ready.name
+        place = (lambda _: claim_new(parent)) if folder is None else (lambda _: claim(folder))
+        return begin(ready.job, ready.content, ready.overrides, place, console)
     except Refused as reason:
         return refuse(reason.lines)

@@ -10,6 +10,7 @@ from rich.console import Console
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.config.trust import foreign_code
+from ssl_runner.contract import Data
 from ssl_runner.engine.log import journal
 from ssl_runner.errors import Refused
 from ssl_runner.run.assemble import assemble, load_data
@@ -23,9 +24,9 @@ log = logging.getLogger("ssl_runner")
 
 
 def begin(
-    job: Job, content: dict[str, Any], overrides: Sequence[str], claim: Callable[[], Path], console: Console
+    job: Job, content: dict[str, Any], overrides: Sequence[str], claim: Callable[[Data], Path], console: Console
 ) -> int:
-    """Runs a job in the new folder that `claim` makes, once its data is there. Returns the exit status.
+    """Runs a job in the new folder that `claim` makes, given the data that was read. Returns the exit status.
 
     Raises Refused if the data cannot be had or the folder cannot be made or written.
     """
@@ -33,7 +34,7 @@ def begin(
         for line in foreign_code(content):
             log.info(line)
         dataset, data = load_data(job)
-        folder = claim()
+        folder = claim(data)
         try:
             with locked(folder):
                 write(folder / CONFIG, files.dump(stamped(content)))

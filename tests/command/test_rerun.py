@@ -8,7 +8,7 @@ import pytest
 import torch
 from conftest import tiny
 from engine_toys import After
-from runs import measured, same, summary
+from runs import measured, same, saved, summary
 from safetensors.torch import load_file, save_file
 
 from ssl_runner.__main__ import main
@@ -51,12 +51,6 @@ def state(folder):
     return {file: (file.read_bytes() if file.is_file() else b"", file.stat().st_mtime_ns) for file in files}
 
 
-def stop_after(turns, monkeypatch):
-    """Interrupts the next run after so many steps."""
-    after = After(turns)
-    monkeypatch.setattr(Interrupt, "signal", property(lambda _: after.signal, lambda *_: None), raising=False)
-
-
 def test_a_run_leaves_all_that_was_promised_and_is_bit_identical_again(old, capsys):
     before, done = state(old), summary(old)
     assert main(["rerun", "old", "--strict"]) == 0
@@ -95,8 +89,9 @@ def test_a_run_leaves_all_that_was_promised_and_is_bit_identical_again(old, caps
 
 
 def test_an_interrupted_and_resumed_run_equals_its_rerun(monkeypatch, capsys):
-    with monkeypatch.context() as here:
-        stop_after(6, here)  # amid the training averages of step 8
+    after = After(6)  # steps: amid the training averages of step 8
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "signal", property(lambda _: after.signal, lambda *_: None), raising=False)
         assert main(tiny("pretext=byol", "hydra.run.dir=old")) == 130
     shutil.copytree("old", "interrupted")
     assert main(["resume", "old"]) == 0
@@ -234,28 +229,23 @@ def test_a_harmless_change_ends_in_the_same_bits(old, capsys):
     assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
 
 
-def test_a_resumed_run_takes_harmless_changes_and_no_others(monkeypatch, capsys):
-    with monkeypatch.context() as here:
-        stop_after(6, here)
-        assert main(tiny("pretext=rotation", "evaluator=none", "hydra.run.dir=cut")) == 130
-    shutil.copytree("cut", "plain")
-    assert main(["resume", "plain"]) == 0
-    before = state(Path("cut"))
+def test_a_resumed_run_takes_harmless_changes_and_no_others(cut, whole, capsys):
+    before = state(cut)
     for words in (["optimizer.lr=0.5"], ["length=13st"], ["optimizer=sgd"], ["hydra.run.dir=other"]):
         capsys.readouterr()
         assert main(["resume", "cut", *words]) == 2
         said = capsys.readouterr().err
         assert "ssl-runner rerun cut" in said or "goes on in its own folder" in said
         assert len(said.splitlines()) == 2
-        assert state(Path("cut")) == before
+        assert state(cut) == before
     words = ["keep=1", "log_every=1st", "device=auto", "device.threads=1"]
     assert main(["resume", "cut", *words]) == 0
-    assert (Path("cut") / WEIGHTS).read_bytes() == (Path("plain") / WEIGHTS).read_bytes()
-    content = files.read(Path("cut/config.yaml"))
+    assert (cut / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    content = files.read(cut / "config.yaml")
     assert (content["keep"], content["log_every"], content["device"]["threads"]) == (1, "1st", 1)
     assert content["choices"]["device"] == "auto"
-    assert files.read(Path("cut/overrides.yaml"), list)[-4:] == words
-    assert [path.name for path in Path("cut/checkpoints").iterdir()] == ["0000012.pt"]
+    assert files.read(cut / "overrides.yaml", list)[-4:] == words
+    assert saved(cut) == [12]
     assert main(["resume", "cut", "keep=3"]) == 0
     assert "is completed already" in capsys.readouterr().out
-    assert files.read(Path("cut/config.yaml"))["keep"] == 1
+    assert files.read(cut / "config.yaml")["keep"] == 1

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from conftest import tiny
 from runs import change
 
 from ssl_runner.__main__ import main
@@ -39,28 +38,20 @@ def later(monkeypatch):
     monkeypatch.setattr(migration, "MIGRATIONS", [*migration.MIGRATIONS, renamed])
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("formats") / "run"
-    assert main([*tiny("pretext=rotation", "evaluator=none", "length=2st"), f"hydra.run.dir={folder}"]) == 0
-    return folder
-
-
 @pytest.fixture
-def old(trained, tmp_path):
-    """The same run as version 0.1 has left it, without a number; and a key and a parameter have other names."""
-    folder = Path(shutil.copytree(trained, tmp_path / "old"))
+def old(whole, tmp_path):
+    """A run as version 0.1 has left it, without a number; and a key and a parameter have other names."""
+    folder = Path(shutil.copytree(whole, tmp_path / "old"))
 
     def aged(content):
         text = json.dumps(content).replace("ssl_runner.augment.image.views.", "ssl_runner.augment.views.")
         text = text.replace('"log_every"', '"log_each"').replace('"widths"', '"width_of_layers"')
         return {key: value for key, value in json.loads(text).items() if key != "format"}
 
-    content = yaml.safe_load((folder / "config.yaml").read_text())
-    assert content["format"] == 2
-    (folder / "config.yaml").write_text(files.dump(aged(content)))
-    recipe = yaml.safe_load((folder / "encoder.yaml").read_text())
-    (folder / "encoder.yaml").write_text(files.dump(aged(recipe)))
+    for file in (folder / "config.yaml", folder / "encoder.yaml"):
+        content = yaml.safe_load(file.read_text())
+        assert content["format"] == 2
+        file.write_text(files.dump(aged(content)))
     for path in (folder / "checkpoints").iterdir():
         state = torch.load(path, weights_only=True)
         torch.save({**state, "config": aged(state["config"])}, path)
@@ -100,8 +91,8 @@ def test_a_key_that_is_gone_is_refused_by_name(old):
     assert f"(format 2): {words}" in line
 
 
-def test_a_later_format_is_refused_by_name(trained, tmp_path, drop, capsys):
-    run = Path(shutil.copytree(trained, tmp_path / "later"))
+def test_a_later_format_is_refused_by_name(whole, here, drop, capsys):
+    run = Path(shutil.copytree(whole, here / "later"))
     text = (run / "config.yaml").read_text().replace("format: 2", "format: 9")
     (run / "config.yaml").write_text(text)
     change(run, "environment.json", versions={"ssl-runner": "7.1.0"})

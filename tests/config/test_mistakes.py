@@ -4,9 +4,15 @@ import pytest
 from conftest import names, tiny
 
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.declared import check_declared
 from ssl_runner.duration import Duration
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.run.preflight import read_job
+
+# What takes torch to say: how parts go together, and what a name of a library's is.
+BUILT = ("batch_size=100000", "accumulate=3", "length=5%", "length=0ep", "log_every=0st", "evaluator.knn.k=50000")
+BUILT += ("evaluator.knn.every=0%", "pretext.augment.scale=[0.9,0.1]", "regulariser._target_=ssl_runner.model.vit")
+BUILT += tuple(f"regulariser._target_=ssl_runner.model.{each}" for each in ("vit.os.system", "timm.Tensor"))
 
 
 def problems(composer, *overrides):
@@ -88,13 +94,18 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer):
         ("pretext.augment=simclr", ['pretext.augment: given "simclr"', "Views with a _target_ is wanted"]),
         ("seed=-1", ["seed: given -1"]),
         ("optimizer.lr=${oops}", ["oops"]),
+        ("model.widths=[8,${oops}]", ["model.widths[1]: ", "oops"]),
         ("experiment=nothing_like_it", ["experiment: given nothing_like_it"]),
     ],
 )
 def test_each_mistake_has_its_line(composer, override, words):
-    (line,) = problems(composer, override, *(["optimizer=sgd"] if "optimizer" in override else []))
+    overrides = [override, *(["optimizer=sgd"] if "optimizer" in override else [])]
+    (line,) = problems(composer, *overrides)
     assert all(word in line for word in words)
     assert "\n" not in line
+    early = check_declared(composer.compose(overrides))
+    assert early.problems == ([] if override in BUILT else [line])
+    assert early.refused == (override not in BUILT), "only what the built job says takes torch"
 
 
 def test_all_mistakes_at_once(composer):
@@ -123,8 +134,7 @@ def test_values_arrive_as_the_signature_has_them(composer):
 
 def test_a_sweep_is_a_grid(composer):
     jobs_, wrong = composer.expand(["pretext=rotation,simclr", "optimizer.lr=0.1,0.2", "seed=range(2)", "batch_size=8"])
-    assert len(jobs_) == 8
-    assert not wrong
+    assert (len(jobs_), wrong) == (8, [])
     assert jobs_[0] == ["pretext=rotation", "optimizer.lr=0.1", "seed=0", "batch_size=8"]
     assert composer.expand(["optimizer.lr=interval(0,1)"])[1]
     assert composer.expand(["seed=1,2", "seed=3"]) == ([["seed=3"]], []), "the last counts"
@@ -144,18 +154,13 @@ def test_what_is_no_duration(text):
         Duration.parse(text)
 
 
-def test_a_folder_given_is_looked_in_first(tmp_path):
-    (tmp_path / "config.yaml").write_text("length: 3ep\n")
-    assert Composer(tmp_path).compose([]).content == {"length": "3ep"}
+def test_a_folder_given_is_looked_in_first_and_a_broken_file_is_one_line(tmp_path):
     (tmp_path / "pretext").mkdir()
     (tmp_path / "pretext" / "mine.yaml").write_text("defaults:\n  - rotation\ncopies: one\n")
-    (tmp_path / "config.yaml").unlink()
     composed = Composer(tmp_path).compose(["pretext=mine"])
-    assert composed.choices["pretext"] == "mine"
-    assert composed.content["pretext"]["copies"] == "one"
-
-
-def test_a_broken_file_is_one_line(tmp_path):
+    assert (composed.choices["pretext"], composed.content["pretext"]["copies"]) == ("mine", "one")
+    (tmp_path / "config.yaml").write_text("length: 3ep\n")
+    assert Composer(tmp_path).compose([]).content == {"length": "3ep"}
     (tmp_path / "config.yaml").write_text("a: [1\nb: : 2\n")
     (line,) = Composer(tmp_path).compose([]).problems
     assert "config" in line

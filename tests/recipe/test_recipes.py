@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import names, tiny
+from conftest import names
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
@@ -111,14 +111,13 @@ def test_a_recipe_is_as_short_as_a_person_writes_it(keep):
 
 
 @pytest.mark.usefixtures("here")
-def test_a_recorded_config_trains_to_the_same_weights():
-    assert main([*tiny("pretext=simclr", "evaluator=none", "length=2st"), "hydra.run.dir=first"]) == 0
-    shutil.copy("first/config.yaml", "alone.yaml")
+def test_a_recorded_config_alone_trains_to_the_same_weights(whole):
+    shutil.copy(whole / "config.yaml", "alone.yaml")
     assert main(["rerun", "alone.yaml", "--to", "second"]) == 0
     assert main(["rerun", "alone.yaml", "seed=1", "hydra.run.dir=third"]) == 0
-    first, second, third = (Path(each, "encoder.safetensors").read_bytes() for each in ("first", "second", "third"))
+    first, second, third = (Path(each, "encoder.safetensors").read_bytes() for each in (whole, "second", "third"))
     assert first == second != third
-    assert Path("first/config.yaml").read_text() == Path("second/config.yaml").read_text()
+    assert (whole / "config.yaml").read_text() == Path("second/config.yaml").read_text()
     assert files.read(Path("third/overrides.yaml"), list) == ["seed=1", "hydra.run.dir=third"]
 
 
@@ -145,13 +144,6 @@ def test_overrides_on_top_of_a_recorded_config(composer):
     assert (newer["on_collapse"], newer["pretext"]["predictor"]) == ("stop", False)
     (line,) = read_job(change("pretext=mae", "dataset.images=200"))[1]
     assert "use model=vit_tiny" in line
-    for override, words in (
-        ("optimizer.lrr=1", ["optimizer.lrr: is no setting", "did you mean optimizer.lr?"]),
-        ("model=resnet", ["did you mean resnet"]),
-        ("experiment=simclr_cifar10", ["a recipe is a job of its own"]),
-    ):
-        (line,) = composer.change(content, [override]).problems
-        assert all(word in line for word in words)
     assert content["seed"] == 7, "what was read is left as it is"
 
 
@@ -165,13 +157,11 @@ def test_a_choice_of_ones_own_on_top_of_a_recorded_config(keep, tmp_path, capsys
     assert "optimizer.lr: given -1" in capsys.readouterr().err
 
 
-def test_a_whole_config_and_a_part_without_its_first_line_are_no_recipe(keep, drop, capsys):
+def test_a_whole_config_and_a_part_without_its_first_line_are_no_recipe(keep, drop):
     """What to type now is said in a line."""
     run = keep("pretext=byol", "model.widths=[8,8]")
     (line,) = Composer(run).compose(["seed=3"]).problems
     assert line == f"config.yaml: is the whole config of a run; type ssl-runner rerun {run / 'config.yaml'}"
-    assert main(["--config-dir", str(run), "--config-name", "config", "seed=3"]) == 2
-    assert f"type ssl-runner rerun {run / 'config.yaml'}" in capsys.readouterr().err
     dropped = drop((run / "config.yaml").read_text())
     (line,) = dropped.compose(["experiment=dropped"]).problems
     assert line.startswith("experiment/dropped.yaml: is the whole config of a run; type ssl-runner rerun ")
