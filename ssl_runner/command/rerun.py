@@ -81,7 +81,7 @@ def rerun(ready: "Ready", old: Path, to: Path | None, changed: list[str], consol
 
     folders: list[Path] = []
 
-    def claim_folder(data: Data) -> Path:
+    def claim_folder(data: "Data") -> Path:
         warn(ready, old, changed, data)
         folders.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
         return folders[0]

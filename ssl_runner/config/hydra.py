@@ -70,19 +70,14 @@ class SearchFirst(SearchPathPlugin):
 
 def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     """`groups`: the choices that `group=glob(*)` may mean. Raises ValueError in one line."""
+    loader: Any = SimpleNamespace(get_group_options=lambda group, results_filter=None: groups.get(group, []))
     try:
         parsed = OverridesParser.create().parse_override(text)
-    except HydraException as error:
+        parsed.config_loader = loader
+        words = dict.fromkeys(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else ()
+        values = tuple(f"{parsed.get_key_element()}={word}" for word in words)
+    except (HydraException, ValueError) as error:
         raise ValueError(f"{text}: cannot be read as key=value ({one_line(error)})") from None
-    loader: Any = SimpleNamespace(get_group_options=lambda group, results_filter=None: groups.get(group, []))
-    parsed.config_loader = loader
-    values: tuple[str, ...] = ()
-    if parsed.is_discrete_sweep():
-        try:
-            key = parsed.get_key_element()
-            values = tuple(f"{key}={value}" for value in dict.fromkeys(parsed.sweep_string_iterator()))
-        except (HydraException, ValueError) as error:
-            raise ValueError(f"{text}: {one_line(error)}") from None
     is_sweep = parsed.is_sweep_override()
     value = None if is_sweep else parsed.value()
     return Override(text, parsed.key_or_group, parsed.package, parsed.type.name, value, values, is_sweep)
@@ -152,9 +147,9 @@ def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> 
         content: Any = OmegaConf.to_container(origin)
     except Exception as error:  # a file may be anything
         raise ValueError(one_line(error)) from None
-    mounted = content.pop("hydra")["runtime"]["choices"]
-    picked = {key: value for key, value in mounted.items() if not key.startswith("hydra/")}
-    return Tree({str(key): value for key, value in content.items()}, picked, origin)
+    mounts = content.pop("hydra")["runtime"]["choices"]
+    own = {key: value for key, value in mounts.items() if not key.startswith("hydra/")}
+    return Tree({str(key): value for key, value in content.items()}, own, origin)
 
 
 def resolve(content: Mapping[str, Any], keys: Sequence[str], tree: Tree | None) -> tuple[dict, dict[str, str]]:

@@ -72,11 +72,7 @@ def unknown_key(key: str, possible: Iterable[str], groups: Iterable[str]) -> str
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]
     same_end = [each for each in known if each.rpartition(".")[2] == last]
-    if ALIASES.get(key) in known:
-        guess = f"; did you mean {ALIASES[key]}?"
-    elif same_end:
-        guess = f"; did you mean {' or '.join(same_end[:3])}?"
-    else:
-        guess = nearest(key, [*known, *groups])
+    alike = [ALIASES[key]] if ALIASES.get(key) in known else same_end[:3]
+    guess = f"; did you mean {' or '.join(alike)}?" if alike else nearest(key, [*known, *groups])
     siblings = [each for each in known if each.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     return f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}"

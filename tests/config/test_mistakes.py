@@ -11,7 +11,7 @@ from ssl_runner.run.preflight import read_job
 
 # What takes torch to say: how parts go together, and what a name of a library's is.
 BUILT = ("batch_size=100000", "accumulate=3", "length=5%", "length=0ep", "log_every=0st", "evaluator.knn.k=50000")
-BUILT += ("evaluator.knn.every=0%", "pretext.augment.scale=[0.9,0.1]", "regulariser._target_=ssl_runner.model.vit")
+BUILT += ("evaluator.knn.every=0%", "pretext.augment.scale=[0.9,0.1]")
 BUILT += tuple(f"regulariser._target_=ssl_runner.model.{each}" for each in ("vit.os.system", "timm.Tensor"))
 
 
@@ -76,7 +76,7 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer):
         ("regulariser._target_=ssl_runner.config.check.os.system", ["regulariser._target_", "not trusted"]),
         ("regulariser._target_=ssl_runner.model.vit.os.system", ["regulariser._target_", "cannot be imported"]),
         ("regulariser._target_=ssl_runner.model.timm.Tensor", ["really is of torch and not trusted"]),
-        ("regulariser._target_=ssl_runner.model.vit", ["regulariser._target_", "no class"]),
+        ("regulariser._target_=ssl_runner.optimizer.schedule.math", ["regulariser._target_", "no class"]),
         ("+_target_=os.system", ["_target_: is no setting"]),
         ("optimizer.lr=inf", ["optimizer.lr: given Infinity", "finite number"]),
         ("hydra.verbose=true", ["hydra.verbose: is not used here", "hydra.run.dir"]),
