@@ -35,17 +35,14 @@ def undecided(*_: Any) -> Any:
     raise Undecided
 
 
-class Library:
-    """A name that a library gives, or what rests on one. To ask for its class is to ask what it is."""
-
-    def __init__(self, name: str):
-        self.name = name
+class Open:
+    """What a library gives, or what rests on one. To ask for its class is to ask what it is."""
 
     __class__ = property(undecided)  # type: ignore[assignment]
 
 
-OPEN = Library("")
-# What is known of torch.nn.Module: it takes any arguments, none of which is a setting, and can be called.
+OPEN = Open()
+# What is known of nn.Module: it takes any arguments, none of which is a setting, and can be called.
 MODULE = type("Module", (), {"__call__": undecided})
 
 
@@ -98,13 +95,13 @@ def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]
 
 
 def imported(origin: str, name: str | None = None) -> Any:
-    """A module, or what it has by a name."""
+    """A module, or what it has by a name; OPEN if it is a library's."""
     if origin.partition(".")[0] in sys.stdlib_module_names or any(lies_in(origin, each) for each in REAL):
         module = importlib.import_module(origin)
     elif lies_in(origin, PACKAGE):
         module = declared_module(origin)
     else:
-        return Library(f"{origin}.{name}" if name else origin)
+        return OPEN
     if name is None:
         return module
     return vars(module)[name] if name in vars(module) else imported(f"{origin}.{name}")
@@ -112,7 +109,7 @@ def imported(origin: str, name: str | None = None) -> Any:
 
 def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
     """A class with the names of its methods and what its constructor takes; OPEN if it rests on a library."""
-    bases = [evaluated(each, space) for each in node.bases]
+    bases = [MODULE if ast.unparse(each) == "nn.Module" else evaluated(each, space) for each in node.bases]
     decorators = {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
     if OPEN in bases or node.keywords or "__new__" in methods or decorators - {"dataclass", "runtime_checkable"}:
@@ -149,10 +146,8 @@ def parameter(annotation: ast.expr | None, default: ast.expr | None, space: dict
 def evaluated(expression: ast.expr, space: dict[str, Any]) -> Any:
     """The value of an expression; OPEN if a library has a say in it, or something of ours would have to run."""
     names = {each.id for each in ast.walk(expression) if isinstance(each, ast.Name)}
-    if libraries := [name for name in names if type(space.get(name)) is Library]:
-        head, _, rest = ast.unparse(expression).partition(".")
-        whole = f"{space[head].name}.{rest}".rstrip(".") if head in libraries else ""
-        return MODULE if whole == "torch.nn.Module" else OPEN
+    if any(space.get(name) is OPEN for name in names):
+        return OPEN
     try:
         return eval(compile(ast.Expression(expression), space["__name__"], "eval"), space)
     except Exception:
