@@ -42,9 +42,7 @@ def main(words: list[str]) -> int:
     typed = parser.parse_intermixed_args(words)
     console = Console(highlight=False, markup=False)
     try:
-        composed, _ = read_recorded(typed.run, typed.overrides, typed.config_dir)
-        if composed.refused:
-            return refuse(composed.problems)
+        read_recorded(typed.run, typed.overrides, typed.config_dir)
         from ssl_runner.run.resume import recorded_job  # torch is imported here, after all that needs none
 
         ready = recorded_job(typed.run, typed.overrides, typed.config_dir)

@@ -22,9 +22,7 @@ def main(words: list[str]) -> int:
     try:
         if typed.run.is_file():
             raise Refused(f"{typed.run} is a file, and a run goes on in its folder; type ssl-runner rerun {typed.run}")
-        composed, _ = read_recorded(typed.run, typed.overrides)
-        if composed.refused:
-            return refuse(composed.problems)
+        read_recorded(typed.run, typed.overrides)
         from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
 
         return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)

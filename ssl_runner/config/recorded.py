@@ -13,7 +13,8 @@ from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
 def read_recorded(place: Path, overrides: Sequence[str], config_dir: Path | None = None) -> tuple[Composed, list[str]]:
     """The config of a run folder or file, and all that was typed: by the folder's user, and now.
 
-    `config_dir`: a folder whose choices the overrides may name. Raises Refused if there is no config.
+    `config_dir`: a folder whose choices the overrides may name. Raises Refused with all that is wrong if that
+    takes no torch to say.
     """
     try:
         file, typed = (place, None) if place.is_file() else (place / CONFIG, place / OVERRIDES)
@@ -23,6 +24,9 @@ def read_recorded(place: Path, overrides: Sequence[str], config_dir: Path | None
         words = [*map(str, files.read(typed, list) if typed and typed.exists() else ()), *overrides]
     except (OSError, ValueError) as error:
         raise Refused(error) from None
-    if overrides:
-        return check_declared(Composer(config_dir).change(content, overrides)), words
-    return Composed(content, where=f"{file}: "), words
+    if not overrides:
+        return Composed(content, where=f"{file}: "), words
+    composed = check_declared(Composer(config_dir).change(content, overrides))
+    if composed.refused:
+        raise Refused(*composed.problems)
+    return composed, words

@@ -319,10 +319,7 @@ def test_no_library_is_imported_to_help_or_to_refuse(composer, words, status, tm
 
 
 def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(composer, monkeypatch):
-    def built(*_):
-        raise AssertionError("a job was built")
-
-    monkeypatch.setattr("ssl_runner.run.validate.preflight", built)
+    monkeypatch.setattr("ssl_runner.run.validate.preflight", lambda _: pytest.fail("a job was built"))
     words = split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"])
     unique = list(dict.fromkeys(read(words, composer, prepared, Console()).problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]
