@@ -75,7 +75,7 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer):
         ("regulariser._target_=os.system", ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"]),
         ("regulariser._target_=ssl_runner.model.vit.os.system", ["regulariser._target_", "cannot be imported"]),
         ("regulariser._target_=ssl_runner.model.timm.Tensor", ["really is of torch and not trusted"]),
-        ("regulariser._target_=ssl_runner.optimizer.schedule.math", ["regulariser._target_", "no class"]),
+        ("regulariser._target_=ssl_runner.regulariser.uniformity.math", ["regulariser._target_", "no class"]),
         ("+_target_=os.system", ["_target_: is no setting"]),
         ("optimizer.lr=inf", ["optimizer.lr: given Infinity", "finite number"]),
         ("hydra.verbose=true", ["hydra.verbose: is not used here", "hydra.run.dir"]),
