@@ -28,7 +28,7 @@ from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
     from ssl_runner.contract import Data, Dataset
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
     from ssl_runner.run_folder.diff import Mismatch, RunDiff
 
 log = logging.getLogger("ssl_runner")
@@ -50,7 +50,7 @@ def main(words: list[str]) -> int:
         composed, _ = read_recorded(typed.run, typed.overrides, typed.config_dir)
         if composed.refused:
             return refuse(composed.problems)
-        from ssl_runner.run.resume import recorded_job  # torch is imported here, after all that needs none
+        from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none
 
         ready = recorded_job(typed.run, typed.overrides, typed.config_dir)
         named = typed.to or ready.composed.folder
@@ -67,12 +67,12 @@ def main(words: list[str]) -> int:
     return status or int(typed.strict and not (diff.identical and not diff.unfinished))
 
 
-def rerun(ready: "Ready", old: Path, to: Path | None, console: Console) -> tuple[int, Path]:
+def rerun(ready: "PreparedJob", old: Path, to: Path | None, console: Console) -> tuple[int, Path]:
     """Runs a job again, in `to` or a folder beside other runs, and returns the exit status and the folder.
 
     Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
     """
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
     claimed: list[Path] = []
 
@@ -86,7 +86,7 @@ def rerun(ready: "Ready", old: Path, to: Path | None, console: Console) -> tuple
         check_free(to)  # now, and not after the data is read
     dataset: Node[Dataset] = Node(lambda: WatchedDataset(ready.job.dataset.build(), partial(warn, ready, old)))
     job = dataclasses.replace(ready.job, dataset=dataset)
-    return begin(job, ready.content, ready.overrides, claim_folder, console), claimed[0]
+    return begin(dataclasses.replace(ready, job=job), claim_folder, console), claimed[0]
 
 
 class WatchedDataset:
@@ -104,7 +104,7 @@ class WatchedDataset:
         return data
 
 
-def warn(ready: "Ready", old: Path, data: "Data") -> None:
+def warn(ready: "PreparedJob", old: Path, data: "Data") -> None:
     """Says on the console and in the new run's log what is not as it was."""
     from ssl_runner.run_folder.environment import changes, describe
 
@@ -127,7 +127,7 @@ def warn(ready: "Ready", old: Path, data: "Data") -> None:
         log.info("code, versions, data, device and threads are as they were")
 
 
-def changed_settings(ready: "Ready", old: Path) -> list[str]:
+def changed_settings(ready: "PreparedJob", old: Path) -> list[str]:
     """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
     before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
     now = dict(paths(ready.content))

@@ -27,7 +27,7 @@ def main(words: list[str]) -> int:
         composed, _ = read_recorded(typed.run, typed.overrides)
         if composed.refused:
             return refuse(composed.problems)
-        from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
+        from ssl_runner.run.session import resume  # torch is imported here, after all that needs none
 
         return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)
     except (Refused, OSError) as reason:

@@ -12,7 +12,7 @@ from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
 
 OF_SWEEP = re.compile(r"(sweep\.|hydra[./](launcher|sweeper))")
 
@@ -38,9 +38,9 @@ def main(words: list[str]) -> int:
     if typed.cfg and composed.decided:
         print(dump(stamped(composed.content)), end="")
         return 0
-    from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
+    from ssl_runner.run.preflight import prepare_job  # torch is imported here, after all that needs none
 
-    ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
+    ready, problems = prepare_job(composed, typed.overrides, build=not typed.cfg)
     if ready is None:
         return refuse(problems)
     if typed.cfg:
@@ -49,11 +49,11 @@ def main(words: list[str]) -> int:
     return single(ready)
 
 
-def single(ready: "Ready") -> int:
+def single(ready: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
     from rich.console import Console  # late, as nothing else here needs it
 
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
     folder = ready.composed.folder
 
@@ -63,6 +63,6 @@ def single(ready: "Ready") -> int:
     try:
         if folder is not None:
             check_free(Path(folder))  # now, and not after the data is read
-        return begin(ready.job, ready.content, ready.overrides, place, Console(highlight=False, markup=False))
+        return begin(ready, place, Console(highlight=False, markup=False))
     except Refused as reason:
         return refuse(reason.lines)

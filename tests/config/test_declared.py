@@ -23,7 +23,7 @@ from ssl_runner.config import declared, files
 from ssl_runner.config.check import check
 from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.run.job import RUNTIME, Job
-from ssl_runner.run.validate import prepared
+from ssl_runner.run.preflight import prepare_job
 from ssl_runner.sweep.read import read
 from ssl_runner.sweep.settings import split_words
 
@@ -118,7 +118,7 @@ def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer, overrides):
         expected = real(found.record)
         assert declared_problems(found.record) == expected
         assert found.problems[len(found.problems) - len(expected) :] == expected
-    assert prepared(found, overrides) == (None, found.problems)
+    assert prepare_job(found, overrides) == (None, found.problems)
 
 
 def test_random_mistakes_are_refused_in_the_same_lines(composer):
@@ -156,7 +156,7 @@ def test_what_a_library_must_say_is_left_to_the_real_check(composer, target):
     assert declared_problems(content) is None
     assert len(real(content)) == 2
     overrides = [f"model._target_={target}", "seed=-1", "optimizer.lrr=3"]
-    assert len(prepared(check_declared(composer.compose(overrides)), overrides)[1]) == 3, (
+    assert len(prepare_job(check_declared(composer.compose(overrides)), overrides)[1]) == 3, (
         "and all of it is said at once"
     )
 
@@ -310,7 +310,7 @@ def test_what_stands_in_no_file_is_left_to_the_real_check(composer, monkeypatch)
         "batch_size=1000000000",
         "optimiser=3",
     ]
-    found = prepared(check_declared(composer.compose(overrides)), overrides)[1]
+    found = prepare_job(check_declared(composer.compose(overrides)), overrides)[1]
     assert [line.partition(":")[0] for line in found] == ["optimiser"], "a refusal builds nothing"
 
 
@@ -371,9 +371,9 @@ def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(composer, monke
     def built(*_):
         raise AssertionError("a job was built")
 
-    monkeypatch.setattr("ssl_runner.run.validate.preflight", built)
+    monkeypatch.setattr("ssl_runner.run.preflight.preflight", built)
     words = split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"])
-    unique = list(dict.fromkeys(read(words, composer, prepared, Console()).problems))
+    unique = list(dict.fromkeys(read(words, composer, prepare_job, Console()).problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]
     assert "-2" in " ".join(unique)
     assert "-3" in " ".join(unique)
