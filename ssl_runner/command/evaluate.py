@@ -58,7 +58,7 @@ def main(words: list[str]) -> int:
 def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:
     """Returns the exit status. `paths`: whether each was named itself, and not found below a folder."""
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
-    from ssl_runner.engine.log import journal
+    from ssl_runner.engine.console import journal
     from ssl_runner.evaluation.measure import Evaluation
     from ssl_runner.evaluation.plan import make_plan
 

@@ -35,8 +35,7 @@ def main(words: list[str]) -> int:
     formats = list(dict.fromkeys(typed.format.split(","))) if typed.format else list(NAMES)
     if unknown := [name for name in formats if name not in NAMES]:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
-    from ssl_runner.encoder.export import Unequal, export
-    from ssl_runner.encoder.formats import INSTALL, missing
+    from ssl_runner.encoder.export import INSTALL, Unequal, export, missing
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
 
     lacking = {name: f"{', '.join(modules)}: {INSTALL}" for name in formats if (modules := missing(name))}
@@ -83,8 +82,7 @@ def show(
     source: "TrainedEncoder", folder: Path, exports: dict[str, "Export"], written: set[str], console: Console
 ) -> None:
     """How far each file is from the encoder, and how to load it."""
-    from ssl_runner.encoder.export import BATCHES
-    from ssl_runner.encoder.formats import FORMATS
+    from ssl_runner.encoder.export import BATCHES, FORMATS
 
     say, shape = partial(console.print, soft_wrap=True), source.samples.shape
     step = "" if source.step is None else f" of step {source.step}"

@@ -25,7 +25,7 @@ from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
     from ssl_runner.contract import Data
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
     from ssl_runner.run_folder.diff import RunDiff
 
 log = logging.getLogger("ssl_runner")
@@ -43,7 +43,7 @@ def main(words: list[str]) -> int:
     console = Console(highlight=False, markup=False)
     try:
         read_recorded(typed.run, typed.overrides, typed.config_dir)
-        from ssl_runner.run.resume import recorded_job  # torch is imported here, after all that needs none
+        from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none
 
         ready = recorded_job(typed.run, typed.overrides, typed.config_dir)
         named = typed.to or ready.composed.folder
@@ -61,7 +61,7 @@ def main(words: list[str]) -> int:
     return status or int(typed.strict and not (diff.identical and not diff.unfinished))
 
 
-def changed_settings(ready: "Ready", old: Path) -> list[str]:
+def changed_settings(ready: "PreparedJob", old: Path) -> list[str]:
     """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
     before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
     now = dict(paths(ready.content))
@@ -70,12 +70,12 @@ def changed_settings(ready: "Ready", old: Path) -> list[str]:
     return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
 
 
-def rerun(ready: "Ready", old: Path, to: Path | None, changed: list[str], console: Console) -> tuple[int, Path]:
+def rerun(ready: "PreparedJob", old: Path, to: Path | None, changed: list[str], console: Console) -> tuple[int, Path]:
     """Runs a job again, in `to` or a folder beside other runs, and returns the exit status and the folder.
 
     Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
     """
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
     folders: list[Path] = []
 
@@ -88,10 +88,10 @@ def rerun(ready: "Ready", old: Path, to: Path | None, changed: list[str], consol
         if to.resolve().is_relative_to(old.resolve()):
             raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
         check_free(to)  # now, and not after the data is read
-    return begin(ready.job, ready.content, ready.overrides, claim_folder, console), folders[0]
+    return begin(ready, claim_folder, console), folders[0]
 
 
-def warn(ready: "Ready", old: Path, changed: list[str], data: "Data") -> None:
+def warn(ready: "PreparedJob", old: Path, changed: list[str], data: "Data") -> None:
     """Says on the console and in the new run's log what is not as it was."""
     from ssl_runner.run_folder.environment import changes, describe
 

@@ -23,7 +23,7 @@ def main(words: list[str]) -> int:
         if typed.run.is_file():
             raise Refused(f"{typed.run} is a file, and a run goes on in its folder; type ssl-runner rerun {typed.run}")
         read_recorded(typed.run, typed.overrides)
-        from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
+        from ssl_runner.run.session import resume  # torch is imported here, after all that needs none
 
         return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)
     except (Refused, OSError) as reason:

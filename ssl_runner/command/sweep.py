@@ -64,15 +64,15 @@ def main(words: list[str]) -> int:
 
 
 def prepare(*arguments: Any) -> Any:
-    """run.validate.prepared, for which torch is imported."""
-    from ssl_runner.run.validate import prepared
+    """run.preflight.prepare_job, for which torch is imported."""
+    from ssl_runner.run.preflight import prepare_job
 
-    return prepared(*arguments)
+    return prepare_job(*arguments)
 
 
 def run_job(folder: str, threads: int | None = None) -> int:
     """Carries out a job of a sweep in its process, in which torch is imported."""
-    from ssl_runner.run.resume import resume
+    from ssl_runner.run.session import resume
     from ssl_runner.sweep import worker
 
     return worker.run_job(resume, folder, threads)

@@ -12,7 +12,7 @@ from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
 
 OF_SWEEP = re.compile(r"(sweep\.|hydra[./](launcher|sweeper))")
 
@@ -32,9 +32,9 @@ def main(words: list[str]) -> int:
     if composed.refused:
         return refuse(composed.problems)
     if not (typed.cfg and composed.decided):
-        from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
+        from ssl_runner.run.preflight import prepare_job  # torch is imported here, after all that needs none
 
-        ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
+        ready, problems = prepare_job(composed, typed.overrides, build=not typed.cfg)
         if ready is None:
             return refuse(problems)
         if not typed.cfg:
@@ -43,11 +43,11 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def train(ready: "Ready") -> int:
+def train(ready: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
     from rich.console import Console  # late, as nothing else here needs it
 
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
     folder = None if ready.composed.folder is None else Path(ready.composed.folder)
     try:
@@ -55,6 +55,6 @@ def train(ready: "Ready") -> int:
             check_free(folder)  # now, and not after the data is read
         console, parent = Console(highlight=False, markup=False), Path("outputs") / ready.name
         place = (lambda _: claim_new(parent)) if folder is None else (lambda _: claim(folder))
-        return begin(ready.job, ready.content, ready.overrides, place, console)
+        return begin(ready, place, console)
     except Refused as reason:
         return refuse(reason.lines)

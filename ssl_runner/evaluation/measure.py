@@ -13,8 +13,8 @@ from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
-from ssl_runner.engine.encode import encoder_of
-from ssl_runner.engine.frozen import frozen
+from ssl_runner.engine.learner import frozen
+from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan
@@ -61,12 +61,9 @@ class Evaluation:
             on = split if "query" in plan.evaluator[name].wants else "train"
             return identified(source, plan, name, on, data)
 
-        try:
-            chosen = evaluators(
-                plan.evaluator, data, source.samples, fresh, lambda *it: result_folder(folder, identity(*it))
-            )
-        except ValueError as error:
-            raise Refused(f"evaluator: {error}") from None
+        chosen = evaluators(
+            plan.evaluator, data, source.samples, fresh, lambda *it: result_folder(folder, identity(*it))
+        )
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
         # Other devices and versions may round otherwise.
         machine = {"device": str(device), "versions": versions(), "commit": source_of_code()[0]}

@@ -10,9 +10,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def rank_and_count() -> tuple[int, int]:
+    """The number of this process, from 0, and how many there are."""
+    several = dist.is_available() and dist.is_initialized()
+    return (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
+
+
 def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     """The rows of all ranks in the order of ranks, n = b * ranks; with one process `x` itself."""
-    if not _several():
+    if rank_and_count()[1] == 1:
         return x
     from torch.distributed.nn.functional import all_gather  # only where torch is built with it
 
@@ -21,8 +27,4 @@ def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
 
 def first_row(x: Float[Tensor, "b ..."]) -> int:
     """Where this rank's rows begin among those that `gather` returns."""
-    return len(x) * dist.get_rank() if _several() else 0
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
+    return len(x) * rank_and_count()[0]

@@ -18,7 +18,7 @@ from ssl_runner.sweep.settings import FOLDER, Settings, Words, key_of, read_sett
 from ssl_runner.sweep.study import Optuna
 
 if TYPE_CHECKING:
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
 
 DIRECTION = "hydra.sweeper.direction"
 MANY = 50  # jobs whose check takes a moment
@@ -29,14 +29,14 @@ class Request:
     """A sweep that may begin if there are no `problems`, a line each. Without a launcher it has the local queue."""
 
     composer: Composer
-    prepare: Callable[..., tuple["Ready | None", list[str]]]  # run.validate.prepared, which needs torch
+    prepare: Callable[..., tuple["PreparedJob | None", list[str]]]  # run.preflight.prepare_job, which needs torch
     recorded: bool = False  # the jobs are those of the ledger, each with the config in its folder
     settings: Settings | None = None
     launcher: Launcher | None = None
     optuna: Optuna | None = None
     fixed: list[str] = field(default_factory=list)  # of a search: overrides of every trial
     axes: list[Axis] = field(default_factory=list)  # of a search
-    jobs: list["Ready"] = field(default_factory=list)  # of a search: those that were checked in the place of all
+    jobs: list["PreparedJob"] = field(default_factory=list)  # of a search: those that were checked in the place of all
     folder: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -51,7 +51,7 @@ class Request:
 def read(
     words: Words,
     composer: Composer,
-    prepare: Callable[..., tuple["Ready | None", list[str]]],
+    prepare: Callable[..., tuple["PreparedJob | None", list[str]]],
     console: Console,
     recorded: bool = False,
     build: bool = True,
@@ -114,7 +114,7 @@ def check_objective(request: Request, words: Words) -> list[str]:
     return problems
 
 
-def check_metric(metric: str, jobs: Sequence["Ready"], halving: bool) -> list[str]:
+def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> list[str]:
     """Whether some job measures the metric, and in time for halving."""
     evaluators = {name: node for each in jobs for name, node in each.job.evaluator.items()}
     group, slash, _ = metric.partition("/")

@@ -10,7 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ssl_runner.engine.progress import clock
+from ssl_runner.engine.console import clock
 from ssl_runner.sweep.ledger import ENDED, Entry
 
 STYLE = {"completed": "green", "failed": "red", "refused": "red", "interrupted": "yellow", "stopped": "yellow"}

@@ -24,7 +24,7 @@ from ssl_runner.config import declared, files
 from ssl_runner.config.check import check
 from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.run.job import RUNTIME, Job
-from ssl_runner.run.validate import prepared
+from ssl_runner.run.preflight import prepare_job
 from ssl_runner.sweep.read import read
 from ssl_runner.sweep.settings import split_words
 
@@ -106,7 +106,7 @@ def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer, overrides):
         expected = real(found.record)
         assert declared_problems(found.record) == expected
         assert found.problems[len(found.problems) - len(expected) :] == expected
-    assert prepared(found, overrides) == (None, found.problems)
+    assert prepare_job(found, overrides) == (None, found.problems)
 
 
 def test_random_mistakes_are_refused_in_the_same_lines(composer):
@@ -139,7 +139,7 @@ def test_a_target_is_judged_as_text_or_left_to_the_real_check(composer, target):
     assert len(wrong) == 2
     assert declared_problems(content) == (None if target in LEFT else wrong)
     overrides = [f"model._target_={target}", "seed=-1", "optimizer.lrr=3"]
-    lines = prepared(check_declared(composer.compose(overrides)), overrides)[1]
+    lines = prepare_job(check_declared(composer.compose(overrides)), overrides)[1]
     assert len(lines) == 3, "and all of it is said at once"
 
 
@@ -265,7 +265,7 @@ def test_what_stands_in_no_file_is_left_to_the_real_check(composer, monkeypatch)
     assert declared_problems(job) is None
     assert real(job) == []
     overrides = ["optimizer=adamw", f"optimizer._target_={target}", "batch_size=1000000000", "optimiser=3"]
-    found = prepared(check_declared(composer.compose(overrides)), overrides)[1]
+    found = prepare_job(check_declared(composer.compose(overrides)), overrides)[1]
     assert [line.partition(":")[0] for line in found] == ["optimiser"], "a refusal builds nothing"
 
 
@@ -319,8 +319,8 @@ def test_no_library_is_imported_to_help_or_to_refuse(composer, words, status, tm
 
 
 def test_a_sweep_is_refused_for_all_its_jobs_before_one_is_built(composer, monkeypatch):
-    monkeypatch.setattr("ssl_runner.run.validate.preflight", lambda _: pytest.fail("a job was built"))
+    monkeypatch.setattr("ssl_runner.run.preflight.preflight", lambda _: pytest.fail("a job was built"))
     words = split_words(["optimizer.lr=0.1,-2,-3", "+lrr=1"])
-    unique = list(dict.fromkeys(read(words, composer, prepared, Console()).problems))
+    unique = list(dict.fromkeys(read(words, composer, prepare_job, Console()).problems))
     assert [line.partition(":")[0] for line in unique] == ["lrr", "optimizer.lr", "optimizer.lr"]
     assert all(value in " ".join(unique) for value in ("-2", "-3"))

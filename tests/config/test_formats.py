@@ -18,7 +18,7 @@ from ssl_runner.config.migrate import migrated, stamped
 from ssl_runner.encoder.load import find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.recipe.recipe import write_recipe
-from ssl_runner.run.resume import recorded_job
+from ssl_runner.run.session import recorded_job
 
 
 def renamed(content):

@@ -24,7 +24,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.engine.learner import Learner
-from ssl_runner.engine.window import Window
+from ssl_runner.engine.logbook import Window
 from ssl_runner.pretext.simclr import SimCLR
 
 COSTS = Path(__file__).parents[1] / "golden" / "costs"
@@ -44,7 +44,7 @@ CASES = {
 
 def steps_of(learner):
     """The counters of optimizers, which torch and timm leave on the CPU wherever the weights are."""
-    optimizers = [each.optimizer for each in learner.rated.values()]
+    optimizers = [each.optimizer for each in learner.optimizers.values()]
     states = [state for each in optimizers for state in [*each.state.values(), *each.param_groups]]
     return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
 

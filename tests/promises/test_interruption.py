@@ -139,7 +139,7 @@ def test_a_disk_without_any_room_is_refused(monkeypatch, capsys):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ssl_runner.run.begin.write", full)
+    monkeypatch.setattr("ssl_runner.run.session.write", full)
     assert main([*BARE, "hydra.run.dir=full"]) == 2
     assert "run folder: [Errno 28] No space left" in said(capsys)
 

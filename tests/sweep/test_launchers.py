@@ -17,7 +17,7 @@ from rich.console import Console
 
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.files import dump
-from ssl_runner.run.resume import resume
+from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.sweep import choice

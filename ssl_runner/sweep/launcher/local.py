@@ -17,7 +17,7 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import BEGUN, LOOK, News, Run, Stop
 from ssl_runner.sweep.worker import run_process
 
-PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.resume", "torch.utils.tensorboard")
+PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.session", "torch.utils.tensorboard")
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
 
 

@@ -1,16 +1,90 @@
-"""Progress display: a live line on a terminal, plain log lines elsewhere."""
+"""Console and run.log: log lines of a run, and on a terminal a live progress line."""
 
 import logging
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from logging.handlers import MemoryHandler
+from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from ssl_runner.duration import Length
+from ssl_runner.run_folder.layout import LOG
 
 log = logging.getLogger("ssl_runner")
-REFRESH = 0.25  # seconds
+REFRESH = 0.25  # seconds between two drawings of the live line
+
+
+class ConsoleHandler(logging.Handler):
+    """Prints messages; routine ones only if no live line shows the same."""
+
+    def __init__(self, console: Console):
+        super().__init__(logging.INFO)
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if getattr(record, "routine", False) and self.console.is_terminal:
+            return
+        style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else None
+        text = record.getMessage()  # without a traceback: that is in run.log
+        if record.levelno > logging.INFO:
+            text = f"{record.levelname.lower()}: {text}"
+        self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+class RunLogHandler(logging.FileHandler):
+    """Appends messages to a file, as long as the disk takes them."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Nothing: the console has the message, and what the disk refuses the run itself will say."""
+
+
+class Journal(MemoryHandler):
+    """Buffers messages until a run folder is there, whose run.log then gets them all, and later ones at once."""
+
+    def __init__(self) -> None:
+        super().__init__(capacity=1, flushLevel=logging.NOTSET)  # without a target, what is flushed stays in the buffer
+
+    def attach(self, folder: Path) -> None:
+        """Raises OSError."""
+        file = RunLogHandler(folder / LOG)
+        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        self.setTarget(file)
+        self.flush()
+
+    def close(self) -> None:
+        file = self.target
+        super().close()
+        if file is not None:
+            file.close()
+
+
+@contextmanager
+def journal(console: Console) -> Iterator[Journal]:
+    """The logger's handlers for one job."""
+    handlers = (ConsoleHandler(console), book := Journal())
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    for handler in handlers:
+        log.addHandler(handler)
+    before, threading.excepthook = threading.excepthook, report_dead_thread
+    try:
+        yield book
+    finally:
+        threading.excepthook = before
+        for handler in handlers:
+            log.removeHandler(handler)
+            with suppress(OSError):  # a full disk does not take the last lines either
+                handler.close()
+
+
+def report_dead_thread(died: threading.ExceptHookArgs) -> None:
+    """A line about a thread that ended in an exception, as TensorBoard's does on a full disk; the rest to run.log."""
+    log.error("a thread died: %s", died.exc_value, exc_info=died.exc_value)
 
 
 class Progress:
