@@ -29,8 +29,7 @@ class Conv(ImageEncoder):
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
         maps = F.relu(self.norm(self.convolution(self.normalise(x))))
-        tokens = maps.flatten(2).transpose(1, 2)
-        return Features(tokens.mean(1), tokens, tuple(maps.shape[2:]))
+        return Features(maps.mean((2, 3)), maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:]))
 
 
 class Patches(ImageEncoder):
@@ -40,10 +39,8 @@ class Patches(ImageEncoder):
 
     def __init__(self, dim: int = 16, mean: float = 0.5, std: float = 0.25):
         super().__init__((mean,) * 3, (std,) * 3)
-        self.dim = dim
-        self.patches = nn.Linear(12, dim)
-        self.place = nn.Parameter(torch.randn(1, 16, dim))
-        self.mix = nn.Linear(dim, dim)
+        self.dim, self.patches = dim, nn.Linear(12, dim)
+        self.place, self.mix = nn.Parameter(torch.randn(1, 16, dim)), nn.Linear(dim, dim)
         self.asked: list[bool] = []  # whether tokens were dropped, at each call
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
@@ -118,7 +115,5 @@ def gradients(module: nn.Module) -> dict[str, float | None]:
 
 def wander(*modules: nn.Module) -> None:
     """Moves every parameter at random."""
-    with torch.no_grad():
-        for module in modules:
-            for p in module.parameters():
-                p.add_(0.1 * torch.randn_like(p))
+    for p in (each for module in modules for each in module.parameters()):
+        p.data.add_(0.1 * torch.randn_like(p))
