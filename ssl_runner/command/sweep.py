@@ -54,11 +54,10 @@ def main(words: list[str]) -> int:
     if typed.cfg:
         print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
         return 0
-    from ssl_runner.sweep.comparison import print_comparison  # numpy is imported here, after all that needs none
-    from ssl_runner.sweep.start import start
+    from ssl_runner.sweep.run import start  # numpy is imported here, after all that needs none
 
     try:
-        return start(request, command, console, run_job, print_comparison)
+        return start(request, command, console, run_job)
     except ValueError as error:
         return refuse(str(error).splitlines())
 
