@@ -39,10 +39,10 @@ def main(words: list[str]) -> int:
     )
     parser.add_argument("words", nargs="+", metavar="RUN | PROTOCOL | KEY=VALUE")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/evaluation")
-    typed = parser.parse_intermixed_args(words)
-    overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
-    chosen = [word for word in typed.words if word in protocols]
-    places = [word for word in typed.words if word not in (*overrides, *protocols)]
+    arguments = parser.parse_intermixed_args(words)
+    overrides = [word for word in arguments.words if "=" in word and not Path(word).exists()]
+    chosen = [word for word in arguments.words if word in protocols]
+    places = [word for word in arguments.words if word not in (*overrides, *protocols)]
     lines = {word: f"{word}: is neither a path nor a protocol; possible are {possible}" for word in places}
     problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not Path(word).exists()]
     if not places:
@@ -50,9 +50,9 @@ def main(words: list[str]) -> int:
     if problems:
         return refuse(problems)
     paths = {run: Path(place) == run for place in places for run in runs(Path(place))}
-    if typed.to is not None and len(paths) > 1:
+    if arguments.to is not None and len(paths) > 1:
         return refuse([f"--to: names one folder, and there are {len(paths)} encoders"])
-    return evaluate(paths, chosen, overrides, typed.to)
+    return evaluate(paths, chosen, overrides, arguments.to)
 
 
 def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:

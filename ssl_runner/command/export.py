@@ -31,21 +31,21 @@ def main(words: list[str]) -> int:
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/export")
     parser.add_argument("--format", metavar="NAME[,NAME]", help=f"some of {','.join(NAMES)} (default: all)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
-    typed = parser.parse_args(words)
-    formats = list(dict.fromkeys(typed.format.split(","))) if typed.format else list(NAMES)
+    arguments = parser.parse_args(words)
+    formats = list(dict.fromkeys(arguments.format.split(","))) if arguments.format else list(NAMES)
     if unknown := [name for name in formats if name not in NAMES]:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
     from ssl_runner.encoder.export import INSTALL, Unequal, export, missing
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
 
     lacking = {name: f"{', '.join(modules)}: {INSTALL}" for name in formats if (modules := missing(name))}
-    if typed.format and lacking:
+    if arguments.format and lacking:
         return refuse([f"--format: {name} needs {remedy}" for name, remedy in lacking.items()])
     try:
-        source = find_encoder(typed.run)
+        source = find_encoder(arguments.run)
     except (OSError, ValueError) as error:
         return refuse([str(error)])
-    folder = typed.to or default_folder(source)
+    folder = arguments.to or default_folder(source)
     exports, errors = {}, []
     for name in [each for each in formats if each not in lacking]:
         try:
@@ -53,7 +53,7 @@ def main(words: list[str]) -> int:
         except Unequal as reason:
             errors.append(f"error: {name}: {reason}; nothing was written")
     differing = [path for each in exports.values() for path in each.differing(folder)]
-    if differing and not typed.overwrite:
+    if differing and not arguments.overwrite:
         remedy = "name another folder with --to, or type --overwrite"
         return refuse(f"{path} is there and is not what would be written; {remedy}" for path in differing)
     try:

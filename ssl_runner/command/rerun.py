@@ -39,38 +39,38 @@ def main(words: list[str]) -> int:
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="the new run's folder, and not outputs/.../<time>")
     parser.add_argument("--config-dir", type=Path, help="a folder of configs whose choices KEY=VALUE may name")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
-    typed = parser.parse_intermixed_args(words)
+    arguments = parser.parse_intermixed_args(words)
     console = Console(highlight=False, markup=False)
     try:
-        read_recorded(typed.run, typed.overrides, typed.config_dir)
+        read_recorded(arguments.run, arguments.overrides, arguments.config_dir)
         from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none
 
-        ready = recorded_job(typed.run, typed.overrides, typed.config_dir)
-        named = typed.to or ready.composed.folder
-        changed = changed_settings(ready, typed.run)
-        status, folder = rerun(ready, typed.run, Path(named) if named else None, changed, console)
+        prepared = recorded_job(arguments.run, arguments.overrides, arguments.config_dir)
+        named = arguments.to or prepared.composed.folder
+        changed = changed_settings(prepared, arguments.run)
+        status, folder = rerun(prepared, arguments.run, Path(named) if named else None, changed, console)
     except Refused as reason:
         return refuse(reason.lines)
-    if typed.run.is_file():
+    if arguments.run.is_file():
         return status
     from ssl_runner.run_folder.diff import diff_runs
 
-    console.print(f"\nold: {typed.run}\nnew: {folder}", soft_wrap=True)
-    diff = diff_runs(typed.run, folder)
+    console.print(f"\nold: {arguments.run}\nnew: {folder}", soft_wrap=True)
+    diff = diff_runs(arguments.run, folder)
     tell(diff, console, bool(changed))
-    return status or int(typed.strict and not (diff.identical and not diff.unfinished))
+    return status or int(arguments.strict and not (diff.identical and not diff.unfinished))
 
 
-def changed_settings(ready: "PreparedJob", old: Path) -> list[str]:
+def changed_settings(prepared: "PreparedJob", old: Path) -> list[str]:
     """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
     before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
-    now = dict(paths(ready.content))
+    now = dict(paths(prepared.content))
     keys = [key for key in before | now if not key.startswith("choices") and before.get(key) != now.get(key)]
     leaves = [key for key in keys if not any(isinstance(each.get(key), dict) for each in (before, now))]
     return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
 
 
-def rerun(ready: "PreparedJob", old: Path, to: Path | None, changed: list[str], console: Console) -> tuple[int, Path]:
+def rerun(job: "PreparedJob", old: Path, to: Path | None, changed: list[str], console: Console) -> tuple[int, Path]:
     """Runs a job again, in `to` or a folder beside other runs, and returns the exit status and the folder.
 
     Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
@@ -80,18 +80,18 @@ def rerun(ready: "PreparedJob", old: Path, to: Path | None, changed: list[str], 
     folders: list[Path] = []
 
     def claim_folder(data: "Data") -> Path:
-        warn(ready, old, changed, data)
-        folders.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
+        warn(job, old, changed, data)
+        folders.append(claim_new(Path("outputs") / job.name) if to is None else claim(to))
         return folders[0]
 
     if to is not None:
         if to.resolve().is_relative_to(old.resolve()):
             raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
         check_free(to)  # now, and not after the data is read
-    return begin(ready, claim_folder, console), folders[0]
+    return begin(job, claim_folder, console), folders[0]
 
 
-def warn(ready: "PreparedJob", old: Path, changed: list[str], data: "Data") -> None:
+def warn(prepared: "PreparedJob", old: Path, changed: list[str], data: "Data") -> None:
     """Says on the console and in the new run's log what is not as it was."""
     from ssl_runner.run_folder.environment import changes, describe
 
@@ -99,7 +99,7 @@ def warn(ready: "PreparedJob", old: Path, changed: list[str], data: "Data") -> N
         log.info("settings that differ:\n%s", "\n".join(f"  {line}" for line in changed))
     if old.is_file():
         return
-    placement = ready.job.device.build()
+    placement = prepared.job.device.build()
     placement.apply()  # it sets the number of threads, as the run will
     with tempfile.TemporaryDirectory() as folder:
         describe(Path(folder), device=str(placement), fingerprint=data.fingerprint)

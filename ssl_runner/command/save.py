@@ -21,19 +21,19 @@ def main(words: list[str]) -> int:
     parser.add_argument("name", help="of the recipe: letters, digits, _ and -")
     where = "a folder of configs, for FOLDER/experiment/NAME.yaml; default: conf"
     parser.add_argument("--to", type=Path, metavar="FOLDER", help=where)
-    typed = parser.parse_args(words)
-    if not NAME.fullmatch(typed.name):
-        return refuse([f"NAME: given {typed.name}; possible are letters, digits, _ and -, as in simclr_cifar10"])
-    if typed.to is not None and typed.to.exists() and not typed.to.is_dir():
-        return refuse([f"--to: {typed.to} is a file; name a folder of configs"])
-    own = typed.to is None and TREE == CHECKOUT
-    folder = TREE if own else typed.to or Path("conf")
-    path = folder / "experiment" / f"{typed.name}.yaml"
+    arguments = parser.parse_args(words)
+    if not NAME.fullmatch(arguments.name):
+        return refuse([f"NAME: given {arguments.name}; possible are letters, digits, _ and -, as in simclr_cifar10"])
+    if arguments.to is not None and arguments.to.exists() and not arguments.to.is_dir():
+        return refuse([f"--to: {arguments.to} is a file; name a folder of configs"])
+    own = arguments.to is None and TREE == CHECKOUT
+    folder = TREE if own else arguments.to or Path("conf")
+    path = folder / "experiment" / f"{arguments.name}.yaml"
     from ssl_runner.recipe.recipe import write_recipe
     from ssl_runner.run_folder.atomic import write  # torch is imported here, after all that needs none
 
     try:
-        recipe = write_recipe(typed.run, typed.name, None if own else folder)
+        recipe = write_recipe(arguments.run, arguments.name, None if own else folder)
         there = path.read_text() if path.exists() else None
         if there is None:
             write(path, recipe.text)
@@ -46,7 +46,7 @@ def main(words: list[str]) -> int:
     for key in recipe.left_out:
         remedy = f": to be typed, as {key}=FOLDER" if key in recipe.missing else "; the default stands in for it"
         print(f"{key} is left out, being a place on this machine{remedy}")
-    words = ["ssl-runner", *([] if own else [f"--config-dir {shown(folder)}"]), f"experiment={typed.name}"]
+    words = ["ssl-runner", *([] if own else [f"--config-dir {shown(folder)}"]), f"experiment={arguments.name}"]
     print("to run it:    " + " ".join([*words, *(f"{key}=FOLDER" for key in recipe.missing)]))
     print(f"to commit it: git add {shown(path)}")
     return 0

@@ -63,14 +63,14 @@ def options(words: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(words)
 
 
-def composer_of(typed: argparse.Namespace) -> Composer:
-    return Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
+def composer_of(arguments: argparse.Namespace) -> Composer:
+    return Composer(arguments.config_dir, arguments.config_name.removesuffix(".yaml"))
 
 
-def missing_folder(typed: argparse.Namespace) -> list[str]:
+def missing_folder(arguments: argparse.Namespace) -> list[str]:
     """A line if --config-dir names no folder."""
-    absent = typed.config_dir is not None and not typed.config_dir.is_dir()
-    return [f"--config-dir: there is no folder {typed.config_dir}"] if absent else []
+    absent = arguments.config_dir is not None and not arguments.config_dir.is_dir()
+    return [f"--config-dir: there is no folder {arguments.config_dir}"] if absent else []
 
 
 def help_text() -> str:

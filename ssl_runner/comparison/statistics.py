@@ -162,9 +162,9 @@ def explain_undecided(first: Group, others: Sequence[Group]) -> str:
     which = "the other" if len(others) == 1 else f"{len(left)} of {len(others)} others"
     verdict = f"no difference is shown between the first and {which}."
     if any(min(len(first.values), len(each.values)) < 2 for each, _ in left):
-        return f"{verdict} Where one of two groups has a single seed, there is no interval."
+        return f"{verdict} If one of two groups has a single seed, there is no interval."
     if any(math.isinf(shown.half) for _, shown in left):
-        return f"{verdict} Where a difference does not vary over seeds, there is no spread to judge it by."
+        return f"{verdict} If a difference does not vary over seeds, there is no spread to judge it by."
     if names := [each.name for each, shown in left if shown.toward < 0]:
         ahead = f"{' and '.join(names)} {'has' if len(names) == 1 else 'have'} the better mean"
         return f"{verdict} On the seeds that both have, {ahead}: run {advice}"

@@ -99,9 +99,9 @@ class Composer:
         return result
 
     def tree(self, choices: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
-        """What choices give by themselves, with `???` where a key is mandatory; and the choice in each group and mount.
+        """What choices give by themselves, with `???` if a key is mandatory; and the choice in each group and mount.
 
-        A mount is `augment@pretext.augment`: a group and where its choice stands. Raises ValueError.
+        A mount is `augment@pretext.augment`: a group and the place of its choice. Raises ValueError.
         """
         problems: list[str] = []
         if tree := self._compose(choices, problems):

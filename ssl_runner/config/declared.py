@@ -79,7 +79,7 @@ def declared_module(name: str) -> types.ModuleType:
 
 
 def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]:
-    """What a statement adds to a module's names; OPEN where it cannot be told."""
+    """What a statement adds to a module's names; OPEN if it cannot be told."""
     if isinstance(statement, ast.ImportFrom):
         return {each.asname or each.name: imported(str(statement.module), each.name) for each in statement.names}
     if isinstance(statement, ast.Import):

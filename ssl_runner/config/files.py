@@ -15,7 +15,7 @@ from ssl_runner.run_folder.layout import GROUPS
 def read(path: Path, kind: type = dict) -> Any:
     """A resolved config (a mapping) in the newest format, or a list of overrides, from a file.
 
-    Raises OSError, or ValueError where the file is torn, holds something else, or has a format that is not read here.
+    Raises OSError, or ValueError if the file is torn, holds something else, or has a format that is not read here.
     """
     try:
         content = yaml.safe_load(path.read_text())

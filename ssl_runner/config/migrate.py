@@ -45,7 +45,7 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
     """What was read, in the newest format and without its number; `content` is left as it is.
 
     An encoder's recipe, which has a `_target_` at its top, is a config's `model`. `where` names the file and `writer`
-    the version of ssl-runner that wrote it, where that is known. Raises ValueError with what is wrong.
+    the version of ssl-runner that wrote it, if that is known. Raises ValueError with what is wrong.
     """
     number = content.get(KEY, 1)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:

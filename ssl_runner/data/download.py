@@ -1,4 +1,4 @@
-"""Published datasets: where their files may lie, how they are downloaded, what to say if they are absent."""
+"""Published datasets: places of their files, download, what to say if they are absent."""
 
 import contextlib
 import shutil

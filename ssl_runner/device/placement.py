@@ -21,7 +21,7 @@ class Placement:
     """Device, precision, memory format, compilation, determinism and threads of a run.
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
-    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format where it is known to
+    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format if it is known to
     be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
     that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
     number of CPU threads; None leaves it to torch.
@@ -81,7 +81,7 @@ class Placement:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def peak_memory_mb(self) -> float:
-        """The most memory the process has held: on the GPU, or in RAM where it computes on the CPU."""
+        """The most memory the process has held: on the GPU, or in RAM if it computes on the CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         import resource

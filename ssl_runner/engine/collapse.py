@@ -72,7 +72,7 @@ class Health:
         if self.verdict == "healthy":
             return f"the features are healthy at step {self.step}"
         when = f"({self.kind}) at" if self.verdict == "collapsed" else "since"
-        advice = "no setting is far from where it usually is; try a lower optimizer.lr or a larger batch_size"
+        advice = "no setting is far from its usual value; try a lower optimizer.lr or a larger batch_size"
         if self.causes:
             advice = f"likely cause: {self.causes[0].cause}; type {self.causes[0].remedy}"
         return f"{self.verdict} {when} step {self.since}: {self.sign}; {advice}"

@@ -133,7 +133,7 @@ class Logbook:
         self._summary(hparams_pb(dict(settings), trial_id=""))  # not a hash of the settings: runs of equal ones are two
 
     def close(self, status: str | None = None) -> None:
-        """Closes the files. With a status, the HPARAMS tab says success where it is `completed`, and failure else.
+        """Closes the files. With a status, the HPARAMS tab says success if it is `completed`, and failure otherwise.
 
         A run that is going on, or was killed, has no status there.
         """
@@ -142,7 +142,7 @@ class Logbook:
             self._end("STATUS_SUCCESS")
         elif status is not None:
             self._events.close()
-            # TensorBoard keeps the first end that it reads, so this one is where a resumed run can take it away
+            # TensorBoard keeps the first end that it reads, so this one has a file that a resumed run can remove
             self._events = self._open_events(filename_suffix=ENDED)
             self._end("STATUS_FAILURE")
         self._events.close()

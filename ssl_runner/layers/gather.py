@@ -20,7 +20,7 @@ def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     """The rows of all ranks in the order of ranks, n = b * ranks; with one process `x` itself."""
     if rank_and_count()[1] == 1:
         return x
-    from torch.distributed.nn.functional import all_gather  # only where torch is built with it
+    from torch.distributed.nn.functional import all_gather  # only if torch is built with it
 
     return torch.cat(all_gather(x))
 

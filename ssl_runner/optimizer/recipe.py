@@ -17,7 +17,7 @@ from ssl_runner.layers.weights import is_weight
 Momentum = Annotated[float, Interval(ge=0, lt=1)]
 Parameters = list[tuple[str, nn.Parameter]]  # with their names
 FIVE_PERCENT = Duration(5.0, "%")
-FUSED = ("cpu", "cuda")  # where torch has it for Adam and AdamW
+FUSED = ("cpu", "cuda")  # devices for which torch has it for Adam and AdamW
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +105,7 @@ def split(
 def has_fused(parameters: Parameters) -> bool:
     """Whether torch has one kernel for Adam's whole step where these are: a quarter of the time of its loop on a CPU.
 
-    SGD's is not used: its momentum is not a number after a first step that fp16's scaler skips, and it fails where a
+    SGD's is not used: its momentum is not a number after a first step that fp16's scaler skips, and it fails if a
     parameter gets its first gradient later than others (torch 2.14).
     """
     return all(p.device.type in FUSED for _, p in parameters)

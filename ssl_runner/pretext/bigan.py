@@ -53,7 +53,7 @@ class BiGAN(Pretext):
     """An encoder and a generator learn to be each other's inverse, as no discriminator tells their pairs apart.
 
     `latent` is the width of a code, `width` that of the discriminator's first layer. Optimizers step in this order:
-    `discriminator`, `generator_encoder`. Where the game is at its end, the discriminator's loss is 2 log 2 (theorem 1).
+    `discriminator`, `generator_encoder`. When the game is at its end, the discriminator's loss is 2 log 2 (theorem 1).
     """
 
     def __init__(

@@ -7,19 +7,18 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Interval, MinLen
+from annotated_types import Ge, Interval, MinLen
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Metric, Rows, Samples, Split
 from ssl_runner.duration import Duration
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.linear import Linear, fit_classifier, mean_average_precision, r_squared
 
 Encode = Callable[[Rows], Float[Tensor, "n d"]]  # rows to pooled features, on the encoder's device
-Count = Annotated[int, Ge(1)]
 Seed = Annotated[int, Ge(0)]
-Positive = Annotated[float, Gt(0)]
 Part = Annotated[float, Interval(gt=0, lt=1)]
 Penalties = Annotated[tuple[Positive, ...], MinLen(1)]
 L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)

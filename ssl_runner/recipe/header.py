@@ -21,7 +21,7 @@ def header(
     summary, environment = read_summary(run), read_json(run / ENVIRONMENT)
     command = " ".join([f"ssl-runner experiment={name}", *(f"{key}=FOLDER" for key in missing)])
     if free := " ".join(f"{key}=FOLDER" for key in left_out if key not in missing):
-        command += f"      (with {free} where the default is not meant)"
+        command += f"      (with {free} if the default is not meant)"
     where, code = hardware(environment), origin(environment)
     story = f"{progress(summary, content)} on {where}, seed {content['seed']}: {numbers(summary)}. {code}."
     return [f"# {line}" for line in (command, *textwrap.wrap(story, 118, break_on_hyphens=False))]

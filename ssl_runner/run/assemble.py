@@ -102,7 +102,7 @@ def evaluators(
 def fresh_encoders(job: Job, samples: Samples, data: Data) -> Fresh:
     """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
     model = job.model
-    if "pretrained" in model.arguments:  # random is random, also where the run begins from pretrained weights
+    if "pretrained" in model.arguments:  # random is random, also if the run begins from pretrained weights
         model = replace(model, arguments={**model.arguments, "pretrained": False})
 
     def fresh(seed: int) -> Encoder:

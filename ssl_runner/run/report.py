@@ -15,7 +15,7 @@ from ssl_runner.engine.trainer import Trainer
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
-from ssl_runner.run_folder.summary import Meanings, summarise
+from ssl_runner.run_folder.summary import Meanings, summarise_numbers
 
 log = logging.getLogger("ssl_runner")
 
@@ -67,20 +67,19 @@ def write_summary(
     """Writes summary.json. `known`: meanings of numbers of the attempt before. Raises OSError."""
     measured = run.measurements if run else None
     validation, test = (measured.validation, measured.test) if measured else ({}, {})
-    summary = summarise(
-        status,
-        folder,
-        {**known, **(measured.meanings if measured else {})},
-        [f"{name}/{each.headline}" for name, each in validation.items()],
-        {name: {"version": each.version} for name, each in {**validation, **test}.items()},
-        seconds=seconds,
-        step=step,
-        steps=run.length.steps if run else 0,
-        samples_per_second=run.progress.samples_per_second if run else 0.0,
-        peak_memory_mb=run.learner.device.peak_memory_mb() if run else 0.0,
-        error=error or (run.stopped if run else None) or None,
-        health=measured.health.summary() if measured and measured.health else None,
-    )
+    summary = {
+        "status": status,  # running, completed, failed, interrupted, or stopped by a collapse
+        "step": step,
+        "steps": run.length.steps if run else 0,
+        "seconds": round(seconds, 2),
+        "samples_per_second": round(run.progress.samples_per_second, 1) if run else 0.0,
+        "peak_memory_mb": round(run.learner.device.peak_memory_mb(), 1) if run else 0.0,
+        **summarise_numbers(folder, {**known, **(measured.meanings if measured else {})}, step),
+        "headlines": [f"{name}/{each.headline}" for name, each in validation.items()],
+        "protocols": {name: {"version": each.version} for name, each in {**validation, **test}.items()},
+        "health": measured.health.summary() if measured and measured.health else None,
+        "error": error or (run.stopped if run else None) or None,
+    }
     write_json(folder / SUMMARY, summary)
     return summary
 

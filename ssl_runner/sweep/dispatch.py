@@ -1,4 +1,4 @@
-"""Dispatch of jobs: takes them from where they come from, hands them to a launcher, and has their progress watched."""
+"""Dispatch of jobs: takes them from their source, hands them to a launcher, and has their progress watched."""
 
 import os
 import sys
