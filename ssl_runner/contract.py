@@ -144,7 +144,7 @@ class Pretext(nn.Module):
         """No gradient: a teacher follows its student, a queue takes its keys."""
 
     def trained(self) -> Encoder:
-        """The encoder that is measured and saved: the teacher's where the paper measures the teacher."""
+        """The encoder that is measured and saved: the teacher's if the paper measures the teacher."""
         return self.encoder
 
     def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:

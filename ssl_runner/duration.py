@@ -27,7 +27,7 @@ class Duration:
         return cls(float(match["amount"]), match["unit"])
 
     def steps(self, steps_per_epoch: int, total: int | None = None) -> int:
-        """Optimizer steps, rounded to the nearest. Raises ValueError for a percentage where `total` is not known."""
+        """Optimizer steps, rounded to the nearest. Raises ValueError for a percentage if `total` is not known."""
         if self.unit == "st":
             return round(self.amount)
         if self.unit == "ep":

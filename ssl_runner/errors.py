@@ -1,11 +1,11 @@
-"""Refusals and exit statuses: what is said where a command cannot do what was asked. No torch."""
+"""Refusals and exit statuses: what is said if a command cannot do what was asked. No torch."""
 
 import difflib
 import sys
 from collections.abc import Iterable
 
 # Exit statuses; that of an interrupted run is 128 + the signal.
-DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse where on_collapse is stop, or by a file `stop`
+DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse if on_collapse is stop, or by a file `stop`
 
 
 class Refused(Exception):

@@ -5,10 +5,12 @@ from pathlib import Path
 
 import yaml
 
-from ssl_runner.comparison.record import Run, load_runs
+from ssl_runner.comparison.record import load_runs
+from ssl_runner.comparison.run import Run
 from ssl_runner.comparison.settings import choices_of, flat
 from ssl_runner.comparison.table import Comparison, compare
 
+PROBE = {"_target_": "ssl_runner.evaluator.probe.Probe", "l2": [0.1, 0.01]}
 SETTINGS = {
     "choices": {"pretext": "rotation", "dataset": "shapes", "model": "convnet", "optimizer": "adamw", "device": "auto"},
     "pretext": {"_target_": "ssl_runner.pretext.rotation.Rotation", "copies": "all"},
@@ -18,41 +20,27 @@ SETTINGS = {
     "device": {"name": "auto", "precision": "float32", "threads": None},
     "evaluator": {
         "knn": {"_target_": "ssl_runner.evaluator.knn.KNN", "every": "50%", "target": None, "k": 20},
-        "probe": {"_target_": "ssl_runner.evaluator.probe.Probe", "every": "50%", "l2": [0.1, 0.01]},
+        "probe": {"every": "50%", **PROBE},
     },
-    "length": "20ep",
-    "batch_size": 64,
-    "log_every": "50st",
-    "seed": 0,
 }
+SETTINGS |= {"length": "20ep", "batch_size": 64, "log_every": "50st", "seed": 0}
 ACCURACY, DESCRIPTION = {"better": "larger", "unit": "share"}, {"better": None, "unit": "number"}
 SUMMARY = {
-    "status": "completed",
-    "step": 1400,
-    "steps": 1400,
-    "seconds": 100.0,
-    "samples_per_second": 4321.0,
     "baseline": {"knn/top1": 0.3, "probe/top1": 0.4, "probe/l2": 0.001},
     "final": {"knn/top1": 0.7, "probe/top1": 0.8, "probe/l2": 1e-4, "test/knn/top1": 0.69, "test/probe/top1": 0.79},
     "best": {"knn/top1": 0.72, "probe/top1": 0.81},
     "headlines": ["knn/top1", "probe/top1"],
     "metrics": {
         **dict.fromkeys(("knn/top1", "probe/top1", "test/knn/top1", "test/probe/top1"), ACCURACY),
-        "probe/l2": DESCRIPTION,
+        **dict.fromkeys(("probe/l2", "geometry/rankme", "geometry/alignment"), DESCRIPTION),
         "held/loss": {"better": "smaller", "unit": "number"},
-        **dict.fromkeys(("geometry/rankme", "geometry/alignment"), DESCRIPTION),
     },
     "protocols": {"knn": {"version": 1}, "probe": {"version": 2}},
-    "error": None,
 }
-ENVIRONMENT = {
-    "versions": {"python": "3.11.7", "torch": "2.14.0"},
-    "commit": "a" * 40,
-    "dirty": False,
-    "host": "one",
-    "device": "cpu, float32, 2 threads",
-    "dataset": "feed",
-}
+SUMMARY |= {"status": "completed", "error": None, "step": 1400, "steps": 1400}
+SUMMARY |= {"seconds": 100.0, "samples_per_second": 4321.0}
+ENVIRONMENT = {"versions": {"python": "3.11.7", "torch": "2.14.0"}, "commit": "a" * 40, "dirty": False, "host": "one"}
+ENVIRONMENT |= {"device": "cpu, float32, 2 threads", "dataset": "feed"}
 DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
@@ -67,8 +55,7 @@ def make_run(
     """A run folder with a probe's accuracy; keys of the config as keywords, a mapping adds to the one that is there."""
     folder.mkdir(parents=True)
     final = SUMMARY["final"] if top1 is None else {"probe/top1": top1, "test/probe/top1": 0.79}
-    numbers = SUMMARY | {"final": final} | (summary or {})
-    (folder / "summary.json").write_text(json.dumps(numbers))
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"final": final} | (summary or {})))
     (folder / "config.yaml").write_text(yaml.dump(merged(SETTINGS, config), Dumper=DUMPER))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | (environment or {})))
     return folder
@@ -91,11 +78,11 @@ def pretext(name: str, **more) -> dict:
     return {"choices": {"pretext": name}, "pretext": {"_target_": f"ssl_runner.pretext.{name}.X", **more}}
 
 
-def plain_run(environment: dict | None = None, **config) -> Run:
+def plain_run(**config) -> Run:
     """A run of these settings that lies nowhere."""
     whole = merged(SETTINGS, config)
-    known = {"choices": choices_of(whole), "settings": flat(whole), "environment": environment or {}}
-    return Run(folder=Path(), name="", status="completed", seed=whole["seed"], **known)
+    known = {"choices": choices_of(whole), "settings": flat(whole), "seed": whole["seed"]}
+    return Run(folder=Path(), name="", status="completed", **known)
 
 
 def compared(folder: Path, *words) -> Comparison:
@@ -106,8 +93,7 @@ def compared(folder: Path, *words) -> Comparison:
 
 def evaluated(run: Path, value: float, **more) -> None:
     """A result of `ssl-runner evaluate`, in the way in which training measures as well."""
-    settings = {key: each for key, each in SETTINGS["evaluator"]["probe"].items() if key != "every"}
-    row = {"protocol": "probe", "version": 2, "settings": settings, "dataset": "shapes", "fingerprint": "feed"}
+    row = {"protocol": "probe", "version": 2, "settings": PROBE, "dataset": "shapes", "fingerprint": "feed"}
     row |= {"split": "test", "seed": 0, "encoder": "encoder.safetensors", "step": 1400, "value": value}
     row |= {"values": {"top1": value, "note": None}, "metrics": {"top1": ACCURACY}, "time": "2026-01-31T12:00:00"}
     file = run / "evaluation" / "probe.json"

@@ -1,20 +1,16 @@
 """A toy encoder, tasks and a learner whose gradients a hand can compute, and how a trainer is run in a test."""
 
 import signal
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Regulariser, Samples
+from ssl_runner.contract import Encoder, Features, Loss, Pretext, Regulariser, Samples
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration, Length
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
-from ssl_runner.engine.logbook import Logbook
-from ssl_runner.engine.trainer import Trainer
-from ssl_runner.engine.window import Window
+from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.optimizer.sgd import SGD
 from ssl_runner.regulariser.none import Nothing
 
@@ -29,11 +25,11 @@ class Line(Encoder):
     kinds = ("audio",)
     dim = 2
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(START.clone())
 
-    def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
+    def forward(self, x, keep=None):
         pooled = x * self.weight
         return Features(pooled, pooled[:, None], (1,))
 
@@ -41,14 +37,14 @@ class Line(Encoder):
 class Slope(Pretext):
     """loss = mean of x.w: its gradient is the mean of the batch, whatever the weights are."""
 
-    def __init__(self) -> None:
+    def __init__(self):
         super().__init__()
         self.encoder = Line()
 
-    def views(self, batch: Batch, ctx: Context) -> tuple:
+    def views(self, batch, ctx):
         return (batch.x,)
 
-    def forward(self, views: tuple, group: str = "main") -> Loss:
+    def forward(self, views, group="main"):
         pooled = self.encoder(views[0]).pooled
         return Loss(pooled.sum(1).mean(), {"largest": views[0].max()}, pooled)
 
@@ -56,57 +52,37 @@ class Slope(Pretext):
 class Rivals(Slope):
     """f = mean of x.w.u; the encoder's group goes down f, its rival goes up 3f. Each loss reaches both weights."""
 
-    def __init__(self, order: Sequence[str] = ("rival", "own")) -> None:
+    def __init__(self, order=("rival", "own")):
         super().__init__()
         self.rival, self.order = nn.Parameter(torch.tensor([5.0, -1.0])), order
 
-    def forward(self, views: tuple, group: str = "main") -> Loss:
+    def forward(self, views, group="main"):
         f = (self.encoder(views[0]).pooled * self.rival).sum(1).mean()
         value = {"own": f, "rival": -3 * f}[group]
         return Loss(value, {"twice": (2 * value).detach()})
 
-    def groups(self) -> Mapping[str, list[tuple[str, nn.Parameter]]]:
+    def groups(self):
         named = {"own": [("encoder.weight", self.encoder.weight)], "rival": [("rival", self.rival)]}
-        return {group: named[group] for group in self.order}  # type: ignore[dict-item]
+        return {group: named[group] for group in self.order}
 
 
 class Pull(Regulariser):
     """Ten times the sum of every weight: a gradient of 10 for each that it reaches."""
 
-    def forward(self, loss: Loss, pretext: Pretext) -> Mapping[str, Tensor]:
+    def forward(self, loss, pretext):
         return {"pull": 10 * torch.stack([p.sum() for p in pretext.parameters()]).sum()}
 
 
-def learner(
-    pretext: Pretext,
-    *,
-    batch_size: int = 8,
-    accumulate: int = 1,
-    optimizer: Any = None,
-    regulariser: Regulariser | None = None,
-    precision: Any = "float32",
-    device: Any = "cpu",
-    seed: int = 0,
-    steps: int = 4,
-    **recipe: Any,
-) -> Learner:
+def learner(pretext, *, accumulate=1, optimizer=None, regulariser=None, precision="float32", seed=0, steps=4, **recipe):
     """Learns from ROWS by SGD at a constant rate of 0.5, without momentum or decay, unless told otherwise."""
     given = {"lr": 0.5, "momentum": 0.0, "weight_decay": 0.0, "schedule": "constant", "warm_up": Duration(0.0, "st")}
-    placement = Placement(name=device, precision=precision)
-    length = Length(steps, len(ROWS) // batch_size, batch_size)
-    return Learner(
-        pretext,
-        Loader(
-            *(ROWS, Samples("audio", (2,))), length=length, seed=seed, device=placement.device, accumulate=accumulate
-        ),
-        optimizer or SGD(batch_size=batch_size, **{**given, **recipe}),
-        regulariser or Nothing(),
-        placement,
-        seed=seed,
-    )
+    placement, samples, length = Placement(name="cpu", precision=precision), Samples("audio", (2,)), Length(steps, 1, 8)
+    loader = Loader(ROWS, samples, length=length, seed=seed, device=placement.device, accumulate=accumulate)
+    optimizer = optimizer or SGD(batch_size=8, **{**given, **recipe})
+    return Learner(pretext, loader, optimizer, regulariser or Nothing(), placement, seed=seed)
 
 
-def learn(learner: Learner, n: int = 1, measure_gradient: bool = False) -> dict[str, float]:
+def learn(learner, n=1, measure_gradient=False):
     """Takes n steps and returns the averages of their numbers."""
     window = Window()
     for step in range(n):
@@ -114,27 +90,27 @@ def learn(learner: Learner, n: int = 1, measure_gradient: bool = False) -> dict[
     return window.close()
 
 
-def weights(learner: Learner) -> Tensor:
-    return learner.pretext.encoder.weight.detach().clone()  # type: ignore[operator]
+def weights(learner):
+    return learner.pretext.encoder.weight.detach().clone()
 
 
 class After:
     """An interrupt that comes once the loop has turned n times."""
 
-    def __init__(self, turns: float):
+    def __init__(self, turns):
         self.turns = turns
 
     @property
-    def signal(self) -> int | None:
+    def signal(self):
         self.turns -= 1
         return signal.SIGINT if self.turns < 0 else None
 
 
-def fit(trainer: Trainer, turns: float = float("inf")) -> Trainer:
+def fit(trainer, turns=float("inf")):
     """Trains from the folder's newest checkpoint, for so many turns of the loop; its rows are in trainer.logbook."""
     start = trainer.restore()
     logbook = Logbook(trainer.folder, start)
-    trainer.fit(start, logbook, After(turns))  # type: ignore[arg-type]
+    trainer.fit(start, logbook, After(turns))
     logbook.close()
     trainer.learner.loader.close()
     return trainer

@@ -9,41 +9,37 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from torch import nn
 
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Features, Samples, Split
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.duration import Duration
 from ssl_runner.layers.image_encoder import ImageEncoder
 
 EVERY = Duration.parse("10%")
-IMAGE = Samples("image", (3, 32, 32))
+IMAGE, STRIPES = (Samples("image", (3, side, side)) for side in (32, 8))
+AUGMENT = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
 KINDS = {"text": Samples("text", (6,), vocabulary=9), "audio": Samples("audio", (1, 40), rate=8000)}
 
 
 class Flat(ImageEncoder):
-    """Features are the samples themselves, of whatever kind, so that they can be written down."""
+    """Features are a measure of the samples, at first these themselves, of whatever kind: they can be written down.
 
-    def __init__(self, dim=2):
-        super().__init__((0.0,), (1.0,))
-        self.dim, self.layer = dim, nn.Linear(2, 2)
+    It keeps what it has seen.
+    """
 
-    def forward(self, x, keep=None):
-        pooled = x.float().flatten(1)
-        return Features(pooled, pooled[:, None], (1,))
-
-
-class Pixels(ImageEncoder):
-    """Features are a coarse picture of 4 x 4. It keeps what it has seen."""
-
-    dim = 3 * 16
-
-    def __init__(self):
+    def __init__(self, dim=2, measure=lambda x: x.float().flatten(1)):
         super().__init__((0.0,) * 3, (1.0,) * 3)
-        self.layer, self.seen = nn.Linear(2, 2), []
+        self.dim, self.layer, self.measure, self.seen = dim, nn.Linear(2, 2), measure, []
 
     def forward(self, x, keep=None):
         self.seen.append(x)
-        pooled = nn.functional.adaptive_avg_pool2d(x, 4).flatten(1)
+        pooled = self.measure(x)
         return Features(pooled, pooled[:, None], (1,))
+
+
+def pixels():
+    """Its features are a coarse picture of 4 x 4."""
+    return Flat(48, lambda x: nn.functional.adaptive_avg_pool2d(x, 4).flatten(1))
 
 
 class Small(ImageEncoder):
@@ -64,51 +60,44 @@ class Small(ImageEncoder):
         return Features(tokens.mean(1), tokens, tuple(maps.shape[2:]))
 
 
-def same(rows):
-    """Rows that are their own features."""
-    return rows.float()
-
-
 def encoded(encoder):
     return lambda rows: encoder(rows[torch.arange(len(rows))].float() / 255).pooled
 
 
-def metrics(evaluator, encoder=None, encode=same):
-    """What the runner gets: the encoder is frozen."""
-    encoder = (encoder or Flat()).eval()
+def metrics(evaluator, encoder=None, encode=None):
+    """What the runner gets: the encoder is frozen. Without one, rows are their own features."""
+    encode = encode or (encoded(encoder.eval()) if encoder else lambda rows: rows.float())
     with torch.no_grad():
-        return dict(evaluator(encoder, encode))
+        return dict(evaluator(encoder or Flat(), encode))
 
 
-def numbers(evaluator, encoder=None, encode=same):
+def numbers(evaluator, encoder=None, encode=None):
     """Values by name."""
     return {name: metric.value for name, metric in metrics(evaluator, encoder, encode).items()}
 
 
-def blobs(n, classes=3, d=6, spread=1.0, seed=0):
+def blobs(n, classes=3, d=6, spread=1.0, seed=0, centres=None):
     """Gaussian classes that overlap at spread 1; the classes' centres are always the same."""
-    centres = torch.randn(24, d, generator=torch.Generator().manual_seed(99))[:classes]
+    if centres is None:
+        centres = torch.randn(24, d, generator=torch.Generator().manual_seed(99))
     y = torch.arange(n) % classes
     return Split(centres[y] + spread * torch.randn(n, d, generator=torch.Generator().manual_seed(seed)), y)
 
 
 def corners(n, classes=3, seed=0, spread=0.3):
     """Classes along axes, far apart if the spread is small."""
-    y = torch.arange(n) % classes
-    return Split(5 * torch.eye(8)[y] + spread * torch.randn(n, 8, generator=torch.Generator().manual_seed(seed)), y)
+    return blobs(n, classes, 8, spread, seed, 5 * torch.eye(8))
 
 
 def digits():
-    x, y = load_digits(return_X_y=True)
-    order = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))
-    x, y = torch.tensor(x, dtype=torch.float32)[order], torch.tensor(y)[order]
-    return Split(x[:600], y[:600]), Split(x[600:1000], y[600:1000])
+    x, y = (torch.from_numpy(each) for each in load_digits(return_X_y=True))
+    bank, query = torch.randperm(len(x), generator=torch.Generator().manual_seed(0))[:1000].split([600, 400])
+    return Split(x[bank].float(), y[bank]), Split(x[query].float(), y[query])
 
 
 def stripes(n, classes=2, seed=0):
     """Upright and lying stripes (class 2: none) of random phase and contrast: all classes have the same mean colour."""
-    rng = torch.Generator().manual_seed(seed)
-    y = torch.arange(n) % classes
+    rng, y = torch.Generator().manual_seed(seed), torch.arange(n) % classes
     wave = torch.tensor([1.0, -1.0]).repeat(4)  # (8,)
     phase = torch.randint(0, 2, (n,), generator=rng) * 2 - 1
     depth = (0.2 + 0.2 * torch.rand(n, generator=rng)) * phase
@@ -143,9 +132,7 @@ class Tagged:
         self.samples, self.rows, self.targets = self.shapes.samples, self.shapes.rows, (*self.shapes.targets, "tags")
 
     def load(self):
-        def tagged(split):
-            return Split(split.x, targets={**split.targets, "tags": split.targets["background"] > 0.5})
-
         data = self.shapes.load()
-        splits = {name: tagged(getattr(data, name)) for name in ("bank", "validation", "test")}
-        return replace(data, classes=(), **splits)
+        splits = {name: getattr(data, name) for name in ("bank", "validation", "test")}
+        tags = {name: {**each.targets, "tags": each.targets["background"] > 0.5} for name, each in splits.items()}
+        return replace(data, classes=(), **{name: Split(each.x, targets=tags[name]) for name, each in splits.items()})

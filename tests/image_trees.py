@@ -9,6 +9,8 @@ from PIL import Image
 from ssl_runner.contract import Data
 from ssl_runner.dataset.image_folder import ImageFolder
 
+WHOLE = {"validation": 0.0, "test": 0.0}  # nothing held out
+
 
 def everything(rows) -> torch.Tensor:
     return rows[torch.arange(len(rows))]
@@ -26,7 +28,7 @@ def keys(rows) -> set[bytes]:
 def require_disjoint(data: Data) -> None:
     """No row is in two of train, validation and test, and none is lost."""
     parts = [data.train, *(part.x for part in (data.validation, data.test) if part)]
-    assert len(set().union(*(keys(x) for x in parts))) == sum(len(x) for x in parts)
+    assert len(set().union(*map(keys, parts))) == sum(map(len, parts))
 
 
 def paint(path: Path, colour, size=(16, 16), mode="RGB", **how) -> None:
@@ -50,20 +52,14 @@ def load(root: Path, **settings) -> Data:
     return folder(root, **settings).load()
 
 
-def load_whole(root: Path, **settings) -> Data:
-    """Nothing held out."""
-    return load(root, validation=0.0, test=0.0, **settings)
-
-
 def spoil(root: Path) -> list[str]:
     """Five files that cannot be read: empty, no image, cut short, a link to nothing, too many pixels."""
-    cut = root / "ant" / "cut.jpg"
-    paint(cut, 5, (300, 300))
-    cut.write_bytes(cut.read_bytes()[:-600])
-    (root / "ant" / "empty.png").write_bytes(b"")
-    (root / "bee" / "text.jpg").write_text("no image at all")
-    (root / "bee" / "dangling.png").symlink_to(root / "nothing")
-    bomb = bytearray((root / "ant" / "0.png").read_bytes())
-    bomb[16:24] = struct.pack(">II", 60_000, 60_000)
-    (root / "bee" / "bomb.png").write_bytes(bomb)
+    ant, bee = root / "ant", root / "bee"
+    paint(ant / "cut.jpg", 5, (300, 300))
+    (ant / "cut.jpg").write_bytes((ant / "cut.jpg").read_bytes()[:-600])
+    (ant / "empty.png").write_bytes(b"")
+    (bee / "text.jpg").write_text("no image at all")
+    (bee / "dangling.png").symlink_to(root / "nothing")
+    head = (ant / "0.png").read_bytes()
+    (bee / "bomb.png").write_bytes(head[:16] + struct.pack(">II", 60_000, 60_000) + head[24:])
     return ["ant/cut.jpg", "ant/empty.png", "bee/bomb.png", "bee/dangling.png", "bee/text.jpg"]

@@ -7,20 +7,20 @@ import sys
 import time
 from pathlib import Path
 
-import torch
 import yaml
 from safetensors.torch import load_file
 
+from ssl_runner.__main__ import main
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
 
 CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def start(*words):
+def start(*words, program=("-m", "ssl_runner")):
     """A process of the runner."""
-    told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    return subprocess.Popen([sys.executable, "-m", "ssl_runner", *words], env={**os.environ, **CLEAN}, **told)
+    piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    return subprocess.Popen([sys.executable, *program, *words], env={**os.environ, **CLEAN}, **piped)
 
 
 def wait_for(condition, process, seconds=120):
@@ -39,10 +39,32 @@ def config(folder):
     return yaml.safe_load((Path(folder) / "config.yaml").read_text())
 
 
+def put(name, content):
+    """Writes a file, and makes the folders that it lies in; a mapping as YAML."""
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    text = yaml.safe_dump(content) if isinstance(content, dict) else content
+    Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def merged(old, new):
+    """A mapping with another's values in it, at any depth."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+
+
 def change(folder, name, **values):
-    """Changes top-level keys of a file by hand."""
-    content = yaml.safe_load((folder / name).read_text()) | values
+    """Changes keys of a file by hand; of a mapping, only the keys that are given."""
+    content = merged(yaml.safe_load((folder / name).read_text()), values)
     (folder / name).write_text(json.dumps(content) if name.endswith("json") else yaml.safe_dump(content))
+
+
+def kill(folder, last):
+    """Makes of a run that is complete one that was killed before its last checkpoint, and returns its folder."""
+    for name in (f"checkpoints/{last:07d}.pt", "encoder.safetensors", "encoder.yaml"):
+        (folder / name).unlink()
+    change(folder, "summary.json", status="running")
+    return folder
 
 
 def saved(folder):
@@ -50,26 +72,42 @@ def saved(folder):
     return [int(path.stem) for path in checkpoint.steps(Path(folder) / "checkpoints")]
 
 
-def tensors(folder):
-    """What a run ended in: its last checkpoint's tensors and its encoder."""
-    _, state = next(checkpoint.newest_first(Path(folder) / "checkpoints"))
-    encoder = load_file(Path(folder) / "encoder.safetensors")
-    return {**state["pretext"], **{f"exported.{name}": each for name, each in encoder.items()}}
-
-
 def measured(folder, name="knn/top1"):
     return [(row["step"], row[name]) for row in read_rows(Path(folder) / "metrics.jsonl") if name in row]
 
 
+def end(folder):
+    """What a run ended in, by its bits: its last checkpoint's tensors, its encoder, its numbers."""
+    _, state = next(checkpoint.newest_first(Path(folder) / "checkpoints"))
+    encoder = load_file(Path(folder) / "encoder.safetensors")
+    bits = [{name: each.numpy().tobytes() for name, each in part.items()} for part in (state["pretext"], encoder)]
+    return bits, summary(folder)["final"]
+
+
 def same(a, b):
     """Whether two runs ended in the same tensors, bit for bit, and in the same numbers."""
-    one, other = tensors(a), tensors(b)
-    equal = one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
-    return equal and summary(a)["final"] == summary(b)["final"]
+    return end(a) == end(b)
 
 
-def said(capsys):
-    """All that was printed since the last look; never a traceback."""
-    out, err = capsys.readouterr()
-    assert "Traceback" not in out + err
-    return out + err
+def said(capsys, *words):
+    """All that was printed since the last look, in which these words are; never a traceback."""
+    message = "".join(capsys.readouterr())
+    assert "Traceback" not in message
+    assert all(word in message for word in words), message
+    return message
+
+
+def enter(capsys, line, *words, status=0):
+    """What a command line prints that ends in this status: these words are in it."""
+    said(capsys)
+    assert main(line.split() if isinstance(line, str) else line) == status, line
+    return said(capsys, *words)
+
+
+def refusal(capsys, line, *words):
+    """The same of one that refuses in one line and makes nothing in the current folder."""
+    before = set(Path().rglob("*"))
+    message = enter(capsys, line, *words, status=2)
+    assert len(message.splitlines()) == 2, message
+    assert set(Path().rglob("*")) == before
+    return message

@@ -1,13 +1,18 @@
-"""Small encoders, batches and contexts for tests that need no job."""
+"""Small encoders, batches, contexts and the choices of conf/ for tests that need no job."""
+
+import inspect
+from importlib import import_module
 
 import torch
 import torch.nn.functional as F
+import yaml
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.mask import patchify
 from ssl_runner.augment.image.views import Views
+from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Batch, Context, Features, Pretext
-from ssl_runner.duration import Length
+from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.image_encoder import ImageEncoder
 
 SHAPE = (3, 8, 8)
@@ -24,8 +29,7 @@ class Conv(ImageEncoder):
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
         maps = F.relu(self.norm(self.convolution(self.normalise(x))))
-        tokens = maps.flatten(2).transpose(1, 2)
-        return Features(tokens.mean(1), tokens, tuple(maps.shape[2:]))
+        return Features(maps.mean((2, 3)), maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:]))
 
 
 class Patches(ImageEncoder):
@@ -35,10 +39,8 @@ class Patches(ImageEncoder):
 
     def __init__(self, dim: int = 16, mean: float = 0.5, std: float = 0.25):
         super().__init__((mean,) * 3, (std,) * 3)
-        self.dim = dim
-        self.patches = nn.Linear(12, dim)
-        self.place = nn.Parameter(torch.randn(1, 16, dim))
-        self.mix = nn.Linear(dim, dim)
+        self.dim, self.patches = dim, nn.Linear(12, dim)
+        self.place, self.mix = nn.Parameter(torch.randn(1, 16, dim)), nn.Linear(dim, dim)
         self.asked: list[bool] = []  # whether tokens were dropped, at each call
 
     def forward(self, x: Tensor, keep: Tensor | None = None) -> Features:
@@ -50,6 +52,19 @@ class Patches(ImageEncoder):
             tokens = torch.take_along_dim(tokens, keep[..., None], dim=1)
         tokens = F.gelu(tokens) + self.mix(tokens.mean(1, keepdim=True))
         return Features(tokens.mean(1), tokens, (x.shape[2] // 2, x.shape[3] // 2))
+
+
+def choice(group: str, name: str) -> tuple[type, dict, dict]:
+    """The class that a YAML names, its settings as the constructor takes them, and the constructor's defaults."""
+    settings = yaml.safe_load((TREE / group / f"{name}.yaml").read_text())
+    module, _, kind = settings.pop("_target_").rpartition(".")
+    target = getattr(import_module(module), kind)
+    defaults = {key: p.default for key, p in inspect.signature(target).parameters.items()}
+    for key, value in settings.items():
+        parse = Duration.parse if isinstance(defaults.get(key), Duration) else lambda given: given
+        settings[key] = tuple(value) if isinstance(value, list) else parse(value)
+    assert all(p.kind is p.KEYWORD_ONLY for p in inspect.signature(target).parameters.values())
+    return target, settings, defaults
 
 
 def still(**changes) -> Views:
@@ -100,7 +115,5 @@ def gradients(module: nn.Module) -> dict[str, float | None]:
 
 def wander(*modules: nn.Module) -> None:
     """Moves every parameter at random."""
-    with torch.no_grad():
-        for module in modules:
-            for p in module.parameters():
-                p.add_(0.1 * torch.randn_like(p))
+    for p in (each for module in modules for each in module.parameters()):
+        p.data.add_(0.1 * torch.randn_like(p))

@@ -19,8 +19,8 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Evaluator, Split
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration
-from ssl_runner.engine.encode import encoder_of
-from ssl_runner.engine.frozen import frozen
+from ssl_runner.engine.learner import frozen
+from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.run.preflight import read_job

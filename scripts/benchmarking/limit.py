@@ -26,9 +26,9 @@ class Contestant:
         self.views = itertools.cycle(
             [learner.views(batch, step, learner.main) for step in range(2) for batch in learner.loader.batches(step)]
         )
-        (rated,) = learner.rated.values()
-        rated.apply(learner.settings(learner.length.steps // 2), {})
-        self.optimizer = rated.optimizer
+        (optimizer,) = learner.optimizers.values()
+        optimizer.apply(learner.settings(learner.length.steps // 2), {})
+        self.optimizer = optimizer.optimizer
 
     def turn(self, steps: int) -> int:
         return logged(steps)

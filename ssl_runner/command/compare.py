@@ -1,14 +1,17 @@
 """`ssl-runner compare [RUN_OR_FOLDER ...]`: runs side by side, what differs and what the numbers show.
 
 Runs are found at any depth (default: in outputs), put into groups of equal settings, and judged over their seeds:
-mean ± 95 % interval, differences paired where seeds match. Formats go to standard output, or to FILE.
+mean ± 95 % interval, differences paired if seeds match. Formats go to standard output, or to FILE.
 """
 
-import argparse
 import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+
+from ssl_runner.errors import DONE, FAILED, refuse
 
 EXAMPLES = """\
   ssl-runner compare outputs/sweeps/demo
@@ -24,11 +27,8 @@ FORMATS = ("markdown", "csv", "json")
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0, 1 if a folder was left out, 2 if nothing could be compared."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner compare",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = ArgumentParser(
+        prog="ssl-runner compare", description=__doc__, epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
     parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
@@ -39,62 +39,52 @@ def main(words: list[str]) -> int:
     for name in FORMATS:
         parser.add_argument(f"--{name}", nargs="?", const="-", metavar="FILE")
     parser.add_argument("--html", metavar="FILE", help="a page with curves, for any browser, without a network")
-    typed = parser.parse_intermixed_args(words)
-    files = {name: getattr(typed, name) for name in FORMATS if getattr(typed, name) is not None}
+    arguments = parser.parse_intermixed_args(words)
+    files = {name: getattr(arguments, name) for name in FORMATS if getattr(arguments, name) is not None}
     for name, file in files.items():
         if Path(file).is_dir():  # `--csv outputs` means the table of outputs
-            typed.places.append(Path(file))
+            arguments.places.append(Path(file))
             files[name] = "-"
     piped = [name for name, file in files.items() if file == "-"]
     problems = [f"--{name}: give a FILE, since --{piped[0]} goes to standard output" for name in piped[1:]]
-    if typed.html is not None and Path(typed.html).is_dir():
-        problems.append(f"--html: {typed.html} is a folder; name a file, as compare.html")
-    if not typed.places and not Path("outputs").is_dir():
+    if arguments.html is not None and Path(arguments.html).is_dir():
+        problems.append(f"--html: {arguments.html} is a folder; name a file, as compare.html")
+    if not arguments.places and not Path("outputs").is_dir():
         problems.append("RUN_OR_FOLDER: is missing, and there is no folder outputs here")
-    if typed.rows < 0:
-        problems.append(f"--rows: given {typed.rows}, and 0 or more is wanted")
-    return refuse(problems) if problems else show(typed, files, piped)
+    if arguments.rows < 0:
+        problems.append(f"--rows: given {arguments.rows}, and 0 or more is wanted")
+    return refuse(problems) if problems else show(arguments, files, piped)
 
 
-def show(typed: argparse.Namespace, files: dict[str, str], piped: list[str]) -> int:
-    from ssl_runner.comparison.export import to_csv, to_json
+def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
+    from ssl_runner.comparison.export import to_csv, to_html, to_json
     from ssl_runner.comparison.record import load_runs
     from ssl_runner.comparison.render import print_terminal, to_markdown
     from ssl_runner.comparison.table import Unknown, compare
 
-    runs, problems, broken = load_runs(typed.places or [Path("outputs")])
+    runs, problems, broken = load_runs(arguments.places or [Path("outputs")])
     for line in broken:
         print(line, file=sys.stderr)
     if problems or not runs:
         return refuse(problems or ["no folder could be read"])
+    formats = {"csv": to_csv, "json": to_json, "html": to_html}
+    formats["markdown"] = partial(to_markdown, most=arguments.rows)
+    written = {name: file for name, file in files.items() if file != "-"}
+    written |= {"html": arguments.html} if arguments.html is not None else {}
     try:
-        comparison = compare(runs, typed.metric, typed.smaller, typed.larger)
+        comparison = compare(runs, arguments.metric, arguments.smaller, arguments.larger)
+        for name, file in written.items():
+            Path(file).write_text(formats[name](comparison), encoding="utf-8")
     except Unknown as error:
         return refuse([f"--metric: {error}"])
-    formats = {"csv": to_csv, "json": to_json, "markdown": lambda each: to_markdown(each, typed.rows)}
-    try:
-        for name, file in files.items():
-            if file != "-":
-                Path(file).write_text(formats[name](comparison), encoding="utf-8")
-        if typed.html is not None:
-            from ssl_runner.comparison.page import to_html
-
-            Path(typed.html).write_text(to_html(comparison), encoding="utf-8")
     except OSError as error:
         return refuse([str(error)])
     if piped:
         print(formats[piped[0]](comparison), end="")
-        if piped[0] == "csv":
-            for line in comparison.warnings:
-                print(f"! {line}", file=sys.stderr)
+        for line in comparison.warnings if piped[0] == "csv" else ():
+            print(f"! {line}", file=sys.stderr)
     else:
-        print_terminal(comparison, Console(highlight=False, markup=False), typed.rows)
-    for file in [*(file for file in files.values() if file != "-"), *([typed.html] if typed.html else [])]:
+        print_terminal(comparison, Console(highlight=False, markup=False), arguments.rows)
+    for file in written.values():
         print(f"written: {file}", file=sys.stderr)
-    return 1 if broken else 0
-
-
-def refuse(problems: list[str]) -> int:
-    for line in problems:
-        print(f"ssl-runner compare: {line}", file=sys.stderr)
-    return 2
+    return FAILED if broken else DONE

@@ -4,13 +4,13 @@ RUN is a run folder, a checkpoint in it (RUN/checkpoints/0000700.pt), an exporte
 runs such as a sweep's. Numbers go to RUN/evaluation/PROTOCOL.json, each with protocol, settings, data and split.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from rich.console import Console
 
 from ssl_runner.config.compose import TREE
-from ssl_runner.errors import nearest, refuse
+from ssl_runner.errors import DONE, FAILED, Refused, nearest, refuse
 from ssl_runner.run_folder.find import walk
 from ssl_runner.run_folder.layout import CONFIG, EVALUATION, WEIGHTS
 
@@ -30,73 +30,68 @@ keys: dataset=, split=validation|test|both, init=trained|random, seed=, device=,
 def main(words: list[str]) -> int:
     """Returns the exit status."""
     protocols = sorted(file.stem for file in (TREE / "evaluator").glob("*.yaml") if file.stem != "none")
-    parser = argparse.ArgumentParser(
+    possible = ", ".join(protocols)
+    parser = ArgumentParser(
         prog="ssl-runner evaluate",
         description=__doc__,
-        epilog=EXAMPLES.format(protocols=", ".join(protocols)),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        epilog=EXAMPLES.format(protocols=possible),
+        formatter_class=RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="RUN | PROTOCOL | KEY=VALUE")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/evaluation")
-    typed = parser.parse_intermixed_args(words)
-    overrides = [word for word in typed.words if "=" in word and not Path(word).exists()]
-    chosen = [word for word in typed.words if word in protocols]
-    places = [word for word in typed.words if word not in overrides and word not in protocols]
-    problems = [
-        f"{word}: is neither a path nor a protocol; possible are {', '.join(protocols)}{nearest(word, protocols)}"
-        for word in places
-        if not Path(word).exists()
-    ]
+    arguments = parser.parse_intermixed_args(words)
+    overrides = [word for word in arguments.words if "=" in word and not Path(word).exists()]
+    chosen = [word for word in arguments.words if word in protocols]
+    places = [word for word in arguments.words if word not in (*overrides, *protocols)]
+    lines = {word: f"{word}: is neither a path nor a protocol; possible are {possible}" for word in places}
+    problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not Path(word).exists()]
     if not places:
         problems.append("RUN: is missing; give a run folder, a checkpoint or an encoder.safetensors")
     if problems:
         return refuse(problems)
     paths = {run: Path(place) == run for place in places for run in runs(Path(place))}
-    if typed.to is not None and len(paths) > 1:
+    if arguments.to is not None and len(paths) > 1:
         return refuse([f"--to: names one folder, and there are {len(paths)} encoders"])
-    return evaluate(paths, chosen, overrides, typed.to)
+    return evaluate(paths, chosen, overrides, arguments.to)
 
 
 def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str], to: Path | None) -> int:
     """Returns the exit status. `paths`: whether each was named itself, and not found below a folder."""
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
-    from ssl_runner.engine.log import journal
-    from ssl_runner.errors import DONE, FAILED, Refused
+    from ssl_runner.engine.console import journal
     from ssl_runner.evaluation.measure import Evaluation
-    from ssl_runner.evaluation.plan import Plan, make_plan
+    from ssl_runner.evaluation.plan import make_plan
 
-    console = Console(highlight=False, markup=False)
-    ready: list[tuple[Path, Plan]] = []
+    plans = {}
     problems: list[str] = []
     without: list[str] = []
     for path, named in paths.items():
         try:
-            ready.append((path, make_plan(find_encoder(path), protocols, overrides)))
+            plans[path] = make_plan(find_encoder(path), protocols, overrides)
         except Refused as error:
-            problems += str(error).splitlines()
+            problems += error.lines
         except (OSError, ValueError) as error:
             (problems if named else without).append(str(error))
-    if problems or not ready:
+    if problems or not plans:
         return refuse(problems + without)
+    console = Console(highlight=False, markup=False)
     for line in without:  # of a sweep: a job that failed before its first checkpoint
         console.print(f"left out: {line}", style="yellow", soft_wrap=True)
     evaluation, status = Evaluation(console), FAILED if without else DONE
     with journal(console):
-        for number, (path, made) in enumerate(ready):
+        for number, (path, plan) in enumerate(plans.items(), start=1):
             source = find_encoder(path)  # again: the encoders of a sweep need not fit into memory together
-            if len(ready) > 1:
-                console.print(f"{number + 1} of {len(ready)}: {source.folder}", soft_wrap=True)
+            if len(plans) > 1:
+                console.print(f"{number} of {len(plans)}: {source.folder}", soft_wrap=True)
             try:
-                complete = evaluation.measure(source, made, to or source.folder / EVALUATION)
+                complete = evaluation.measure(source, plan, to or source.folder / EVALUATION)
+                status = max(status, DONE if complete else FAILED)
             except Refused as reason:
-                status = refuse(str(reason).splitlines())
-                continue
-            status = max(status, DONE if complete else FAILED)
+                status = refuse(reason.lines)
     return status
 
 
 def runs(path: Path) -> list[Path]:
     """The path itself, or the runs below a folder that is none."""
-    if path.is_dir() and not (path / CONFIG).exists() and not (path / WEIGHTS).exists():
-        return list(walk(path)) or [path]
-    return [path]
+    holds_run = not path.is_dir() or (path / CONFIG).exists() or (path / WEIGHTS).exists()
+    return [path] if holds_run else list(walk(path)) or [path]

@@ -4,8 +4,9 @@ safetensors is weights beside their config, for `ssl_runner.encoder.load`; torch
 ONNX graph, which do without ssl_runner. Each takes any number of samples and normalises by itself.
 """
 
-import argparse
 import textwrap
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,56 +25,51 @@ TAKES = {"image": "float32 in [0, 1]", "audio": "float32 in [-1, 1]", "text": "i
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0 if every file is there, 1 if one could not be made."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner export", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "run", type=Path, help="a run folder, a checkpoint RUN/checkpoints/NNN.pt, or an encoder.safetensors"
-    )
+    parser = ArgumentParser(prog="ssl-runner export", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    source_help = "a run folder, a checkpoint RUN/checkpoints/NNN.pt, or an encoder.safetensors"
+    parser.add_argument("run", type=Path, help=source_help)
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/export")
     parser.add_argument("--format", metavar="NAME[,NAME]", help=f"some of {','.join(NAMES)} (default: all)")
     parser.add_argument("--overwrite", action="store_true", help="replace files that are there and differ")
-    typed = parser.parse_args(words)
-    formats = list(dict.fromkeys(typed.format.split(","))) if typed.format else list(NAMES)
+    arguments = parser.parse_args(words)
+    formats = list(dict.fromkeys(arguments.format.split(","))) if arguments.format else list(NAMES)
     if unknown := [name for name in formats if name not in NAMES]:
         return refuse([f"--format: given {name or 'nothing'}; possible are {', '.join(NAMES)}" for name in unknown])
-    from ssl_runner.encoder.export import Unequal, export
-    from ssl_runner.encoder.formats import INSTALL, missing
+    from ssl_runner.encoder.export import INSTALL, Unequal, export, missing
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
 
-    lacking = {name: modules for name in formats if (modules := missing(name))}
-    if typed.format and lacking:
-        return refuse([f"--format: {name} needs {', '.join(each)}: {INSTALL}" for name, each in lacking.items()])
+    lacking = {name: f"{', '.join(modules)}: {INSTALL}" for name in formats if (modules := missing(name))}
+    if arguments.format and lacking:
+        return refuse([f"--format: {name} needs {remedy}" for name, remedy in lacking.items()])
     try:
-        source = find_encoder(typed.run)
+        source = find_encoder(arguments.run)
     except (OSError, ValueError) as error:
         return refuse([str(error)])
-    folder = typed.to or place(source)
-    console = Console(highlight=False, markup=False)
+    folder = arguments.to or default_folder(source)
     exports, errors = {}, []
-    for name in formats:
+    for name in [each for each in formats if each not in lacking]:
         try:
-            if name not in lacking:
-                exports[name] = export(name, source)
+            exports[name] = export(name, source)
         except Unequal as reason:
             errors.append(f"error: {name}: {reason}; nothing was written")
     differing = [path for each in exports.values() for path in each.differing(folder)]
-    if differing and not typed.overwrite:
+    if differing and not arguments.overwrite:
         remedy = "name another folder with --to, or type --overwrite"
         return refuse(f"{path} is there and is not what would be written; {remedy}" for path in differing)
     try:
         written = {name for name, each in exports.items() if each.write(folder)}
     except OSError as error:
         return refuse([str(error)])
+    console = Console(highlight=False, markup=False)
     show(source, folder, exports, written, console)
     for line in errors:
         console.print(line, style="red", soft_wrap=True)
-    for name, modules in lacking.items():
-        console.print(f"\n{name} is left out, since it needs {', '.join(modules)}: {INSTALL}", soft_wrap=True)
+    for name, remedy in lacking.items():
+        console.print(f"\n{name} is left out, since it needs {remedy}", soft_wrap=True)
     return FAILED if errors else DONE
 
 
-def place(source: "TrainedEncoder") -> Path:
+def default_folder(source: "TrainedEncoder") -> Path:
     """A folder that can be copied as it is. A checkpoint's has its step in its name; an export's own is added to."""
     if source.content is None:
         return source.folder
@@ -86,12 +82,12 @@ def show(
     source: "TrainedEncoder", folder: Path, exports: dict[str, "Export"], written: set[str], console: Console
 ) -> None:
     """How far each file is from the encoder, and how to load it."""
-    from ssl_runner.encoder.export import BATCHES
-    from ssl_runner.encoder.formats import FORMATS
+    from ssl_runner.encoder.export import BATCHES, FORMATS
 
-    size, step = "x".join(map(str, source.samples.shape)), "" if source.step is None else f" of step {source.step}"
-    title = f"{type(source.encoder).__name__}{step}: samples of {size} to {source.encoder.dim} features"
-    console.print(title, soft_wrap=True)
+    say, shape = partial(console.print, soft_wrap=True), source.samples.shape
+    step = "" if source.step is None else f" of step {source.step}"
+    size, name = "x".join(map(str, shape)), type(source.encoder).__name__
+    say(f"{name}{step}: samples of {size} to {source.encoder.dim} features")
     if not exports:
         return
     table = Table("format", "file", "largest difference", "", box=None, pad_edge=False)
@@ -99,12 +95,9 @@ def show(
         table.add_row(name, FORMATS[name].file, f"{each.difference:.2g}", "" if name in written else "was there")
     console.print(table)
     largest = max(each.largest for each in exports.values())
-    console.print(
-        f"from the encoder, on {', '.join(map(str, BATCHES))} random samples; the largest feature is {largest:.3g}"
-    )
-    console.print(f"folder: {folder}", soft_wrap=True)
-    shape = ", ".join(map(str, source.samples.shape))
-    console.print(f"\nto load it (x: {TAKES[source.samples.kind]}, of shape (any number, {shape})):", soft_wrap=True)
+    say(f"from the encoder, on {', '.join(map(str, BATCHES))} random samples; the largest feature is {largest:.3g}")
+    say(f"folder: {folder}\n")
+    say(f"to load it (x: {TAKES[source.samples.kind]}, of shape (any number, {', '.join(map(str, shape))})):")
     for name in exports:
         lines = FORMATS[name].lines.format(folder=folder.as_posix(), path=(folder / FORMATS[name].file).as_posix())
-        console.print("\n" + textwrap.indent(lines, "  "), soft_wrap=True)
+        say("\n" + textwrap.indent(lines, "  "))

@@ -6,114 +6,100 @@ one is left as it is. Before it starts, all that is not as it was is named: sett
 threads. At the end each number is shown, old and new, and whether the encoders are bit-identical.
 """
 
-import argparse
-import dataclasses
 import logging
 import tempfile
-from collections.abc import Callable
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from ssl_runner.config import files
-from ssl_runner.config.node import Node
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused, refuse
-from ssl_runner.run_folder.claim import check_free, claim, claim_new
 from ssl_runner.run_folder.layout import CONFIG
+from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
-    from ssl_runner.contract import Data, Dataset
-    from ssl_runner.run.validate import Ready
-    from ssl_runner.run_folder.diff import Mismatch, RunDiff
+    from ssl_runner.contract import Data
+    from ssl_runner.run.preflight import PreparedJob
+    from ssl_runner.run_folder.diff import RunDiff
 
 log = logging.getLogger("ssl_runner")
 
 
 def main(words: list[str]) -> int:
     """Returns the exit status: the new run's, or with --strict 1 if it is not bit-identical."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner rerun", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog="ssl-runner rerun", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, metavar="RUN|FILE", help="a run folder, or the config.yaml of one")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a setting or a choice, changed")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="the new run's folder, and not outputs/.../<time>")
     parser.add_argument("--config-dir", type=Path, help="a folder of configs whose choices KEY=VALUE may name")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
-    typed = parser.parse_intermixed_args(words)
+    arguments = parser.parse_intermixed_args(words)
     console = Console(highlight=False, markup=False)
     try:
-        composed, _ = read_recorded(typed.run, typed.overrides, typed.config_dir)
-        if composed.refused:
-            return refuse(composed.problems)
-        from ssl_runner.run.resume import recorded_job  # torch is imported here, after all that needs none
+        read_recorded(arguments.run, arguments.overrides, arguments.config_dir)
+        from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none
 
-        ready = recorded_job(typed.run, typed.overrides, typed.config_dir)
-        named = typed.to or ready.composed.folder
-        status, folder = rerun(ready, typed.run, Path(named) if named else None, console)
+        prepared = recorded_job(arguments.run, arguments.overrides, arguments.config_dir)
+        named = arguments.to or prepared.composed.folder
+        changed = changed_settings(prepared, arguments.run)
+        status, folder = rerun(prepared, arguments.run, Path(named) if named else None, changed, console)
     except Refused as reason:
         return refuse(reason.lines)
-    if typed.run.is_file():
+    if arguments.run.is_file():
         return status
     from ssl_runner.run_folder.diff import diff_runs
 
-    console.print(f"\nold: {typed.run}\nnew: {folder}", soft_wrap=True)
-    diff = diff_runs(typed.run, folder)
-    tell(diff, console, bool(changed_settings(ready, typed.run)))
-    return status or int(typed.strict and not (diff.identical and not diff.unfinished))
+    console.print(f"\nold: {arguments.run}\nnew: {folder}", soft_wrap=True)
+    diff = diff_runs(arguments.run, folder)
+    tell(diff, console, bool(changed))
+    return status or int(arguments.strict and not (diff.identical and not diff.unfinished))
 
 
-def rerun(ready: "Ready", old: Path, to: Path | None, console: Console) -> tuple[int, Path]:
+def changed_settings(prepared: "PreparedJob", old: Path) -> list[str]:
+    """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
+    before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
+    now = dict(paths(prepared.content))
+    keys = [key for key in before | now if not key.startswith("choices") and before.get(key) != now.get(key)]
+    leaves = [key for key in keys if not any(isinstance(each.get(key), dict) for each in (before, now))]
+    return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
+
+
+def rerun(job: "PreparedJob", old: Path, to: Path | None, changed: list[str], console: Console) -> tuple[int, Path]:
     """Runs a job again, in `to` or a folder beside other runs, and returns the exit status and the folder.
 
     Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
     """
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
-    claimed: list[Path] = []
+    folders: list[Path] = []
 
-    def claim_folder() -> Path:
-        claimed.append(claim_new(Path("outputs") / ready.name) if to is None else claim(to))
-        return claimed[0]
+    def claim_folder(data: "Data") -> Path:
+        warn(job, old, changed, data)
+        folders.append(claim_new(Path("outputs") / job.name) if to is None else claim(to))
+        return folders[0]
 
     if to is not None:
         if to.resolve().is_relative_to(old.resolve()):
             raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
         check_free(to)  # now, and not after the data is read
-    dataset: Node[Dataset] = Node(lambda: WatchedDataset(ready.job.dataset.build(), partial(warn, ready, old)))
-    job = dataclasses.replace(ready.job, dataset=dataset)
-    return begin(job, ready.content, ready.overrides, claim_folder, console), claimed[0]
+    return begin(job, claim_folder, console), folders[0]
 
 
-class WatchedDataset:
-    """A dataset that hands what it has read to a function before the run begins."""
-
-    def __init__(self, dataset: "Dataset", watch: Callable[["Data"], None]):
-        self.dataset, self.watch = dataset, watch
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.dataset, name)
-
-    def load(self) -> "Data":
-        data = self.dataset.load()
-        self.watch(data)
-        return data
-
-
-def warn(ready: "Ready", old: Path, data: "Data") -> None:
+def warn(prepared: "PreparedJob", old: Path, changed: list[str], data: "Data") -> None:
     """Says on the console and in the new run's log what is not as it was."""
     from ssl_runner.run_folder.environment import changes, describe
 
-    changed = changed_settings(ready, old)
     if changed:
         log.info("settings that differ:\n%s", "\n".join(f"  {line}" for line in changed))
     if old.is_file():
         return
-    placement = ready.job.device.build()
+    placement = prepared.job.device.build()
     placement.apply()  # it sets the number of threads, as the run will
     with tempfile.TemporaryDirectory() as folder:
         describe(Path(folder), device=str(placement), fingerprint=data.fingerprint)
@@ -127,50 +113,32 @@ def warn(ready: "Ready", old: Path, data: "Data") -> None:
         log.info("code, versions, data, device and threads are as they were")
 
 
-def changed_settings(ready: "Ready", old: Path) -> list[str]:
-    """`optimizer.lr: 0.001 -> 0.1` for each setting that is not the old run's."""
-    before = dict(paths(files.read(old if old.is_file() else old / CONFIG)))
-    now = dict(paths(ready.content))
-    keys = [key for key in {**before, **now} if not key.startswith("choices") and before.get(key) != now.get(key)]
-    leaves = [key for key in keys if not any(isinstance(each.get(key), dict) for each in (before, now))]
-    return [f"{key}: {before.get(key, 'absent')} -> {now.get(key, 'absent')}" for key in leaves]
-
-
 def tell(diff: "RunDiff", console: Console, changed: bool) -> None:
     """A table of the numbers, and plainly whether the runs are bit-identical. `changed`: settings are not the same."""
+    say = partial(console.print, soft_wrap=True)
     for line in diff.unfinished:
-        console.print(f"{line}: what follows compares them up to step {diff.step}", soft_wrap=True)
-    table = Table("number", "old", "new", "difference", box=None, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify = "right"
+        say(f"{line}: what follows compares them up to step {diff.step}")
+    columns = (Column(name, justify="right") for name in ("old", "new", "difference"))
+    table = Table("number", *columns, box=None, pad_edge=False)
     for name, a, b in diff.numbers:
         change = "" if a is None or b is None else f"{b - a:+.4g}" if a != b else "0"
         table.add_row(name, *("" if each is None else f"{each:.6g}" for each in (a, b)), change)
     if diff.numbers:
         console.print(table)
+    worst = [str(max(kind, key=lambda each: each.size)) for kind in diff.kinds if kind]
     if diff.weights:
-        console.print(
-            f"encoder weights: {len(diff.weights)} of {diff.tensors} tensors differ, most {worst(diff.weights)}",
-            soft_wrap=True,
-        )
+        say(f"encoder weights: {len(diff.weights)} of {diff.tensors} tensors differ, most {worst[0]}")
     elif diff.tensors:
-        console.print(f"encoder weights: all {diff.tensors} tensors are bit-identical")
+        say(f"encoder weights: all {diff.tensors} tensors are bit-identical")
     first = f"{len(diff.rows)} numbers differ, first {diff.rows[0]}" if diff.rows else "equal"
-    console.print(f"metrics.jsonl: {diff.compared} rows, {first} (time and speed aside)", soft_wrap=True)
+    say(f"metrics.jsonl: {diff.compared} rows, {first} (time and speed aside)")
     if diff.left_out:
         steps = ", ".join(map(str, diff.left_out))
-        console.print(
-            f"left out: training averages of step {steps}, amid which the old run was resumed", soft_wrap=True
-        )
+        say(f"left out: training averages of step {steps}, amid which the old run was resumed")
     if diff.identical:
-        console.print("bit-identical" + (f", up to step {diff.step}" if diff.unfinished else ""))
-    elif any(diff.kinds):
-        largest = "; ".join(worst(kind) for kind in diff.kinds if kind)
+        say("bit-identical" + (f", up to step {diff.step}" if diff.unfinished else ""))
+    elif worst:
         why = "the settings differ, and so do the numbers" if changed else "not bit-identical"
-        console.print(f"{why}: largest difference {largest}", soft_wrap=True)
+        say(f"{why}: largest difference {'; '.join(worst)}")
     else:
-        console.print("not compared: there is no row in metrics.jsonl up to the step that both have reached")
-
-
-def worst(mismatches: "list[Mismatch]") -> str:
-    return str(max(mismatches, key=lambda each: each.size))
+        say("not compared: there is no row in metrics.jsonl up to the step that both have reached")

@@ -4,7 +4,7 @@ KEY=VALUE may change what cannot change the result: log_every, save_every, show_
 is placed (device=cuda, device.threads=4) and where its data lies. To change anything else, begin a new run: rerun.
 """
 
-import argparse
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from rich.console import Console
@@ -15,20 +15,17 @@ from ssl_runner.errors import Refused, refuse
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    parser = argparse.ArgumentParser(
-        prog="ssl-runner resume", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = ArgumentParser(prog="ssl-runner resume", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a harmless setting, changed from here on")
-    typed = parser.parse_args(words)
+    arguments = parser.parse_args(words)
+    run, overrides = arguments.run, arguments.overrides
     try:
-        if typed.run.is_file():
-            raise Refused(f"{typed.run} is a file, and a run goes on in its folder; type ssl-runner rerun {typed.run}")
-        composed, _ = read_recorded(typed.run, typed.overrides)
-        if composed.refused:
-            return refuse(composed.problems)
-        from ssl_runner.run.resume import resume  # torch is imported here, after all that needs none
+        if run.is_file():
+            raise Refused(f"{run} is a file, and a run goes on in its folder; type ssl-runner rerun {run}")
+        read_recorded(run, overrides)
+        from ssl_runner.run.session import resume  # torch is imported here, after all that needs none
 
-        return resume(typed.run, Console(highlight=False, markup=False), overrides=typed.overrides, anew=True)
+        return resume(run, Console(highlight=False, markup=False), overrides=overrides, anew=True)
     except (Refused, OSError) as reason:
         return refuse(str(reason).splitlines())

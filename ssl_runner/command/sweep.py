@@ -18,14 +18,14 @@ from ssl_runner.errors import refuse
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    typed = options(words)
-    if typed.help:
+    arguments = options(words)
+    if arguments.help:
         print(help_text())
         return 0
     from ssl_runner.sweep.read import read
     from ssl_runner.sweep.settings import RESUME, check_recorded, merge_words, split_words
 
-    now, command, recorded = split_words(typed.overrides), merge_words([], words), False
+    now, command, recorded = split_words(arguments.overrides), merge_words([], words), False
     if now.resume is not None:
         from ssl_runner.sweep.ledger import Ledger
 
@@ -33,57 +33,56 @@ def main(words: list[str]) -> int:
             ledger = Ledger.open(Path(now.resume))
         except ValueError as error:
             return refuse([f"sweep.resume: {error}"])
-        folder = went_back(Path(now.resume), ledger.cwd, typed)
+        folder = return_to(Path(now.resume), ledger.cwd, arguments)
         command = merge_words(ledger.command, [*now.own, *now.launcher, *now.sweeper])
-        if problems := check_recorded(command, typed.overrides):
+        if problems := check_recorded(command, arguments.overrides):
             return refuse(problems)
         before = options(command)
         kept = split_words(before.overrides)
         if not now.jobs:  # they are those that it was begun with, and if there are some already, as they are
-            recorded = bool(ledger.jobs) and not typed.cfg
-            typed.config_dir = typed.config_dir or before.config_dir
-            typed.config_name = before.config_name if typed.config_name == DEFAULT else typed.config_name
+            recorded = bool(ledger.jobs) and not arguments.cfg
+            arguments.config_dir = arguments.config_dir or before.config_dir
+            arguments.config_name = before.config_name if arguments.config_name == DEFAULT else arguments.config_name
         own = [*kept.own, f"{RESUME}={folder}"]
         now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=now.folder)
-    if problems := missing_folder(typed):
+    if problems := missing_folder(arguments):
         return refuse(problems)
-    composer, console = composer_of(typed), Console(highlight=False, markup=False, stderr=bool(typed.cfg))
-    request = read(now, composer, prepare, console, recorded, build=not typed.cfg)
+    composer, console = composer_of(arguments), Console(highlight=False, markup=False, stderr=bool(arguments.cfg))
+    request = read(now, composer, prepare, console, recorded, build=not arguments.cfg)
     if request.problems:
         return refuse(request.problems)
-    if typed.cfg:
+    if arguments.cfg:
         print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
         return 0
-    from ssl_runner.sweep.comparison import print_comparison  # numpy is imported here, after all that needs none
-    from ssl_runner.sweep.start import start
+    from ssl_runner.sweep.run import start  # numpy is imported here, after all that needs none
 
     try:
-        return start(request, command, console, run_job, print_comparison)
+        return start(request, command, console, run_job)
     except ValueError as error:
         return refuse(str(error).splitlines())
 
 
 def prepare(*arguments: Any) -> Any:
-    """run.validate.prepared, for which torch is imported."""
-    from ssl_runner.run.validate import prepared
+    """run.preflight.prepare_job, for which torch is imported."""
+    from ssl_runner.run.preflight import prepare_job
 
-    return prepared(*arguments)
+    return prepare_job(*arguments)
 
 
 def run_job(folder: str, threads: int | None = None) -> int:
     """Carries out a job of a sweep in its process, in which torch is imported."""
-    from ssl_runner.run.resume import resume
+    from ssl_runner.run.session import resume
     from ssl_runner.sweep import worker
 
     return worker.run_job(resume, folder, threads)
 
 
-def went_back(folder: Path, cwd: str, typed: argparse.Namespace) -> Path:
+def return_to(folder: Path, cwd: str, arguments: argparse.Namespace) -> Path:
     """Goes to where a sweep was begun, from where its jobs' relative paths start. Returns its folder as seen there."""
     if Path(cwd).is_dir() and not Path.cwd().samefile(cwd):
         folder = folder.resolve()
         os.environ[VARIABLE] = ",".join(trusted_packages())  # the folder that a sweep names is not asked whom to trust
-        typed.config_dir = typed.config_dir and typed.config_dir.resolve()
+        arguments.config_dir = arguments.config_dir and arguments.config_dir.resolve()
         sys.path[:] = map(os.path.abspath, sys.path)  # nor is anything imported from it
         os.chdir(cwd)
     return folder

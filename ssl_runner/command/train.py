@@ -9,60 +9,52 @@ from ssl_runner.config.declared import check_declared
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
 from ssl_runner.errors import Refused, refuse
-from ssl_runner.run_folder.claim import check_free, claim, claim_new
+from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
 if TYPE_CHECKING:
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
 
 OF_SWEEP = re.compile(r"(sweep\.|hydra[./](launcher|sweeper))")
 
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    typed = options(words)
-    if typed.help:
+    arguments = options(words)
+    if arguments.help:
         print(help_text())
         return 0
-    stray = [
-        f"{word.partition('=')[0]}: is a setting of a sweep; type -m"
-        for word in typed.overrides
-        if OF_SWEEP.match(word)
-    ]
-    if problems := missing_folder(typed) or stray:
+    stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]
+    if problems := missing_folder(arguments) or [f"{key}: is a setting of a sweep; type -m" for key in stray]:
         return refuse(problems)
-    composed = check_declared(composer_of(typed).compose(typed.overrides))
+    composed = check_declared(composer_of(arguments).compose(arguments.overrides))
     if composed.sweep_folder:
         composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
     if composed.refused:
         return refuse(composed.problems)
-    if typed.cfg and composed.decided:
-        print(dump(stamped(composed.content)), end="")
-        return 0
-    from ssl_runner.run.validate import prepared  # torch is imported here, after all that needs none
+    if not (arguments.cfg and composed.decided):
+        from ssl_runner.run.preflight import prepare_job  # torch is imported here, after all that needs none
 
-    ready, problems = prepared(composed, typed.overrides, build=not typed.cfg)
-    if ready is None:
-        return refuse(problems)
-    if typed.cfg:
-        print(dump(stamped(composed.content)), end="")
-        return 0
-    return single(ready)
+        prepared, problems = prepare_job(composed, arguments.overrides, build=not arguments.cfg)
+        if prepared is None:
+            return refuse(problems)
+        if not arguments.cfg:
+            return train(prepared)
+    print(dump(stamped(composed.content)), end="")
+    return 0
 
 
-def single(ready: "Ready") -> int:
+def train(prepared: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
     from rich.console import Console  # late, as nothing else here needs it
 
-    from ssl_runner.run.begin import begin
+    from ssl_runner.run.session import begin
 
-    folder = ready.composed.folder
-
-    def place() -> Path:
-        return claim_new(Path("outputs") / ready.name) if folder is None else claim(Path(folder))
-
+    folder = None if prepared.composed.folder is None else Path(prepared.composed.folder)
     try:
         if folder is not None:
-            check_free(Path(folder))  # now, and not after the data is read
-        return begin(ready.job, ready.content, ready.overrides, place, Console(highlight=False, markup=False))
+            check_free(folder)  # now, and not after the data is read
+        console, parent = Console(highlight=False, markup=False), Path("outputs") / prepared.name
+        place = (lambda _: claim_new(parent)) if folder is None else (lambda _: claim(folder))
+        return begin(prepared, place, console)
     except Refused as reason:
         return refuse(reason.lines)

@@ -63,29 +63,22 @@ def options(words: list[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(words)
 
 
-def composer_of(typed: argparse.Namespace) -> Composer:
-    return Composer(typed.config_dir, typed.config_name.removesuffix(".yaml"))
+def composer_of(arguments: argparse.Namespace) -> Composer:
+    return Composer(arguments.config_dir, arguments.config_name.removesuffix(".yaml"))
 
 
-def missing_folder(typed: argparse.Namespace) -> list[str]:
+def missing_folder(arguments: argparse.Namespace) -> list[str]:
     """A line if --config-dir names no folder."""
-    absent = typed.config_dir is not None and not typed.config_dir.is_dir()
-    return [f"--config-dir: there is no folder {typed.config_dir}"] if absent else []
+    absent = arguments.config_dir is not None and not arguments.config_dir.is_dir()
+    return [f"--config-dir: there is no folder {arguments.config_dir}"] if absent else []
 
 
 def help_text() -> str:
     """The options, and every choice of every group as the files stand."""
-    groups = {
-        folder.name: sorted(file.stem for file in folder.glob("*.yaml"))
-        for folder in sorted(TREE.iterdir())
-        if folder.is_dir()
-    }
+    groups = Composer().groups
     wide = max(map(len, groups))
-    lines = [
-        textwrap.fill(", ".join(choices), 110, initial_indent=f"  {group:{wide}}  ", subsequent_indent=" " * (wide + 4))
-        for group, choices in groups.items()
-        if choices
-    ]
+    wrapper = textwrap.TextWrapper(110, subsequent_indent=" " * (wide + 4))
+    lines = [wrapper.fill(f"  {group:{wide}}  {', '.join(names)}") for group, names in groups.items()]
     settings = [f"  {line}" for line in (TREE / CONFIG).read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)]
     own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
     plugins = [

@@ -1,20 +1,25 @@
-"""Export of a comparison: CSV with a row for each run, JSON with everything."""
-
-from __future__ import annotations
+"""Export of a comparison: CSV with a row for each run, JSON with everything, and a self-contained HTML page."""
 
 import csv
 import io
 import json
 import math
-from typing import TYPE_CHECKING, Any
+import re
+from html import escape
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:
-    from ssl_runner.comparison.judge import Group
-    from ssl_runner.comparison.record import Run
-    from ssl_runner.comparison.statistics import Difference, Interval
-    from ssl_runner.comparison.table import Comparison
+from ssl_runner.comparison.curves import downsample_curves, shorten_number
+from ssl_runner.comparison.fairness import environment_facts, plural
+from ssl_runner.comparison.render import remedy, summary_line
+from ssl_runner.comparison.run import Run, companions
+from ssl_runner.comparison.settings import shorten
+from ssl_runner.comparison.statistics import Difference, Group, Interval, quantile
+from ssl_runner.comparison.table import Comparison
 
 FACTS = ("name", "status", "seed", "seconds", "samples_seen", "samples_per_second", "step", "steps")
+HERE = Path(__file__).parent
+SCRIPTS = ("state.js", "curves.js", "pareto.js", "rows.js")
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -34,7 +39,13 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def to_json(comparison: Comparison) -> str:
-    content = {
+    runs = [describe_run(run) for run in comparison.runs]
+    return json.dumps({**describe(comparison), "runs": runs}, indent=1, allow_nan=False) + "\n"
+
+
+def describe(comparison: Comparison) -> dict[str, Any]:
+    """All but the runs."""
+    return {
         "metric": comparison.metric,
         "larger_is_better": comparison.larger,
         "unit": "share" if comparison.is_share(comparison.metric) else "number",
@@ -44,16 +55,14 @@ def to_json(comparison: Comparison) -> str:
         "verdict": comparison.verdict,
         "warnings": comparison.warnings,
         "groups": [describe_group(each) for each in comparison.groups],
-        "runs": [describe_run(run) for run in comparison.runs],
     }
-    return json.dumps(content, indent=1, allow_nan=False) + "\n"
 
 
 def describe_group(each: Group) -> dict[str, Any]:
     return {
         "settings": each.settings,
         "runs": [run.name for run in each.runs],
-        "values": {str(seed): value for seed, value in each.values.items()},
+        "values": each.values,
         "n": len(each.values),
         **describe_interval(each.interval),
         "baseline": each.baseline,
@@ -68,7 +77,7 @@ def describe_group(each: Group) -> dict[str, Any]:
 
 
 def describe_interval(shown: Interval | None) -> dict[str, Any]:
-    return {"mean": shown.mean if shown else None, "half": finite(shown.half) if shown else None}
+    return {"mean": shown and shown.mean, "half": shown and finite(shown.half)}
 
 
 def describe_difference(shown: Difference | None) -> dict[str, Any] | None:
@@ -86,3 +95,55 @@ def describe_run(run: Run) -> dict[str, Any]:
 
 def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
+
+
+def to_html(comparison: Comparison) -> str:
+    """The page's text. Reads metrics.jsonl of every run, which nothing else of a comparison does."""
+    parts = {
+        "TITLE": escape(f"{comparison.metric or 'comparison'}, {plural(len(comparison.runs))}"),
+        "STYLE": (HERE / "page.css").read_text(encoding="utf-8"),
+        "SCRIPT": "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
+        "DATA": embed(page_content(comparison)),
+    }
+    # in one pass, so that what is put in is not searched again
+    return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+
+
+def embed(data: Any) -> str:
+    """JSON that cannot end the element around it, whatever a run is called."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def page_content(comparison: Comparison) -> dict[str, Any]:
+    """What state.js reads: the JSON export with runs in short, metrics with their meaning, and curves."""
+    curves = downsample_curves([run.folder for run in comparison.runs])
+    metrics = [
+        {"name": name, "share": comparison.is_share(name), "larger": comparison.larger_is_better(name)}
+        | dict(zip(("baseline", "test"), companions(name), strict=True))
+        for name in comparison.metrics
+        if not name.startswith("baseline/")
+    ]
+    return {
+        **describe(comparison),
+        "larger": comparison.larger_is_better(comparison.metric),
+        "keys": [*shorten(comparison.keys).items()],
+        "summary": summary_line(comparison, {}),
+        "metrics": metrics,
+        "t": [round(quantile(n), 4) for n in range(1, max(len(comparison.runs), 2))],
+        "runs": [page_run(run) for run in comparison.runs],
+        "shares": [name for name in curves["curves"] if comparison.is_share(name)],
+        **curves,
+    }
+
+
+def page_run(run: Run) -> dict[str, Any]:
+    """A run's numbers, and every setting with what it ran on."""
+    machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
+    return {
+        **{name: getattr(run, name) for name in (*FACTS, "error", "batch_size")},
+        "folder": str(run.folder),
+        "resume": "" if run.completed else remedy(run),
+        "metrics": {name: shorten_number(value) for name, value in run.metrics.items()},
+        "configuration": {**run.traits, **machine},
+    }

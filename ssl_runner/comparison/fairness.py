@@ -1,20 +1,26 @@
-"""Fairness of a comparison: code, libraries, data and machine that differ although the settings do not say so."""
-
-from __future__ import annotations
+"""Fairness of a comparison: code, libraries, data, machine and ways of measuring that differ between its runs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssl_runner.comparison.settings import DATA, data_settings
-from ssl_runner.comparison.wording import list_counts, plural
-
-if TYPE_CHECKING:
-    from ssl_runner.comparison.record import Run
+from ssl_runner.comparison.run import ABSENT, Run, Ways, base_name, machine_of
+from ssl_runner.comparison.settings import DATA, IGNORED
 
 SHOWN = 8  # digits of a fingerprint
+MOST = 3  # values that are listed of each fact
+VERSION = "version of "  # before a library's name among the facts of a run
+
+
+def plural(n: int, noun: str = "run") -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"
+
+
+def data_settings(run: Run) -> tuple[tuple[str, str], ...]:
+    """Which dataset was chosen, and its settings: those that can change what is in it."""
+    rows = [(key, value) for key, value in run.settings.items() if key.startswith("dataset.") and key not in IGNORED]
+    return ("dataset", run.choices.get("dataset", ABSENT)), *sorted(rows)
 
 
 def mark_other_data(runs: Sequence[Run]) -> list[Run]:
@@ -40,58 +46,89 @@ def comparable(metric: str | None, keys: Sequence[str]) -> bool:
     return not {"dataset", DATA} & {*keys} or "@" in (metric or "")
 
 
+def environment_facts(run: Run) -> dict[str, Any]:
+    """What a run ran on: commit with its uncommitted changes, device, fingerprint of the data, host, versions."""
+    known, versions = run.environment, run.environment.get("versions")
+    changes = known.get("changes") or ("unknown" if known.get("dirty") else None)
+    commit = known.get("commit") and f"{str(known['commit'])[:8]}{f' with changes {changes}' if changes else ''}"
+    words = str(known.get("device", "unknown")).split(", ")
+    device = ", ".join(word for word in words if word != run.settings.get("device.precision"))  # that is a setting
+    facts = {"commit": commit, "device": device, "fingerprint": known.get("dataset"), "host": known.get("host")}
+    return facts | {f"{VERSION}{name}": each for name, each in (versions if isinstance(versions, dict) else {}).items()}
+
+
 def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> list[str]:
     """A line for each fact that differs between runs that are compared."""
-    known = [run for run in runs if run.environment.get("versions")]
+    group = {id(run): number for number, members in enumerate(groups) for run in members}
+    known = [(run, environment_facts(run)) for run in runs if run.environment.get("versions")]
+    of_data = defaultdict(list)  # another dataset has another fingerprint, as it should
+    for each in known:
+        of_data[data_settings(each[0])].append(each)
+    libraries = dict.fromkeys(name for _, facts in known for name in facts if name.startswith(VERSION))
+    rows = [(name, known, "the comparison may not be fair") for name in ("commit", *libraries)]
+    rows += [("fingerprint", same, "not the same data") for same in of_data.values()]
+    rows += [(name, known, "seconds and samples/s are not comparable") for name in ("device", "host")]
     lines = []
     if n := len(runs) - len(known):
         has = f"{plural(n)} {'has' if n == 1 else 'have'} no readable environment.json"
         lines.append(f"{has}: whether code and data are the same is not known")
-    facts: dict[str, Callable[[Run], Any]] = {"commit": commit}
-    facts |= {name: partial(version, name) for run in known for name in versions(run)}
-    for name, fact in facts.items():
-        lines += differing_fact(name, known, groups, fact, "the comparison may not be fair")
-    of_data = defaultdict(list)  # another dataset has another fingerprint, as it should
-    for run in known:
-        of_data[data_settings(run)].append(run)
-    for same in of_data.values():
-        lines += differing_fact("dataset fingerprint", same, groups, fingerprint, "not the same data")
-    for name, fact in {"device": device, "host": lambda run: run.environment.get("host")}.items():
-        lines += differing_fact(name, known, groups, fact, "seconds and samples/s are not comparable")
+    for name, members, consequence in rows:
+        values = [(group[id(run)], str(facts.get(name) or "unknown")) for run, facts in members]
+        within = len({*values}) > len({number for number, _ in values})
+        if counts := several_values(value for _, value in values):
+            title = "dataset fingerprint" if name == "fingerprint" else name.removeprefix(VERSION)
+            lines.append(f"{title} differs{', also between seeds of one group' * within}: {counts}; {consequence}")
     return lines
 
 
-def differing_fact(
-    name: str, runs: Sequence[Run], groups: Sequence[Sequence[Run]], fact: Callable[[Run], Any], so: str
+def several_values(values: Iterable[str]) -> str:
+    """`2.14.0 (8 runs), 2.15.0 (1 run), 2 more`; nothing if all are the same."""
+    counts = Counter(values)
+    listed = [f"{value[:40]} ({plural(n)})" for value, n in counts.most_common(MOST)]
+    more = [f"{len(counts) - MOST} more"] if len(counts) > MOST else []
+    return ", ".join([*listed, *more]) if len(counts) > 1 else ""
+
+
+def measurement_warnings(name: str, ways: Ways) -> list[str]:
+    """A line if a number was measured in several ways, and for each fact in which evaluations of the first differ."""
+    lines = []
+    if len(ways) > 1:
+        settings = {way: results[0][1].settings for way, results in ways.items()}
+        every = dict.fromkeys(key for each in settings.values() for key in each)
+        keys = [key for key in every if len({each.get(key) for each in settings.values()}) > 1]
+        listed = []
+        for way, results in ways.items():
+            own = ", ".join(f"{key} {settings[way].get(key, ABSENT)}" for key in keys)
+            listed.append(f"{name}#{way} ({plural(len(results))}: {own})")
+        lines.append(
+            f"{name} was measured in {len(ways)} ways, which are not mixed: {', '.join(listed)}; plain is the first"
+        )
+    first = next(iter(ways.values()), ())
+    machines = [machine_of(run.environment) if each.machine is None else each.machine for run, each in first]
+    for fact in dict.fromkeys(fact for _, each in first for fact in each.machine or ()):
+        if counts := several_values(each.get(fact, "unknown") for each in machines):
+            lines.append(f"{name}: {fact} of the evaluation differs: {counts}; the comparison may not be fair")
+    return lines
+
+
+def comparison_warnings(
+    runs: Sequence[Run], groups: Sequence[Sequence[Run]], keys: Sequence[str], metric: str | None, ways: Ways
 ) -> list[str]:
-    counts = Counter(str(fact(run) or "unknown") for run in runs)
-    if len(counts) < 2:
-        return []
-    within = any(len({str(fact(run)) for run in group if run in runs}) > 1 for group in groups)
-    return [f"{name} differs{', also between seeds of one group' * within}: {list_counts(counts)}; {so}"]
-
-
-def versions(run: Run) -> dict[str, Any]:
-    content = run.environment.get("versions")
-    return content if isinstance(content, dict) else {}
-
-
-def version(name: str, run: Run) -> Any:
-    return versions(run).get(name)
-
-
-def fingerprint(run: Run) -> Any:
-    return run.environment.get("dataset")
-
-
-def commit(run: Run) -> str | None:
-    """Short commit, and four digits of the changes that were not committed."""
-    known = run.environment.get("commit")
-    changes = run.environment.get("changes") or ("unknown" if run.environment.get("dirty") else None)
-    return known and f"{str(known)[:8]}{f' with changes {changes}' if changes else ''}"
-
-
-def device(run: Run) -> str:
-    """Without the precision, which is a setting."""
-    words = str(run.environment.get("device", "unknown")).split(", ")
-    return ", ".join(word for word in words if word != run.settings.get("device.precision"))
+    """Cautions about the numbers themselves, then about what the runs do not share."""
+    done = [run for run in runs if run.completed]
+    lines = measurement_warnings(base_name(metric), ways)
+    if early := sum(run.early for run in runs):
+        lines.append(f"{early} results of checkpoints before the last step are left out")
+    if not comparable(metric, keys):
+        lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
+    elif data := [key for key in keys if key.startswith("dataset.") or key == DATA]:
+        lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
+    if metric and (without := sum(metric not in run.metrics for run in done)):
+        lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
+    if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
+        listed = ", ".join([*ill[:MOST], *["..."] * (len(ill) > MOST)])
+        lines.append(f"features were not healthy at the end of {len(ill)} runs: {listed}")
+    if again := sum(len(members) - len({run.seed for run in members}) for members in groups):
+        repeat = f"{plural(again)} {'repeats' if again == 1 else 'repeat'}"
+        lines.append(f"{repeat} settings and seed of another: those of one seed count once, by their mean")
+    return lines + fairness_warnings(done, groups)

@@ -3,94 +3,62 @@
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from ssl_runner.comparison.metrics import Result, evaluation_results, finite_numbers, training_results
+from ssl_runner.comparison.run import Result, Run, machine_of
 from ssl_runner.comparison.settings import choices_of, flat
 from ssl_runner.config.migrate import migrated
-from ssl_runner.run_folder.find import find, names
+from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, SUMMARY
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.summary import migrated_summary
+from ssl_runner.run_folder.summary import guessed_meaning, migrated_summary, protocol_of
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast if libyaml is there
-UNREADABLE = (OSError, ValueError, RecursionError, yaml.YAMLError)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """The content of a run folder. `status` is that of its summary, or killed if no process runs it any more."""
-
-    folder: Path
-    name: str
-    status: str
-    step: int = 0
-    steps: int = 0
-    seconds: float = 0.0
-    samples_per_second: float = 0.0
-    error: str | None = None
-    health: str | None = None  # the collapse detector's last verdict
-    seed: int = 0
-    batch_size: int = 0
-    choices: Mapping[str, str] = field(default_factory=dict)  # by the path of their group: pretext, pretext.augment
-    settings: Mapping[str, str] = field(default_factory=dict)  # by their whole key
-    results: tuple[Result, ...] = ()  # of training, then of `ssl-runner evaluate` from old to new
-    early: int = 0  # results of `ssl-runner evaluate` that are of an earlier step
-    headlines: tuple[str, ...] = ()  # the numbers that stand for their evaluator
-    metrics: Mapping[str, float] = field(default_factory=dict)  # results by name, see metrics.name_metrics
-    environment: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def completed(self) -> bool:
-        return self.status == "completed"
-
-    @property
-    def samples_seen(self) -> int:
-        return self.step * self.batch_size
 
 
 def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
-    """Every run below the places; what is wrong with the places; and which folders are left out, and why."""
+    """Every run below the places; what is wrong with the places; and which files are left out, and why."""
     paths, problems = find(places)
-    run_names = names(paths)
-    runs, broken = [], []
-    for real, path in paths.items():
-        try:
-            run, torn = read_run(path, run_names[real])
-            runs.append(run)
-            broken += torn
-        except UNREADABLE as error:
-            broken.append(f"{path} is left out: {' '.join(str(error).split())}")
+    runs, broken = [], list[str]()
+    for name, path in paths.items():
+        with note_failure(path, broken):
+            runs.append(read_run(path, name, broken))
     return runs, problems, broken
 
 
-def read_run(folder: Path, name: str) -> tuple[Run, list[str]]:
-    """A run folder's content, and which of its lesser files cannot be read.
+@contextlib.contextmanager
+def note_failure(path: Path, broken: list[str]) -> Iterator[None]:
+    """Goes on after a file that is torn or foreign, with a line on it in `broken`."""
+    try:
+        yield
+    except Exception as error:  # foreign content can raise anything
+        reason = str(error) if isinstance(error, OSError | ValueError | yaml.YAMLError) else repr(error)
+        broken.append(f"{path} is left out: {' '.join(reason.split())}")
 
-    Raises ValueError, OSError or YAMLError if its config or summary is torn, foreign or absent.
+
+def read_run(folder: Path, name: str, broken: list[str]) -> Run:
+    """A run folder's content; a line in `broken` for each of its lesser files that cannot be read.
+
+    Raises whatever a config or a summary that is torn, foreign or absent may raise.
     """
     with (folder / CONFIG).open("rb") as file:
         config = yaml.load(file, LOADER)
-    if not isinstance(config, dict) or not {"length", "batch_size"} <= {*config}:
-        raise ValueError("config.yaml is not that of a run")
-    config = migrated(config, "config.yaml")
-    summary = {"status": "running", "baseline": {}, "final": {}}  # until it is written
-    with contextlib.suppress(FileNotFoundError):
+    config = migrated(require_keys(config, CONFIG, ("length", "batch_size")), CONFIG)
+    summary: dict[str, Any] = {"status": "running", "baseline": {}, "final": {}}  # until it is written
+    if (folder / SUMMARY).exists():
         summary = json.loads((folder / SUMMARY).read_bytes())
-    if not isinstance(summary, dict) or not {"status", "baseline", "final"} <= {*summary}:
-        raise ValueError("summary.json is not that of a run")
-    summary = migrated_summary(summary)
-    environment, broken = read_environment(folder)
-    choices, numbers = choices_of(config), finite_numbers(summary)
-    evaluated, torn = evaluation_results(folder / EVALUATION, choices.get("dataset"), str(environment.get("dataset")))
-    step, status, health = int(numbers.get("step", 0)), str(summary["status"]), summary.get("health")
-    final = [result for at, result in evaluated if at in (None, step)]
-    run = Run(
+    summary = migrated_summary(require_keys(summary, SUMMARY, ("status", "baseline", "final")))
+    environment = read_environment(folder, broken)
+    choices, numbers, chosen = choices_of(config), finite_numbers(summary), finite_numbers(config)
+    step, status, error = int(numbers.get("step", 0)), str(summary["status"]), summary.get("error")
+    evaluated = evaluation_results(folder, broken, (choices.get("dataset"), str(environment.get("dataset"))))
+    final = [each for each in evaluated if each.step in (None, step)]
+    return Run(
         folder=folder,
         name=name,
         status="killed" if status == "running" and not held(folder) else status,
@@ -98,10 +66,10 @@ def read_run(folder: Path, name: str) -> tuple[Run, list[str]]:
         steps=int(numbers.get("steps", 0)),
         seconds=numbers.get("seconds", 0.0),
         samples_per_second=numbers.get("samples_per_second", 0.0),
-        health=health.get("verdict") if isinstance(health, dict) else None,
-        error=None if summary.get("error") is None else str(summary["error"]),
-        seed=int(finite_numbers(config).get("seed", 0)),
-        batch_size=int(finite_numbers(config).get("batch_size", 0)),
+        health=(summary.get("health") or {}).get("verdict"),
+        error=None if error is None else str(error),
+        seed=int(chosen.get("seed", 0)),
+        batch_size=int(chosen.get("batch_size", 0)),
         choices=choices,
         settings=flat(config),
         results=(*training_results(summary, config), *final),
@@ -109,19 +77,72 @@ def read_run(folder: Path, name: str) -> tuple[Run, list[str]]:
         headlines=tuple(summary.get("headlines") or ()),
         environment=environment,
     )
-    return run, [*broken, *torn]
 
 
-def read_environment(folder: Path) -> tuple[dict[str, Any], list[str]]:
-    """environment.json, with four digits that runs of the same uncommitted changes share; a line if it is torn."""
-    try:
-        environment = json.loads((folder / ENVIRONMENT).read_bytes())
-    except FileNotFoundError:
-        return {}, []
-    except UNREADABLE as error:
-        return {}, [f"{folder / ENVIRONMENT} is not used: {' '.join(str(error).split())}"]
-    if not isinstance(environment, dict):
-        return {}, []
-    with contextlib.suppress(OSError):
-        environment["changes"] = hashlib.blake2b((folder / DIFF).read_bytes(), digest_size=2).hexdigest()
-    return environment, []
+def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]:
+    if not isinstance(content, dict) or not content.keys() >= {*keys}:
+        raise ValueError(f"{file} is not that of a run")
+    return content
+
+
+def read_environment(folder: Path, broken: list[str]) -> dict[str, Any]:
+    """environment.json, with four digits that runs of the same uncommitted changes share."""
+    environment: dict[str, Any] = {}
+    if (folder / ENVIRONMENT).exists():
+        with note_failure(folder / ENVIRONMENT, broken):
+            content = json.loads((folder / ENVIRONMENT).read_bytes())
+            environment = content if isinstance(content, dict) else {}
+            if (folder / DIFF).exists():
+                environment["changes"] = hashlib.blake2b((folder / DIFF).read_bytes(), digest_size=2).hexdigest()
+    return environment
+
+
+def training_results(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Result]:
+    """The numbers of a summary in today's names."""
+    evaluators = config.get("evaluator") or {}
+    meanings, protocols = summary.get("metrics") or {}, summary.get("protocols") or {}
+    results = []
+    for part, stage in (("baseline", "baseline"), ("best", "best"), ("final", "")):
+        for name, value in finite_numbers(summary.get(part)).items():
+            protocol = protocol_of(name)
+            settings = settings_of(evaluators.get(protocol), (protocols.get(protocol) or {}).get("version"))
+            results.append(Result(name, stage, value, meanings.get(name) or guessed_meaning(name), settings))
+    return results
+
+
+def evaluation_results(folder: Path, broken: list[str], own: tuple[str | None, str]) -> list[Result]:
+    """Numbers of `ssl-runner evaluate`, oldest first. `own`: choice and fingerprint of the run's own data."""
+    rows = []
+    for file in sorted((folder / EVALUATION).glob("*.json")):
+        with note_failure(file, broken):
+            content = json.loads(file.read_bytes())
+            for row in content.get("results", []) if isinstance(content, dict) else []:
+                rows.append((str(row.get("time", "")), row_results(row, own)))
+    return [each for _, results in sorted(rows, key=lambda row: row[0]) for each in results]
+
+
+def row_results(row: Mapping[str, Any], own: tuple[str | None, str]) -> list[Result]:
+    dataset, data = str(row["dataset"]), str(row.get("fingerprint"))
+    other = (dataset, data) != own
+    settings = settings_of(row.get("settings"), row["version"]) | ({"data": data} if other else {})
+    stage, step = ("baseline", None) if row.get("encoder") == "random" else ("", row.get("step"))
+    results = []
+    for word, value in finite_numbers(row["values"]).items():
+        name = f"{'test/' if row['split'] == 'test' else ''}{row['protocol']}/{word}"
+        meaning = (row.get("metrics") or {}).get(word) or guessed_meaning(name)
+        name += f"@{dataset}" if other else ""
+        results.append(Result(name, stage, value, meaning, settings, machine_of(row), step))
+    return results
+
+
+def settings_of(node: Any, version: Any) -> dict[str, str]:
+    """An evaluator's settings that can change its numbers, and its version. Null is as if absent."""
+    leaves = flat({key: value for key, value in (node or {}).items() if key != "every"})
+    leaves |= {key: value.rpartition(".")[2] for key, value in leaves.items() if key.endswith("_target_")}
+    return {"version": str(version), **{key: value for key, value in leaves.items() if value != "null"}}
+
+
+def finite_numbers(content: Any) -> dict[str, float]:
+    items = content.items() if isinstance(content, Mapping) else ()
+    real = {key: each for key, each in items if isinstance(each, int | float) and not isinstance(each, bool)}
+    return {key: float(value) for key, value in real.items() if math.isfinite(value)}

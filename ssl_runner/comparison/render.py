@@ -1,30 +1,105 @@
 """Rendering of a comparison as text: a table on a terminal, or Markdown."""
 
-from __future__ import annotations
-
+import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rich.console import Group as Lines
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_runner.comparison.columns import cells, fit
-from ssl_runner.comparison.wording import plural
+from ssl_runner.comparison.fairness import plural
+from ssl_runner.comparison.run import Run
+from ssl_runner.comparison.settings import shorten
+from ssl_runner.comparison.statistics import Difference, Group, Interval
+from ssl_runner.comparison.table import Comparison
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ssl_runner.comparison.record import Run
-    from ssl_runner.comparison.table import Comparison
-
+Columns = dict[str, list[str]]  # cells by their head
+DISPENSABLE = ("steps", "samples/s", "samples seen", "random")  # columns that go first if there is no room
+MOST_SETTINGS = 5  # columns; more of them share one
+HEADS = ("run", "seeds", "difference", "random", "test", "seconds", "samples seen", "samples/s", "steps")
 MARKS = {
     "=": "not shown to be worse than the first, all comparisons allowed for",
     ">": "better than the first on the seeds that both have",
     "f": "none is better in less time",
 }
+
+
+def show_value(number: float | None, share: bool) -> str:
+    return "-" if number is None else f"{100 * number:.1f}" if share else f"{number:.4g}"
+
+
+def show_interval(shown: Interval | None, share: bool) -> str:
+    half = "" if shown is None or math.isinf(shown.half) else f" ± {show_value(shown.half, share)}"
+    return show_value(shown and shown.mean, share) + half
+
+
+def show_difference(shown: Difference | None, share: bool) -> str:
+    """How far a group is from the best: negative if less is worse."""
+    if shown is None:
+        return ""
+    number = f"{0 - 100 * shown.mean:+.1f}" if share else f"{0 - shown.mean:+.4g}"  # 0 - 0 is no -0
+    kind = "p" if shown.paired else "w"
+    return number if math.isinf(shown.half) else f"{number} ± {show_value(shown.half, share)} {kind}"
+
+
+def show_count(number: float) -> str:
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= max(size, 1e4):
+            return f"{number / size:.3g}{unit}"
+    return f"{number:,.0f}"
+
+
+def signs(comparison: Comparison, rank: int, each: Group) -> str:
+    unsure = each.to_best and not (each.worse or each.better) and not math.isinf(each.to_best.half)
+    front = each.front and len(comparison.groups) > 1
+    shown = {"best": comparison.best and rank == 0, "=": unsure, ">": each.better, "f": front}
+    return " ".join(sign for sign, applies in shown.items() if applies)
+
+
+def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str, str]]:
+    """Cells of the first `most` groups (0: of all) by head, and the figures that are the same in several of them."""
+    groups, metric, share = comparison.groups, comparison.metric, comparison.is_share(comparison.metric)
+    columns = {name: [each.settings[key] for each in groups] for key, name in shorten(comparison.keys, HEADS).items()}
+    columns = columns or {"run": [each.runs[0].name if len(each.runs) == 1 else "all" for each in groups]}
+    columns["seeds"] = [str(len(each.values) or len(each.runs)) for each in groups]
+    if metric:
+        columns[metric + " %" * share] = [show_interval(each.interval, share) for each in groups]
+        columns[""] = [signs(comparison, rank, each) for rank, each in enumerate(groups)]
+        columns["difference"] = [show_difference(each.to_best, share) for each in groups]
+        columns["random"] = [show_value(each.baseline, share) for each in groups]
+        columns["test"] = [show_interval(each.test, share) for each in groups]
+    columns["seconds"] = [f"{s:,.0f}" if (s := each.mean("seconds")) >= 10 else f"{s:.1f}" for each in groups]
+    columns["samples seen"] = [show_count(each.mean("samples_seen")) for each in groups]
+    columns["samples/s"] = [f"{each.mean('samples_per_second'):,.0f}" for each in groups]
+    columns["steps"] = [f"{each.mean('step'):,.0f}" for each in groups]
+    same = {}
+    for head, cells in [*columns.items()]:
+        if head in ("", "difference", "random", "test") and {*cells} <= {"", "-"}:
+            del columns[head]
+        elif head in ("random", "samples seen", "steps", "seeds") and len({*cells}) == 1 < len(cells):
+            same[head] = columns.pop(head)[0] + " %" * (head == "random" and share)
+    return {head: cells[: most or None] for head, cells in columns.items()}, same
+
+
+def fit(columns: Columns, settings: int, width: int) -> tuple[Columns, int]:
+    """Fewer columns if a table is too wide: the settings become one, then dispensable columns are left out."""
+
+    def wide() -> int:
+        return sum(2 + max(map(len, (head, *cells))) for head, cells in columns.items())
+
+    if settings > MOST_SETTINGS or (settings > 1 and wide() > width):
+        heads = [*columns][:settings]
+        rows = zip(*(columns.pop(head) for head in heads), strict=True)
+        joined = [
+            " ".join(f"{head}={cell}" for head, cell in zip(heads, row, strict=True) if cell != "-") for row in rows
+        ]
+        columns, settings = {"settings": joined, **columns}, 1
+    for head in DISPENSABLE:
+        if wide() > width:
+            columns.pop(head, None)
+    return columns, settings
 
 
 def summary_line(comparison: Comparison, same: dict[str, str]) -> str:
@@ -35,57 +110,50 @@ def summary_line(comparison: Comparison, same: dict[str, str]) -> str:
     return f"{plural(done, 'completed run')}{groups}" + (f"{together}{', '.join(parts)}" if parts and done else "")
 
 
-def print_terminal(comparison: Comparison, console: Console, rows: int) -> None:
-    width = console.width if console.is_terminal else max(console.width, 120)
-    console.width = width
-    settings = max(1, len(comparison.keys))
-    heads, lines, same = cells(comparison, rows)
+def print_terminal(comparison: Comparison, console: Console, most: int) -> None:
+    console.width = width = console.width if console.is_terminal else max(console.width, 120)
+    columns, same = table_columns(comparison, most)
     console.print(summary_line(comparison, same))
     if comparison.groups:
-        heads, lines, settings = fit(heads, lines, settings, width)
+        columns, settings = fit(columns, max(1, len(comparison.keys)), width)
         table = Table(box=None, pad_edge=False, header_style="bold")
-        for place, head in enumerate(heads):
+        for place, head in enumerate(columns):
             words = place < settings or head == ""
             table.add_column(Text(head), justify="left" if words else "right", overflow="fold", no_wrap=not words)
-        for rank, line in enumerate(lines):
+        for rank, row in enumerate(zip(*columns.values(), strict=True)):
             style = "bold" if rank == 0 and comparison.best else "dim" if comparison.groups[rank].worse else ""
-            table.add_row(*(Text(cell) for cell in line), style=style)
+            table.add_row(*map(Text, row), style=style)
         console.print()
         console.print(table)
-        if more := len(comparison.groups) - len(lines):
+        if more := len(comparison.groups) - table.row_count:
             console.print(f"... {more} more groups; --rows 0 shows all, --html FILE a page")
         console.print()
         if comparison.verdict:
             console.print(comparison.verdict)
-        console.print(legend(heads, lines), style="dim")
+        console.print(legend(columns), style="dim")
     for warning in comparison.warnings:
         console.print(Text(f"! {warning}", style="yellow"))
-    if comparison.unfinished:
-        apart = Lines(Text(f"\nnot completed: {len(comparison.unfinished)}"), *list_unfinished(comparison, rows))
-        console.print(apart, crop=False)  # a command is worth nothing without its end
+    if runs := comparison.unfinished:
+        table = Table("run", "status", "step", "error", box=None, pad_edge=False, header_style="bold")
+        for column in table.columns:
+            column.overflow = "fold"
+        for run in runs[: most or None]:
+            table.add_row(*map(Text, (run.name, run.status, progress(run), run.error or "")))
+        console.print(f"\nnot completed: {len(runs)}", table, sep="\n")
+        lines = [f"  {command}" for run in runs[: most or None] if (command := remedy(run))]
+        lines += [f"... {len(runs) - most} more"] * (0 < most < len(runs))
+        for each in lines:  # a command is worth nothing without its end
+            console.print(Text(each, overflow="ignore", no_wrap=True), crop=False)
 
 
-def legend(heads: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def legend(columns: Columns) -> str:
     """The meaning of the signs in the table."""
-    seen = " ".join(cell for line in lines for cell in line)
-    marks = {sign for line in lines for sign in line[heads.index("")].split()} if "" in heads else set()
-    parts = ["± 95 % interval over seeds"] if "±" in seen else []
-    if "difference" in heads and "±" in seen:
+    intervals = any("±" in cell for cells in columns.values() for cell in cells)
+    marks = {sign for cell in columns.get("", []) for sign in cell.split()}
+    parts = ["± 95 % interval over seeds"] * intervals
+    if intervals and "difference" in columns:
         parts.append("difference to the first: p over pairs of equal seeds, w Welch's")
     return "; ".join([*parts, *(f"{sign} {meaning}" for sign, meaning in MARKS.items() if sign in marks)])
-
-
-def list_unfinished(comparison: Comparison, rows: int) -> list[Table | Text]:
-    runs = comparison.unfinished
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for head in ("run", "status", "step", "error"):
-        table.add_column(head, overflow="fold")
-    for run in runs[: rows or None]:
-        table.add_row(*(Text(cell) for cell in (run.name, run.status, progress(run), run.error or "")))
-    commands = [command for run in runs[: rows or None] if (command := remedy(run))]
-    lines = [Text(f"  {command}", overflow="ignore", no_wrap=True) for command in commands]
-    more = [Text(f"... {len(runs) - rows} more")] if rows and len(runs) > rows else []
-    return [table, *lines, *more]
 
 
 def progress(run: Run) -> str:
@@ -101,25 +169,23 @@ def remedy(run: Run) -> str:
     return f"ssl-runner resume {shlex.quote(str(near))}{' on_collapse=warn' * stops_again}"
 
 
-def to_markdown(comparison: Comparison, rows: int) -> str:
+def to_markdown(comparison: Comparison, most: int) -> str:
     """A table of the groups, and one of the runs that did not complete."""
-    heads, lines, same = cells(comparison, rows)
-    words = [summary_line(comparison, same), ""]
-    settings = max(1, len(comparison.keys))
+    columns, same = table_columns(comparison, most)
+    lines, settings = [summary_line(comparison, same), ""], max(1, len(comparison.keys))
     if comparison.groups:
-        words += [row(heads), row(["---" if place < settings else "---:" for place in range(len(heads))])]
-        for rank, line in enumerate(lines):
+        lines += [line(columns), line("---" if place < settings else "---:" for place in range(len(columns)))]
+        for rank, row in enumerate(zip(*columns.values(), strict=True)):
             bold = comparison.best and rank == 0
-            words.append(
-                row([f"**{cell}**" if bold and cell and i >= settings else cell for i, cell in enumerate(line)])
-            )
-        words += ["", " ".join(each for each in (comparison.verdict, legend(heads, lines)) if each), ""]
-    words += [f"- {warning}" for warning in comparison.warnings]
-    if unfinished := comparison.unfinished:
-        words += ["", row(["not completed", "status", "step", "error", "to go on"]), row(["---"] * 5)]
-        words += [row([run.name, run.status, progress(run), run.error or "", remedy(run)]) for run in unfinished]
-    return "\n".join(words) + "\n"
+            lines.append(line(f"**{c}**" if bold and c and place >= settings else c for place, c in enumerate(row)))
+        lines += ["", " ".join(each for each in (comparison.verdict, legend(columns)) if each), ""]
+    lines += [f"- {warning}" for warning in comparison.warnings]
+    if comparison.unfinished:
+        lines += ["", line(["not completed", "status", "step", "error", "to go on"]), line(["---"] * 5)]
+    for run in comparison.unfinished:
+        lines.append(line([run.name, run.status, progress(run), run.error or "", remedy(run)]))
+    return "\n".join(lines) + "\n"
 
 
-def row(cells: Sequence[str]) -> str:
+def line(cells: Iterable[str]) -> str:
     return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"

@@ -52,7 +52,7 @@ function drawRows(list) {
   }
   const head = heads.map((h) => `<th class="${settings.has(h) ? "" : "number"}" aria-sort="${S.sort === h ? (S.down ? "descending" : "ascending") : "none"}"><button type="button" data-sort="${escaped(h)}">${escaped(h)}${S.sort === h ? (S.down ? " ▾" : " ▴") : ""}</button></th>`).join("");
   const body = list.map((e) => {
-    const slot = S.slots.get(e.g), first = e.g === 0 && D.best && S.metric === D.metric;
+    const slot = S.slots.get(e.g), first = e.g === 0 && D.best_is_shown && S.metric === D.metric;
     const cells = e.cells.map((c) => `<td class="${settings.has(c[0]) ? "" : "number"}">${escaped(c[2])}</td>`).join("");
     return `<tr class="${first ? "best" : D.groups[e.g].worse && S.metric === D.metric ? "worse" : ""}"><td><input type="checkbox" data-group="${e.g}" aria-label="choose ${escaped(label(e.g))}" ${slot === undefined ? "" : "checked"}> ${slot === undefined ? "" : sample(slot)}</td>${cells}</tr>`;
   }).join("");

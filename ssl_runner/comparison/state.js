@@ -1,5 +1,13 @@
 // What the page knows and what is chosen on it; numbers, colours and axes that both charts and the table use.
 const D = JSON.parse(document.getElementById("data").textContent);
+D.configuration = [...new Set(D.runs.flatMap((run) => Object.keys(run.configuration)))];
+for (const run of D.runs) Object.assign(run, { group: null, samples: run.samples_seen, speed: run.samples_per_second, batch: run.batch_size, settings: D.configuration.map((key) => run.configuration[key]) });
+const places = new Map(D.runs.map((run, r) => [run.name, r]));
+D.groups.forEach((group, g) => {  // settings and runs by their places
+  const runs = group.runs.map((name) => places.get(name));
+  Object.assign(group, { runs, settings: D.keys.map(([key]) => group.settings[key]), difference: group.to_first, worse: group.shown_worse });
+  for (const r of runs) D.runs[r].group = g;
+});
 const $ = (id) => document.getElementById(id);
 const COLOURS = 8, FIRST = 6;
 const S = {

@@ -2,24 +2,21 @@
 
 import difflib
 import math
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from ssl_runner.comparison.fairness import comparable, fairness_warnings, mark_other_data
-from ssl_runner.comparison.judge import Group, judge_groups, mark_pareto_front
-from ssl_runner.comparison.metrics import STAGES, base_name, companions, name_metrics
-from ssl_runner.comparison.record import Run
-from ssl_runner.comparison.settings import ABSENT, DATA, ORDER, describe, differing
-from ssl_runner.comparison.statistics import interval
+from ssl_runner.comparison.fairness import comparable, comparison_warnings, mark_other_data
+from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, companions, name_metrics
+from ssl_runner.comparison.settings import ORDER, differing
+from ssl_runner.comparison.statistics import Group, interval, judge_groups
 from ssl_runner.run_folder.metrics import new_name
 
 COMMON = (*(group for group in ORDER if group != "device"), "length", "batch_size")
 DEFAULTS = ("probe/top1", "knn/top1")
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Comparison:
     """All that is shown of runs, in whatever form."""
 
@@ -28,12 +25,12 @@ class Comparison:
     keys: list[str]  # the settings that differ
     common: dict[str, str]
     groups: list[Group]  # the best first
-    best: bool  # the first is shown to be the best
     metrics: list[str]  # that could have been asked for
-    meanings: Mapping[str, Mapping[str, Any]]  # what is better and in which unit, by base name
+    meanings: Mapping[str, Meaning]  # by base name
     runs: list[Run]
+    warnings: list[str]
+    best: bool = False  # the first is shown to be the best
     verdict: str = ""
-    warnings: list[str] = field(default_factory=list)
 
     @property
     def unfinished(self) -> list[Run]:
@@ -59,49 +56,44 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
 
     `smaller` or `larger` says what is better, if the runs do not or are not to be believed.
     """
-    values, meanings, warnings = name_metrics(runs)
+    values, meanings, ways = name_metrics(runs)
     runs = [replace(run, metrics=own) for run, own in zip(mark_other_data(runs), values, strict=True)]
     done = [run for run in runs if run.completed]
-    counted = Counter(name for run in done for name in run.metrics)
-    metrics = sorted(counted, key=lambda name: (name.partition("/")[0] in (*STAGES, "test"), name))
-    better = {name: meanings[base_name(name)]["better"] for name in metrics}
+    names = sorted({name for run in done for name in run.metrics})
+    names.sort(key=lambda name: name.partition("/")[0] in (*STAGES, "test"))
+    better = {name: meanings[base_name(name)]["better"] for name in names}
     if metric is None:
         metric = default_metric(done, better)
     elif done:
-        metric = find_metric(metric, metrics)
+        metric = find_metric(metric, names)
     keys = differing(done)
-    grouped: dict[tuple[str, ...], list[Run]] = defaultdict(list)
+    members: dict[tuple[str, ...], list[Run]] = defaultdict(list)
     for run in done:
-        settings = describe(run)
-        grouped[tuple(settings.get(key, ABSENT) for key in keys)].append(run)
-    first = describe(done[0]) if done else {}
-    same = {key: first[key] for key in COMMON if key in first and key not in keys}
+        members[tuple(run.traits.get(key, ABSENT) for key in keys)].append(run)
+    shared = {key: {run.traits.get(key) for run in done} for key in COMMON if done and key not in keys}
     direction = better.get(metric or "")
     comparison = Comparison(
         metric=metric,
         larger=larger if smaller or larger else None if direction is None else direction == "larger",
         keys=keys,
-        common={key: value for key, value in same.items() if all(describe(run).get(key) == value for run in done)},
-        groups=[make_group(dict(zip(keys, key, strict=True)), members, metric) for key, members in grouped.items()],
-        best=False,
-        metrics=metrics,
+        common={key: value for key, (value, *others) in shared.items() if value is not None and not others},
+        groups=[make_group(dict(zip(keys, key, strict=True)), group, metric) for key, group in members.items()],
+        metrics=names,
         meanings=meanings,
         runs=runs,
+        warnings=comparison_warnings(runs, [*members.values()], keys, metric, ways.get(base_name(metric), {})),
     )
-    judge(comparison)
-    comparison.warnings = [*warnings.get(base_name(metric), []), *number_warnings(comparison)]
-    comparison.warnings += fairness_warnings(done, [each.runs for each in comparison.groups])
+    rank_groups(comparison)
     return comparison
 
 
-def judge(comparison: Comparison) -> None:
+def rank_groups(comparison: Comparison) -> None:
     """Puts the groups in order, and marks what is shown of them."""
     groups, larger, metric = comparison.groups, comparison.larger, comparison.metric
     sign = 1 if larger is False else -1
     groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
     if larger is not None and comparable(metric, comparison.keys):
         comparison.best, comparison.verdict = judge_groups(groups, larger)
-        mark_pareto_front(groups, larger)
     elif larger is None and metric is not None:
         unknown = f"it is not known whether larger {metric} is better"
         comparison.verdict = f"Nothing is judged, since {unknown}: type --larger or --smaller."
@@ -145,26 +137,3 @@ def by_seed(runs: Sequence[Run], metric: str | None) -> dict[int, float]:
         if metric is not None and metric in run.metrics:
             values[run.seed].append(run.metrics[metric])
     return {seed: sum(each) / len(each) for seed, each in sorted(values.items())}
-
-
-def number_warnings(comparison: Comparison) -> list[str]:
-    """Cautions about the numbers themselves."""
-    lines, metric = [], comparison.metric
-    if early := sum(run.early for run in comparison.runs):
-        lines.append(f"{early} results of checkpoints before the last step are left out")
-    if not comparable(metric, comparison.keys):
-        lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
-    elif data := [key for key in comparison.keys if key.startswith("dataset.") or key == DATA]:
-        lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
-    done = [run for run in comparison.runs if run.completed]
-    without = sum(metric not in run.metrics for run in done)
-    if metric and without:
-        lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
-    if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
-        lines.append(
-            f"features were not healthy at the end of {len(ill)} runs: {', '.join(ill[:3])}{', ...' * (len(ill) > 3)}"
-        )
-    if again := sum(len(each.runs) - len({run.seed for run in each.runs}) for each in comparison.groups):
-        repeat = "run repeats" if again == 1 else "runs repeat"
-        lines.append(f"{again} {repeat} settings and seed of another: those of one seed count once, by their mean")
-    return lines

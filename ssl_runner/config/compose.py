@@ -6,15 +6,15 @@ Hydra stops at the first mistake in the overrides. Here each one is looked at by
 import copy
 import dataclasses
 import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssl_runner.config.files import format_of
-from ssl_runner.config.hydra import Override, Tree, compose_tree, parse_override, resolve
+from ssl_runner.config.hydra import Override, Tree, compose_tree, read_overrides, resolve
 from ssl_runner.config.migrate import KEY, migrated
-from ssl_runner.config.override import apply_override, paths, replace
+from ssl_runner.config.override import apply_override, get, leaves, paths, put
 from ssl_runner.errors import nearest
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
@@ -54,11 +54,10 @@ class Composer:
     def __init__(self, folder: Path | None = None, name: str = "config"):
         self.name = name
         self.folders = [*([folder.resolve()] if folder is not None and folder.is_dir() else []), TREE]
-        self.groups: dict[str, list[str]] = {}
-        for group in sorted({each.name for place in self.folders for each in place.iterdir() if each.is_dir()}):
-            names = sorted({file.stem for place in self.folders for file in (place / group).glob("*.yaml")})
-            if names and group != "hydra":
-                self.groups[group] = names
+        names: dict[str, set[str]] = {}
+        for file in (file for place in self.folders for file in place.glob("*/*.yaml")):
+            names.setdefault(file.parent.name, set()).add(file.stem)
+        self.groups = {group: sorted(names[group]) for group in sorted(names) if group != "hydra"}
         self._composed: dict[tuple[str, ...], Tree] = {}  # by the choices: jobs of a sweep share them
 
     def compose(self, overrides: Sequence[str]) -> Composed:
@@ -92,21 +91,21 @@ class Composer:
         if tree is None and choices:
             result.problems += wrong
             return result
-        content, source = copy.deepcopy(dict(recorded)), tree.content if tree else {}
+        content = copy.deepcopy(dict(recorded))
         for place in sorted({(each.mount or each.key).removeprefix("_global_.") for each in choices}, key=len):
-            replace(content, source, place)
+            put(content, place, get(tree.content if tree else {}, place))
         result.choices = {**known, **{key: value for key, value in typed.items() if isinstance(value, str)}}
         self._finish(result, content, tree, values)
         return result
 
     def tree(self, choices: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
-        """What choices give by themselves, with `???` where a key is mandatory; and the choice in each group and mount.
+        """What choices give by themselves, with `???` if a key is mandatory; and the choice in each group and mount.
 
-        A mount is `augment@pretext.augment`: a group and where its choice stands. Raises ValueError.
+        A mount is `augment@pretext.augment`: a group and the place of its choice. Raises ValueError.
         """
         problems: list[str] = []
         if tree := self._compose(choices, problems):
-            content, wrong = resolve(tree.content, [], tree.origin)
+            content, wrong = resolve(tree.content, [], tree)
             problems += [f"{self.name}: {key}: {line}" for key, line in wrong.items()]
         if tree is None or problems:
             raise ValueError("\n".join(problems))
@@ -114,9 +113,9 @@ class Composer:
 
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
-        problems: list[str] = []
         axes: dict[str, Sequence[str]] = {}
-        for each in self._parse(overrides, problems):
+        parsed, problems = read_overrides(overrides, self.groups)
+        for each in parsed:
             # Of a key typed twice the last counts, as in a single run.
             axes[each.text.partition("=")[0]] = each.values if each.is_sweep else [each.text]
             if each.is_sweep and not each.values:
@@ -124,59 +123,51 @@ class Composer:
                 problems.append(f"{each.text}: gives a grid no values; possible are {possible}")
         return ([] if problems else [list(job) for job in itertools.product(*axes.values())]), problems
 
-    def _parse(self, overrides: Iterable[str], problems: list[str]) -> Iterator[Override]:
-        for text in overrides:
-            try:
-                yield parse_override(text, self.groups)
-            except ValueError as error:
-                problems.append(str(error))
-
     def _sort(self, overrides: Iterable[str], problems: list[str]) -> tuple[list[Override], list[Override]]:
         """Choices of groups, and values."""
         choices, values = [], []
-        for each in self._parse(overrides, problems):
+        parsed, wrong = read_overrides(overrides, self.groups)
+        problems += wrong
+        for each in parsed:
             if each.is_sweep:
                 problems.append(f"{each.text}: is a sweep over several values; type -m to run it")
+            elif each.key == "experiment" and each.value is None and each.action != "DEL":
+                continue  # as by default
             elif each.key in self.groups:
-                choices += self._choice(each, problems)
+                unknown = self._unknown_choices(each)
+                problems += unknown
+                choices += [] if unknown else [each]
             elif each.key.startswith("hydra.") and each.key not in FOLDERS:
                 problems.append(f"{each.key}: is not used here; possible are {', '.join(FOLDERS)}")
             else:
                 values.append(each)
         return choices, values
 
-    def _choice(self, override: Override, problems: list[str]) -> list[Override]:
-        """A group's override as Hydra takes it, or nothing if it names no choice of the group."""
+    def _unknown_choices(self, override: Override) -> list[str]:
+        """A line for each word that is no choice of its group."""
         group, value, options = override.key, override.value, self.groups[override.key]
-        if group == "experiment":
-            # It stands in the defaults list, empty; +experiment=NAME means the same to whoever types it.
-            override = dataclasses.replace(override, text=override.text.removeprefix("+"))
         if override.action == "DEL":
-            return [override]  # what is then missing is for the check to say
-        if value is None and group == "experiment":
-            return []
+            return []  # what is then missing is for the check to say
         words = value if isinstance(value, list) and group == "evaluator" else [value]
-        unknown = [word for word in words if str(word) not in options]
-        for word in unknown:
-            given = "null" if word is None else str(word)
-            problems.append(f"{group}: given {given}; possible are {', '.join(options)}{nearest(given, options)}")
-        return [] if unknown else [override]
+        unknown = ["null" if word is None else str(word) for word in words if str(word) not in options]
+        return [f"{group}: given {each}; possible are {', '.join(options)}{nearest(each, options)}" for each in unknown]
 
     def _compose(self, choices: Sequence[str], problems: list[str]) -> Tree | None:
         """What choices give, in the newest format."""
-        if tuple(choices) not in self._composed:
-            recipes = [each.partition("=")[2] for each in choices if each.startswith("experiment=")]
+        # `experiment` stands in the defaults list, empty; +experiment=NAME means the same to whoever types it.
+        key = tuple(each.removeprefix("+") if each.startswith("+experiment=") else each for each in choices)
+        if key not in self._composed:
+            recipes = [each.partition("=")[2] for each in key if each.startswith("experiment=")]
             try:
                 formats = [format_of(self.folders[:-1], f"{self.name}.yaml")]
                 formats += [format_of(self.folders, f"experiment/{each}.yaml") for each in recipes[-1:]]
-                tree = compose_tree(self.folders, self.name, choices)
-                content = migrated({**tree.content, KEY: min(formats)}, f"{self.name} with {' '.join(choices)}")
-                self._composed[tuple(choices)] = dataclasses.replace(tree, content=content)
+                tree = compose_tree(self.folders, self.name, key)
+                content = migrated({**tree.content, KEY: min(formats)}, f"{self.name} with {' '.join(key)}")
+                self._composed[key] = dataclasses.replace(tree, content=content)
             except ValueError as error:
                 known = str(error).startswith(("experiment/", f"{self.name}.yaml"))
                 problems.append(str(error) if known else f"{self.name}: {error}")
-                return None
-        return self._composed[tuple(choices)]
+        return self._composed.get(key)
 
     def _finish(self, result: Composed, content: dict[str, Any], tree: Tree | None, values: Iterable[Override]) -> None:
         """Values applied, interpolations resolved; what is missing or wrong is a problem each."""
@@ -187,14 +178,13 @@ class Composer:
                 apply_override(content, each, possible, self.groups)
             except ValueError as error:
                 result.problems.append(str(error))
-        every = dict(paths(content))
+        every = leaves(content)
         wrong = {key: f"is missing; type {key}=..." for key, value in every.items() if value == "???"}
         if "${" in repr(content):
-            asked, origin = [key for key in every if key not in wrong], tree.origin if tree else None
-            content, unresolved = resolve(content, asked, origin)
+            content, unresolved = resolve(content, [key for key in every if key not in wrong], tree)
             wrong |= unresolved
         result.problems += [f"{key}: {line}" for key, line in wrong.items()]
         if not wrong:
-            typed = [each["dir"] for each in content.pop("hydra").values()]
-            result.folder, result.sweep_folder = (None if each is None else str(each) for each in typed)
+            folders = [each["dir"] for each in content.pop("hydra").values()]
+            result.folder, result.sweep_folder = (None if each is None else str(each) for each in folders)
             result.content = content

@@ -13,18 +13,16 @@ from collections.abc import Mapping
 from inspect import Parameter
 from pathlib import Path
 from threading import RLock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssl_runner.config.annotation import DECLARED
 from ssl_runner.config.check import check
+from ssl_runner.config.compose import Composed
+from ssl_runner.config.node import DECLARED
 from ssl_runner.config.trust import lies_in
 
-if TYPE_CHECKING:
-    from ssl_runner.config.compose import Composed
-
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
-REAL = {*sys.stdlib_module_names, "annotated_types", "pydantic"}
-REAL_OWN = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors")  # without torch, and cheap to import
+# What is imported as it is: without torch, and cheap.
+REAL = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors", "annotated_types", "pydantic")
 LOCK = RLock()  # the modules are every thread's
 MODULES: dict[str, types.ModuleType] = {}
 
@@ -37,21 +35,18 @@ def undecided(*_: Any) -> Any:
     raise Undecided
 
 
-class Library:
-    """A name that a library gives, or what rests on one. To ask for its class is to ask what it is."""
-
-    def __init__(self, name: str):
-        self.name = name
+class Open:
+    """What a library gives, or what rests on one. To ask for its class is to ask what it is."""
 
     __class__ = property(undecided)  # type: ignore[assignment]
 
 
-OPEN = Library("")
-# What is known of torch.nn.Module: it takes any arguments, none of which is a setting, and can be called.
+OPEN = Open()
+# What is known of nn.Module: it takes any arguments, none of which is a setting, and can be called.
 MODULE = type("Module", (), {"__call__": undecided})
 
 
-def check_declared(composed: "Composed") -> "Composed":
+def check_declared(composed: Composed) -> Composed:
     """The same config with what declared signatures find wrong among its problems."""
     wrong = declared_problems(composed.record) if composed.content else []
     composed.decided = wrong is not None
@@ -84,13 +79,12 @@ def declared_module(name: str) -> types.ModuleType:
 
 
 def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]:
-    """What a statement adds to a module's names; OPEN where it cannot be told."""
+    """What a statement adds to a module's names; OPEN if it cannot be told."""
     if isinstance(statement, ast.ImportFrom):
-        origin = str(statement.module)
-        return {each.asname or each.name: imported_name(origin, each.name) for each in statement.names}
+        return {each.asname or each.name: imported(str(statement.module), each.name) for each in statement.names}
     if isinstance(statement, ast.Import):
-        whole = {each: each.name if each.asname else each.name.partition(".")[0] for each in statement.names}
-        return {each.asname or name: imported_module(name) for each, name in whole.items()}
+        whole = [(each.asname, each.name if each.asname else each.name.partition(".")[0]) for each in statement.names]
+        return {alias or name: imported(name) for alias, name in whole}
     if isinstance(statement, ast.ClassDef):
         return {statement.name: declared_class(statement, space)}
     nodes = list(ast.walk(statement))
@@ -100,22 +94,22 @@ def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]
     return dict.fromkeys(names, evaluated(constant, space) if constant else OPEN)
 
 
-def imported_module(name: str) -> Any:
-    if name.partition(".")[0] in REAL or any(lies_in(name, package) for package in REAL_OWN):
-        return importlib.import_module(name)
-    return declared_module(name) if lies_in(name, PACKAGE) else Library(name)
-
-
-def imported_name(origin: str, name: str) -> Any:
-    module = imported_module(origin)
-    if type(module) is Library:
-        return Library(f"{origin}.{name}")
-    return vars(module)[name] if name in vars(module) else imported_module(f"{origin}.{name}")
+def imported(origin: str, name: str | None = None) -> Any:
+    """A module, or what it has by a name; OPEN if it is a library's."""
+    if origin.partition(".")[0] in sys.stdlib_module_names or any(lies_in(origin, each) for each in REAL):
+        module = importlib.import_module(origin)
+    elif lies_in(origin, PACKAGE):
+        module = declared_module(origin)
+    else:
+        return OPEN
+    if name is None:
+        return module
+    return vars(module)[name] if name in vars(module) else imported(f"{origin}.{name}")
 
 
 def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
     """A class with the names of its methods and what its constructor takes; OPEN if it rests on a library."""
-    bases = [evaluated(each, space) for each in node.bases]
+    bases = [MODULE if ast.unparse(each) == "nn.Module" else evaluated(each, space) for each in node.bases]
     decorators = {ast.unparse(each).partition("(")[0] for each in node.decorator_list}
     methods = {each.name: each for each in node.body if isinstance(each, ast.FunctionDef)}
     if OPEN in bases or node.keywords or "__new__" in methods or decorators - {"dataclass", "runtime_checkable"}:
@@ -124,9 +118,9 @@ def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
     if "__init__" in methods:
         given = arguments(methods["__init__"].args, space)
     elif "dataclass" in decorators:
-        own = [each for each in node.body if isinstance(each, ast.AnnAssign)]
-        own = [each for each in own if not ast.unparse(each.annotation).startswith("ClassVar")]
-        given |= {ast.unparse(each.target): parameter(each.annotation, each.value, space) for each in own}
+        fields = [each for each in node.body if isinstance(each, ast.AnnAssign)]
+        fields = [each for each in fields if not ast.unparse(each.annotation).startswith("ClassVar")]
+        given |= {ast.unparse(each.target): parameter(each.annotation, each.value, space) for each in fields}
     members = {**dict.fromkeys(methods, undecided), "__module__": space["__name__"], DECLARED: given}
     try:
         return types.new_class(node.name, tuple(bases), {}, lambda names: names.update(members))
@@ -136,9 +130,9 @@ def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:
 
 def arguments(given: ast.arguments, space: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """What an `__init__` takes, by name."""
-    placed = [*given.posonlyargs, *given.args]
+    _, *placed = [*given.posonlyargs, *given.args]
     defaults = [*[None] * (len(placed) - len(given.defaults)), *given.defaults, *given.kw_defaults]
-    pairs = list(zip([*placed, *given.kwonlyargs], defaults, strict=True))[1:]
+    pairs = zip([*placed, *given.kwonlyargs], defaults, strict=True)
     return {each.arg: parameter(each.annotation, default, space) for each, default in pairs}
 
 
@@ -152,10 +146,8 @@ def parameter(annotation: ast.expr | None, default: ast.expr | None, space: dict
 def evaluated(expression: ast.expr, space: dict[str, Any]) -> Any:
     """The value of an expression; OPEN if a library has a say in it, or something of ours would have to run."""
     names = {each.id for each in ast.walk(expression) if isinstance(each, ast.Name)}
-    if libraries := [name for name in names if type(space.get(name)) is Library]:
-        head, _, rest = ast.unparse(expression).partition(".")
-        whole = f"{space[head].name}.{rest}".rstrip(".") if head in libraries else ""
-        return MODULE if whole == "torch.nn.Module" else OPEN
+    if any(space.get(name) is OPEN for name in names):
+        return OPEN
     try:
         return eval(compile(ast.Expression(expression), space["__name__"], "eval"), space)
     except Exception:

@@ -15,7 +15,7 @@ from ssl_runner.run_folder.layout import GROUPS
 def read(path: Path, kind: type = dict) -> Any:
     """A resolved config (a mapping) in the newest format, or a list of overrides, from a file.
 
-    Raises OSError, or ValueError where the file is torn, holds something else, or has a format that is not read here.
+    Raises OSError, or ValueError if the file is torn, holds something else, or has a format that is not read here.
     """
     try:
         content = yaml.safe_load(path.read_text())
@@ -38,10 +38,9 @@ def format_of(folders: Sequence[Path], place: str) -> int:
     """
     path = next((folder / place for folder in folders if (folder / place).is_file()), None)
     try:
-        text = path.read_text() if path else ""
-        content = yaml.safe_load(text)
+        content = yaml.safe_load(text := path.read_text()) if path else None
     except (OSError, UnicodeDecodeError, yaml.YAMLError):
-        return newest()  # Hydra has its own words for it
+        content = None  # Hydra has its own words for it
     if path is None or not isinstance(content, dict):
         return newest()
     migrated(content, place, writer_of(path.parent))

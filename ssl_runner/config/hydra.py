@@ -4,7 +4,7 @@ The only importer of hydra, and with files.py of omegaconf. What the public face
 compose.py: it stops at the first mistake, tells no choices of a group, and applies overrides only while composing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,6 +20,8 @@ from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+
+EXAMPLE = "a search needs choices, a range or an interval, as in a=x,y or a=interval(0,1)"
 
 
 @dataclass(frozen=True)
@@ -72,18 +74,43 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     try:
         parsed = OverridesParser.create().parse_override(text)
         parsed.config_loader = loader
-    except HydraException as error:
+        words = dict.fromkeys(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else ()
+        values = tuple(f"{parsed.get_key_element()}={word}" for word in words)
+    except (HydraException, ValueError) as error:
         raise ValueError(f"{text}: cannot be read as key=value ({one_line(error)})") from None
-    values: tuple[str, ...] = ()
-    if parsed.is_discrete_sweep():
+    is_sweep = parsed.is_sweep_override()
+    value = None if is_sweep else parsed.value()
+    return Override(text, parsed.key_or_group, parsed.package, parsed.type.name, value, values, is_sweep)
+
+
+def read_overrides(words: Iterable[str], groups: Mapping[str, list[str]] = {}) -> tuple[list[Override], list[str]]:
+    """The words that are overrides, and a line for each that is none."""
+    overrides, problems = [], []
+    for word in words:
         try:
-            key = parsed.get_key_element()
-            values = tuple(f"{key}={value}" for value in dict.fromkeys(parsed.sweep_string_iterator()))
-        except (HydraException, ValueError) as error:
-            raise ValueError(f"{text}: {one_line(error)}") from None
-    value = None if parsed.is_sweep_override() else parsed.value()
-    name = parsed.type.name
-    return Override(text, parsed.key_or_group, parsed.package, name, value, values, parsed.is_sweep_override())
+            overrides.append(parse_override(word, groups))
+        except ValueError as error:
+            problems.append(str(error))
+    return overrides, problems
+
+
+def read_assignments(words: Iterable[str]) -> tuple[list[Override], list[str]]:
+    """The words `key=value`, and a line for each that is none."""
+    overrides, problems = read_overrides(words)
+    several = [each for each in overrides if each.action == "DEL" or each.is_sweep]
+    problems += [f"{each.text}: a sweep has one value of it; type key=value" for each in several]
+    return [each for each in overrides if each not in several], problems
+
+
+def is_searched(word: str) -> bool:
+    """Whether a word has more than one value."""
+    return any(each.is_sweep for each in read_overrides([word])[0])
+
+
+def read_axes(words: Iterable[str]) -> tuple[list[Axis], list[str]]:
+    """What is searched, and a line for each word that cannot be."""
+    axes = {word: parse_axis(word) for word in words}
+    return [each for each in axes.values() if each], [f"{word}: {EXAMPLE}" for word, each in axes.items() if not each]
 
 
 def parse_axis(text: str) -> Axis | None:
@@ -100,6 +127,14 @@ def parse_axis(text: str) -> Axis | None:
     return Axis(key, tuple(sorted(choices, key=str) if value.shuffle else choices))
 
 
+def examples(axes: Sequence[Axis]) -> list[list[str]]:
+    """Overrides with each choice and each end of what is searched, to be checked before anything is run."""
+    values = [[f"{axis.key}={each}" for each in dict.fromkeys(axis.choices or (axis.low, axis.high))] for axis in axes]
+    first = [axis[0] for axis in values]
+    others = [(place, each) for place, axis in enumerate(values) for each in axis[1:]]
+    return [first, *([*first[:place], each, *first[place + 1 :]] for place, each in others)]
+
+
 def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> Tree:
     """Composes choices from the YAML files in folders, the first of which wins. Raises ValueError in one line."""
     *SearchFirst.folders, last = folders
@@ -109,37 +144,26 @@ def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> 
         Plugins.instance().register(SearchFirst)
         with initialize_config_dir(str(last), version_base="1.3"):
             origin = compose(name, [no_path, *choices], return_hydra_config=True)
-        content = OmegaConf.masked_copy(origin, [str(key) for key in origin if key != "hydra"])
-        mounted = {str(key): value for key, value in origin.hydra.runtime.choices.items()}
+        content: Any = OmegaConf.to_container(origin)
     except Exception as error:  # a file may be anything
         raise ValueError(one_line(error)) from None
-    plain = OmegaConf.to_container(content)
-    assert isinstance(plain, dict)
-    return Tree(
-        {str(key): value for key, value in plain.items()},
-        {key: value for key, value in mounted.items() if not key.startswith("hydra/")},
-        origin,
-    )
+    mounts = content.pop("hydra")["runtime"]["choices"]
+    own = {key: value for key, value in mounts.items() if not key.startswith("hydra/")}
+    return Tree({str(key): value for key, value in content.items()}, own, origin)
 
 
-def resolve(content: Mapping[str, Any], keys: Sequence[str], origin: DictConfig | None) -> tuple[dict, dict[str, str]]:
+def resolve(content: Mapping[str, Any], keys: Sequence[str], tree: Tree | None) -> tuple[dict, dict[str, str]]:
     """The content without interpolations; and, by key, what is wrong with those of `keys` that point nowhere."""
-    if origin is not None:
-        HydraConfig.instance().set_config(origin)  # for ${hydra:...}
-    config, problems = OmegaConf.create(dict(content)), {}
-    for key in keys:
+    if tree is not None:
+        HydraConfig.instance().set_config(tree.origin)  # for ${hydra:...}
+    config, problems = OmegaConf.create(dict(content)), dict[str, str]()
+    plain: Any = None
+    for key in (*keys, None):  # at last the whole, for what stands in lists
         try:
-            OmegaConf.select(config, key)
+            plain = OmegaConf.select(config, key) if key else OmegaConf.to_container(config, resolve=True)
         except OmegaConfBaseException as error:
-            problems[key] = one_line(error).partition(" full_key")[0]
-    if problems:
-        return {}, problems
-    try:
-        plain = OmegaConf.to_container(config, resolve=True)
-    except OmegaConfBaseException as error:  # in a list
-        return {}, {str(getattr(error, "full_key", None) or "config"): one_line(error).partition(" full_key")[0]}
-    assert isinstance(plain, dict)
-    return plain, {}
+            problems.setdefault(key or str(error.full_key or "config"), one_line(error).partition(" full_key")[0])
+    return {} if problems else plain, problems
 
 
 def quoted(value: Any) -> str:

@@ -45,7 +45,7 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
     """What was read, in the newest format and without its number; `content` is left as it is.
 
     An encoder's recipe, which has a `_target_` at its top, is a config's `model`. `where` names the file and `writer`
-    the version of ssl-runner that wrote it, where that is known. Raises ValueError with what is wrong.
+    the version of ssl-runner that wrote it, if that is known. Raises ValueError with what is wrong.
     """
     number = content.get(KEY, 1)
     if isinstance(number, bool) or not isinstance(number, int) or number < 1:
@@ -53,10 +53,8 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
     if number > newest():
         able = f"ssl-runner {writer}, which wrote it, reads it" if writer else "a later version of ssl-runner reads it"
         raise ValueError(f"{where}: {KEY}: given {number}, and ssl-runner {__version__} reads up to {newest()}; {able}")
-    plain = {key: value for key, value in content.items() if key != KEY}
-    if number == newest():
-        return plain
-    whole = copy.deepcopy({"model": plain} if "_target_" in plain else plain)
+    plain = copy.deepcopy({key: value for key, value in content.items() if key != KEY})
+    whole = {"model": plain} if "_target_" in plain else plain
     for step, migrate in enumerate(MIGRATIONS[number - 1 :], start=number):
         try:
             migrate(whole)

@@ -6,15 +6,10 @@ from typing import Any
 from ssl_runner.config.hydra import Override
 from ssl_runner.errors import nearest
 
+ABSENT = object()
 # What others call our settings.
-ALIASES = {
-    "learning_rate": "optimizer.lr",
-    "lr": "optimizer.lr",
-    "epochs": "length",
-    "max_epochs": "length",
-    "batch": "batch_size",
-    "wd": "optimizer.weight_decay",
-}
+ALIASES = {"learning_rate": "optimizer.lr", "lr": "optimizer.lr", "wd": "optimizer.weight_decay"}
+ALIASES |= {"epochs": "length", "max_epochs": "length", "batch": "batch_size"}
 
 
 def apply_override(content: dict[str, Any], override: Override, possible: Iterable[str], groups: Iterable[str]) -> None:
@@ -22,46 +17,42 @@ def apply_override(content: dict[str, Any], override: Override, possible: Iterab
 
     Raises ValueError in one line.
     """
-    *above, last = override.key.split(".")
-    node: Any = content
-    for word in above:
-        node = node.get(word) if isinstance(node, dict) else None
-    there = isinstance(node, dict) and last in node
-    if override.action == "CHANGE" and not there and override.key not in possible:
+    before, deletes = get(content, override.key), override.action == "DEL"
+    if override.action == "CHANGE" and before is ABSENT and override.key not in possible:
         raise ValueError(unknown_key(override.key, possible, groups))
-    if override.action == "DEL":
-        if not there or override.value not in (None, node[last]):
-            raise ValueError(f"{override.text}: nothing is there to be left out, or another value")
-        del node[last]
-        return
-    if override.action == "ADD" and there and node[last] is not None and not isinstance(override.value, dict | list):
+    if deletes and (before is ABSENT or override.value not in (None, before)):
+        raise ValueError(f"{override.text}: nothing is there to be left out, or another value")
+    if override.action == "ADD" and before not in (ABSENT, None) and not isinstance(override.value, dict | list):
         raise ValueError(f"{override.text}: is there already; type {override.text.removeprefix('+')}")
-    node = content
+    put(content, override.key, ABSENT if deletes else merge(before, override.value))
+
+
+def get(content: Any, key: str) -> Any:
+    """The value at a dotted key, or ABSENT."""
+    for word in key.split("."):
+        if not isinstance(content, Mapping) or word not in content:
+            return ABSENT
+        content = content[word]
+    return content
+
+
+def put(content: dict[str, Any], key: str, value: Any) -> None:
+    """Sets a dotted key, or removes it if the value is ABSENT. Mappings below `content` are replaced, not changed."""
+    *above, last = key.split(".")
     for word in above:
-        below = node.get(word)
-        node[word] = node = below if isinstance(below, dict) else {}
-    node[last] = merged(node.get(last), override.value)
+        below = content.get(word)
+        content[word] = content = dict(below) if isinstance(below, dict) else {}
+    if value is ABSENT:
+        content.pop(last, None)
+    else:
+        content[last] = value
 
 
-def merged(before: Any, now: Any) -> Any:
+def merge(before: Any, now: Any) -> Any:
     """A value laid over another: mappings key by key."""
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return now
-    return {key: merged(before.get(key), now[key]) if key in now else before[key] for key in {**before, **now}}
-
-
-def replace(content: dict[str, Any], source: Mapping[str, Any], place: str) -> None:
-    """Puts the node that another config has in a place into this one; nothing if it has none."""
-    *above, last = place.split(".")
-    node: Any = content
-    for word in above:
-        below = node.get(word)
-        node[word] = node = dict(below) if isinstance(below, dict) else {}
-        source = source.get(word) or {}
-    if last in source:
-        node[last] = source[last]
-    else:
-        node.pop(last, None)
+    return before | {key: merge(before.get(key), value) for key, value in now.items()}
 
 
 def paths(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -72,15 +63,16 @@ def paths(content: Mapping[Any, Any], prefix: str = "") -> Iterator[tuple[str, A
             yield from paths(value, f"{prefix}{key}.")
 
 
+def leaves(content: Mapping[Any, Any]) -> dict[str, Any]:
+    """Values by their path; an empty mapping is one."""
+    return {key: value for key, value in paths(content) if not (isinstance(value, Mapping) and value)}
+
+
 def unknown_key(key: str, possible: Iterable[str], groups: Iterable[str]) -> str:
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]
     same_end = [each for each in known if each.rpartition(".")[2] == last]
-    if ALIASES.get(key) in known:
-        guess = f"; did you mean {ALIASES[key]}?"
-    elif same_end:
-        guess = f"; did you mean {' or '.join(same_end[:3])}?"
-    else:
-        guess = nearest(key, [*known, *groups])
+    alike = [ALIASES[key]] if ALIASES.get(key) in known else same_end[:3]
+    guess = f"; did you mean {' or '.join(alike)}?" if alike else nearest(key, [*known, *groups])
     siblings = [each for each in known if each.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     return f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}"

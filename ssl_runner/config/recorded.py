@@ -10,23 +10,23 @@ from ssl_runner.errors import Refused
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
 
 
-def read_recorded(
-    place: Path, overrides: Sequence[str] = (), config_dir: Path | None = None
-) -> tuple[Composed, list[str]]:
+def read_recorded(place: Path, overrides: Sequence[str], config_dir: Path | None = None) -> tuple[Composed, list[str]]:
     """The config of a run folder or file, and all that was typed: by the folder's user, and now.
 
-    `config_dir`: a folder whose choices the overrides may name. Raises Refused if there is no config.
+    `config_dir`: a folder whose choices the overrides may name. Raises Refused with all that is wrong if that
+    takes no torch to say.
     """
     try:
-        folder = None if place.is_file() else place
-        file = place if folder is None else folder / CONFIG
+        file, typed = (place, None) if place.is_file() else (place / CONFIG, place / OVERRIDES)
         if not file.is_file():
             raise Refused(f"{place} holds no run: there is no {CONFIG} in it")
         content = files.read(file)
-        typed = files.read(folder / OVERRIDES, list) if folder and (folder / OVERRIDES).exists() else []
+        words = [*map(str, files.read(typed, list) if typed and typed.exists() else ()), *overrides]
     except (OSError, ValueError) as error:
         raise Refused(error) from None
-    words = [*map(str, typed), *overrides]
-    if overrides:
-        return check_declared(Composer(config_dir).change(content, overrides)), words
-    return Composed(content, where=f"{file}: "), words
+    if not overrides:
+        return Composed(content, where=f"{file}: "), words
+    composed = check_declared(Composer(config_dir).change(content, overrides))
+    if composed.refused:
+        raise Refused(*composed.problems)
+    return composed, words

@@ -13,12 +13,12 @@ from typing import Any
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device", "evaluator", "augment")
 OWN = tuple(f"ssl_runner.{group}" for group in GROUPS)
 PROJECT = Path("pyproject.toml")  # of the current folder
-VARIABLE = "SSL_RUNNER_TRUST"  # packages separated by commas; where it is set, the project's file is not read
+VARIABLE = "SSL_RUNNER_TRUST"  # packages separated by commas; if it is set, the project's file is not read
 NAME = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 
 def trusted_packages() -> tuple[str, ...]:
-    """Packages that the owner of the project trusts beside our own. Raises ValueError where the file is malformed."""
+    """Packages that the owner of the project trusts beside our own. Raises ValueError if the file is malformed."""
     if VARIABLE in os.environ:
         listed = os.environ[VARIABLE].split(",")
         return tuple(name for each in listed if (name := each.strip().rstrip(".")))  # a final dot was once needed
@@ -44,7 +44,7 @@ def lies_in(module: str, package: str) -> bool:
 
 
 def distrust(name: Any) -> str | None:
-    """Why a `_target_` may not be imported, and what to type; None where it may."""
+    """Why a `_target_` may not be imported, and what to type; None if it may."""
     try:
         if isinstance(name, str) and NAME.fullmatch(name) and trusting_package(name.rpartition(".")[0]):
             return None

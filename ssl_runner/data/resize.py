@@ -1,7 +1,5 @@
 """Resized images: rows of one shape as rows of another, to try an encoder on a dataset that it was not made for."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch
@@ -9,8 +7,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.statistics import statistics
+from ssl_runner.contract import Data, Rows, Samples
+from ssl_runner.data.rows import statistics
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
 
@@ -49,15 +47,9 @@ def resized_data(data: Data, samples: Samples) -> Data:
     """Data as an encoder takes it: images of another size or number of channels. Raises ValueError."""
     if samples.kind != "image":
         raise ValueError(f"its samples are not of the encoder's shape {samples.shape}; choose one with such samples")
-    known: dict[int, Rows] = {}  # a split may share its rows with another
-
-    def resize(rows: Rows) -> Rows:
-        return known.setdefault(id(rows), ResizedRows(rows, samples.shape))
-
-    def resize_split(split: Split | None) -> Split | None:
-        return None if split is None else replace(split, x=resize(split.x))
-
-    train, bank = resize(data.train), resize_split(data.bank)
-    validation, test = resize_split(data.validation), resize_split(data.test)
-    mean, std = statistics(train)
-    return replace(data, train=train, bank=bank, validation=validation, test=test, mean=mean, std=std)
+    splits = {name: getattr(data, name) for name in ("bank", "validation", "test")}
+    rows = (data.train, *(split.x for split in splits.values() if split))
+    resized = {id(each): ResizedRows(each, samples.shape) for each in rows}  # a split may share its rows with another
+    splits = {name: split and replace(split, x=resized[id(split.x)]) for name, split in splits.items()}
+    mean, std = statistics(resized[id(data.train)])
+    return replace(data, train=resized[id(data.train)], **splits, mean=mean, std=std)

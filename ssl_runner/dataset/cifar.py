@@ -15,7 +15,6 @@ from ssl_runner.data.download import Published
 class CIFAR10(Published):
     """Ten classes of animals and vehicles, in the files of `cifar-10-batches-py`."""
 
-    name = "cifar10"
     samples = Samples("image", (3, 32, 32))
     folder = "cifar-10-batches-py"
     files = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch", "batches.meta")
@@ -40,7 +39,6 @@ class CIFAR10(Published):
 class CIFAR100(CIFAR10):
     """A hundred classes, the fine labels, in the files of `cifar-100-python`."""
 
-    name = "cifar100"
     folder = "cifar-100-python"
     files = ("train", "test", "meta")
     url = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"

@@ -11,8 +11,7 @@ from annotated_types import Ge
 from torch import nn
 
 from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.split import Share, held_out_count, stratified_split
-from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 
@@ -45,15 +44,7 @@ class Digits:
         x, y = grey.round().to(torch.uint8), torch.from_numpy(bundle.target).long()
         rest, test = stratified_split(y, self.test, self.seed)
         part, held = stratified_split(y[rest], self.validation, self.seed)
-        train, validation, unseen = (Split(x[rows], y[rows]) for rows in (rest[part], rest[held], test))
-        mean, std = statistics(train.x)
-        return Data(
-            train=train.x,
-            bank=train,
-            validation=validation if len(held) else None,
-            test=unseen if len(test) else None,
-            mean=mean,
-            std=std,
-            classes=tuple("0123456789"),
-            fingerprint=fingerprint(train.x, validation.x, unseen.x),
-        )
+        bank, validation, unseen = (Split(x[rows], y[rows]) for rows in (rest[part], rest[held], test))
+        digest = fingerprint(bank.x, validation.x, unseen.x)
+        measured = (split if len(split.x) else None for split in (validation, unseen))
+        return Data(bank.x, bank, *measured, *statistics(bank.x), tuple("0123456789"), digest)

@@ -11,13 +11,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.image_files.cache import default_folder, load_images
-from ssl_runner.data.image_files.decode import SUFFIXES, Reader, common_side
+from ssl_runner.data.image_files.cache import load_images
+from ssl_runner.data.image_files.decode import SUFFIXES, common_side
 from ssl_runner.data.image_files.folders import plan_rows
-from ssl_runner.data.image_files.index import Source
-from ssl_runner.data.image_files.stream import Stream
-from ssl_runner.data.split import Share, Subset
-from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.data.image_files.source import Source
+from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 
@@ -65,12 +63,10 @@ class ImageFolder:
         if not self._plan.files:
             raise FileNotFoundError(
                 f"dataset.root={self.root} holds no training images (looked below {self._folder.absolute()}); "
-                f"type dataset.root=FOLDER with files of {' '.join(sorted(SUFFIXES))}"
+                f"type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
             )
-        size = self.size
-        if size is None:
-            side = common_side([self._folder / file for file in self._plan.files])
-            size = side if side is not None and 8 <= side <= LARGEST else OTHERWISE
+        side = self.size or common_side([self._folder / file for file in self._plan.files])
+        size = side if self.size or 8 <= side <= LARGEST else OTHERWISE
         self.samples = Samples("image", (self.channels, size, size))
         self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
 
@@ -80,34 +76,21 @@ class ImageFolder:
         for folder in plan.ignored:
             why = "to measure on it takes class folders in it and in the training images"
             logger.warning("%s is left out: %s", self._folder / folder, why)
-        reader = Reader(self.samples.shape[1], self.channels, self.resize, workers=self.workers)
-        source = Source(self._folder, plan.files, reader)
+        size = self.samples.shape[1]
+        source = Source(self._folder, plan.files, size, self.channels, self.resize, self.max_broken, self.workers)
+        # A digest of all rows of a stream would take as long as an epoch.
+        rows, digest = (source, source.signature()) if self.stream else load_images(source, self.cache)
         readable = torch.ones(len(plan.files), dtype=torch.bool)
-        if self.stream:
-            rows: Rows = Stream(source, self.max_broken)
-            digest = source.signature()  # the rows themselves would take as long as an epoch
-        else:
-            cache = Path(self.cache).expanduser() if isinstance(self.cache, str) else default_folder()
-            folder = cache if self.cache else None
-            rows, broken, digest = load_images(source, folder=folder, max_broken=self.max_broken)
-            readable[list(broken)] = False
+        readable[list(source.broken)] = False
         index = {part: each[readable[each]] for part, each in plan.parts.items()}
         splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i)}
         if "train" not in splits:
             raise ValueError(f"no training image in {self._folder} can be read; type dataset.root=FOLDER of others")
         train = splits["train"]
         self.rows = len(train.x)
-        mean, std = statistics(train.x, limit=1_000 if self.stream else 10_000)
-        return Data(
-            train=train.x,
-            bank=train if plan.classes else None,
-            validation=splits.get("validation"),
-            test=splits.get("test"),
-            mean=mean,
-            std=std,
-            classes=plan.classes,
-            fingerprint=fingerprint(torch.tensor(list(bytes.fromhex(digest)), dtype=torch.uint8), *index.values()),
-        )
+        parts = (train if plan.classes else None, splits.get("validation"), splits.get("test"))
+        whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())
+        return Data(train.x, *parts, *statistics(train.x, 1_000 if self.stream else 10_000), plan.classes, whole)
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:

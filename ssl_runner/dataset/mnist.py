@@ -5,7 +5,6 @@ Fashion-MNIST: Xiao, Rasul, Vollgraf. Fashion-MNIST: a novel image dataset for b
 """
 
 import gzip
-import math
 import struct
 import zlib
 from pathlib import Path
@@ -21,7 +20,6 @@ from ssl_runner.data.download import Published
 class MNIST(Published):
     """Ten handwritten digits, in four idx files, gzipped or not."""
 
-    name = "mnist"
     samples = Samples("image", (1, 28, 28))
     folder = "MNIST/raw"
     files = ("train-images-idx3-ubyte", "train-labels-idx1-ubyte", "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte")
@@ -37,14 +35,10 @@ class MNIST(Published):
 class FashionMNIST(MNIST):
     """Ten kinds of clothes, in files of MNIST's names; Debian's package dataset-fashion-mnist holds them."""
 
-    name = "fashion_mnist"
     folder = "FashionMNIST/raw"
     url = "https://github.com/zalandoresearch/fashion-mnist (or install Debian's package dataset-fashion-mnist)"
     counts = (6000,) * 10
-    classes = (
-        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
-        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
-    )
+    classes = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 
 
 def read_idx(path: Path) -> UInt8[Tensor, "*shape"]:
@@ -54,12 +48,9 @@ def read_idx(path: Path) -> UInt8[Tensor, "*shape"]:
     """
     try:
         raw = path.read_bytes() if path.is_file() else gzip.decompress(path.with_name(f"{path.name}.gz").read_bytes())
-    except (EOFError, gzip.BadGzipFile, zlib.error) as problem:
-        raise ValueError(f"{path.name}.gz: {problem}") from problem
-    if len(raw) < 4 or raw[:3] != b"\0\0\x08" or len(raw) < 4 + 4 * raw[3]:
-        raise ValueError(f"{path.name} is no idx file of bytes")
-    start = 4 + 4 * raw[3]
-    shape = struct.unpack(f">{raw[3]}I", raw[4:start])
-    if len(raw) != start + math.prod(shape):
-        raise ValueError(f"{path.name} has {len(raw)} bytes, its header says {start + math.prod(shape)}")
-    return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=start).view(shape)
+        if raw[:3] != b"\0\0\x08":
+            raise ValueError(f"it begins with {raw[:3]!r}")
+        shape = struct.unpack_from(f">{raw[3]}I", raw, offset=4)
+        return torch.frombuffer(bytearray(raw), dtype=torch.uint8, offset=4 + 4 * len(shape)).view(shape)
+    except (EOFError, IndexError, RuntimeError, ValueError, gzip.BadGzipFile, struct.error, zlib.error) as problem:
+        raise ValueError(f"{path.name} is no whole idx file of bytes, gzipped or not: {problem}") from problem

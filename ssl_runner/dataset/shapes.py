@@ -7,8 +7,7 @@ import torch
 from annotated_types import Ge
 
 from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.split import Share, held_out_count, stratified_split
-from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import FACTORS, Scene
 
@@ -41,20 +40,12 @@ class Shapes:
         """Renders all images: some seconds for 10,000 of 32 x 32."""
         scene = Scene(self.images, self.size, torch.Generator().manual_seed(2 * self.seed))
         images, targets = scene.render(), scene.targets()
-        train, validation = (
+        bank, validation = (
             Split(images[rows], scene.shape[rows], {name: factor[rows] for name, factor in targets.items()})
             for rows in stratified_split(scene.shape, self.validation, self.seed)
         )
         unseen = Scene(self.test, self.size, torch.Generator().manual_seed(2 * self.seed + 1))
         test = Split(unseen.render(), unseen.shape, unseen.targets())
-        mean, std = statistics(train.x)
-        return Data(
-            train=train.x,
-            bank=train,
-            validation=validation if len(validation.y) else None,
-            test=test if self.test else None,
-            mean=mean,
-            std=std,
-            classes=tuple(OUTLINES),
-            fingerprint=fingerprint(train.x, validation.x, test.x),
-        )
+        digest = fingerprint(bank.x, validation.x, test.x)
+        measured = (split if len(split.x) else None for split in (validation, test))
+        return Data(bank.x, bank, *measured, *statistics(bank.x), tuple(OUTLINES), digest)

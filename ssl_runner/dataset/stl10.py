@@ -15,8 +15,7 @@ from torch import Tensor
 from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.download import Published
 from ssl_runner.data.image_files.cache import wrap_array
-from ssl_runner.data.split import Share, Subset
-from ssl_runner.data.statistics import fingerprint, statistics
+from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
 
 PIXELS = 3 * 96 * 96  # bytes an image
 
@@ -30,12 +29,12 @@ class STL10(Published):
 
     validation: Share = 0.2  # of the 5,000 labelled images
 
-    name = "stl10"
     samples = Samples("image", (3, 96, 96))
     folder = "stl10_binary"
     files = ("unlabeled_X.bin", "train_X.bin", "train_y.bin", "test_X.bin", "test_y.bin")
     url = "http://ai.stanford.edu/~acoates/stl10/stl10_binary.tar.gz"
     archive = "stl10_binary.tar.gz"
+    calls = ({"split": "test"},)
     counts = (500,) * 10
     classes = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
     rows: ClassVar = 100_000  # type: ignore[misc]  # of the unlabelled part, of which nothing is held out
@@ -46,31 +45,20 @@ class STL10(Published):
         train = self.images(folder / "unlabeled_X.bin")
         if len(train) != self.rows:
             raise self.torn(folder, f"{len(train)} images in unlabeled_X.bin, published {self.rows}")
-        bank, validation = self.split(folder, self.images(folder / "train_X.bin"), labels(folder / "train_y.bin"))
-        test = Split(self.images(folder / "test_X.bin"), labels(folder / "test_y.bin"))
-        mean, std = statistics(train)
-        some = Subset(train, torch.arange(0, len(train), 100))  # 2.8 GB would take long
-        return Data(
-            train=train,
-            bank=bank,
-            validation=validation,
-            test=test,
-            mean=mean,
-            std=std,
-            classes=self.classes,
-            fingerprint=fingerprint(some, bank.x, bank.y, test.y),
+        labelled, test = (
+            Split(self.images(folder / f"{part}_X.bin"), labels(folder / f"{part}_y.bin")) for part in ("train", "test")
         )
+        bank, validation = self.split(folder, labelled)
+        some = Subset(train, torch.arange(0, len(train), 100))  # 2.8 GB would take long
+        digest = fingerprint(some, bank.x, bank.y, test.y)
+        return Data(train, bank, validation, test, *statistics(train), self.classes, digest)
 
     def images(self, path: Path) -> UInt8[Tensor, "n 3 96 96"]:
-        if path.stat().st_size % PIXELS or not path.stat().st_size:
-            raise self.torn(path.parent, f"{path.name} has {path.stat().st_size} bytes, {PIXELS} an image")
+        size = path.stat().st_size
+        if size % PIXELS or not size:
+            raise self.torn(path.parent, f"{path.name} has {size} bytes, {PIXELS} an image")
         x = wrap_array(np.memmap(path, dtype=np.uint8, mode="r").reshape(-1, 3, 96, 96))
         return x.transpose(2, 3)  # the files hold columns
-
-    def retrieve(self, folder: str) -> None:
-        from torchvision import datasets
-
-        datasets.STL10(folder, split="test", download=True)
 
 
 def labels(path: Path) -> Int[Tensor, " n"]:

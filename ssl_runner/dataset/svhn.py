@@ -15,22 +15,15 @@ from ssl_runner.data.download import Published
 class SVHN(Published):
     """Ten digits, the `train` and `test` parts; the `extra` part is left out."""
 
-    name = "svhn"
     samples = Samples("image", (3, 32, 32))
     files = ("train_32x32.mat", "test_32x32.mat")
     url = "http://ufldl.stanford.edu/housenumbers/"
+    calls = ({"split": "train"}, {"split": "test"})
     counts = (4948, 13861, 10585, 8497, 7458, 6882, 5727, 5595, 5045, 4659)
-
-    def retrieve(self, folder: str) -> None:
-        from torchvision import datasets
-
-        for part in ("train", "test"):
-            datasets.SVHN(folder, split=part, download=True)
 
     def read(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
         from torchvision import datasets
 
-        parts = [datasets.SVHN(folder, split=part) for part in ("train", "test")]
-        images = [torch.from_numpy(part.data).contiguous() for part in parts]  # the files hold (H, W, C, N)
-        train, test = (Split(x, torch.from_numpy(part.labels)) for x, part in zip(images, parts, strict=True))
+        parts = [datasets.SVHN(folder, **arguments) for arguments in self.calls]  # the files hold (H, W, C, N)
+        train, test = (Split(torch.from_numpy(x.data).contiguous(), torch.from_numpy(x.labels)) for x in parts)
         return train, test, self.classes

@@ -1,18 +1,19 @@
 """Device, precision, memory format and compilation of a run."""
 
 import contextlib
+import ctypes
 import os
+import sys
 from typing import Annotated, Literal, TypeVar
 
 import torch
 from annotated_types import Ge
 from torch import nn
 
-from ssl_runner.device.memory import keep_freed_memory
-
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
+M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
+TOP_PAD = 64 * 2**20  # bytes that the heap grows by at once
+NEVER = 2**31 - 1
 M = TypeVar("M", bound="nn.Module")
 
 
@@ -20,7 +21,7 @@ class Placement:
     """Device, precision, memory format, compilation, determinism and threads of a run.
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
-    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format where it is known to
+    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format if it is known to
     be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
     that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
     number of CPU threads; None leaves it to torch.
@@ -80,11 +81,10 @@ class Placement:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
     def peak_memory_mb(self) -> float:
-        """The most memory the process has held: on the GPU, or in RAM where it computes on the CPU."""
+        """The most memory the process has held: on the GPU, or in RAM if it computes on the CPU."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self.device) / 2**20
         import resource
-        import sys
 
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
@@ -97,6 +97,20 @@ class Placement:
 
 def available() -> list[str]:
     """The devices of this machine, the fastest first."""
-    found = ["cuda"] if torch.cuda.is_available() else []
-    found += ["mps"] if torch.backends.mps.is_available() else []
-    return [*found, "cpu"]
+    here = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    return [name for name, there in here.items() if there]
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc reuse large freed blocks instead of returning them to the system after every operation.
+
+    By default each tensor above 32 MB is mapped anew, and every page of it faults on first use: of a convolutional
+    network's step on two cores that is a third of the time. Does nothing if the C library is another.
+    """
+    if sys.platform != "linux":
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(M_MMAP_MAX, 0)
+        libc.mallopt(M_TRIM_THRESHOLD, NEVER)
+        libc.mallopt(M_TOP_PAD, TOP_PAD)

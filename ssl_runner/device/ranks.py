@@ -3,24 +3,25 @@
 import torch.distributed as dist
 from torch import Tensor
 
+from ssl_runner.layers.gather import rank_and_count
+
 
 def rank() -> int:
     """The number of this process, from 0."""
-    return dist.get_rank() if _several() else 0
+    return rank_and_count()[0]
 
 
 def count() -> int:
     """How many processes share the job."""
-    return dist.get_world_size() if _several() else 1
+    return rank_and_count()[1]
 
 
 def rows_of_rank(index: Tensor) -> Tensor:
     """The share of a step's rows that is this rank's: (B,) to (B / count,), consecutive. Raises ValueError."""
-    if (processes := count()) == 1:
-        return index
+    number, processes = rank_and_count()
     if len(index) % processes:
         raise ValueError(f"batch_size={len(index)} does not divide among {processes} processes")
-    return index.chunk(processes)[rank()]
+    return index.chunk(processes)[number] if processes > 1 else index
 
 
 def mean(x: Tensor) -> Tensor:
@@ -36,7 +37,3 @@ def barrier() -> None:
     """Waits until every rank is here."""
     if count() > 1:
         dist.barrier()
-
-
-def _several() -> bool:
-    return dist.is_available() and dist.is_initialized()

@@ -6,8 +6,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file
-from safetensors.torch import save as to_safetensors
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ssl_runner.config import files
@@ -42,7 +41,6 @@ class TrainedEncoder:
 
     @property
     def samples(self) -> Samples:
-        """What it takes."""
         return recorded_samples(self.recipe)
 
     @property
@@ -54,40 +52,36 @@ class TrainedEncoder:
 def find_encoder(path: Path) -> TrainedEncoder:
     """As `load_encoder`, with the origin."""
     if path.is_file() and path.suffix == ".pt":
-        return checkpoint_encoder(path)
+        try:
+            return checkpoint_encoder(path, checkpoint.load(path))
+        except checkpoint.Unreadable as error:
+            raise ValueError(str(error)) from None
     if path.is_file() and path.name == WEIGHTS:
         return exported_encoder(path.parent)
     if not path.is_dir():
         raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
-    status = read_summary(path).get("status")
-    checkpoints = checkpoint.steps(path / CHECKPOINTS)
     # What a run exported before it was resumed is older than its newest checkpoint.
-    if (path / WEIGHTS).is_file() and (status not in ("running", "failed") or not checkpoints):
+    older = read_summary(path).get("status") in ("running", "failed") and checkpoint.steps(path / CHECKPOINTS)
+    if (path / WEIGHTS).is_file() and not older:
         return exported_encoder(path)
-    for newest, _ in checkpoint.newest_first(path / CHECKPOINTS):
-        return checkpoint_encoder(newest)
+    for newest, state in checkpoint.newest_first(path / CHECKPOINTS):
+        return checkpoint_encoder(newest, state)
     raise ValueError(f"{path} holds no encoder: neither {WEIGHTS} nor a readable checkpoint is in it")
 
 
 def exported_encoder(folder: Path) -> TrainedEncoder:
     """The encoder that a run, or `ssl-runner export`, has written."""
-    recipe = files.read(folder / ENCODER)
+    weights, recipe, config = folder / WEIGHTS, files.read(folder / ENCODER), folder / CONFIG
     try:
-        state = load_file(folder / WEIGHTS)
+        encoder = restored_encoder(recipe, load_file(weights), weights)
     except SafetensorError as error:
-        raise ValueError(f"{folder / WEIGHTS} is torn ({error}); resume the run to have it written again") from None
-    content = files.read(folder / CONFIG) if (folder / CONFIG).is_file() else None
-    step = read_summary(folder).get("step")
-    encoder = restored_encoder(recipe, state, folder / WEIGHTS)
-    return TrainedEncoder(encoder, folder / WEIGHTS, folder, recipe, step, content)
+        raise ValueError(f"{weights} is torn ({error}); resume the run to have it written again") from None
+    content = files.read(config) if config.is_file() else None
+    return TrainedEncoder(encoder, weights, folder, recipe, read_summary(folder).get("step"), content)
 
 
-def checkpoint_encoder(path: Path) -> TrainedEncoder:
+def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
     """The encoder of one step of a run."""
-    try:
-        state = checkpoint.load(path)
-    except checkpoint.Unreadable as error:
-        raise ValueError(str(error)) from None
     prefix = f"{state.get('trained', 'encoder')}."
     weights = {k.removeprefix(prefix): v for k, v in state["pretext"].items() if k.startswith(prefix)}
     folder, content = path.resolve().parent.parent, state.get("config")
@@ -95,9 +89,8 @@ def checkpoint_encoder(path: Path) -> TrainedEncoder:
         raise ValueError(f"{path} is no checkpoint of a run: it holds no config")
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     recipe = {**content["model"], **(state.get("input") or first_input(state, weights, path, folder))}
-    return TrainedEncoder(
-        restored_encoder(recipe, weights, path), path.resolve(), folder, recipe, state["step"], content
-    )
+    encoder = restored_encoder(recipe, weights, path)
+    return TrainedEncoder(encoder, path.resolve(), folder, recipe, state["step"], content)
 
 
 def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, folder: Path) -> dict[str, Any]:
@@ -109,10 +102,9 @@ def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, f
 
 
 def input_of(model: Node[Encoder], samples: Samples, data: Data) -> dict[str, Any]:
-    """What an encoder takes, and what the runner hands to its constructor: plain values for encoder.yaml and for
-    checkpoints."""
+    """What an encoder takes, and what the runner hands to its constructor: plain values for files."""
     offered = {"shape": list(samples.shape), "mean": list(data.mean), "std": list(data.std)}
-    recorded = {"samples": {**samples._asdict(), "shape": list(samples.shape)}}
+    recorded = {"samples": {**samples._asdict(), "shape": offered["shape"]}}
     return recorded | {name: value for name, value in offered.items() if name in model.wants}
 
 
@@ -129,7 +121,7 @@ def recorded_samples(recipe: dict[str, Any]) -> Samples:
 
 def serialised(encoder: Encoder) -> bytes:
     """The content of an `encoder.safetensors`."""
-    return to_safetensors({name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()})
+    return save({name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()})
 
 
 def built_encoder(recipe: dict[str, Any]) -> Encoder:
@@ -138,9 +130,8 @@ def built_encoder(recipe: dict[str, Any]) -> Encoder:
     def described(*, model: Node[Encoder]) -> None: ...
 
     samples = recorded_samples(recipe)
-    model = {key: value for key, value in recipe.items() if key != "samples"}
-    if "pretrained" in model:
-        model["pretrained"] = False  # nothing is fetched for what must be replaced
+    given = {"pretrained": False} if "pretrained" in recipe else {}  # nothing is fetched for what must be replaced
+    model = {key: value for key, value in {**recipe, **given}.items() if key != "samples"}
     node, problems = check({"model": model}, described, {"model": ("samples",)})
     if problems:
         raise ValueError("; ".join(problems))

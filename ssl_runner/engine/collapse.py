@@ -1,4 +1,4 @@
-"""Collapse detector: whether the features of a run are healthy, shrinking or collapsed.
+"""Collapse detector: whether the features of a run are healthy, shrinking or collapsed, and what may have caused it.
 
 The verdict is a pure function of what was measured so far, each number beside the run's own at step 0, so a resumed run
 says the same. It reads `geometry/std` and `geometry/rank` of the encoder's features, and the same two of the embedding
@@ -9,18 +9,28 @@ learnt. The limits leave room for what healthy runs do: over 13 runs of nine tas
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+import torch
+from torch.func import functional_call
+
+from ssl_runner.contract import Batch, Metric, Suspect
+from ssl_runner.loss.embedding import unit
+from ssl_runner.probing.geometry import centred_rank, unit_std
+
 if TYPE_CHECKING:
-    from ssl_runner.contract import Suspect
+    from ssl_runner.engine.learner import Learner
 
 NAME = "geometry"  # the key of the evaluator whose numbers are read
-Verdict = Literal["healthy", "shrinking", "collapsed"]
+SAMPLES = 32  # that the embedding is measured on, from as many batches as it takes
+Verdict = Literal["collapsed", "shrinking", "healthy"]
 Kind = Literal["complete", "dimensional"]
-SCORE: Mapping[Verdict, int] = {"healthy": 2, "shrinking": 1, "collapsed": 0}
+SCORE: Mapping[Verdict, int] = {"collapsed": 0, "shrinking": 1, "healthy": 2}
 
 
 class Threshold(NamedTuple):
@@ -58,37 +68,21 @@ class Health:
     sign: str = ""  # the number that says so
     causes: Sequence[Suspect] = field(default=(), compare=False)  # the likeliest first
 
-    @property
-    def score(self) -> int:
-        """2 healthy, 1 shrinking, 0 collapsed."""
-        return SCORE[self.verdict]
-
     def __str__(self) -> str:
         if self.verdict == "healthy":
             return f"the features are healthy at step {self.step}"
-        kind = f" ({self.kind})" if self.verdict == "collapsed" else ""
-        when = "at" if self.verdict == "collapsed" else "since"
-        return f"{self.verdict}{kind} {when} step {self.since}: {self.sign}; {self.advice}"
-
-    @property
-    def advice(self) -> str:
-        if not self.causes:
-            return "no setting is far from where it usually is; try a lower optimizer.lr or a larger batch_size"
-        return f"likely cause: {self.causes[0].cause}; type {self.causes[0].remedy}"
+        when = f"({self.kind}) at" if self.verdict == "collapsed" else "since"
+        advice = "no setting is far from its usual value; try a lower optimizer.lr or a larger batch_size"
+        if self.causes:
+            advice = f"likely cause: {self.causes[0].cause}; type {self.causes[0].remedy}"
+        return f"{self.verdict} {when} step {self.since}: {self.sign}; {advice}"
 
     def summary(self) -> dict[str, Any]:
         """For summary.json."""
-        first = self.causes[0] if self.causes else None
-        return {
-            "verdict": self.verdict,
-            "kind": self.kind,
-            "since": self.since,
-            "text": str(self),
-            "sign": self.sign,
-            "cause": first.cause if first else None,
-            "remedy": first.remedy if first else None,
-            "suspects": [{"cause": each.cause, "remedy": each.remedy} for each in self.causes],
-        }
+        suspects = [{"cause": each.cause, "remedy": each.remedy} for each in self.causes]
+        likeliest = suspects[0] if suspects else {"cause": None, "remedy": None}
+        said = {"verdict": self.verdict, "kind": self.kind, "since": self.since, "text": str(self), "sign": self.sign}
+        return {**said, **likeliest, "suspects": suspects}
 
 
 def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
@@ -101,17 +95,17 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
     if not history:
         return None
     start, step = history[0], history[-1]["step"]
-    signs = [worst_sign(row, start) for row in history[1:]]
-    collapsed = streak([each is not None and each[0] == "collapsed" for each in signs])
-    shrunk = streak([each is not None for each in signs])
-    if shrunk == 0 or (shrunk == 1 and collapsed == 0):
+    newest = [worst_sign(row, start) for row in reversed(history[1:])]
+    shrunk = list(takewhile(lambda sign: sign is not None, newest))
+    collapsed = list(takewhile(lambda sign: sign is not None and sign[0] == "collapsed", newest))
+    if not shrunk or (len(shrunk) == 1 and not collapsed):
         return Health("healthy", step)
-    last = signs[-1]
-    assert last is not None
-    if collapsed >= 2:
-        return Health("collapsed", step, last[1], history[-collapsed]["step"], last[2])
-    sign = f"{last[2]}, seen once so far" if collapsed else last[2]
-    return Health("shrinking", step, last[1], history[-shrunk]["step"], sign)
+    assert newest[0] is not None
+    _, kind, sign = newest[0]
+    if len(collapsed) >= 2:
+        return Health("collapsed", step, kind, history[-len(collapsed)]["step"], sign)
+    once = ", seen once so far" if collapsed else ""
+    return Health("shrinking", step, kind, history[-len(shrunk)]["step"], sign + once)
 
 
 def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdict, Kind, str] | None:
@@ -133,6 +127,51 @@ def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdic
     return shrunk
 
 
-def streak(flags: Sequence[bool]) -> int:
-    """How many at the end are true."""
-    return next((i for i, flag in enumerate(reversed(flags)) if not flag), len(flags))
+def measure_embedding(learner: Learner) -> dict[str, Metric]:
+    """`geometry/embedding_std` and `geometry/embedding_rank` of what the loss sees, on the run's first batches.
+
+    Nothing if the method has no embedding, or if it is the encoder's features themselves. The network is in
+    training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
+    """
+    pooled: list[torch.Tensor] = []
+    pretext, loader, parts = learner.pretext, learner.loader, []
+    hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
+    try:
+        batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))
+        for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / len(loader.index(0)))):
+            views = learner.views(Batch(batch.x[:SAMPLES], batch.index[:SAMPLES]), step, learner.main)
+            buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
+            with torch.no_grad(), learner.device.autocast():
+                embedding = functional_call(pretext, buffers, (views, learner.main)).embedding
+            if embedding is None or any(each is embedding for each in pooled):
+                return {}
+            parts.append(embedding.float())
+    finally:
+        hook.remove()
+    z = torch.cat(parts)
+    values = {"embedding_std": unit_std(unit(z)), "embedding_rank": centred_rank(z)} if z.isfinite().all() else {}
+    return {f"{NAME}/{name}": Metric(value, None, "number") for name, value in values.items()}
+
+
+def find_causes(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Suspect]:
+    """The settings that may have done it, the likeliest first: the method's own, and those that any run has."""
+    causes = list(learner.pretext.suspects())
+    loader, recipe = learner.loader, learner.recipe
+    batch_size = loader.length.batch_size
+    together = batch_size // loader.accumulate
+    if together < 16 and any(f"{NAME}/embedding_std" in row for row in rows):
+        cause = f"batch_size={batch_size} with accumulate={loader.accumulate}, so {together} samples meet"
+        remedy = "batch_size=64 accumulate=1" if loader.accumulate > 1 else "batch_size=64"
+        causes.append(Suspect(cause, remedy, 0.7 if together < 8 else 0.4))
+    usual = inspect.signature(type(recipe)).parameters
+    for name, attribute in (("lr", "peak"), ("weight_decay", "weight_decay")):
+        value, default = getattr(recipe, attribute, 0.0), usual[name].default if name in usual else None
+        if isinstance(default, float) and default > 0 and value >= 5 * default:
+            cause = f"optimizer.{name} of {value:.4g}, {value / default:,.0f} times the usual {default:g}"
+            causes.append(Suspect(cause, f"optimizer.{name}={default:g}", min(0.95, 0.4 * (value / default) ** 0.15)))
+    newest = {name: value for row in rows for name, value in row.items()}
+    loss = abs(newest.get(f"train/{learner.prefix(learner.main)}loss", torch.inf))
+    for name, value in newest.items():
+        if name.startswith("regulariser/") and value > 10 * loss:
+            causes.append(Suspect(f"{name} is {value:.3g} beside a loss of {loss:.3g}", "regulariser=none", 0.8))
+    return sorted(causes, key=lambda each: -each.weight)

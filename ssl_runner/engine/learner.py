@@ -1,24 +1,20 @@
 """Training step: views, forward, regulariser, backward, optimizer; and all the state that it changes."""
 
-from __future__ import annotations
-
 from collections import defaultdict
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Rate, Regulariser, Settings
+from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Regulariser, Settings
 from ssl_runner.device import ranks
-from ssl_runner.engine.rates import Rated, rated, restorable
+from ssl_runner.device.placement import Placement
+from ssl_runner.engine.loader import Loader
+from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.engine.seed import derive, seed_everything
 from ssl_runner.layers.gather import gather
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from ssl_runner.device.placement import Placement
-    from ssl_runner.engine.loader import Loader
 
 
 class Learner:
@@ -41,10 +37,11 @@ class Learner:
         self.groups = self.pretext.groups()
         self.main = main_group(self.pretext)
         self.rng = torch.Generator(device.device)
-        prefixes = list(self.pretext.rates(self.context(0, "before_step")))
-        first = self.settings(0)
-        self.rated = {group: rated(optimizer, named, prefixes, first) for group, named in self.groups.items()}
-        self.scalers = {group: device.scaler() for group in self.groups}
+        prefixes, first = list(self.pretext.rates(self.context(0, "before_step"))), self.settings(0)
+        self.optimizers = {
+            group: GroupOptimizer(optimizer, named, prefixes, first, device.scaler())
+            for group, named in self.groups.items()
+        }
         self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
 
     def step(self, step: int, *, measure_gradient: bool = False) -> dict[str, Tensor]:
@@ -58,10 +55,13 @@ class Learner:
         batches = self.loader.batches(step)
         numbers: dict[str, Tensor] = {}
         kept: dict[str, list[Tensor]] = defaultdict(list)
-        for group, each in self.rated.items():
+        for group, optimizer in self.optimizers.items():
             for micro, batch in enumerate(batches):
-                self._backward(step, group, micro, batch, 1 / len(batches), numbers, kept)
-            norm = self._update(group, each, settings, rates, measure_gradient)
+                views = self.views(batch, step, group, micro)
+                for name, part in self._backward(views, group, 1 / len(batches), kept).items():
+                    numbers[name] = numbers[name] + part if name in numbers else part
+            norm = optimizer.step(settings, rates, measure=measure_gradient)
+            self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in other groups' parameters
             if norm is not None and measure_gradient:
                 numbers[f"optimizer/{self.prefix(group)}gradient_norm"] = norm.detach()
         with torch.no_grad():
@@ -96,73 +96,34 @@ class Learner:
     def state(self) -> dict[str, Any]:
         return {
             "pretext": self.pretext.state_dict(),
-            "optimizers": {group: each.optimizer.state_dict() for group, each in self.rated.items()},
-            "scalers": {group: each.state_dict() for group, each in self.scalers.items()},
+            "optimizers": {group: each.optimizer.state_dict() for group, each in self.optimizers.items()},
+            "scalers": {group: each.scaler.state_dict() for group, each in self.optimizers.items()},
         }
 
     def load(self, state: dict[str, Any]) -> None:
         self.pretext.load_state_dict(state["pretext"])
-        for group, each in self.rated.items():
-            each.optimizer.load_state_dict(restorable(state["optimizers"][group], each.optimizer))
-        for group, scaler in self.scalers.items():
-            scaler.load_state_dict(state["scalers"][group])
+        for group, each in self.optimizers.items():
+            each.load(state["optimizers"][group])
+            each.scaler.load_state_dict(state["scalers"][group])
 
-    def _backward(
-        self,
-        step: int,
-        group: str,
-        micro: int,
-        batch: Batch,
-        share: float,
-        numbers: dict[str, Tensor],
-        kept: dict[str, list[Tensor]],
-    ) -> None:
-        views = self.views(batch, step, group, micro)
+    def _backward(self, views: tuple, group: str, share: float, kept: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+        """Adds a micro-batch's share to the gradient, and its rows to `kept`. Returns its share of each number."""
         with self.device.autocast():
             loss = self.score(views, group)
         total = loss.value.float()
         terms = self.regulariser(loss, self.pretext) if group == self.main else {}
         for term in terms.values():
             total = total + term
-        self.scalers[group].scale(total * share).backward()
+        self.optimizers[group].scaler.scale(total * share).backward()
         self.finite = self.finite & torch.isfinite(total.detach())
-        prefix = self.prefix(group)
-        logged = {f"train/{prefix}loss": loss.value}
-        logged |= {f"train/{prefix}{name}": value for name, value in loss.metrics.items()}
-        logged |= {f"regulariser/{name}": value for name, value in terms.items()}
-        for name, value in logged.items():
-            part = value.detach().float() * share  # under autocast it may be bf16, in which 256 + 1 is 256
-            numbers[name] = numbers[name] + part if name in numbers else part
         for name, rows in loss.kept.items():
             kept[name].append(rows.detach())
-
-    def _update(
-        self, group: str, rated: Rated, settings: Settings, rates: Mapping[str, Rate], measure: bool
-    ) -> Tensor | None:
-        """Steps a group's optimizer. Returns the norm of its gradient if it was clipped or must be measured."""
-        rated.apply(settings, rates)
-        scaler, norm = self.scalers[group], None
-        clip, clip_each = self.recipe.clip, self.recipe.clip_each
-        if clip is not None or clip_each is not None or measure:
-            scaler.unscale_(rated.optimizer)
-            parameters = [p for _, p in self.groups[group]]
-            if clip_each is not None:
-                clip_tensors([p.grad for p in parameters if p.grad is not None], clip_each)
-            if clip is None:
-                norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-            else:
-                norm = nn.utils.clip_grad_norm_(parameters, clip)
-        scaler.step(rated.optimizer)
-        scaler.update()
-        self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in the other groups' parameters
-        return norm
-
-
-def clip_tensors(gradients: list[Tensor], largest: float) -> None:
-    """Scales each gradient whose norm is above `largest` down to it, in place."""
-    if gradients:
-        norms = torch._foreach_norm(gradients)
-        torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])
+        prefix = self.prefix(group)
+        numbers = {f"train/{prefix}loss": loss.value}
+        numbers |= {f"train/{prefix}{name}": value for name, value in loss.metrics.items()}
+        numbers |= {f"regulariser/{name}": value for name, value in terms.items()}
+        # under autocast a number may be bf16, in which 256 + 1 is 256
+        return {name: value.detach().float() * share for name, value in numbers.items()}
 
 
 def main_group(pretext: Pretext) -> str:
@@ -174,3 +135,16 @@ def main_group(pretext: Pretext) -> str:
 def channels_last(view: Any) -> Any:
     image = isinstance(view, Tensor) and view.ndim == 4
     return view.contiguous(memory_format=torch.channels_last) if image else view
+
+
+@contextmanager
+def frozen(module: nn.Module) -> Iterator[None]:
+    """Eval mode without gradient. Each submodule's own mode is restored, also if some were in eval mode already."""
+    modes = [(m, m.training) for m in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for m, training in modes:
+            m.training = training

@@ -1,13 +1,16 @@
-"""metrics.jsonl and TensorBoard's event file of a run, each number in both."""
+"""Metrics log of a run: averages between two log lines, a row of metrics.jsonl, TensorBoard's event file."""
 
 import json
 import math
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -17,15 +20,47 @@ from ssl_runner.run_folder.metrics import read_rows
 
 PICTURES = 16  # images of each kind in a grid
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
-# TensorBoard's custom scalars: a category, and the groups of numbers in it. What evaluators measure is quality where it
-# stands nowhere else; numbers of the test split are measured once, which makes no curve.
-CATEGORIES = {
-    "learning": ("train", "regulariser", "optimizer"),
-    "quality": (),
-    "geometry": ("geometry",),
-    "speed": ("speed",),
-}
-UNDRAWN = ("test",)
+# Of TensorBoard's custom scalars. What evaluators measure is quality if it stands nowhere else; numbers of the test
+# split are measured once, which makes no curve.
+CATEGORIES = ("learning", "quality", "geometry", "speed")
+LEARNING = ("train", "regulariser", "optimizer")  # groups of numbers in that category
+
+
+class Window:
+    """Averages of scalars over the steps since the last log line, kept on the device, and the seconds of these steps.
+
+    Nothing here waits for the device until `close` is called.
+    """
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.steps = 0
+        self._opened = time.perf_counter()
+        self._paused = 0.0
+
+    def add(self, numbers: Mapping[str, Float[Tensor, ""]]) -> None:
+        """The numbers of one step; each is averaged over the steps that have it."""
+        for name, value in numbers.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        self.steps += 1
+
+    @contextmanager
+    def pause(self) -> Iterator[None]:
+        """Leaves evaluation and saving out of the seconds."""
+        began = time.perf_counter()
+        yield
+        self._paused += time.perf_counter() - began
+
+    @property
+    def seconds(self) -> float:
+        return time.perf_counter() - self._opened - self._paused
+
+    def close(self) -> dict[str, float]:
+        """The averages, in one transfer from the device, in the order in which they were first seen."""
+        values = [value.float() / self.counts[name] for name, value in self.sums.items()]
+        return dict(zip(self.sums, torch.stack(values).tolist(), strict=True)) if values else {}
 
 
 class Logbook:
@@ -39,18 +74,19 @@ class Logbook:
     """
 
     def __init__(self, folder: Path, start: int = 0):
-        self.folder, self.path = folder, folder / METRICS
-        self.rows = [row for row in read_rows(self.path) if row["step"] <= start]
+        path = folder / METRICS
+        self.rows = [row for row in read_rows(path) if row["step"] <= start]
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
         self._opened = time.perf_counter()
-        write(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = self.path.open("a")
+        write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
+        self._file = path.open("a")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
         for end in folder.glob(f"events.out.tfevents.*{ENDED}"):  # of the attempt before
             end.unlink()
+        self._open_events = partial(SummaryWriter, str(folder))
         # of a new run as well: TensorBoard drops nothing at the first mark that it reads
-        self._events = SummaryWriter(str(folder), purge_step=start + 1)
+        self._events = self._open_events(purge_step=start + 1)
         self._names = dict.fromkeys(name for row in self.rows for name in row if "/" in name)
         self._drawn = 0  # how many of the names the layout has
 
@@ -97,30 +133,26 @@ class Logbook:
         self._summary(hparams_pb(dict(settings), trial_id=""))  # not a hash of the settings: runs of equal ones are two
 
     def close(self, status: str | None = None) -> None:
-        """Closes the files. With a status, the HPARAMS tab says success where it is `completed`, and failure else.
+        """Closes the files. With a status, the HPARAMS tab says success if it is `completed`, and failure otherwise.
 
         A run that is going on, or was killed, has no status there.
         """
         self._file.close()
         if status == "completed":
             self._end("STATUS_SUCCESS")
-        self._events.close()
-        if status is not None and status != "completed":
-            from torch.utils.tensorboard import SummaryWriter
-
-            # TensorBoard keeps the first end that it reads, so this one is where a resumed run can take it away
-            self._events = SummaryWriter(str(self.folder), filename_suffix=ENDED)
-            self._end("STATUS_FAILURE")
+        elif status is not None:
             self._events.close()
+            # TensorBoard keeps the first end that it reads, so this one has a file that a resumed run can remove
+            self._events = self._open_events(filename_suffix=ENDED)
+            self._end("STATUS_FAILURE")
+        self._events.close()
 
     def _end(self, status: str) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.hparams import metadata
-        from tensorboard.plugins.hparams.api_pb2 import Status
-        from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionEndInfo
+        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 
-        end = SessionEndInfo(status=Status.Value(status), end_time_secs=time.time())
-        described = metadata.create_summary_metadata(HParamsPluginData(session_end_info=end))
+        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=time.time())
+        described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
         value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described, tensor=metadata.NULL_TENSOR)
         self._summary(Summary(value=[value]))
 
@@ -128,12 +160,12 @@ class Logbook:
         """A chart for each name, by category. A run's newest layout counts; TensorBoard merges those of many runs."""
         from torch.utils.tensorboard.summary import custom_scalars
 
-        known = {group: category for category, groups in CATEGORIES.items() for group in groups}
         layout: dict[str, dict[str, list[Any]]] = {category: {} for category in CATEGORIES}
         for name in self._names:
             group = name.partition("/")[0]
-            if group not in UNDRAWN:
-                layout[known.get(group, "quality")][name] = ["Multiline", [f"{re.escape(name)}$"]]
+            category = "learning" if group in LEARNING else group if group in CATEGORIES else "quality"
+            if group != "test":
+                layout[category][name] = ["Multiline", [f"{re.escape(name)}$"]]
         self._summary(custom_scalars(layout), step)
         self._drawn = len(self._names)
 
@@ -145,6 +177,5 @@ class Logbook:
         """Whether a number `<group>/...` of that step is written already."""
         return any(row["step"] == step and any(k.startswith(f"{group}/") for k in row) for row in self.rows)
 
-    def latest(self, group: str) -> dict[str, float]:
-        """The newest numbers of a group."""
-        return {k: v for row in self.rows for k, v in row.items() if k.partition("/")[0] == group}
+    def latest(self, name: str) -> float | None:
+        return next((row[name] for row in reversed(self.rows) if name in row), None)

@@ -1,22 +1,42 @@
-"""Parameter groups: learning rate and weight decay of each, the optimizer's schedule times the method's factors."""
+"""Optimizer of a parameter group: the schedule's rate and decay times the method's factors, clipping, loss scaling."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ssl_runner.contract import Optimizer, Rate, Settings
 from ssl_runner.layers.weights import is_weight
 
+Named = Sequence[tuple[str, nn.Parameter]]
 
-@dataclass
-class Rated:
-    """An optimizer whose parameter groups are cut by the prefixes that a method has rates for."""
 
-    optimizer: torch.optim.Optimizer
-    prefixes: list[str]  # of each parameter group; "" has no rate of its own
-    decays: list[bool]  # whether weight decay is meant for it
+class GroupOptimizer:
+    """An optimizer whose parameter groups are cut by the prefixes that a method has rates for.
+
+    `first`: the settings of step 0. Raises ValueError if there are no parameters.
+    """
+
+    def __init__(
+        self, recipe: Optimizer, named: Named, prefixes: Sequence[str], first: Settings, scaler: torch.amp.GradScaler
+    ):
+        self.recipe, self.scaler, self.optimizer = recipe, scaler, recipe.build(list(named))
+        self.parameters = [p for _, p in named]
+        self.prefixes: list[str] = []  # of each parameter group; "" has no rate of its own
+        self.decays: list[bool] = []  # whether weight decay is meant for it
+        name_of, groups = {id(p): name for name, p in named}, []
+        for group in self.optimizer.param_groups:
+            parts: dict[str, list[nn.Parameter]] = defaultdict(list)
+            for p in group["params"]:
+                parts[longest_prefix(name_of[id(p)], prefixes)].append(p)
+            for prefix, part in parts.items():
+                weights = all(is_weight(name_of[id(p)], p) for p in part)
+                groups.append({**group, "params": part})
+                self.prefixes.append(prefix)
+                self.decays.append(group["weight_decay"] > 0 or (first.weight_decay == 0 and weights))
+        self.optimizer.param_groups[:] = groups
 
     def apply(self, settings: Settings, rates: Mapping[str, Rate]) -> None:
         """Sets learning rate and weight decay of a step. At a rate of 0 parameters lose their gradient."""
@@ -29,25 +49,32 @@ class Rated:
                 for parameter in group["params"]:
                     parameter.grad = None
 
+    def step(self, settings: Settings, rates: Mapping[str, Rate], *, measure: bool) -> Tensor | None:
+        """Clips and steps. Returns the norm of the gradient if it was clipped or must be measured."""
+        self.apply(settings, rates)
+        norm, clip, clip_each = None, self.recipe.clip, self.recipe.clip_each
+        if clip is not None or clip_each is not None or measure:
+            self.scaler.unscale_(self.optimizer)
+            gradients = [p.grad for p in self.parameters if p.grad is not None]
+            if clip_each is not None:
+                clip_tensors(gradients, clip_each)
+            norm = nn.utils.get_total_norm(gradients)
+            if clip is not None:
+                nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return norm
 
-def rated(
-    recipe: Optimizer, named: Sequence[tuple[str, nn.Parameter]], prefixes: Sequence[str], first: Settings
-) -> Rated:
-    """The optimizer of named parameters. `first`: the settings of step 0. Raises ValueError if there are none."""
-    optimizer = recipe.build(list(named))
-    name_of = {id(p): name for name, p in named}
-    groups, cut, decays = [], [], []
-    for group in optimizer.param_groups:
-        parts: dict[str, list[nn.Parameter]] = {}
-        for p in group["params"]:
-            parts.setdefault(longest_prefix(name_of[id(p)], prefixes), []).append(p)
-        for prefix, part in parts.items():
-            groups.append({**group, "params": part})
-            cut.append(prefix)
-            weights = all(is_weight(name_of[id(p)], p) for p in part)
-            decays.append(group["weight_decay"] > 0 or (first.weight_decay == 0 and weights))
-    optimizer.param_groups[:] = groups
-    return Rated(optimizer, cut, decays)
+    def load(self, state: dict[str, Any]) -> None:
+        """Takes over a saved state, but for the kernels: those that this optimizer was built with, fused or not.
+
+        Raises ValueError if the state has another number of parameter groups.
+        """
+        groups = [
+            saved | {key: own[key] for key in ("fused", "foreach") if key in own}
+            for saved, own in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
+        ]
+        self.optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def longest_prefix(name: str, prefixes: Sequence[str]) -> str:
@@ -55,13 +82,8 @@ def longest_prefix(name: str, prefixes: Sequence[str]) -> str:
     return max((each for each in prefixes if name.startswith(each)), key=len, default="")
 
 
-def restorable(state: dict, optimizer: torch.optim.Optimizer) -> dict:
-    """An optimizer's saved state, to go on by the kernels that this one was built with, be they fused or not.
-
-    Raises ValueError if the state has another number of parameter groups.
-    """
-    groups = [
-        saved | {key: own[key] for key in ("fused", "foreach") if key in own}
-        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
-    ]
-    return {**state, "param_groups": groups}
+def clip_tensors(gradients: list[Tensor], largest: float) -> None:
+    """Scales each gradient whose norm is above `largest` down to it, in place."""
+    if gradients:
+        norms = torch._foreach_norm(gradients)
+        torch._foreach_mul_(gradients, [(largest / (norm + 1e-6)).clamp(max=1) for norm in norms])

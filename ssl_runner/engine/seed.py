@@ -6,8 +6,8 @@ from functools import cache
 
 import numpy as np
 import torch
-from jaxtyping import Int
-from torch import Tensor
+
+has_accelerator = cache(torch.accelerator.is_available)
 
 
 def derive(seed: int, purpose: str, *place: int | str) -> int:
@@ -24,13 +24,3 @@ def seed_everything(seed: int, purpose: str, *place: int | str) -> None:
     seed_torch(number)
     np.random.seed(number % 2**32)  # noqa: NPY002  a library below may draw from the global generator
     random.seed(number)
-
-
-@cache
-def has_accelerator() -> bool:
-    return torch.accelerator.is_available()
-
-
-def permutation(n: int, seed: int, epoch: int) -> Int[Tensor, " n"]:
-    """The order of the n training rows in an epoch."""
-    return torch.randperm(n, generator=torch.Generator().manual_seed(derive(seed, "shuffle", epoch)))

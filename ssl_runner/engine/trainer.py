@@ -1,62 +1,50 @@
 """Training loop: learn, and on schedule measure, show, log and save."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ssl_runner.engine.pictures import pictures
-from ssl_runner.engine.window import Window
+from jaxtyping import Float
+from torch import Tensor
+
+from ssl_runner.engine.console import Progress
+from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.learner import Learner, frozen
+from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
 
 if TYPE_CHECKING:
-    from ssl_runner.engine.interrupt import Interrupt
-    from ssl_runner.engine.learner import Learner
-    from ssl_runner.engine.logbook import Logbook
     from ssl_runner.engine.measurements import Measurements
-    from ssl_runner.engine.progress import Progress
 
 log = logging.getLogger("ssl_runner")
 
 
-@dataclass(frozen=True)
-class Schedule:
-    """When a run logs, saves, shows pictures and measures, in optimizer steps."""
+@dataclass(kw_only=True)
+class Trainer:
+    """One run in one folder: it logs, saves and shows pictures every so many optimizer steps."""
 
+    learner: Learner
+    folder: Path
     log_every: int
     save_every: int
     show_every: int
     keep: int  # how many checkpoints stay
+    progress: Progress
+    measurements: "Measurements"
+    provenance: Mapping[str, Any]  # plain values about the run (config, versions), saved with each checkpoint
+    on_collapse: Literal["warn", "stop"] = "warn"
+    stopped: str = field(default="", init=False)  # why the run ended before its last step
+    last_good: Path | None = field(default=None, init=False)
+    restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # the checkpoint that the run goes on from
+    checked: int = field(default=0, init=False)  # up to this step every loss is known to be finite
 
-
-class Trainer:
-    """One run in one folder."""
-
-    def __init__(
-        self,
-        learner: Learner,
-        schedule: Schedule,
-        folder: Path,
-        progress: Progress,
-        measurements: Measurements,
-        *,
-        provenance: Mapping[str, Any],
-        on_collapse: Literal["warn", "stop"] = "warn",
-    ):
-        self.learner, self.schedule, self.folder, self.progress = learner, schedule, folder, progress
-        self.measurements, self.on_collapse = measurements, on_collapse
-        self.provenance = provenance  # plain values about the run (config, versions), saved with each checkpoint
-        self.length = learner.length
-        self.loss_name = f"train/{learner.prefix(learner.main)}loss"
-        self.stopped = ""  # why the run ended before its last step
-        self.last_good: Path | None = None
-        self.restored: Mapping[str, Any] = {}  # the checkpoint that the run goes on from
-        self.checked = 0  # up to this step every loss is known to be finite
+    def __post_init__(self) -> None:
+        self.length = self.learner.length
+        self.loss_name = f"train/{self.learner.prefix(self.learner.main)}loss"
 
     def restore(self) -> int:
         """Loads the newest readable checkpoint of the folder and returns its step; 0 if there is none.
@@ -78,8 +66,10 @@ class Trainer:
 
         Raises Diverged at a loss that is not finite, and OSError if the last checkpoint cannot be written.
         """
-        self.open(start, logbook)
-        schedule, steps = self.schedule, self.length.steps
+        self.logbook, self.window, self.checked = logbook, Window(), start
+        self.progress.start, self.progress.loss = start, logbook.latest(self.loss_name)
+        self.measurements.open(logbook)
+        steps = self.length.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             last = step == steps
             if interrupt.signal is not None and not last:  # at the end there is nothing left but to measure and save
@@ -90,24 +80,18 @@ class Trainer:
             if self.stopped:
                 self.save(step, must=True)
                 return step
-            if last or (step > start and step % schedule.save_every == 0):
+            if last or (step > start and step % self.save_every == 0):
                 self.save(step, must=last)
             if last:
                 break
-            if step % schedule.show_every == 0:
+            if step % self.show_every == 0:
                 self.show(step)
-            logs = (step + 1) % schedule.log_every == 0 or step + 1 == steps
+            logs = (step + 1) % self.log_every == 0 or step + 1 == steps
             self.window.add(self.learner.step(step, measure_gradient=logs))
             if logs:
                 self.report(step + 1)
             self.progress.show(step + 1, self.window.seconds)
         return steps
-
-    def open(self, start: int, logbook: Logbook) -> None:
-        """Goes on from what the log says."""
-        self.logbook, self.window, self.checked = logbook, Window(), start
-        self.progress.start, self.progress.loss = start, logbook.latest("train").get(self.loss_name)
-        self.measurements.open(logbook)
 
     def evaluate(self, step: int, last: bool) -> None:
         """Runs the evaluators that are due: on validation on schedule, on test at the end."""
@@ -126,7 +110,7 @@ class Trainer:
         health, stop_file = self.measurements.health, self.folder / STOP
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
             return str(health)
-        if step % self.schedule.log_every == 0 and stop_file.exists():
+        if step % self.log_every == 0 and stop_file.exists():
             return stop_file.read_text(errors="replace").strip() or "it was asked to"
         return ""
 
@@ -146,23 +130,22 @@ class Trainer:
     def report(self, step: int) -> None:
         """Writes the window that ends here, and opens the next."""
         self.check_finite(step)
-        window, loader = self.window, self.learner.loader
-        seconds = window.seconds
+        window, learner, seconds = self.window, self.learner, self.window.seconds
         values = window.close()
         self.progress.loss = values[self.loss_name]
-        settings = self.learner.settings(step - 1)
+        settings = learner.settings(step - 1)
         values["optimizer/lr"] = settings.lr
-        if settings.weight_decay != self.learner.settings(0).weight_decay:  # it has a schedule
+        if settings.weight_decay != learner.settings(0).weight_decay:  # it has a schedule
             values["optimizer/weight_decay"] = settings.weight_decay
         values["speed/samples_per_second"] = window.steps * self.length.batch_size / seconds
-        values["speed/data_wait"] = loader.waited / seconds
-        values["speed/peak_memory_mb"] = self.learner.device.peak_memory_mb()
+        values["speed/data_wait"] = learner.loader.waited / seconds
+        values["speed/peak_memory_mb"] = learner.device.peak_memory_mb()
         self.logbook.scalars(step, step / self.length.steps_per_epoch, values)
         self.progress.report(step, window.steps, seconds)
-        self.window, loader.waited = Window(), 0.0
+        self.window, learner.loader.waited = Window(), 0.0
 
     def show(self, step: int) -> None:
-        """Grids of the views and of the method's pictures, in TensorBoard."""
+        """Writes grids of the views and of the method's pictures to TensorBoard."""
         self.check_finite(step)
         with self.window.pause():
             for name, images in pictures(self.learner, step).items():
@@ -174,9 +157,19 @@ class Trainer:
         with self.window.pause():
             try:
                 state = {**self.learner.state(), **self.provenance}
-                self.last_good = checkpoint.save(self.folder / CHECKPOINTS, step, state, self.schedule.keep)
+                self.last_good = checkpoint.save(self.folder / CHECKPOINTS, step, state, self.keep)
             except OSError as error:
-                kept = f"the newest one is {self.last_good}" if self.last_good else "there is none yet"
-                log.error("checkpoint of step %d could not be written (%s); %s", step, error, kept)
+                log.error("checkpoint of step %d could not be written (%s); %s", step, error, self.good)
                 if must:
                     raise
+
+
+def pictures(learner: Learner, step: int) -> dict[str, Float[Tensor, "b c h w"]]:
+    """Images by name: `views/0`, `views/1`, ..., `pictures/reconstruction`. It leaves the learner as it was."""
+    waited, batch = learner.loader.waited, learner.loader.batches(step)[0]
+    learner.loader.waited = waited
+    views = learner.views(batch, step, learner.main)
+    images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
+    named = {f"views/{number}": image for number, image in enumerate(images)}
+    with frozen(learner.pretext):
+        return named | {f"pictures/{name}": image for name, image in learner.pretext.pictures(views).items()}

@@ -3,26 +3,26 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
-from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows
+from ssl_runner.contract import Data, Encoder, Evaluator, Rows, Samples
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
-from ssl_runner.engine.encode import encoder_of
-from ssl_runner.engine.frozen import frozen
+from ssl_runner.engine.learner import frozen
+from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan
 from ssl_runner.run.assemble import evaluators
-from ssl_runner.run_folder.environment import source as source_of_code
-from ssl_runner.run_folder.environment import versions
+from ssl_runner.run_folder import environment
+from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.results import describe_metrics, digest, record_result, result_folder
+from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder
 
 log = logging.getLogger("ssl_runner")
 
@@ -34,7 +34,7 @@ class Evaluation:
 
     def __init__(self, console: Console):
         self.console = console
-        self._data: dict[str, tuple[Dataset, Data]] = {}
+        self._data: dict[str, tuple[Samples, Data]] = {}
 
     def measure(self, source: TrainedEncoder, plan: Plan, folder: Path) -> bool:
         """Measures an encoder and writes below `folder`. Returns whether every protocol came to its end.
@@ -43,100 +43,109 @@ class Evaluation:
         """
         for line in foreign_code([plan.content, source.recipe]):
             log.info(line)
-        dataset, data = self.read(plan)
-        own, given = source.samples.shape, dataset.samples.shape
-        if own != given:
-            try:
-                data = resized_data(data, source.samples)
-            except ValueError as error:
-                raise Refused(f"dataset: {error}") from None
-            log.warning("samples %s are fitted to the encoder's %s", _size(given), _size(own))
-        check_writable(folder)
+        data = self.read(plan, source.samples)
+        try:  # better now than after an hour
+            folder.mkdir(parents=True, exist_ok=True)
+            with locked(folder, wait=True):
+                pass
+        except OSError as error:
+            raise Refused(f"{folder}: cannot be written ({error}); type --to FOLDER") from None
         device = plan.device.build()
         device.apply()
-        fresh = random_encoders(source, data)
+        statistics = {"mean": list(data.mean), "std": list(data.std)}
+        recipe = source.recipe | {key: value for key, value in statistics.items() if key in source.recipe}
 
-        def identity(name: str, split: str) -> dict[str, Any]:
-            on = split if "query" in plan.evaluator[name].wants else "train"
-            return identified(source, plan, name, on, data)
+        def fresh(seed: int) -> Encoder:
+            seed_everything(seed, "initialise")
+            return built_encoder(recipe)
 
-        try:
-            chosen = evaluators(
-                plan.evaluator, data, source.samples, fresh, lambda *it: result_folder(folder, identity(*it))
-            )
-        except ValueError as error:
-            raise Refused(f"evaluator: {error}") from None
+        measurements = plan_measurements(source, plan, data, fresh, folder)
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
         # Other devices and versions may round otherwise.
-        machine = {"device": str(device), "versions": versions(), "commit": source_of_code()[0]}
-        complete = True
+        machine = {"device": str(device), "versions": environment.versions(), "commit": environment.source()[0]}
         with frozen(encoder):
             encode = encoder_of(encoder, source.samples, device.device)
-            for name, split, evaluator in due(plan, chosen):
-                about = identity(name, split)
-                try:
-                    self.take(evaluator, encoder, encode, {**about, **machine}, folder)
-                except Exception as error:  # one protocol's failure is not the others': each may have taken hours
-                    log.error("%s on %s: %s: %s", name, about["split"], type(error).__name__, error)
-                    complete = False
+            complete = [
+                self.take(evaluator, encoder, encode, about | machine, folder) for about, evaluator in measurements
+            ]
         self.console.print(f"written to {folder}", soft_wrap=True)
-        return complete
+        return all(complete)
 
     def take(
         self, evaluator: Evaluator, encoder: Encoder, encode: Callable[[Rows], Any], about: dict[str, Any], folder: Path
-    ) -> None:
-        """Measures one protocol on one split, says its numbers and keeps them."""
+    ) -> bool:
+        """Measures one protocol on one split, says its numbers and keeps them. Returns whether it came to its end."""
+        what = f"{about['protocol']} on {about['split']}"
         if self.console.is_terminal:
-            self.console.print(f"measuring {about['protocol']} on {about['split']}", end="\r")
+            self.console.print(f"measuring {what}", end="\r")
         seed_everything(0, "evaluate", about["protocol"])
         began = time.perf_counter()
-        metrics = evaluator(encoder, encode)
-        result = {**about, **describe_metrics(metrics, evaluator.headline, time.perf_counter() - began)}
-        self.tell(result)
-        record_result(folder, result)
+        try:
+            metrics = evaluator(encoder, encode)
+            result = about | describe_metrics(metrics, evaluator.headline, time.perf_counter() - began)
+            values = list(result["values"].items())
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values[:SHOWN])
+            more = f", {len(values) - SHOWN} more in {about['protocol']}.json" if len(values) > SHOWN else ""
+            self.console.print(f"{what:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
+            record_result(folder, result)
+        except Exception as error:  # one protocol's failure is not the others': each may have taken hours
+            log.error("%s: %s: %s", what, type(error).__name__, error)
+            return False
+        return True
 
-    def read(self, plan: Plan) -> tuple[Dataset, Data]:
-        """Raises Refused."""
+    def read(self, plan: Plan, own: Samples) -> Data:
+        """The data, resized if the encoder's own samples are of another shape. Raises Refused."""
         key = json.dumps(plan.content["dataset"], sort_keys=True)
-        if key not in self._data:
-            dataset = plan.dataset.build()
-            try:
-                self._data = {key: (dataset, dataset.load())}  # the last one: two need not fit into memory
-            except (OSError, ValueError, RuntimeError) as error:
-                raise Refused(f"dataset: {error}") from None
-        return self._data[key]
-
-    def tell(self, result: Mapping[str, Any]) -> None:
-        values = list(result["values"].items())
-        numbers = ", ".join(f"{name} {value:.4g}" for name, value in values[:SHOWN])
-        more = f", {len(values) - SHOWN} more in {result['protocol']}.json" if len(values) > SHOWN else ""
-        place = f"{result['protocol']} on {result['split']}"
-        self.console.print(f"{place:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
+        try:
+            if key not in self._data:
+                dataset = plan.dataset.build()
+                self._data = {key: (dataset.samples, dataset.load())}  # the last one: two need not fit into memory
+            samples, data = self._data[key]
+            if samples.shape != own.shape:
+                data = resized_data(data, own)
+                given, wanted = ("x".join(map(str, each.shape)) for each in (samples, own))
+                log.warning("samples %s are fitted to the encoder's %s", given, wanted)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise Refused(f"dataset: {error}") from None
+        return data
 
 
-def random_encoders(source: TrainedEncoder, data: Data) -> Callable[[int], Encoder]:
-    """Seeds to randomly initialised encoders of the same architecture, with the statistics of the data."""
-    statistics = {"mean": list(data.mean), "std": list(data.std)}
-    recipe = {**source.recipe, **{key: value for key, value in statistics.items() if key in source.recipe}}
+def plan_measurements(
+    source: TrainedEncoder, plan: Plan, data: Data, fresh: Callable[[int], Encoder], folder: Path
+) -> list[tuple[dict[str, Any], Evaluator]]:
+    """What identifies each result, and its evaluator. Raises Refused if a protocol that was named cannot be."""
+    queried = {name: "query" in node.wants for name, node in plan.evaluator.items()}
+    trained = plan.init == "trained"
 
-    def fresh(seed: int) -> Encoder:
-        seed_everything(seed, "initialise")
-        return built_encoder(recipe)
+    def identity(name: str, split: str) -> dict[str, Any]:
+        settings = {key: value for key, value in plan.content["evaluator"][name].items() if key != "every"}
+        return {
+            "protocol": name,
+            "version": plan.evaluator[name].target.version,  # type: ignore[attr-defined]
+            "settings": settings,
+            "settings_hash": digest(settings),
+            "dataset": plan.content["choices"]["dataset"],
+            "dataset_settings": plan.content["dataset"],
+            "fingerprint": data.fingerprint,
+            "split": split if queried[name] else "train",
+            "seed": (source.content or {}).get("seed") if trained else plan.seed,
+            "encoder": source.name if trained else "random",
+            "step": source.step if trained else 0,
+        }
 
-    return fresh
-
-
-def due(
-    plan: Plan, chosen: tuple[Mapping[str, Evaluator], Mapping[str, Evaluator]]
-) -> list[tuple[str, str, Evaluator]]:
-    """Protocol, split and evaluator of each measurement. Raises Refused if one that was named cannot be."""
+    try:
+        built = evaluators(
+            plan.evaluator, data, source.samples, fresh, lambda *each: result_folder(folder, identity(*each))
+        )
+    except ValueError as error:
+        raise Refused(f"evaluator: {error}") from None
     measurements = [
-        (name, split, evaluators[name])
+        (identity(name, split), each[name])
         for name in plan.evaluator
-        for split, evaluators in zip(("validation", "test"), chosen, strict=True)
-        if name in evaluators and (plan.split in ("both", split) or "query" not in plan.evaluator[name].wants)
+        for split, each in zip(("validation", "test"), built, strict=True)
+        if name in each and (plan.split in ("both", split) or not queried[name])
     ]
-    missing = [name for name in plan.evaluator if name not in {each[0] for each in measurements}]
+    missing = [name for name in plan.evaluator if name not in {each["protocol"] for each, _ in measurements}]
     if missing and (plan.named or not measurements):
         place = "it" if plan.split == "both" else f"its {plan.split} split"
         raise Refused(
@@ -144,36 +153,3 @@ def due(
             "possible without labels: geometry, as in evaluate RUN geometry"
         )
     return measurements
-
-
-def check_writable(folder: Path) -> None:
-    """Raises Refused if no result could be kept: better now than after an hour."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder, wait=True):
-            pass
-    except OSError as error:
-        raise Refused(f"{folder}: cannot be written ({error}); type --to FOLDER") from None
-
-
-def identified(source: TrainedEncoder, plan: Plan, name: str, split: str, data: Data) -> dict[str, Any]:
-    """What tells a result from others, see run_folder.results.IDENTITY."""
-    settings = {key: value for key, value in plan.content["evaluator"][name].items() if key != "every"}
-    trained = plan.init == "trained"
-    return {
-        "protocol": name,
-        "version": plan.evaluator[name].target.version,  # type: ignore[attr-defined]
-        "settings": settings,
-        "settings_hash": digest(settings),
-        "dataset": plan.content["choices"]["dataset"],
-        "dataset_settings": plan.content["dataset"],
-        "fingerprint": data.fingerprint,
-        "split": split,
-        "seed": (source.content or {}).get("seed") if trained else plan.seed,
-        "encoder": source.name if trained else "random",
-        "step": source.step if trained else 0,
-    }
-
-
-def _size(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))

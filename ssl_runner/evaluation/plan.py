@@ -18,6 +18,7 @@ from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run.preflight import attempt, stand_ins
+from ssl_runner.run_folder.atomic import write
 
 OWN = "run"  # the name under which the dataset of the run can be chosen
 
@@ -39,24 +40,21 @@ class Plan:
 def make_plan(source: TrainedEncoder, protocols: Sequence[str], overrides: Sequence[str]) -> Plan:
     """What to do with an encoder. Raises Refused with a line for each thing that is wrong."""
     words = [f"evaluator=[{','.join(protocols)}]"] if protocols else []
+    run = source.content or {}
+    if not run and not any(word.startswith("dataset=") for word in overrides):
+        raise Refused(f"dataset: {source.name} comes without the config of its run; type dataset=NAME")
     with tempfile.TemporaryDirectory() as folder:
-        if source.content is not None:
-            own = Path(folder) / "dataset" / f"{OWN}.yaml"
-            own.parent.mkdir()
-            own.write_text(files.dump(source.content["dataset"]))
-        elif not any(word.startswith("dataset=") for word in overrides):
-            raise Refused(f"dataset: {source.name} comes without the config of its run; type dataset=NAME")
+        if run:
+            write(Path(folder) / "dataset" / f"{OWN}.yaml", files.dump(run["dataset"]))
         composed = Composer(Path(folder), "evaluate").compose([*words, *overrides])
     node, problems = check(composed.content, Plan, RUNTIME) if composed.content else (None, [])
-    problems = composed.problems + problems
-    if problems or node is None:
-        raise Refused(*problems)
+    if composed.problems or problems or node is None:
+        raise Refused(*composed.problems, *problems)
     content = {**composed.content, "choices": composed.choices}
-    if composed.choices["dataset"] == OWN and source.content is not None:
-        content["choices"]["dataset"] = source.content.get("choices", {}).get("dataset", OWN)
+    if composed.choices["dataset"] == OWN:
+        content["choices"]["dataset"] = run.get("choices", {}).get("dataset", OWN)
     keys = {key: value for key, value in node.arguments.items() if value is not None}
-    keys = {"seed": (source.content or {}).get("seed", 0), "named": bool(protocols), **keys}
-    plan = Plan(**keys, content=content)
+    plan = Plan(**{"seed": run.get("seed", 0), "named": bool(protocols), **keys}, content=content)
     if problems := check_plan(plan, source):
         raise Refused(*problems)
     return plan
@@ -67,15 +65,13 @@ def check_plan(plan: Plan, source: TrainedEncoder) -> list[str]:
     problems = [] if plan.evaluator else ["evaluator: no protocol is chosen; type one, as in evaluate RUN probe"]
     device = attempt("device", problems, plan.device.build)
     if device is not None and (device.precision != "float32" or device.compile):
-        problems.append(
-            "device: protocols measure in float32 and do not compile; leave precision and compile as they are"
-        )
+        problems.append("device: protocols measure in float32, not compiled; leave precision and compile as they are")
     dataset = attempt("dataset", problems, plan.dataset.build)
     if dataset is None:
         return problems
-    if dataset.samples.kind != source.samples.kind:
-        kinds = source.samples.kind, dataset.samples.kind
-        problems.append("dataset: the encoder takes {}, and the dataset has {}; choose another".format(*kinds))
+    own, given = source.samples.kind, dataset.samples.kind
+    if own != given:
+        problems.append(f"dataset: the encoder takes {own}, and the dataset has {given}; choose another")
     for name, node in plan.evaluator.items():
         runtime = {**stand_ins(dataset), "fresh": lambda seed: source.encoder, "folder": Path()}
         attempt(f"evaluator.{name}", problems, node.build, **runtime)

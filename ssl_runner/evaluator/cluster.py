@@ -7,72 +7,53 @@ accuracy by the best one-to-one matching of clusters to classes (Kuhn, The Hunga
 """
 
 import warnings
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
-import torch
 import torch.nn.functional as F
-from annotated_types import Ge
-from jaxtyping import Float
-from torch import Tensor
 
-from ssl_runner.contract import Encoder, Metric, Rows, Split
-from ssl_runner.duration import Duration
-from ssl_runner.probing.require import require_finite, require_labelled
+from ssl_runner.contract import Encoder, Metric
+from ssl_runner.probing.protocol import Count, Encode, Labelled, Seed, require_finite
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cluster:
+class Cluster(Labelled):
     """Agreement of clusters and classes on the query: `accuracy` and `nmi` in [0, 1], `ari` at most 1 and 0 by chance.
 
     k-means is fitted on the query itself, as is customary; labels come in only afterwards. Each class gets one cluster
     at most, so more clusters than classes lower the accuracy.
-
-    Raises:
-        ValueError: there are more clusters than query rows.
-        FloatingPointError: from the call, if a feature is not finite.
+    Raises: as probing.protocol.Labelled, and ValueError if there are more clusters than query rows.
     """
 
-    version: ClassVar[int] = 1
-    headline: ClassVar[str] = "accuracy"
-
-    every: Duration
-    clusters: Annotated[int, Ge(1)] | None = None  # None: as many as there are classes
-    restarts: Annotated[int, Ge(1)] = 10  # starting points (k-means++); the tightest clusters are kept
+    version = 1
+    headline = "accuracy"
+    clusters: Count | None = None  # None: as many as there are classes
+    restarts: Count = 10  # starting points (k-means++); the tightest clusters are kept
     normalise: bool = True  # features to unit length first, so that cosine similarity decides
-    seed: Annotated[int, Ge(0)] = 0  # of the starting points; not the run's, so that runs are measured alike
-    query: Split
-    classes: Annotated[int, Ge(1)]
+    seed: Seed = 0  # of the starting points; not the run's, so that runs are measured alike
 
     def __post_init__(self) -> None:
-        require_labelled("cluster", query=self.query)
+        super().__post_init__()
         if (clusters := self.clusters or self.classes) > (rows := len(self.query.x)):
-            raise ValueError(
-                f"there are {clusters} clusters and {rows} query samples; "
-                f"use evaluator.cluster.clusters={rows} or leave cluster out"
-            )
+            remedy = f"use evaluator.cluster.clusters={rows} or leave cluster out"
+            raise ValueError(f"there are {clusters} clusters and {rows} query samples; {remedy}")
 
-    @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
+    def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         from scipy.optimize import linear_sum_assignment
-        from sklearn.cluster import KMeans
-        from sklearn.exceptions import ConvergenceWarning
-        from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+        from sklearn import cluster, exceptions, metrics
 
-        x = encode(self.query.x)
+        x, y = encode(self.query.x), self.query.y.cpu().numpy()
         require_finite(x)
         x = (F.normalize(x, dim=1) if self.normalise else x).cpu().double().numpy()
-        means = KMeans(self.clusters or self.classes, n_init=self.restarts, random_state=self.seed)
+        means = cluster.KMeans(self.clusters or self.classes, n_init=self.restarts, random_state=self.seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct points than clusters: a collapse
-            cluster = torch.from_numpy(means.fit_predict(x)).long()
-        y = self.query.y.cpu().long()
-        counts = torch.zeros(means.n_clusters, self.classes, dtype=torch.int64)  # rows by cluster and class
-        counts.index_put_((cluster, y), torch.ones(len(y), dtype=torch.int64), accumulate=True)
+            warnings.simplefilter(
+                "ignore", exceptions.ConvergenceWarning
+            )  # fewer distinct points than clusters: a collapse
+            groups = means.fit_predict(x)
+        counts = metrics.cluster.contingency_matrix(y, groups)  # rows by class and cluster
         matched = counts[linear_sum_assignment(counts, maximize=True)]
         return {
             "accuracy": Metric(float(matched.sum()) / len(y)),
-            "nmi": Metric(float(normalized_mutual_info_score(y, cluster))),
-            "ari": Metric(float(adjusted_rand_score(y, cluster)), "larger", "number"),
+            "nmi": Metric(float(metrics.normalized_mutual_info_score(y, groups))),
+            "ari": Metric(float(metrics.adjusted_rand_score(y, groups)), "larger", "number"),
         }

@@ -4,23 +4,20 @@ Each number has its paper in probing/geometry.py. None of them is better when la
 its own beginning, and a collapse from learning.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import isfinite
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
-from jaxtyping import Float
-from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples
 from ssl_runner.duration import Duration
 from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import geometry
-from ssl_runner.probing.require import require_finite
+from ssl_runner.probing.protocol import Encode, Seed, require_finite
 
 AT_ONCE = 512  # samples in a forward pass
 
@@ -32,20 +29,16 @@ class Geometry:
     `rankme`, `rank` (RankMe of centred features), `alpha_req`, `uniformity`, `std` and `dead` are those of the samples
     as they are; `lidar` and `alignment` those of their views, and left out of text and audio. A rank is at most the
     number of samples, so ranks compare only at the same `samples`. A spectrum can be too short for `alpha_req`.
-
-    Raises:
-        ValueError: there are fewer than two rows.
-        FloatingPointError: from the call, if a feature is not finite.
+    Raises ValueError if there are fewer than two rows; FloatingPointError from the call, if a feature is not finite.
     """
 
-    version: ClassVar[int] = 2
-    headline: ClassVar[str] = "rankme"
-
+    version = 2
+    headline = "rankme"
     every: Duration
     samples: Annotated[int, Ge(2)] = 256  # training rows, drawn once; all of them if there are fewer
     views: Annotated[int, Ge(2)] = 4  # augmented versions of each of them
     augment: Views | None  # makes a view of images; None: no views
-    seed: Annotated[int, Ge(0)] = 0  # of rows and views; not the run's, so that runs are measured alike
+    seed: Seed = 0  # of rows and views; not the run's, so that runs are measured alike
     train: Rows
     sample: Samples
 
@@ -53,8 +46,7 @@ class Geometry:
         if len(self.train) < 2:
             raise ValueError(f"geometry needs two training rows, and there are {len(self.train)}; leave geometry out")
 
-    @torch.no_grad()
-    def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
+    def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         device = device_of(encoder)
         rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
         rng = torch.Generator(device).manual_seed(self.seed)
@@ -65,11 +57,12 @@ class Geometry:
             plain.append(encoder(x).pooled.float())  # (b, d)
             if augment is not None:
                 viewed.append(torch.stack([encoder(augment(x, rng)).pooled.float() for _ in range(self.views)], 1))
-        z, v = torch.cat(plain), torch.cat(viewed) if viewed else None  # (n, d), (n, q, d)
-        require_finite(z, *([] if v is None else [v]))
+        require_finite(*plain, *viewed)
+        z = torch.cat(plain)  # (n, d)
         u = F.normalize(z, dim=1)
         values = {"rankme": geometry.rankme(z), "rank": geometry.centred_rank(z), "alpha_req": geometry.alpha_req(z)}
-        if v is not None:
+        if viewed:
+            v = torch.cat(viewed)  # (n, q, d)
             values |= {"lidar": geometry.lidar(v), "alignment": geometry.alignment(F.normalize(v, dim=2))}
         values |= {"uniformity": geometry.uniformity(u), "std": geometry.unit_std(u), "dead": geometry.dead_share(z)}
         return {name: Metric(value, None, "number") for name, value in values.items() if isfinite(value)}

@@ -33,9 +33,8 @@ def follow(
     """
     ours, theirs = list(teacher.parameters()), list(student.parameters())
     if len(ours) != len(theirs):
-        raise ValueError(
-            f"the teacher has {len(ours)} parameters and its student {len(theirs)}; use frozen_copy(student)"
-        )
+        counts = f"the teacher has {len(ours)} parameters and its student {len(theirs)}"
+        raise ValueError(f"{counts}; use frozen_copy(student)")
     if ours:  # foreach refuses an empty list
         share = 1 - momentum
         torch._foreach_lerp_(ours, theirs, [share] * len(ours) if isinstance(share, Tensor) else share)

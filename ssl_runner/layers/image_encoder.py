@@ -1,9 +1,10 @@
 """Image encoders: pixel normalisation as the first layer, and convolutional networks that end in a map."""
 
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Encoder, Features
@@ -25,18 +26,11 @@ class ImageEncoder(Encoder):
         """Zero mean and unit variance a channel over the training set."""
         return (x - self.mean.view(-1, 1, 1)) / self.std.view(-1, 1, 1)
 
-    def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """Raises ValueError if the encoder is not `in_two_steps`, as all that follows."""
-        raise self.cannot_drop_tokens()
+    def cannot_drop_tokens(self, *_: Any, **__: Any) -> NoReturn:
+        """Raises ValueError: the encoder is not `in_two_steps`."""
+        raise ValueError(f"{type(self).__name__} cannot drop tokens; use model=vit_tiny for masked methods")
 
-    def encode(
-        self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "n n"] | None = None, layers: Sequence[int] = ()
-    ) -> Features:  # fmt: skip
-        raise self.cannot_drop_tokens()
-
-    def cannot_drop_tokens(self) -> ValueError:
-        return ValueError(f"{type(self).__name__} cannot drop tokens; use model=vit_tiny for masked methods")
+    embed = encode = cannot_drop_tokens
 
 
 class MapEncoder(ImageEncoder):
@@ -47,7 +41,7 @@ class MapEncoder(ImageEncoder):
     def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
         """Raises ValueError if `keep` is given."""
         if keep is not None:
-            raise self.cannot_drop_tokens()
+            self.cannot_drop_tokens()
         maps = self.layers(self.normalise(x))  # (B, dim, h, w)
         tokens = maps.flatten(2).transpose(1, 2)  # (B, n, dim)
         return Features(pooled=tokens.mean(1), tokens=tokens, grid=tuple(maps.shape[2:]))

@@ -1,8 +1,84 @@
-"""Transformer block with norms first: attention, then a two-layer perceptron."""
+"""Transformers on token sequences: fixed positions, tokens kept by place, attention masks, masked means, a block.
 
-from jaxtyping import Float
+Positions: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv:1706.03762, section 3.5; in two dimensions as
+in Masked Autoencoders Are Scalable Vision Learners, He et al., CVPR 2022, arXiv:2111.06377, appendix A.1.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+
+def sine_cosine(grid: tuple[int, ...], dim: int) -> Float[Tensor, "n {dim}"]:
+    """The position of each token of a grid, in raster order, on the CPU.
+
+    Each axis has an equal share of `dim`: its sines at wavelengths from 2π to 10000 · 2π tokens, then its cosines.
+
+    grid: tokens an axis, (h, w) or (t,); n is their product.
+    Raises ValueError if `dim` cannot be shared evenly among sine and cosine of each axis.
+    """
+    share = 2 * len(grid)
+    if dim % share:
+        raise ValueError(
+            f"a width of {dim} has no sine-cosine positions of {len(grid)} axes; use a multiple of {share}"
+        )
+    frequency = 10_000.0 ** -(torch.arange(dim // share, dtype=torch.float64) * share / dim)
+    places = torch.cartesian_prod(*(torch.arange(n, dtype=torch.float64) for n in grid)).view(-1, len(grid), 1)
+    angle = places * frequency  # (n, axes, dim / share)
+    return torch.cat([angle.sin(), angle.cos()], dim=2).flatten(1).float()  # (n, dim)
+
+
+def grid_of(tokens: int, aspect: float) -> tuple[int, ...]:
+    """(rows, columns) of a sequence of tokens in raster order; `aspect`: the image's height over its width.
+
+    (tokens,) if they do not fill a rectangle of about this aspect.
+    """
+    rows = max(1, round((tokens * aspect) ** 0.5))
+    return (rows, tokens // rows) if tokens % rows == 0 else (tokens,)
+
+
+def take_tokens(tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b k"]) -> Float[Tensor, "b k d"]:
+    """The tokens of each sample at its own positions, in [0, n), in this order.
+
+    torch.take_along_dim does the same, and first looks at each index of each of the d numbers for a negative one.
+    """
+    return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
+    """The mean over real tokens, which are all without a mask; zero for a sample that has none."""
+    if mask is None:
+        return tokens.mean(1)
+    weight = mask.to(tokens.dtype)[..., None]
+    return (tokens * weight).sum(1) / weight.sum(1).clamp(min=1)
+
+
+def attention_mask(
+    mask: Bool[Tensor, "b k"] | None,
+    visible: Bool[Tensor, "n n"] | None,
+    keep: Int[Tensor, "b k"] | None,
+    prefix: int,
+) -> Bool[Tensor, "#b 1 #q t"] | None:
+    """(query, key) pairs that attend, for scaled_dot_product_attention; None if all do. t = prefix + k.
+
+    mask: which of the k tokens are real. visible: which of n keys each of n queries attends to, k of which are kept.
+    prefix: class and register tokens before them. They attend to each other and to every real token; under `visible`
+    no other token attends to them, since they would pass on what it must not see.
+
+    The softmax over no key is not a number. So a query whose keys are all hidden attends to itself, and a sample that
+    is all padding to all of it.
+    """
+    real = None if mask is None else F.pad(mask, (prefix, 0), value=True)  # (B, t)
+    if visible is None:
+        return None if real is None else (real | ~real.any(1, keepdim=True))[:, None, None]
+    pairs = visible[None] if keep is None else visible[keep[:, :, None], keep[:, None, :]]  # (1 or B, k, k)
+    pairs = F.pad(pairs, (prefix, 0, prefix, 0))  # (1 or B, t, t)
+    pairs[:, :prefix] = True
+    if real is not None:
+        pairs = pairs & real[:, None]  # (B, t, t)
+    itself = torch.eye(pairs.shape[1], dtype=torch.bool, device=pairs.device)
+    return (pairs | (itself & ~pairs.any(2, keepdim=True)))[:, None]
 
 
 class Block(nn.TransformerEncoderLayer):

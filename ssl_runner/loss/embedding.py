@@ -1,30 +1,53 @@
-"""The embedding of a batch, cut into its views: what regularisers on representations read."""
+"""Regularisers on the embedding of a batch, which measure each of its views alone."""
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Loss
+from ssl_runner.contract import Loss, Pretext, Regulariser
 from ssl_runner.layers.gather import gather
+from ssl_runner.layers.ranges import Count, NotNegative
 
 
-def branches(loss: Loss, views: int, reader: str) -> list[Float[Tensor, "n d"]]:
-    """The embedding in float32, a tensor a view, with the rows of all ranks.
+class EmbeddingTerm(Regulariser):
+    """`weight` times a cost of the embedding, the mean over its views. A subclass is one `cost` and its name.
 
-    (B', D) is B' = views * B rows of D numbers, view after view as torch.cat leaves them; each piece is (B, D). A term
-    measures each view alone, since the rows of one sample are meant to meet. If a method embeds a single view, `views`
-    of 2 measures two halves of the batch. Raises ValueError if the method has no embedding, or fewer than two rows a
-    view; `reader` names the term in it.
+    The embedding is (B', D): B' = views * B rows of D numbers, view after view as torch.cat leaves them. Each view is
+    measured alone, in float32 and with the rows of all ranks, since the rows of one sample are meant to meet. If a
+    method embeds a single view, `views` of 2 measures two halves of the batch.
     """
-    if loss.embedding is None:
-        raise ValueError(
-            f"regulariser {reader} reads the embedding of the samples, and this pretext has none; use a pretext that "
-            "has one, as simclr or byol, or a regulariser on weights: l1, l2, elastic_net, orthogonal"
-        )
-    rows = len(loss.embedding)
-    if rows < 2 * views:
-        raise ValueError(
-            f"regulariser {reader} needs two rows a view, and {views} views share {rows} rows; "
-            "use a larger batch_size, a smaller accumulate, or views=1 if the method embeds one view"
-        )
-    return [gather(view) for view in torch.tensor_split(loss.embedding.float(), views)]
+
+    name: ClassVar[str]
+
+    def __init__(self, weight: NotNegative, views: Count):
+        super().__init__()
+        self.weight = weight
+        self.views = views
+
+    def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+        raise NotImplementedError(f"{type(self).__name__}.cost")
+
+    def forward(self, loss: Loss, pretext: Pretext) -> Mapping[str, Float[Tensor, ""]]:
+        """Raises ValueError if the method has no embedding, or fewer than two rows a view."""
+        if loss.embedding is None:
+            raise ValueError(
+                f"regulariser {self.name} reads the embedding of the samples, and this pretext has none; use a pretext "
+                "that has one, as simclr or byol, or a regulariser on weights: l1, l2, elastic_net, orthogonal"
+            )
+        if (rows := len(loss.embedding)) < 2 * self.views:
+            raise ValueError(
+                f"regulariser {self.name} needs two rows a view, and {self.views} views share {rows} rows; "
+                "use a larger batch_size, a smaller accumulate, or views=1 if the method embeds one view"
+            )
+        views = torch.tensor_split(loss.embedding.float(), self.views)  # (B, D) each
+        return {self.name: self.weight * torch.stack([self.cost(gather(view)) for view in views]).mean()}
+
+
+def unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:
+    """Rows of length 1. A row of (almost) no length has no direction: it stays as it is, and its gradient stays small,
+    since a division by a tiny length would make it enormous."""
+    length = torch.linalg.vector_norm(z, dim=1, keepdim=True)  # (n, 1); its gradient at zero is zero
+    return z / length.where(length > 1e-6, 1.0)

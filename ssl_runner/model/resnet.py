@@ -4,6 +4,7 @@ Differs: images of 64 px or less meet a 3x3 convolution of stride 1 and no max-p
 Chen et al., ICML 2020, arXiv:2002.05709, since the 7x7 stem would leave a 1x1 map of a 32 px image.
 """
 
+from collections import OrderedDict
 from typing import Literal
 
 from torch import nn
@@ -50,6 +51,4 @@ class ResNet(MapEncoder):
         nn.init.kaiming_normal_(layers["conv1"].weight, mode="fan_out", nonlinearity="relu")
         if small:
             del layers["maxpool"]
-        self.layers = nn.Sequential()
-        for name, layer in layers.items():
-            self.layers.add_module(name, layer)
+        self.layers = nn.Sequential(OrderedDict(layers))

@@ -1,7 +1,6 @@
 """Any image model of timm (Wightman, PyTorch Image Models, 2019, https://github.com/huggingface/pytorch-image-models)."""
 
 import re
-from collections.abc import Sequence
 from difflib import get_close_matches
 
 import timm
@@ -12,12 +11,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor
 
 from ssl_runner.contract import Features
-from ssl_runner.layers.attention import attention_mask, masked_mean, run_blocks, take_tokens
-from ssl_runner.layers.image_encoder import ImageEncoder
-from ssl_runner.layers.position import grid_of
+from ssl_runner.layers.token_encoder import TokenEncoder
+from ssl_runner.layers.transformer import grid_of, masked_mean
 
 
-class Timm(ImageEncoder):
+class Timm(TokenEncoder):
     """A model of timm without its classifier. Tokens are its last map, or its tokens without class and register tokens.
 
     Pooled is what the model's own head pools, or the mean of the tokens if the head has another width.
@@ -32,6 +30,8 @@ class Timm(ImageEncoder):
     read images of this size.
     """
 
+    trunk = property(lambda self: self.net)
+
     def __init__(
         self,
         *,
@@ -42,9 +42,7 @@ class Timm(ImageEncoder):
         pretrained: bool = False,
     ):
         super().__init__(mean, std)
-        if not re.fullmatch(
-            r"[\w.-]+", name
-        ):  # timm would read a configuration and weights from the place that it names
+        if not re.fullmatch(r"[\w.-]+", name):  # timm would read a configuration and weights from the place it names
             raise ValueError(
                 f"timm: given {name!r}, and only names of architectures are taken, as in model.name=resnet18; "
                 "model.pretrained=true fetches their published weights"
@@ -60,10 +58,8 @@ class Timm(ImageEncoder):
         self.aspect = size[0] / size[1]
         try:
             self.net = timm.create_model(name, pretrained=pretrained, num_classes=0, in_chans=channels, **sizes)
-            self.in_two_steps = (
-                getattr(type(self.net), "forward_features", None) is VisionTransformer.forward_features
-                and type(self.net.patch_embed) is PatchEmbed
-            )
+            plain = getattr(type(self.net), "forward_features", None) is VisionTransformer.forward_features
+            self.in_two_steps = plain and type(self.net.patch_embed) is PatchEmbed
             self.inspect_features(shape)
         except (RuntimeError, AssertionError, TypeError, AttributeError, IndexError, ZeroDivisionError) as error:
             raise ValueError(f"timm's {name} cannot encode samples of shape {shape}: {error}") from error
@@ -75,10 +71,8 @@ class Timm(ImageEncoder):
             maps = self.net.forward_features(self.normalise(torch.zeros(1, *shape)))
             if not isinstance(maps, Tensor) or maps.ndim not in (3, 4):
                 raise TypeError("its features are neither a map nor a sequence of tokens")
-            width = self.net.num_features
-            self.channels_last = maps.ndim == 4 and (
-                str(getattr(self.net, "output_fmt", "")) == "NHWC" or maps.shape[1] != width == maps.shape[3]
-            )
+            width, output = self.net.num_features, str(getattr(self.net, "output_fmt", ""))
+            self.channels_last = maps.ndim == 4 and (output == "NHWC" or maps.shape[1] != width == maps.shape[3])
             has_class = any(key.startswith("cls_token") for key, _ in self.net.named_parameters())
             self.prefix = getattr(self.net, "num_prefix_tokens", int(has_class))
             tokens, _ = self.tokens_of(maps, self.aspect)
@@ -101,7 +95,7 @@ class Timm(ImageEncoder):
             z = self.embed(x)
             return self.encode(z, keep=keep, grid=grid_of(z.shape[1], aspect))
         if keep is not None:
-            raise self.cannot_drop_tokens()
+            self.cannot_drop_tokens()
         maps = self.net.forward_features(self.normalise(x))
         tokens, grid = self.tokens_of(maps, aspect)
         pooled = self.net.forward_head(maps, pre_logits=True) if self.has_head else tokens.mean(1)
@@ -110,42 +104,15 @@ class Timm(ImageEncoder):
     def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Linear projections of the patches. Raises ValueError if the model is not `in_two_steps`."""
         if not self.in_two_steps:
-            raise self.cannot_drop_tokens()
+            self.cannot_drop_tokens()
         z = self.net.patch_embed(self.normalise(x))
         return z.flatten(1, 2) if z.ndim == 4 else z
 
-    def encode(
-        self,
-        z: Float[Tensor, "b n d"],
-        *,
-        keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None,
-        visible: Bool[Tensor, "n n"] | None = None,
-        layers: Sequence[int] = (),
-        grid: tuple[int, ...] | None = None,
-    ) -> Features:
-        """The rest of timm's `forward_features` and its head; see `ViT.encode`, registers being as the class token.
-
-        Raises ValueError if the model is not `in_two_steps`, for a layer that does not exist, and for a `mask` if the
-        head pools by other than a mean or a token.
-        """
-        if not self.in_two_steps:
-            raise self.cannot_drop_tokens()
-        grid = grid or grid_of(z.shape[1], self.aspect)
+    def add_positions(self, z: Float[Tensor, "b n d"], grid: tuple[int, ...]) -> Float[Tensor, "b t d"]:
         tokens = self.net._pos_embed(z.unflatten(1, grid) if self.net.dynamic_img_size else z)
-        if keep is not None:
-            kept = take_tokens(tokens[:, self.prefix :], keep)
-            tokens = torch.cat([tokens[:, : self.prefix], kept], dim=1)  # (B, prefix + k, dim)
-            mask = None if mask is None else mask.gather(1, keep)
-        tokens = self.net.norm_pre(self.net.patch_drop(tokens))
-        attended = attention_mask(mask, visible, keep, self.prefix)
-        tokens, outputs = run_blocks(self.net.blocks, tokens, attended, layers, self.prefix)
-        tokens = self.net.norm(tokens)
-        pooled = self.pool(tokens, mask)
-        return Features(pooled=pooled, tokens=tokens[:, self.prefix :], grid=grid, mask=mask, layers=outputs)
+        return self.net.norm_pre(self.net.patch_drop(tokens))
 
     def pool(self, tokens: Float[Tensor, "b t d"], mask: Bool[Tensor, "b k"] | None) -> Float[Tensor, "b d"]:
-        """What the head of a vision transformer pools, padding left out."""
         if self.has_head and (mask is None or self.net.global_pool == "token"):
             return self.net.forward_head(tokens, pre_logits=True)
         mean = masked_mean(tokens[:, self.prefix :], mask)
@@ -156,9 +123,8 @@ class Timm(ImageEncoder):
 
     def tokens_of(self, maps: Tensor, aspect: float) -> tuple[Float[Tensor, "b n d"], tuple[int, ...]]:
         """Tokens and their grid; `aspect`: height over width of the image, which tells the grid of a plain sequence."""
-        if maps.ndim == 4 and self.channels_last:
-            return maps.flatten(1, 2), tuple(maps.shape[1:3])
         if maps.ndim == 4:
-            return maps.flatten(2).transpose(1, 2), tuple(maps.shape[2:])
+            last = maps if self.channels_last else maps.permute(0, 2, 3, 1)
+            return last.flatten(1, 2), tuple(last.shape[1:3])
         tokens = maps[:, self.prefix :]
         return tokens, grid_of(tokens.shape[1], aspect)

@@ -7,7 +7,6 @@ Differs: positions are fixed sines and cosines, and weights start from Xavier's 
 patch goes by the size of the image; there is no class token unless features are read from it.
 """
 
-from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 import torch
@@ -18,9 +17,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from ssl_runner.contract import Features
-from ssl_runner.layers.attention import attention_mask, masked_mean, run_blocks, take_tokens
-from ssl_runner.layers.image_encoder import ImageEncoder
-from ssl_runner.layers.position import grid_of, sine_cosine
+from ssl_runner.layers.token_encoder import TokenEncoder
+from ssl_runner.layers.transformer import masked_mean, sine_cosine
 
 
 def patch_of(height: int, width: int) -> int:
@@ -44,7 +42,7 @@ def divisors(height: int, width: int) -> list[int]:
     return [p for p in range(1, min(height, width) + 1) if height % p == 0 and width % p == 0]
 
 
-class ViT(ImageEncoder):
+class ViT(TokenEncoder):
     """A vision transformer. Tokens are its patches after the last norm, in raster order.
 
     shape: (C, H, W) of a sample. Views of other sizes can be encoded if the patch divides them: positions are
@@ -56,6 +54,7 @@ class ViT(ImageEncoder):
     """
 
     in_two_steps = True
+    trunk = property(lambda self: self)  # `blocks` and `norm` are its own
 
     def __init__(
         self,
@@ -79,9 +78,11 @@ class ViT(ImageEncoder):
             raise ValueError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}")
         self.dim = width
         self.grid = (rows // self.patch, columns // self.patch)
+        self.aspect = self.grid[0] / self.grid[1]
         # Not persistent: it follows from the shape, and weights then load into an encoder for another image size.
         self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
-        self.class_token = nn.Parameter(torch.empty(1, 1, width)) if pool == "class" else None
+        self.prefix = int(pool == "class")
+        self.class_token = nn.Parameter(torch.empty(1, 1, width)) if self.prefix else None
         self.patches = nn.Conv2d(channels, width, self.patch, stride=self.patch)
         self.register_load_state_dict_pre_hook(rename_patches)
         self.blocks = nn.Sequential(*(Block(width, heads, qkv_bias=True) for _ in range(depth)))
@@ -99,44 +100,20 @@ class ViT(ImageEncoder):
             nn.init.normal_(self.class_token, std=0.02)
 
     def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
-        return self.encode(self.embed(x), keep=keep, grid=grid)
+        return self.encode(self.embed(x), keep=keep, grid=(x.shape[2] // self.patch, x.shape[3] // self.patch))
 
     def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Linear projections of the patches, before positions are added."""
         return self.patches(self.normalise(x)).flatten(2).transpose(1, 2)
 
-    def encode(
-        self,
-        z: Float[Tensor, "b n d"],
-        *,
-        keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None,
-        visible: Bool[Tensor, "n n"] | None = None,
-        layers: Sequence[int] = (),
-        grid: tuple[int, ...] | None = None,
-    ) -> Features:
-        """Adds positions, drops tokens, and runs the blocks and the last norm.
+    def add_positions(self, z: Float[Tensor, "b n d"], grid: tuple[int, ...]) -> Float[Tensor, "b t d"]:
+        tokens = z + self.positions_of(grid)
+        if self.class_token is None:
+            return tokens
+        return torch.cat([self.class_token.expand(z.shape[0], -1, -1), tokens], 1)  # export: len(z) would be a constant
 
-        keep: distinct positions in [0, n); `tokens` and `mask` then have these k, in this order, while `grid` stays
-            that of the whole image. mask: padding is left out of attention and of the mean.
-        visible: pairs of patches; no patch attends to the class token under it, which attends to all of them.
-        grid: rows and columns of patches, for an image of another aspect than the encoder's own.
-        Raises ValueError for tokens that are no grid, and for a layer that does not exist.
-        """
-        grid = grid or grid_of(z.shape[1], self.grid[0] / self.grid[1])
-        tokens = z + self.positions_of(grid)  # (B, n, dim)
-        if keep is not None:
-            tokens = take_tokens(tokens, keep)  # (B, k, dim)
-            mask = None if mask is None else mask.gather(1, keep)
-        prefix = 0 if self.class_token is None else 1
-        if self.class_token is not None:
-            tokens = torch.cat([self.class_token.expand(z.shape[0], -1, -1), tokens], dim=1)  # (B, 1 + k, dim)
-        attended = attention_mask(mask, visible, keep, prefix)
-        tokens, outputs = run_blocks(self.blocks, tokens, attended, layers, prefix)
-        tokens = self.norm(tokens)
-        pooled = tokens[:, 0] if prefix else masked_mean(tokens, mask)
-        return Features(pooled=pooled, tokens=tokens[:, prefix:], grid=grid, mask=mask, layers=outputs)
+    def pool(self, tokens: Float[Tensor, "b t d"], mask: Bool[Tensor, "b k"] | None) -> Float[Tensor, "b d"]:
+        return tokens[:, 0] if self.prefix else masked_mean(tokens, mask)
 
     def positions_of(self, grid: tuple[int, ...]) -> Float[Tensor, "n d"]:
         """Positions of a grid that spans the same image as the encoder's own."""

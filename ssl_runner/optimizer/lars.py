@@ -4,15 +4,12 @@ Yang You, Igor Gitman, Boris Ginsburg. 2017, arXiv 1708.03888.
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
 from timm.optim import Lars
-from torch import nn
 
-from ssl_runner.optimizer.groups import split
-from ssl_runner.optimizer.recipe import Momentum, Recipe
+from ssl_runner.layers.ranges import NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,12 +20,12 @@ class LARS(Recipe):
     at rate 1 as a share of the weight's norm.
     """
 
-    lr: Annotated[float, Gt(0)] = 1.0  # SimCLR on CIFAR-10, arXiv 2002.05709, appendix B.9
-    weight_decay: Annotated[float, Ge(0)] = 1e-6
+    lr: Positive = 1.0  # SimCLR on CIFAR-10, arXiv 2002.05709, appendix B.9
+    weight_decay: NotNegative = 1e-6
     momentum: Momentum = 0.9
-    trust: Annotated[float, Gt(0)] = 1e-3
+    trust: Positive = 1e-3
 
-    def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         # timm scales only what decays unless told to adapt always: with a weight decay of 0 it would be plain SGD
         groups = split(parameters, self.weight_decay, weights={"always_adapt": True})
         return Lars(groups, lr=self.peak, momentum=self.momentum, trust_coeff=self.trust)

@@ -9,15 +9,12 @@ torch.optim.Muon, and is nearer the exact polar factor (off by 2-4 %, where torc
 """
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import timm.optim
 import torch
-from annotated_types import Ge, Gt
-from torch import nn
 
-from ssl_runner.optimizer.groups import split
-from ssl_runner.optimizer.recipe import Momentum, Recipe
+from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, split
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +25,14 @@ class Muon(Recipe):
     orthogonalise: a side below 4, sides 1 to 128 and beyond, depthwise kernels.
     """
 
-    lr: Annotated[float, Gt(0)] = 1e-3
-    weight_decay: Annotated[float, Ge(0)] = 0.05  # decoupled
+    lr: Positive = 1e-3
+    weight_decay: NotNegative = 0.05  # decoupled
     momentum: Momentum = 0.95
     nesterov: bool = True
-    iterations: Annotated[int, Ge(1)] = 5  # of Newton and Schulz, in bfloat16
+    iterations: Count = 5  # of Newton and Schulz, in bfloat16
     betas: tuple[Momentum, Momentum] = (0.9, 0.95)  # of AdamW
 
-    def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         return timm.optim.Muon(
             split(parameters, self.weight_decay, rest={"use_fallback": True}),
             lr=self.peak,

@@ -1,22 +1,19 @@
 """Stochastic gradient descent with momentum."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
-from torch import nn
 
-from ssl_runner.optimizer.groups import split
-from ssl_runner.optimizer.recipe import Momentum, Recipe
+from ssl_runner.layers.ranges import NotNegative, Positive
+from ssl_runner.optimizer.recipe import Momentum, Parameters, Recipe, split
 
 
 @dataclass(frozen=True, kw_only=True)
 class SGD(Recipe):
     """torch.optim.SGD; weight decay is added to the gradient."""
 
-    lr: Annotated[float, Gt(0)] = 0.05
-    weight_decay: Annotated[float, Ge(0)] = 1e-4
+    lr: Positive = 0.05
+    weight_decay: NotNegative = 1e-4
     momentum: Momentum = 0.9
     nesterov: bool = False
 
@@ -24,7 +21,7 @@ class SGD(Recipe):
         if self.nesterov and self.momentum == 0:
             raise ValueError("nesterov looks ahead along the momentum, and momentum is 0; use momentum=0.9")
 
-    def build(self, parameters: list[tuple[str, nn.Parameter]]) -> torch.optim.Optimizer:
+    def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         return torch.optim.SGD(
             split(parameters, self.weight_decay), lr=self.peak, momentum=self.momentum, nesterov=self.nesterov
         )

@@ -13,13 +13,16 @@ from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.decoder import Decoder
+from ssl_runner.layers.ranges import NotNegative
+
+Pair = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]  # the damaged image and the clean one
 
 
 class Autoencoder(Pretext):
@@ -38,21 +41,17 @@ class Autoencoder(Pretext):
         encoder: Encoder,
         shape: tuple[int, ...],
         augment: Views,
-        noise: Annotated[float, Ge(0)] = 0.1,
+        noise: NotNegative = 0.1,
         mask: Annotated[float, Interval(ge=0, lt=1)] = 0.25,
     ):
         super().__init__()
-        self.encoder = encoder
-        self.augment = augment
-        self.noise = noise
-        self.mask = mask
+        self.encoder, self.augment = encoder, augment
+        self.noise, self.mask = noise, mask
         size = shape[1:] if augment.size is None else (augment.size, augment.size)
         self.decoder = Decoder(encoder.dim, (shape[0], *size))
 
-    def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]:
-        """The damaged image and the clean one."""
-        clean = self.augment(batch.x, ctx.rng)
-        damaged = clean
+    def views(self, batch: Batch, ctx: Context) -> Pair:
+        damaged = clean = self.augment(batch.x, ctx.rng)
         if self.noise > 0:
             damaged = damaged + self.noise * torch.randn(clean.shape, generator=ctx.rng, device=clean.device)
         if self.mask > 0:
@@ -60,15 +59,13 @@ class Autoencoder(Pretext):
             damaged = damaged * seen
         return damaged.clamp(0, 1), clean
 
-    def forward(self, views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]], group: str = "main") -> Loss:
+    def forward(self, views: Pair, group: str = "main") -> Loss:
         damaged, clean = views
         pooled = self.encoder(damaged).pooled
         value = F.mse_loss(self.decoder(pooled), clean)
         return Loss(value, {"psnr": -10 * value.detach().log10()}, pooled)  # decibels
 
-    def pictures(
-        self, views: tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]
-    ) -> Mapping[str, Float[Tensor, "b c h w"]]:
+    def pictures(self, views: Pair) -> Mapping[str, Float[Tensor, "b c h w"]]:
         damaged, clean = views
         return {"input": damaged, "reconstruction": self.decoder(self.encoder(damaged).pooled), "target": clean}
 

@@ -10,10 +10,8 @@ keeps its weights in bounds instead (Miyato et al., ICLR 2018, arXiv 1802.05957)
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -23,6 +21,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.decoder import Decoder
+from ssl_runner.layers.ranges import Count
 
 
 class Discriminator(nn.Module):
@@ -43,12 +42,8 @@ class Discriminator(nn.Module):
         # Spectral norm divides weights by an estimate in buffers, which each pass in training mode refines.
         self.image = nn.Sequential(*layers, nn.Flatten(), spectral_norm(nn.Linear(channels * tall * wide, joint)))
         self.code = spectral_norm(nn.Linear(latent, joint))
-        self.joint = nn.Sequential(
-            nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(2 * joint, joint)),
-            nn.LeakyReLU(0.2),
-            spectral_norm(nn.Linear(joint, 1)),
-        )
+        hidden, logit = spectral_norm(nn.Linear(2 * joint, joint)), spectral_norm(nn.Linear(joint, 1))
+        self.joint = nn.Sequential(nn.LeakyReLU(0.2), hidden, nn.LeakyReLU(0.2), logit)
 
     def forward(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"]) -> Float[Tensor, " b"]:
         return self.joint(torch.cat([self.image(2 * x - 1), self.code(z)], dim=1)).squeeze(1)  # (B,)
@@ -58,33 +53,24 @@ class BiGAN(Pretext):
     """An encoder and a generator learn to be each other's inverse, as no discriminator tells their pairs apart.
 
     `latent` is the width of a code, `width` that of the discriminator's first layer. Optimizers step in this order:
-    `discriminator`, `generator_encoder`. Where the game is at its end, the discriminator's loss is 2 log 2 (theorem 1).
+    `discriminator`, `generator_encoder`. When the game is at its end, the discriminator's loss is 2 log 2 (theorem 1).
     """
 
     def __init__(
-        self,
-        *,
-        encoder: Encoder,
-        shape: tuple[int, int, int],
-        augment: Views,
-        latent: Annotated[int, Ge(1)] = 64,
-        width: Annotated[int, Ge(1)] = 64,
+        self, *, encoder: Encoder, shape: tuple[int, int, int], augment: Views, latent: Count = 64, width: Count = 64
     ):
         super().__init__()
-        self.encoder = encoder
-        self.augment = augment
-        self.latent = latent
-        self.width = width
+        self.encoder, self.augment = encoder, augment
+        self.latent, self.width = latent, width
         self.code = nn.Linear(encoder.dim, latent)
         self.generator = Decoder(latent, shape)  # to [0, 1]
         self.discriminator = Discriminator(shape, latent, width)
 
     def groups(self) -> Mapping[str, list[tuple[str, nn.Parameter]]]:
-        wanted = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
-        return {
-            "discriminator": [(name, p) for name, p in wanted if name.startswith("discriminator.")],
-            "generator_encoder": [(name, p) for name, p in wanted if not name.startswith("discriminator.")],
-        }
+        groups: dict[str, list[tuple[str, nn.Parameter]]] = {"discriminator": [], "generator_encoder": []}
+        for name, p in super().groups()["main"]:
+            groups["discriminator" if name.startswith("discriminator.") else "generator_encoder"].append((name, p))
+        return groups
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Samples, and codes from the prior (B, latent)."""
@@ -92,9 +78,7 @@ class BiGAN(Pretext):
         return x, torch.randn(len(x), self.latent, generator=ctx.rng, device=x.device)
 
     def forward(self, views: tuple, group: str = "discriminator") -> Loss:
-        if group == "discriminator":
-            return self.discriminate(*views)
-        return self.generate_encode(*views)
+        return self.discriminate(*views) if group == "discriminator" else self.generate_encode(*views)
 
     def discriminate(self, x: Float[Tensor, "b c h w"], z: Float[Tensor, "b d"]) -> Loss:
         """-V of equation 3: high logits to (x, E(x)), low ones to (G(z), z)."""

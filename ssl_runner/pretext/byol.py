@@ -8,11 +8,9 @@ and not for 1000, for short runs. Batch-norm statistics are those of the rank's 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,6 +18,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
 from ssl_runner.layers.heads import mlp
+from ssl_runner.layers.ranges import Count, Share
 
 
 def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> Float[Tensor, ""]:
@@ -43,18 +42,14 @@ class BYOL(Pretext):
         encoder: Encoder,
         augment: Views,
         augment_prime: Views,
-        momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99,
+        momentum: Share = 0.99,
         predictor: bool = True,
-        hidden: Annotated[int, Ge(1)] = 1024,
-        out: Annotated[int, Ge(1)] = 256,
+        hidden: Count = 1024,
+        out: Count = 256,
     ):
         super().__init__()
-        self.encoder = encoder
-        self.augment = augment
-        self.augment_prime = augment_prime
-        self.momentum = momentum
-        self.hidden = hidden
-        self.out = out
+        self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
+        self.momentum, self.hidden, self.out = momentum, hidden, out
         self.projector = mlp((encoder.dim, hidden, out))
         self.predictor = mlp((out, hidden, out)) if predictor else nn.Identity()
         self.target_encoder = frozen_copy(self.encoder)

@@ -12,21 +12,20 @@ Shortcuts, and what is done about them:
   augment weaken that.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
-import torch
 from annotated_types import Ge, Interval
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
-from ssl_runner.augment.image import geometry
 from ssl_runner.augment.image.views import Views
-from ssl_runner.augment.image.window import draw_regions
-from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
-from ssl_runner.loss.classification import score
+from ssl_runner.augment.image.window import cut_regions
+from ssl_runner.contract import Batch, Context, Encoder
+from ssl_runner.layers.ranges import Share
+from ssl_runner.loss.classification import Score, TransformationTask, check_still
 
 
-class Crop(Pretext):
+class Crop(TransformationTask):
     """Cuts a window out of one of grid x grid regions, enlarges it to a whole view, and asks the encoder which.
 
     grid: regions a side. size: side of the window as a share of the image's, in (0, 1). jitter: how much of its
@@ -41,34 +40,13 @@ class Crop(Pretext):
         augment: Views,
         grid: Annotated[int, Ge(2)] = 3,
         size: Annotated[float, Interval(gt=0, lt=1)] = 0.5,
-        jitter: Annotated[float, Interval(ge=0, le=1)] = 0.5,
-        loss: Literal["cross_entropy", "mse"] = "cross_entropy",
+        jitter: Share = 0.5,
+        loss: Score = "cross_entropy",
     ):
-        super().__init__()
-        for key, still in {"flip": 0, "vertical_flip": 0, "degrees": 0, "scale": (1, 1)}.items():
-            if getattr(augment, key) != still:
-                raise ValueError(
-                    f"augment.{key}={getattr(augment, key)} moves the regions that are the labels; "
-                    f"type pretext.augment.{key}={still if still == 0 else '[1,1]'}"
-                )
-        self.encoder = encoder
-        self.augment = augment
-        self.grid = grid
-        self.size = size
-        self.jitter = jitter
-        self.loss = loss
-        self.head = nn.Linear(encoder.dim, grid * grid)
+        check_still(augment, "moves the regions that are the labels")
+        super().__init__(encoder, augment, grid * grid, loss)
+        self.grid, self.size, self.jitter = grid, size, jitter
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
-        region, top, left = draw_regions(len(batch.x), self.grid, self.size, self.jitter, ctx.rng)
-        side = torch.full_like(top, self.size)
-        pixels = (self.augment.size, self.augment.size) if self.augment.size else tuple(batch.x.shape[-2:])
-        window = geometry.crop_matrix(top, left, side, side)
-        x = geometry.resample(batch.x, window, pixels, edge="border").clamp_(0, 1)
+        x, region = cut_regions(batch.x, self.grid, self.size, self.jitter, self.augment.size, ctx.rng)
         return self.augment(x, ctx.rng), region
-
-    def forward(self, views: tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]], group: str = "main") -> Loss:
-        x, region = views
-        pooled = self.encoder(x).pooled
-        value, hits = score(self.head(pooled), region, self.loss)
-        return Loss(value, {"accuracy": hits.mean()}, pooled)

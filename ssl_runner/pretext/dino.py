@@ -9,24 +9,23 @@ by the step and not by the epoch. Batch norm, in an encoder that has it, uses th
 micro-batch, for global and local views apart.
 """
 
-import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Ge
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
 from ssl_runner.duration import Duration
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.heads import prototype_head
 from ssl_runner.layers.image_encoder import grid_of
-from ssl_runner.layers.prototypes import prototype_head
+from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.loss.distillation import view_cross_entropy
 
-Temperature = Annotated[float, Gt(0)]
-Share = Annotated[float, Interval(ge=0, le=1)]
 NO_TIME, FIVE_PERCENT = Duration(0.0, "%"), Duration(5.0, "%")
 
 
@@ -55,14 +54,14 @@ class DINO(Pretext):
         augment_prime: Views,
         augment_local: Views,
         local_views: Annotated[int, Ge(0)] = 4,
-        temperature: Temperature = 0.1,
-        teacher_temperature: Temperature = 0.04,
-        first_teacher_temperature: Temperature = 0.04,
+        temperature: Positive = 0.1,
+        teacher_temperature: Positive = 0.04,
+        first_teacher_temperature: Positive = 0.04,
         temperature_warm_up: Duration = NO_TIME,
         momentum: Share = 0.99,
         centre_momentum: Share = 0.9,
-        hidden: Annotated[int, Ge(1)] = 512,
-        bottleneck: Annotated[int, Ge(1)] = 128,
+        hidden: Count = 512,
+        bottleneck: Count = 128,
         prototypes: Annotated[int, Ge(2)] = 1024,
         batch_norm: bool = False,
         norm_last_layer: bool = True,
@@ -74,26 +73,17 @@ class DINO(Pretext):
                 f"the global views differ in size, {augment.size} and {augment_prime.size} px; "
                 f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
             )
-        self.encoder = encoder
-        self.augment = augment
-        self.augment_prime = augment_prime
-        self.augment_local = copy.copy(augment_local)
-        self.augment_local.size = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
-        self.local_views = local_views
-        self.temperature = temperature
-        self.teacher_temperature = teacher_temperature
-        self.first_teacher_temperature = first_teacher_temperature
+        self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
+        side = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
+        self.augment_local = replace(augment_local, size=side)
+        self.local_views, self.temperature, self.freeze = local_views, temperature, freeze
+        self.teacher_temperature, self.first_teacher_temperature = teacher_temperature, first_teacher_temperature
         self.temperature_warm_up = temperature_warm_up
-        self.momentum = momentum
-        self.centre_momentum = centre_momentum
-        self.hidden = hidden
-        self.bottleneck = bottleneck
-        self.prototypes = prototypes
-        self.batch_norm = batch_norm
-        self.norm_last_layer = norm_last_layer
-        self.freeze = freeze
+        self.momentum, self.centre_momentum = momentum, centre_momentum
+        self.hidden, self.bottleneck, self.prototypes = hidden, bottleneck, prototypes
+        self.batch_norm, self.norm_last_layer = batch_norm, norm_last_layer
         if local_views:
-            self.check_local_views(shape[0])
+            self.check_local_views(shape[0], side)
         self.head = prototype_head(
             encoder.dim, hidden, bottleneck, prototypes, norm=batch_norm, fixed_norm=norm_last_layer
         )
@@ -102,8 +92,7 @@ class DINO(Pretext):
         self.register_buffer("centre", torch.zeros(prototypes))
         self.register_buffer("sharpness", torch.tensor(first_teacher_temperature), persistent=False)
 
-    def check_local_views(self, channels: int) -> None:
-        side = self.augment_local.size
+    def check_local_views(self, channels: int, side: int) -> None:
         try:
             grid_of(self.encoder, (channels, side, side))
         except (RuntimeError, AssertionError, ValueError) as error:
@@ -133,10 +122,11 @@ class DINO(Pretext):
         return Loss(value, metrics, pooled[0], {"logits": logits.mean(dim=0, keepdim=True)})
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:
-        return {"head.prototypes": Rate(lr=float(ctx.step >= steps_of(self.freeze, ctx)))}
+        frozen = self.freeze.steps(ctx.length.steps_per_epoch, ctx.length.steps)
+        return {"head.prototypes": Rate(lr=float(ctx.step >= frozen))}
 
     def before_step(self, ctx: Context) -> None:
-        steps = steps_of(self.temperature_warm_up, ctx)
+        steps = self.temperature_warm_up.steps(ctx.length.steps_per_epoch, ctx.length.steps)
         share = min(1.0, ctx.step / steps) if steps else 1.0
         first, last = self.first_teacher_temperature, self.teacher_temperature
         self.sharpness.fill_(first + (last - first) * share)
@@ -166,7 +156,3 @@ class DINO(Pretext):
             cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
             suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
         return suspects
-
-
-def steps_of(duration: Duration, ctx: Context) -> int:
-    return duration.steps(ctx.length.steps_per_epoch, ctx.length.steps)

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from ssl_runner.augment.image.mask import patchify, random_masks, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
-from ssl_runner.layers.attention import take_tokens
 from ssl_runner.layers.image_encoder import grid_of
-from ssl_runner.layers.position import sine_cosine
-from ssl_runner.layers.transformer import Block
+from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.transformer import Block, sine_cosine, take_tokens
+
+Patches = Float[Tensor, "b m _"]  # of the hidden ones; the last axis is their pixels, or one number for all of them
 
 
 class MAE(Pretext):
@@ -42,32 +43,22 @@ class MAE(Pretext):
         ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.75,
         normalise: bool = True,
         width: Annotated[int, Ge(4)] = 128,
-        depth: Annotated[int, Ge(1)] = 2,
-        heads: Annotated[int, Ge(1)] = 4,
+        depth: Count = 2,
+        heads: Count = 4,
     ):
         super().__init__()
         if not encoder.in_two_steps:
-            name = type(encoder).__name__
-            raise ValueError(f"{name} cannot drop tokens; use model=vit_tiny for masked methods")
+            raise ValueError(f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods")
         if width % heads or width % 4:
-            raise ValueError(
-                f"pretext.width={width} must be a multiple of 4 and of pretext.heads={heads}; 128 and 4 do"
-            )
+            raise ValueError(f"pretext.width={width} must be a multiple of 4 and pretext.heads={heads}; 128 and 4 do")
         channels, tall, wide = shape
         grid = grid_of(encoder, shape)
         if len(grid) != 2 or tall % grid[0] or wide % grid[1] or grid == (1, 1):
-            raise ValueError(
-                f"a grid of {grid} tokens does not cut {tall}x{wide} px into equal patches; set model.patch"
-            )
-        self.encoder = encoder
-        self.augment = augment
-        self.ratio = ratio
-        self.normalise = normalise
-        self.width = width
-        self.depth = depth
-        self.heads = heads
-        self.grid = (grid[0], grid[1])
-        self.patch = (tall // grid[0], wide // grid[1])
+            raise ValueError(f"a grid of {grid} tokens cuts {tall}x{wide} px into no equal patches; set model.patch")
+        self.encoder, self.augment = encoder, augment
+        self.ratio, self.normalise = ratio, normalise
+        self.width, self.depth, self.heads = width, depth, heads
+        self.grid, self.patch = grid, (tall // grid[0], wide // grid[1])
         self.tokens = grid[0] * grid[1]
         self.kept = min(max(round(self.tokens * (1 - ratio)), 1), self.tokens - 1)
         self.embed = nn.Linear(encoder.dim, width)
@@ -84,30 +75,22 @@ class MAE(Pretext):
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, keep, masked = views
         features = self.encoder(x, keep)
-        prediction = self.decode(features, keep, masked).float()
-        target, _, _ = self.target(x, masked)
+        error = self.decode(features, keep, masked) - self.target(x, masked)[0]
         # "We compute the loss only on masked patches" (section 3)
-        return Loss((prediction - target).square().mean(), {}, features.pooled)
+        return Loss(error.square().mean(), {}, features.pooled)
 
-    def decode(
-        self, features: Features, keep: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]
-    ) -> Float[Tensor, "b m p"]:
+    def decode(self, features: Features, keep: Int[Tensor, "b k"], masked: Int[Tensor, "b m"]) -> Patches:
         """The pixels of the hidden patches, from the tokens of the others."""
         shown = self.embed(features.tokens)  # (B, k, width)
-        place = keep[..., None].expand_as(shown)
-        tokens = (
-            self.mask_token.to(shown.dtype).expand(len(shown), self.tokens, -1).scatter(1, place, shown)
-        )  # (B, n, width)
+        hidden = self.mask_token.to(shown.dtype).expand(len(shown), self.tokens, -1)
+        tokens = hidden.scatter(1, keep[..., None].expand_as(shown), shown)  # (B, n, width)
         whole = self.embed_pooled(features.pooled)[:, None]  # (B, 1, width), at no position
         tokens = self.decoder(torch.cat([whole, tokens + self.positions], dim=1))[:, 1:]
-        return self.predict(take_tokens(tokens, masked))  # (B, n - k, patch pixels)
+        return self.predict(take_tokens(tokens, masked)).float()  # (B, n - k, patch pixels)
 
-    def target(
-        self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]
-    ) -> tuple[Float[Tensor, "b m p"], Float[Tensor, "b m #q"], Float[Tensor, "b m #q"]]:
-        """The hidden patches of the samples as the encoder normalises them, with the offset and scale taken off."""
-        patches = patchify(self.encoder.normalise(x), self.patch)
-        patches = take_tokens(patches, masked)  # (B, n - k, patch pixels)
+    def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> tuple[Patches, Patches, Patches]:
+        """The hidden patches of the samples as the encoder normalises them, less an offset, over a scale; these two."""
+        patches = take_tokens(patchify(self.encoder.normalise(x), self.patch), masked)  # (B, n - k, patch pixels)
         offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
         if self.normalise:
             offset = patches.mean(dim=2, keepdim=True)
@@ -117,11 +100,11 @@ class MAE(Pretext):
     def pictures(self, views: tuple) -> dict[str, Float[Tensor, "b c h w"]]:
         """What the encoder saw, and the same with the hidden patches filled in.
 
-        Where targets are normalised, the filling has the true mean and variance of each patch, which the network is
-        not asked for.
+        If targets are normalised, the filling has each patch's true mean and variance, which the network is not asked
+        for.
         """
         x, keep, masked = views
-        prediction = self.decode(self.encoder(x, keep), keep, masked).float()
+        prediction = self.decode(self.encoder(x, keep), keep, masked)
         _, offset, scale = self.target(x, masked)
         patches = patchify(self.encoder.normalise(x), self.patch)
         place = masked[..., None].expand(-1, -1, patches.shape[2])
@@ -132,10 +115,8 @@ class MAE(Pretext):
 
     def suspects(self) -> Sequence[Suspect]:
         if self.ratio > 0.92:
-            cause = (
-                f"pretext.ratio={self.ratio:g}, {self.kept} of {self.tokens} patches tell too little to predict from"
-            )
-            return [Suspect(cause, "pretext.ratio=0.75", 0.6)]
+            few = f"{self.kept} of {self.tokens} patches tell too little to predict from"
+            return [Suspect(f"pretext.ratio={self.ratio:g}, {few}", "pretext.ratio=0.75", 0.6)]
         if self.ratio < 0.4:  # figure 5: what is missing can be filled in from its neighbours
             cause = f"pretext.ratio={self.ratio:g}, hidden patches can be copied from their neighbours"
             return [Suspect(cause, "pretext.ratio=0.75", 0.4)]

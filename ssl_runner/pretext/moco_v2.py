@@ -9,11 +9,9 @@ networks, each with the batch-norm statistics of its own rank and micro-batch.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
 
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Gt, Interval
 from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
@@ -21,6 +19,7 @@ from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.ema import follow, frozen_copy
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.queue import Queue
+from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.loss.info_nce import info_nce
 
 
@@ -37,20 +36,16 @@ class MoCoV2(Pretext):
         *,
         encoder: Encoder,
         augment: Views,
-        temperature: Annotated[float, Gt(0)] = 0.2,
-        momentum: Annotated[float, Interval(ge=0, le=1)] = 0.99,
-        negatives: Annotated[int, Ge(1)] = 4096,
-        hidden: Annotated[int, Ge(1)] = 512,
-        out: Annotated[int, Ge(1)] = 128,
+        temperature: Positive = 0.2,
+        momentum: Share = 0.99,
+        negatives: Count = 4096,
+        hidden: Count = 512,
+        out: Count = 128,
     ):
         super().__init__()
-        self.encoder = encoder
-        self.augment = augment
-        self.temperature = temperature
-        self.momentum = momentum
-        self.negatives = negatives
-        self.hidden = hidden
-        self.out = out
+        self.encoder, self.augment = encoder, augment
+        self.temperature, self.momentum, self.negatives = temperature, momentum, negatives
+        self.hidden, self.out = hidden, out
         self.projector = mlp((encoder.dim, hidden, out), norm=False)
         self.key_encoder = frozen_copy(self.encoder)
         self.key_projector = frozen_copy(self.projector)

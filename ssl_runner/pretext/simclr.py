@@ -8,14 +8,13 @@ Differs: the defaults suit small images (temperature 0.5, the paper's best on CI
 
 import math
 from collections.abc import Sequence
-from typing import Annotated
 
 import torch
-from annotated_types import Ge, Gt
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.heads import mlp
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.loss.info_nce import nt_xent
 
 
@@ -26,20 +25,11 @@ class SimCLR(Pretext):
     """
 
     def __init__(
-        self,
-        *,
-        encoder: Encoder,
-        augment: Views,
-        temperature: Annotated[float, Gt(0)] = 0.5,
-        hidden: Annotated[int, Ge(1)] = 512,
-        out: Annotated[int, Ge(1)] = 128,
+        self, *, encoder: Encoder, augment: Views, temperature: Positive = 0.5, hidden: Count = 512, out: Count = 128
     ):
         super().__init__()
-        self.encoder = encoder
-        self.augment = augment
-        self.temperature = temperature
-        self.hidden = hidden
-        self.out = out
+        self.encoder, self.augment = encoder, augment
+        self.temperature, self.hidden, self.out = temperature, hidden, out
         self.projector = mlp((encoder.dim, hidden, out))
 
     def views(self, batch: Batch, ctx: Context) -> tuple:

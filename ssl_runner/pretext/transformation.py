@@ -10,7 +10,7 @@ square (a half turn is both flips at once), and half the labels would be a coin 
 so every label can be learnt.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from annotated_types import Ge, Interval
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.image import geometry
 from ssl_runner.augment.image.views import Views
-from ssl_runner.augment.image.window import draw_regions
+from ssl_runner.augment.image.window import cut_regions
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
-from ssl_runner.loss.classification import score
+from ssl_runner.layers.ranges import NotNegative, Share
+from ssl_runner.loss.classification import Score, check_square, check_still, score
 
 
 class Transformation(Pretext):
@@ -38,52 +39,32 @@ class Transformation(Pretext):
         encoder: Encoder,
         shape: tuple[int, ...],
         augment: Views,
-        rotation: Annotated[float, Ge(0)] = 1.0,
-        flip: Annotated[float, Ge(0)] = 1.0,
-        crop: Annotated[float, Ge(0)] = 1.0,
+        rotation: NotNegative = 1.0,
+        flip: NotNegative = 1.0,
+        crop: NotNegative = 1.0,
         grid: Annotated[int, Ge(2)] = 2,
         size: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
-        jitter: Annotated[float, Interval(ge=0, le=1)] = 0.5,
-        loss: Literal["cross_entropy", "mse"] = "cross_entropy",
+        jitter: Share = 0.5,
+        loss: Score = "cross_entropy",
     ):
         super().__init__()
         classes = {"rotation": 4, "flip": 2, "crop": grid * grid}
         self.weights = {k: w for k, w in {"rotation": rotation, "flip": flip, "crop": crop}.items() if w > 0}
         if not self.weights:
-            raise ValueError(
-                "rotation, flip and crop all weigh 0, so there is nothing to learn; type pretext.rotation=1"
-            )
-        if shape[-1] != shape[-2] and augment.size is None and rotation > 0:
-            raise ValueError(
-                f"rotation by right angles needs square images, these are {shape[-2]} x {shape[-1]} pixels; "
-                f"type pretext.augment.size={min(shape[-2:])} or pretext.rotation=0"
-            )
-        for key, still in {"flip": 0, "vertical_flip": 0, "degrees": 0, "scale": (1, 1)}.items():
-            if getattr(augment, key) != still:
-                raise ValueError(
-                    f"augment.{key}={getattr(augment, key)} hides the transformation that is the label; "
-                    f"type pretext.augment.{key}={still if still == 0 else '[1,1]'}"
-                )
-        self.encoder = encoder
-        self.augment = augment
-        self.rotation = rotation
-        self.flip = flip
-        self.crop = crop
-        self.grid = grid
-        self.size = size
-        self.jitter = jitter
-        self.loss = loss
+            raise ValueError("rotation, flip and crop all weigh 0, so nothing is learnt; type pretext.rotation=1")
+        if rotation > 0:
+            check_square(shape, augment, " or pretext.rotation=0")
+        check_still(augment, "hides the transformation that is the label")
+        self.encoder, self.augment, self.loss = encoder, augment, loss
+        self.rotation, self.flip, self.crop = rotation, flip, crop
+        self.grid, self.size, self.jitter = grid, size, jitter
         self.heads = nn.ModuleDict({task: nn.Linear(encoder.dim, classes[task]) for task in self.weights})
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, "b tasks"]]:
         """The transformed images, and the class of each task, in the order of `weights`."""
         x, rng, targets = batch.x, ctx.rng, {}
         if self.crop > 0:
-            targets["crop"], top, left = draw_regions(len(x), self.grid, self.size, self.jitter, rng)
-            side = torch.full_like(top, self.size)
-            pixels = (self.augment.size, self.augment.size) if self.augment.size else tuple(x.shape[-2:])
-            window = geometry.crop_matrix(top, left, side, side)
-            x = geometry.resample(x, window, pixels, edge="border").clamp_(0, 1)
+            x, targets["crop"] = cut_regions(x, self.grid, self.size, self.jitter, self.augment.size, rng)
         x = self.augment(x, rng)
         if self.flip > 0:
             targets["flip"] = torch.randint(2, (len(x),), generator=rng, device=x.device)

@@ -8,12 +8,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.probing.double import to_float64
-
-FIRST, LAST = 11, 50  # eigenvalues that a power law is fitted to, counted from 1
-LEAST = 3  # of them, or there is no fit
+FIRST, LAST, LEAST = 11, 50, 3  # eigenvalues that a power law is fitted to, counted from 1; how many it takes
 NOISE = 1e-12  # of the largest eigenvalue: below are rounding errors of float32 features
 DEAD = 1e-3  # of the features' root mean square: the standard deviation of a dimension that says nothing
+
+
+def to_float64(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Features in float64, on the CPU if their device has none."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def effective_rank(values: Float[Tensor, " k"]) -> float:
@@ -29,8 +31,7 @@ def rankme(z: Float[Tensor, "n d"]) -> float:
     """RankMe, in [1, min(n, d)]: the effective rank of the singular values of the features.
 
     Garrido, Balestriero, Najman, LeCun: RankMe, assessing the downstream performance of pretrained self-supervised
-    representations by their rank, ICML 2023, arXiv 2210.02885, equation 1. Differs: 0 log 0 is 0, where the paper adds
-    1e-7 to each share.
+    representations by their rank, ICML 2023, arXiv 2210.02885, equation 1. Differs: no 1e-7 is added to each share.
     """
     return effective_rank(torch.linalg.svdvals(to_float64(z)))
 
@@ -73,10 +74,9 @@ def lidar(z: Float[Tensor, "n q d"]) -> float:
     arXiv 2312.04000, section 4. Differs: what is added to Sigma_w is 1e-4 of its mean eigenvalue and not 1e-4, so that
     the scale of the features does not matter. 0 if all samples are one point.
     """
-    z = to_float64(z.flatten(0, 1)).view(z.shape)
+    z = to_float64(z)
     means = z.mean(1)  # (n, d)
-    within = (z - means[:, None]).flatten(0, 1)  # (nq, d)
-    between = means - means.mean(0)  # (n, d)
+    within, between = (z - means[:, None]).flatten(0, 1), means - means.mean(0)  # (nq, d), (n, d)
     sigma = within.T @ within / len(within)
     scale = sigma.diagonal().mean()
     if scale <= NOISE * between.square().mean():  # views are equal: nothing to weigh directions by
@@ -101,8 +101,7 @@ def alignment(u: Float[Tensor, "n q d"]) -> float:
     Wang & Isola, Understanding contrastive representation learning through alignment and uniformity on the hypersphere,
     ICML 2020, arXiv 2005.10242, section 4.1.1, alpha = 2.
     """
-    u = to_float64(u.flatten(0, 1)).view(u.shape)
-    views = u.shape[1]
+    u, views = to_float64(u), u.shape[1]
     # Over all pairs of q points the mean squared distance is twice their variance (with q - 1).
     return 2 * views / (views - 1) * (u - u.mean(1, keepdim=True)).square().sum(2).mean().item()
 

@@ -4,8 +4,7 @@ AdamW, a linear warm-up and half a cosine, as vision transformers are fine-tuned
 scalable vision learners, CVPR 2022, arXiv 2111.06377, table 9. The classifier starts at zero, as in Kolesnikov et al.,
 Big transfer (BiT), ECCV 2020, arXiv 1912.11370, and has a larger learning rate, as in Caron et al., Unsupervised
 learning of visual features by contrasting cluster assignments (SwAV), NeurIPS 2020, arXiv 2006.09882, eval_semisup.py.
-Differs: the classifier's input is centred, and scaled by one number, so that one learning rate serves encoders of any
-scale.
+Differs: the classifier's input is centred, and scaled by one number: one learning rate serves encoders of any scale.
 """
 
 import contextlib
@@ -14,55 +13,55 @@ import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Rows, Samples, Split
 from ssl_runner.layers.weights import device_of, is_weight
+from ssl_runner.probing.protocol import Count, Fitted, Positive
 
 AT_ONCE = 256  # samples in a forward pass without gradient
 CLIP = 1.0  # largest global gradient norm
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """Settings of supervised training.
+class Trained(Fitted):
+    """An evaluator that trains a copy of the encoder. Raises ValueError if it wants views of other than images."""
 
-    lr, head_lr: largest learning rates of AdamW, of the encoder and of the classifier.
-    weight_decay: of weights; biases, norms, tokens and positions have none.
-    batch_size: samples a step, all of them if there are fewer.
-    label_smoothing: share of the target that is spread over all classes, in [0, 1].
-    warm_up: share of the steps in which the learning rates rise, in [0, 1); they then fall to 0 along a cosine.
-    augment: makes a view of images in [0, 1]; None trains on samples as they are.
-    """
+    trains = True
+    label_smoothing = 0.0  # share of the target that is spread over all classes, in [0, 1]
+    warm_up = 0.1  # share of the steps in which rates rise, in [0, 1); then they fall along a cosine
+    lr: Positive = 2e-3  # largest learning rate of AdamW, of the encoder
+    head_lr: Positive = 2e-2  # and of the classifier
+    weight_decay: Annotated[float, Ge(0)] = 0.05  # of weights; biases, norms, tokens and positions have none
+    batch_size: Count  # samples a step, all of them if there are fewer
+    augment: Views | None  # makes a view of images in [0, 1]; None: samples as they are
+    sample: Samples
 
-    lr: float
-    head_lr: float
-    weight_decay: float
-    batch_size: int
-    label_smoothing: float = 0.0
-    warm_up: float = 0.1
-    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.trains and self.augment is not None and self.sample.kind != "image":
+            off = f"evaluator.{self.name}.augment=null"
+            raise ValueError(f"augment makes views of images, and the dataset has {self.sample.kind}; type {off}")
 
 
 class Network(nn.Module):
     """An encoder of `sample`s below a linear classifier that starts at zero."""
 
-    centre: Tensor
-    scale: Tensor
-
     def __init__(self, encoder: Encoder, sample: Samples, classes: int):
         super().__init__()
-        self.encoder, self.sample = encoder, sample
+        self.encoder, self.sample, self.linear = encoder, sample, nn.Linear(encoder.dim, classes)
         if not any(parameter.requires_grad for parameter in encoder.parameters()):
             encoder.requires_grad_()  # it was frozen as a whole, to be measured
-        self.linear = nn.Linear(encoder.dim, classes)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        for parameter in self.linear.parameters():
+            nn.init.zeros_(parameter)
         self.register_buffer("centre", torch.zeros(encoder.dim))
         self.register_buffer("scale", torch.ones(()))
 
@@ -87,10 +86,8 @@ class Network(nn.Module):
 
 def train(
     encoder: Encoder,
-    sample: Samples,
     bank: Split,
-    classes: int,
-    recipe: Recipe,
+    settings: Trained,
     *,
     steps: int,
     seed: int,
@@ -98,33 +95,32 @@ def train(
 ) -> Network:
     """Trains a copy of the encoder with a classifier, on the encoder's device; the encoder stays as it is.
 
-    It depends on `seed` and on no global generator, nor does it move one. An epoch is a permutation of the rows less
-    what does not fill a batch. `after_epoch` gets the number of epochs done. Raises FloatingPointError if the loss is
-    not finite.
+    It depends on `seed` and moves no global generator. An epoch is a permutation of the rows less what does not fill a
+    batch. `after_epoch` gets the number of epochs done. Raises FloatingPointError if the loss is not finite.
     """
     device, x = device_of(encoder), bank.x
     y = bank.y.to(device, torch.int64)
     shuffle = torch.Generator().manual_seed(seed)
     chance = torch.Generator(device).manual_seed(int(torch.randint(2**31, (), generator=shuffle)))
-    per_epoch = max(1, len(x) // recipe.batch_size)
+    per_epoch = max(1, len(x) // settings.batch_size)
     with isolated_generators(seed), torch.enable_grad():
-        network = Network(copy.deepcopy(encoder), sample, classes).to(device).to(memory_format=torch.channels_last)
-        optimizer = torch.optim.AdamW(parameter_groups(network, recipe))
+        network = Network(copy.deepcopy(encoder), settings.sample, settings.classes)
+        network.to(device).to(memory_format=torch.channels_last)
+        optimizer = torch.optim.AdamW(parameter_groups(network, settings))
         order, total = torch.empty(0), torch.zeros((), device=device)
         for step in range(steps):
             epoch, place = divmod(step, per_epoch)
             if place == 0:
                 order = torch.randperm(len(x), generator=shuffle)
                 network.train()
-            rows = order[place * recipe.batch_size : (place + 1) * recipe.batch_size]
+            rows = order[place * settings.batch_size :][: settings.batch_size]
             samples = network.read(x, rows)
-            if recipe.augment is not None:
-                samples = recipe.augment(samples, chance)
+            samples = settings.augment(samples, chance) if settings.augment else samples
             if step == 0:
                 network.calibrate(samples)
             for group in optimizer.param_groups:
-                group["lr"] = group["peak"] * rate_factor(step, steps, recipe.warm_up)
-            loss = F.cross_entropy(network(samples), y[rows.to(device)], label_smoothing=recipe.label_smoothing)
+                group["lr"] = group["peak"] * rate_factor(step, steps, settings.warm_up)
+            loss = F.cross_entropy(network(samples), y[rows.to(device)], label_smoothing=settings.label_smoothing)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
@@ -132,10 +128,8 @@ def train(
             total += loss.detach()
             if place == per_epoch - 1 or step == steps - 1:
                 if not total.isfinite():
-                    raise FloatingPointError(
-                        f"the loss of training with labels is not finite after {step + 1} of {steps} steps; "
-                        f"lower its lr ({recipe.lr:g}), or the encoder itself has diverged"
-                    )
+                    when = f"the loss of training with labels is not finite after {step + 1} of {steps} steps"
+                    raise FloatingPointError(f"{when}; lower its lr ({settings.lr:g}), or the encoder has diverged")
                 if after_epoch is not None:
                     after_epoch(epoch + 1, network)
     return network.eval()
@@ -145,42 +139,36 @@ def train(
 def rank_classes(network: Network, x: Rows) -> Int[Tensor, "q r"]:
     """Up to five classes of each row, the likeliest first, in eval mode, a part of the rows at a time."""
     network.eval()
-    parts = [network(network.read(x, index)) for index in torch.arange(len(x)).split(AT_ONCE)]
-    logits = torch.cat(parts)  # (q, c)
+    logits = torch.cat([network(network.read(x, index)) for index in torch.arange(len(x)).split(AT_ONCE)])  # (q, c)
     return logits.topk(min(5, logits.shape[1])).indices
 
 
 @contextlib.contextmanager
 def isolated_generators(seed: int) -> Iterator[None]:
-    """Seeds the global generators of torch, NumPy and Python, and restores them at the end.
-
-    Seeding reaches all devices, so all of them are restored. seed: in [0, 2^63).
-    """
-    drawn, own = np.random.get_state(), random.getstate()  # noqa: NPY002  the global ones are what is kept apart
-    apple = torch.mps.get_rng_state() if torch.backends.mps.is_available() else None  # fork_rng knows one kind alone
-    cuda = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()
+    """Seeds the global generators of torch, NumPy and Python, of all devices, and restores them; in [0, 2^63)."""
+    states = [(np.random.set_state, np.random.get_state()), (random.setstate, random.getstate())]  # noqa: NPY002
+    if torch.backends.mps.is_available():  # fork_rng knows one kind of device alone
+        states.append((torch.mps.set_rng_state, torch.mps.get_rng_state()))
     try:
-        with torch.random.fork_rng(cuda):
+        with torch.random.fork_rng(range(torch.cuda.device_count()) if torch.cuda.is_initialized() else ()):
             torch.manual_seed(seed)
             np.random.seed(seed % 2**32)  # noqa: NPY002
             random.seed(seed)
             yield
     finally:
-        np.random.set_state(drawn)  # noqa: NPY002
-        random.setstate(own)
-        if apple is not None:
-            torch.mps.set_rng_state(apple)
+        for restore, state in states:
+            restore(state)
 
 
-def parameter_groups(network: Network, recipe: Recipe) -> list[dict]:
+def parameter_groups(network: Network, settings: Trained) -> list[dict]:
     """Parameters by learning rate and by whether they decay, as torch.optim takes them; `peak` is the largest rate."""
     groups = []
-    for module, lr in ((network.encoder, recipe.lr), (network.linear, recipe.head_lr)):
-        wanted = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-        for decays, decay in ((True, recipe.weight_decay), (False, 0.0)):
-            parameters = [p for name, p in wanted if is_weight(name, p) == decays]
-            groups.append({"params": parameters, "lr": lr, "peak": lr, "weight_decay": decay})
-    return [group for group in groups if group["params"]]
+    for part, lr in ((network.encoder, settings.lr), (network.linear, settings.head_lr)):
+        for decays in (True, False):
+            chosen = [p for name, p in part.named_parameters() if p.requires_grad and is_weight(name, p) == decays]
+            if chosen:
+                groups.append({"params": chosen, "lr": lr, "peak": lr, "weight_decay": settings.weight_decay * decays})
+    return groups
 
 
 def rate_factor(step: int, steps: int, warm_up: float) -> float:

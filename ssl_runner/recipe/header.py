@@ -11,7 +11,6 @@ from ssl_runner.run_folder.layout import ENVIRONMENT
 from ssl_runner.run_folder.summary import read_summary
 
 PROTOCOLS = {"knn": "kNN", "probe": "linear probe"}
-WIDTH = 120
 UNITS = {"ep": "epoch", "st": "step"}
 
 
@@ -22,32 +21,25 @@ def header(
     summary, environment = read_summary(run), read_json(run / ENVIRONMENT)
     command = " ".join([f"ssl-runner experiment={name}", *(f"{key}=FOLDER" for key in missing)])
     if free := " ".join(f"{key}=FOLDER" for key in left_out if key not in missing):
-        command += f"      (with {free} where the default is not meant)"
-    status, length = summary.get("status"), spell_length(str(content["length"]))
-    done = f"{length} in {duration(summary)}"
+        command += f"      (with {free} if the default is not meant)"
+    where, code = hardware(environment), origin(environment)
+    story = f"{progress(summary, content)} on {where}, seed {content['seed']}: {numbers(summary)}. {code}."
+    return [f"# {line}" for line in (command, *textwrap.wrap(story, 118, break_on_hyphens=False))]
+
+
+def progress(summary: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """`25 epochs in 32 minutes`, or how far a run came."""
+    amount, unit = re.fullmatch(r"(.*?)([a-z%]*)", str(content["length"])).groups()  # type: ignore[union-attr]
+    length = f"{amount} {UNITS.get(unit, unit)}{'' if amount == '1' else 's'}"
+    seconds, status = float(summary.get("seconds") or 0), summary.get("status")
+    time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.2g} minutes"
+    time = time if seconds < 6000 else f"{seconds / 3600:.1f} hours"
     if status is None:
-        done = f"{length} were asked for, of a run without a summary"
-    elif status != "completed":
-        word = "cut off" if status == "running" else str(status)
-        step, steps = summary.get("step"), summary.get("steps")
-        done = f"{word.capitalize()} at step {step} of {steps} ({length}) after {duration(summary)}"
-    where, seed, code = hardware(environment), content["seed"], origin(environment)
-    story = f"{done} on {where}, seed {seed}: {numbers(summary)}. {code}."
-    lines = textwrap.wrap(story, WIDTH - 2, break_on_hyphens=False)
-    return [f"# {line}" for line in (command, *lines)]
-
-
-def spell_length(length: str) -> str:
-    """`25 epochs`, `5000 steps`."""
-    amount, unit = re.fullmatch(r"(.*?)([a-z%]*)", length).groups()  # type: ignore[union-attr]
-    return f"{amount} {UNITS.get(unit, unit)}{'' if amount == '1' else 's'}"
-
-
-def duration(summary: Mapping[str, Any]) -> str:
-    seconds = float(summary.get("seconds") or 0)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.2g} minutes" if seconds < 100 * 60 else f"{seconds / 3600:.1f} hours"
+        return f"{length} were asked for, of a run without a summary"
+    if status == "completed":
+        return f"{length} in {time}"
+    word = "cut off" if status == "running" else str(status)
+    return f"{word.capitalize()} at step {summary.get('step')} of {summary.get('steps')} ({length}) after {time}"
 
 
 def hardware(environment: Mapping[str, Any]) -> str:
@@ -69,8 +61,8 @@ def numbers(summary: Mapping[str, Any]) -> str:
     headlines = summary.get("headlines") or ()
     validation = ", ".join(show(name, baseline.get(name), final[name]) for name in headlines if name in final)
     test = ", ".join(show(name, final[name]) for name in (f"test/{each}" for each in headlines) if name in final)
-    parts = [f"validation {validation} (random encoder -> trained)"] if validation else []
-    return "; ".join(parts + ([f"test {test}"] if test else [])) or "nothing was measured"
+    parts = [validation and f"validation {validation} (random encoder -> trained)", test and f"test {test}"]
+    return "; ".join(filter(None, parts)) or "nothing was measured"
 
 
 def origin(environment: Mapping[str, Any]) -> str:

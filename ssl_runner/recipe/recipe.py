@@ -1,5 +1,6 @@
 """A run as a recipe to commit: overrides alone, compared with the run's config, under a header with what came of it."""
 
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,10 +14,9 @@ from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.hydra import quoted
 from ssl_runner.config.migrate import stamped
-from ssl_runner.recipe.choices import Choices, choose, shown
+from ssl_runner.config.override import ABSENT, get, leaves, put
 from ssl_runner.recipe.header import header
-from ssl_runner.recipe.places import leave_out
-from ssl_runner.recipe.settings import completed, difference, leaves, unequal
+from ssl_runner.recipe.settings import Choices, choose, complete, diff, is_place, typed_choice, typed_choices, unequal
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run_folder.layout import CONFIG
 
@@ -46,16 +46,21 @@ def write_recipe(run: Path, name: str, folder: Path | None = None) -> Recipe:
     recorded = content.pop("choices", {})
     if problems := check(content, Job, RUNTIME)[1]:
         raise ValueError("\n".join(f"{path}: {line}" for line in problems))
-    whole, composer = completed(content), Composer(folder)
-    choices, base = choose(composer, whole, recorded if isinstance(recorded, dict) else {})
-    base = completed(base)
-    overrides, left_out, missing = leave_out(difference(whole, base), base)
-    head = header(run, name, whole, list(left_out), missing)
-    text = recipe_text(composer, choices, overrides, head)
+    whole, composer = complete(content), Composer(folder)
+    choices = choose(composer, whole, recorded if isinstance(recorded, dict) else {})
+    settings, base = leaves(whole), complete(composer.tree(typed_choices(choices))[0])
+    changed = {key: settings[key] for key in diff(whole, base) if key in settings}
+    left_out = {key: value for key, value in changed.items() if is_place(key, value)}
+    missing = [key for key in left_out if get(base, key) in (ABSENT, "???")]
+    overrides: dict[str, Any] = {}
+    for key, value in changed.items():
+        if key not in left_out or get(base, key) is ABSENT:
+            put(overrides, key, "???" if key in left_out else value)
+    text = recipe_text(composer, choices, overrides, header(run, name, whole, list(left_out), missing))
     if wrong := unequal(whole, recompose(text, name, left_out, folder)):
         lines = [f"{key}: a recipe of overrides cannot give what the run had" for key in wrong]
         raise ValueError("\n".join([*lines, f"it can be run again as it is: ssl-runner rerun {path}"]))
-    return Recipe(text, left_out, missing, sum(1 for _ in leaves(overrides)))
+    return Recipe(text, left_out, missing, len(leaves(overrides)))
 
 
 def recompose(text: str, name: str, left_out: Mapping[str, Any], folder: Path | None) -> dict[str, Any]:
@@ -70,23 +75,15 @@ def recompose(text: str, name: str, left_out: Mapping[str, Any], folder: Path | 
         composed = Composer(Path(temporary)).compose([f"experiment={name}", *typed])
     if composed.problems:
         raise ValueError("\n".join(composed.problems))
-    return completed(composed.content)
+    return complete(composed.content)
 
 
 class Dumper(yaml.SafeDumper):
     """Lists on one line, and texts in quotes if YAML or OmegaConf would read a number."""
 
 
-def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    try:
-        float(value)
-    except ValueError:
-        return dumper.represent_str(value)
-    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="'")
-
-
-Dumper.add_representer(str, _text)
 Dumper.add_representer(list, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, True))
+Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?[\d_.]+[eE][-+]?\d+$"), list("-+.0123456789"))
 
 
 def recipe_text(composer: Composer, choices: Choices, overrides: Mapping[str, Any], head: Sequence[str]) -> str:
@@ -94,6 +91,6 @@ def recipe_text(composer: Composer, choices: Choices, overrides: Mapping[str, An
     usual: Choices = {**default, "evaluator": list(own["evaluator"]) or "none"}
     mounts = [key for key in choices if "@" in key]
     listed = [key for key in ORDER if key in ALWAYS or choices[key] != usual.get(key)] + [*mounts, "pretext"]
-    defaults = [f"  - override /{key}: {shown(choices[key]).replace(',', ', ')}" for key in listed]
+    defaults = [f"  - override /{key}: {typed_choice(choices[key]).replace(',', ', ')}" for key in listed]
     body = yaml.dump(stamped(overrides), Dumper=Dumper, sort_keys=False, allow_unicode=True, width=10**6)
     return "\n".join(["# @package _global_", *head, "defaults:", *defaults, body])

@@ -1,19 +1,26 @@
-"""A config as settings: completed by the defaults of signatures, and compared with another one."""
+"""A config as the choices that it is nearest to, and the settings that differ from what they give."""
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from typing import Any
 
-from ssl_runner.config.annotation import parameters
 from ssl_runner.config.check import check
-from ssl_runner.config.node import Node
+from ssl_runner.config.compose import Composer
+from ssl_runner.config.node import Node, parameters
+from ssl_runner.config.override import ABSENT, get, leaves, paths
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run_folder.layout import GROUPS
 
-ABSENT = object()
+# By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None if a mount is left out.
+Choices = dict[str, str | list[str] | None]
+PLACE_KEYS = ("root", "cache", "folder")  # whose text is a place
+PLACE = re.compile(r"~|[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file://")
 
 
-def completed(content: Mapping[str, Any]) -> dict[str, Any]:
+def complete(content: Mapping[str, Any]) -> dict[str, Any]:
     """A config with all that it leaves to the defaults of signatures."""
     return with_defaults(content, check(content, Job, RUNTIME)[0])
 
@@ -25,74 +32,84 @@ def with_defaults(value: Any, checked: Any) -> Any:
         return value
     whole = {key: with_defaults(each, arguments.get(key)) for key, each in value.items()}
     for key, (_, default) in parameters(checked.target).items() if isinstance(checked, Node) else ():
-        if key not in whole and key not in checked.wants and (said := plain(default)) is not ABSENT:
-            whole[key] = said
+        if key not in whole and key not in checked.wants and (setting := plain(default)) is not ABSENT:
+            whole[key] = setting
     return whole
 
 
 def plain(default: Any) -> Any:
     """A default as a config has it; ABSENT if it has no such thing."""
     if isinstance(default, list | tuple):
-        items = [plain(each) for each in default]
+        items = list(map(plain, default))
         return ABSENT if ABSENT in items else items
     if isinstance(default, Duration):
         return str(default)
     return default if default is None or isinstance(default, bool | int | float | str) else ABSENT
 
 
-def at(content: Any, place: str) -> Any:
-    for word in place.split("."):
-        if not isinstance(content, Mapping) or word not in content:
-            return ABSENT
-        content = content[word]
-    return content
-
-
-def leaves(node: Any, key: str = "") -> Iterator[tuple[str, Any]]:
-    """Values by the path of their key; an empty mapping is one."""
-    if isinstance(node, Mapping) and node:
-        for word, value in node.items():
-            yield from leaves(value, f"{key}.{word}".lstrip("."))
-    else:
-        yield key, node
-
-
-def same(a: Any, b: Any) -> bool:
-    """1, 1.0 and true are three values here."""
-    return json.dumps(a, sort_keys=True) == json.dumps(b, sort_keys=True)
-
-
-def differing(new: Any, old: Any) -> list[str]:
-    a, b = dict(leaves(new)), dict(leaves(old))
-    return [key for key in {**a, **b} if key not in a or key not in b or not same(a[key], b[key])]
+def diff(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
+    """The paths at which values differ."""
+    # as JSON, in which 1, 1.0 and true are three values
+    a, b = ({key: json.dumps(value, default=str) for key, value in leaves(each).items()} for each in (new, old))
+    return [key for key in a | b if a.get(key) != b.get(key)]
 
 
 def distance(new: Any, old: Any) -> int:
     """How many keys differ; a class in place of another counts for more than all of its settings."""
-    return sum(1000 if key.endswith("_target_") else 1 for key in differing(new, old))
-
-
-def difference(new: Mapping[str, Any], old: Mapping[str, Any]) -> dict[str, Any]:
-    """What must be laid over `old` to have `new`, but for keys that only `old` has."""
-    over: dict[str, Any] = {}
-    for word, value in new.items():
-        before = old.get(word, ABSENT)
-        if isinstance(value, Mapping) and isinstance(before, Mapping):
-            if below := difference(value, before):
-                over[word] = below
-        elif before is ABSENT or not same(value, before):
-            over[word] = value
-    return over
+    keys = diff({"node": new}, {"node": old})
+    return sum(1000 if key.endswith("_target_") else 1 for key in keys)
 
 
 def unequal(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[str]:
     """Keys that differ; an order counts among evaluators or terms, which have no class of their own."""
-    return differing(new, old) or [key for key in unclassed(new) if list(at(new, key)) != list(at(old, key))]
+    unclassed = {key: value for key, value in paths(new) if isinstance(value, Mapping) and "_target_" not in value}
+    return diff(new, old) or [key for key, value in unclassed.items() if list(value) != list(get(old, key))]
 
 
-def unclassed(node: Any, key: str = "") -> Iterator[str]:
-    if isinstance(node, Mapping):
-        if key and "_target_" not in node:
-            yield key
-        for word, value in node.items():
-            yield from unclassed(value, f"{key}.{word}".lstrip("."))
+def is_place(key: str, value: Any) -> bool:
+    """Whether a setting is a place on a machine, which a recipe for others does not hold."""
+    if isinstance(value, list):
+        return any(is_place(key, each) for each in value)
+    return isinstance(value, str) and (key.rpartition(".")[2] in PLACE_KEYS or PLACE.match(value) is not None)
+
+
+def choose(composer: Composer, content: Mapping[str, Any], recorded: Mapping[str, Any]) -> Choices:
+    """The choices from which the least must be changed: those `recorded` if the tree has them."""
+    options = composer.groups
+    choices: Choices = {group: str(recorded[group]) for group in GROUPS if recorded.get(group) in options[group]}
+    choices["evaluator"] = [name for name in content.get("evaluator", {}) if name in options["evaluator"]] or "none"
+
+    def nearest(key: str, place: str, names: list[str]) -> str:
+        """The name of a choice from which the fewest settings differ; the first of those alike."""
+        distances: dict[str, int] = {}
+        for name in names:
+            with contextlib.suppress(ValueError):  # a broken file, or one that does not go with the others
+                tree, _ = composer.tree(typed_choices({**choices, key: name}))
+                distances[name] = distance(get(content, place), get(tree, place))
+        return min(distances, key=lambda name: distances[name], default=names[0])
+
+    base, _ = composer.tree(typed_choices(choices))
+    for group in GROUPS:
+        if group not in choices or get(base, f"{group}._target_") != content[group]["_target_"]:
+            choices[group] = nearest(group, group, options[group])
+    base, mounts = composer.tree(typed_choices(choices))
+    for mount, current in mounts.items():
+        group, _, place = mount.partition("@")
+        if not place or place in GROUPS or current is None:
+            continue
+        node = get(content, place)
+        if node is ABSENT:
+            choices[mount] = None
+        elif isinstance(node, Mapping) and distance(node, get(base, place)):
+            best = nearest(mount, place, [current, *options[group]])
+            choices |= {mount: best} if best != current else {}
+    return choices
+
+
+def typed_choices(choices: Choices) -> list[str]:
+    """The words of the command line that make choices."""
+    return [f"~{key}" if value is None else f"{key}={typed_choice(value)}" for key, value in choices.items()]
+
+
+def typed_choice(value: str | list[str] | None) -> str:
+    return "null" if value is None else value if isinstance(value, str) else f"[{','.join(value)}]"

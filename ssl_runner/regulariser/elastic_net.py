@@ -4,14 +4,13 @@ Hui Zou, Trevor Hastie. Journal of the Royal Statistical Society B 67(2), 2005.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
+from ssl_runner.layers.ranges import NotNegative
 from ssl_runner.layers.weights import weights
 
 
@@ -21,7 +20,7 @@ class ElasticNet(Regulariser):
     Differs: the square is halved, as in L2, so that each weight means what it means in the term of its name.
     """
 
-    def __init__(self, *, l1: Annotated[float, Ge(0)] = 1e-5, l2: Annotated[float, Ge(0)] = 1e-4):
+    def __init__(self, *, l1: NotNegative = 1e-5, l2: NotNegative = 1e-4):
         super().__init__()
         self.l1 = l1
         self.l2 = l2

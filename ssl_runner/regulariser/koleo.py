@@ -7,41 +7,30 @@ Differs: log ρ is half the log of ρ² + 1e-8. Duplicates then cost log(1e4) ea
 logarithm is infinite, and an epsilon within its distance yields gradients of 1e8.
 """
 
-from collections.abc import Mapping
-from typing import Annotated
-
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.contract import Loss, Pretext, Regulariser
-from ssl_runner.loss.embedding import branches
-from ssl_runner.loss.unit import unit
+from ssl_runner.layers.ranges import Count, NotNegative
+from ssl_runner.loss.embedding import EmbeddingTerm, unit
 
 
-def nearest_entropy(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-    """Minus the mean log distance of each unit row to its nearest other row; low if rows spread."""
-    z = unit(z)
-    with torch.no_grad():  # the choice of the neighbour has no gradient
-        nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(dim=1)
-    squared = (z - z[nearest]).square().sum(dim=1)  # of the difference itself: 2 - 2 z z^T would cancel near 0
-    return -0.5 * torch.log(squared + 1e-8).mean()
-
-
-class KoLeo(Regulariser):
+class KoLeo(EmbeddingTerm):
     """`weight` times the Kozachenko-Leonenko estimate of minus the embedding's entropy: neighbours are driven apart.
 
-    The embedding is (B', D), B' = views * B rows, view after view; each view is measured alone, since otherwise a
-    sample's nearest row would be its own other view. Invariant to the length of the rows. Raises ValueError if the
-    method has no embedding.
+    Each view is measured alone, since otherwise a sample's nearest row would be its own other view. Invariant to the
+    length of the rows.
     """
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 0.1, views: Annotated[int, Ge(1)] = 2):
-        super().__init__()
-        self.weight = weight
-        self.views = views
+    name = "koleo"
 
-    def forward(self, loss: Loss, pretext: Pretext) -> Mapping[str, Float[Tensor, ""]]:
-        terms = [nearest_entropy(z) for z in branches(loss, self.views, "koleo")]
-        return {"koleo": self.weight * torch.stack(terms).mean()}
+    def __init__(self, *, weight: NotNegative = 0.1, views: Count = 2):
+        super().__init__(weight, views)
+
+    def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
+        """Minus the mean log distance of each unit row to its nearest other row; low if rows spread."""
+        z = unit(z)
+        with torch.no_grad():  # the choice of the neighbour has no gradient
+            nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(dim=1)
+        squared = (z - z[nearest]).square().sum(dim=1)  # of the difference itself: 2 - 2 z z^T would cancel near 0
+        return -0.5 * torch.log(squared + 1e-8).mean()

@@ -4,14 +4,13 @@ Robert Tibshirani. Journal of the Royal Statistical Society B 58(1), 1996.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
+from ssl_runner.layers.ranges import NotNegative
 from ssl_runner.layers.weights import weights
 
 
@@ -21,7 +20,7 @@ class L1(Regulariser):
     Heads count too, as in weight decay: otherwise scale would move from the encoder, where it costs, into a head.
     """
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 1e-5):
+    def __init__(self, *, weight: NotNegative = 1e-5):
         super().__init__()
         self.weight = weight
 

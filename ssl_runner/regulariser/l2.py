@@ -4,14 +4,13 @@ Anders Krogh, John Hertz. NeurIPS 1991.
 """
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
+from ssl_runner.layers.ranges import NotNegative
 from ssl_runner.layers.weights import weights
 
 
@@ -21,7 +20,7 @@ class L2(Regulariser):
     Its gradient is weight * w: with plain SGD it is exactly `optimizer.weight_decay`, so do not ask for both.
     """
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 1e-4):
+    def __init__(self, *, weight: NotNegative = 1e-4):
         super().__init__()
         self.weight = weight
 

@@ -9,14 +9,13 @@ shape can avoid, so the gradient is the paper's and an orthogonal matrix of any 
 """
 
 from collections.abc import Mapping
-from typing import Annotated
 
 import torch
-from annotated_types import Ge
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Loss, Pretext, Regulariser
+from ssl_runner.layers.ranges import NotNegative
 from ssl_runner.layers.weights import weights
 
 
@@ -32,7 +31,7 @@ def soft_orthogonality(weight: Float[Tensor, "out ..."]) -> Float[Tensor, ""]:
 class Orthogonal(Regulariser):
     """`weight` times the soft orthogonality of all trainable weights: convolutions and linear layers, heads too."""
 
-    def __init__(self, *, weight: Annotated[float, Ge(0)] = 1e-3):
+    def __init__(self, *, weight: NotNegative = 1e-3):
         super().__init__()
         self.weight = weight
 

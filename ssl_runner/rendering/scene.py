@@ -4,16 +4,14 @@ Only the shape tells what is up and which side is left: backgrounds, distractors
 directions. Which way a shape points differs from class to class, so predicting a rotation takes knowing the class.
 """
 
-from __future__ import annotations
-
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
-from ssl_runner.rendering.canvas import Plane, blend, over_pixels, rotate, to_rgb
+from ssl_runner.rendering.canvas import Plane, blend, over_pixels, rotate, to_rgb, triangle_wave, upsample
 from ssl_runner.rendering.pictograms import OUTLINES, Outline
-from ssl_runner.rendering.texture import TEXTURES, texture_share
 
+TEXTURES = ("gradient", "stripes", "checks", "dots", "clouds")
 DISTRACTORS = 5  # rods of other colours behind the shape
 CHUNK = 500  # images drawn at a time
 FACTORS = ("shape", "colour", "hue", "position", "size", "tilt", "texture", "background")
@@ -38,8 +36,8 @@ class Scene:
         self.texture = torch.randint(len(TEXTURES), (n,), generator=rng)
         self.direction, self.shading = uniform(0.0, 360.0), uniform(0.0, 360.0)  # degrees, of texture and of shading
         self.period = uniform(0.14, 0.4)  # sides of the image
-        self.phase = uniform(0.0, 1.0, 2)
-        self.clouds = uniform(0.0, 1.0, 5, 5)
+        self.phase = uniform(0.0, 1.0, 2)  # periods
+        self.clouds = uniform(0.0, 1.0, 5, 5)  # a coarse grid
         # A shape is lighter than its background or darker, as often the one as the other.
         dark = torch.rand(n, generator=rng) < 0.5
         near, far = uniform(0.66, 0.9), uniform(0.14, 0.38)
@@ -58,16 +56,9 @@ class Scene:
 
     def targets(self) -> dict[str, Tensor]:
         """Factors by name: (n,) or (n, k). Lengths in sides of the image, tilt in degrees, hue in turns."""
-        return {
-            "shape": self.shape,
-            "colour": self.colour,
-            "hue": self.hue,
-            "position": torch.stack([self.x, self.y], 1),
-            "size": 2 * self.radius,
-            "tilt": self.tilt,
-            "texture": self.texture,
-            "background": self.background.flatten(1),
-        }
+        position, size, background = torch.stack([self.x, self.y], 1), 2 * self.radius, self.background.flatten(1)
+        factors = (self.shape, self.colour, self.hue, position, size, self.tilt, self.texture, background)
+        return dict(zip(FACTORS, factors, strict=True))
 
     def render(self) -> UInt8[Tensor, "n 3 h w"]:
         """RGB, an image for each row of the factors."""
@@ -98,11 +89,19 @@ class Scene:
         return ((canvas + noise).clamp(0, 1) * 255).round().to(torch.uint8)
 
     def draw_background(self, rows: Int[Tensor, " b"], x: Plane, y: Plane) -> Float[Tensor, "b 3 h w"]:
-        u, v = rotate(x, y, self.direction[rows])
-        kind, period, phase = self.texture[rows], self.period[rows], self.phase[rows]
-        share = texture_share(u, v, texture=kind, period=period, phase=phase, clouds=self.clouds[rows])
+        """Two colours in one of TEXTURES, which is rotated at random: none has a preferred direction."""
+        u, v = rotate(x, y, self.direction[rows])  # along and across the texture
+        period, phase = over_pixels(self.period[rows]), self.phase[rows]
+        a = triangle_wave(u / period + over_pixels(phase[:, 0]))
+        b = triangle_wave(v / period + over_pixels(phase[:, 1]))
+        stripes, across = ((a - 0.5) * 4 + 0.5).clamp(0, 1), ((b - 0.5) * 4 + 0.5).clamp(0, 1)
+        checks = stripes + across - 2 * stripes * across
+        dots = ((0.6 - (a * a + b * b).sqrt()) * 4).clamp(0, 1)
+        share = torch.zeros_like(u)  # of the second colour
+        for number, field in enumerate((u + 0.5, stripes, checks, dots, upsample(self.clouds[rows], self.side))):
+            share = torch.where(over_pixels(self.texture[rows]) == number, field, share)
         first, second = self.background[rows][..., None, None].unbind(1)  # (b, 3, 1, 1)
-        return blend(first, second, share[:, None])
+        return blend(first, second, share.clamp(0, 1)[:, None])
 
     def cover(self, distance: Plane) -> Float[Tensor, "b 1 h w"]:
         """The share of each pixel that is inside an edge."""

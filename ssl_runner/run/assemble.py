@@ -1,5 +1,6 @@
 """Assembly of a job: data, encoder, pretext task, loader, learner, evaluators, trainer."""
 
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -8,22 +9,29 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config.node import Node
+from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
 from ssl_runner.duration import Length
+from ssl_runner.engine.console import Progress
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.measurements import Measurements
-from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
-from ssl_runner.engine.trainer import Schedule, Trainer
+from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
+from ssl_runner.run.preflight import PreparedJob
 from ssl_runner.run_folder.layout import EVALUATION
 
+log = logging.getLogger("ssl_runner")
+Fresh = Callable[[int], Encoder]  # seeds to randomly initialised encoders
 
-def load_data(job: Job) -> tuple[Dataset, Data]:
-    """Reads the data and tries batches and evaluators on it. Raises Refused."""
-    dataset = job.dataset.build()
+
+def load_data(prepared: PreparedJob) -> tuple[Dataset, Data]:
+    """Says whose code runs, reads the data, and tries batches and evaluators on it. Raises Refused."""
+    for line in foreign_code(prepared.content):
+        log.info(line)
+    job, dataset = prepared.job, prepared.job.dataset.build()
     try:
         data = dataset.load()
     except (OSError, ValueError, RuntimeError) as error:
@@ -32,11 +40,7 @@ def load_data(job: Job) -> tuple[Dataset, Data]:
         Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
     except ValueError as error:
         raise Refused(error) from None
-    samples = dataset.samples
-    try:
-        evaluators(job.evaluator, data, samples, fresh_encoders(job, samples, data), lambda *_: Path())
-    except ValueError as error:
-        raise Refused(f"evaluator: {error}") from None
+    evaluators(job.evaluator, data, dataset.samples, fresh_encoders(job, dataset.samples, data), lambda *_: Path())
     return dataset, data
 
 
@@ -44,75 +48,65 @@ def assemble(job: Job, dataset: Dataset, data: Data, folder: Path, console: Cons
     """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
     device = job.device.build()
     device.apply()
-    samples = dataset.samples
+    samples, rows = dataset.samples, data.train
     seed_everything(job.seed, "initialise")
-    encoder = build_encoder(job.model, samples, data)
-    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=len(data.train))
-    length = Length.of(job.length, len(data.train), job.batch_size)
-    loader = Loader(data.train, samples, length=length, seed=job.seed, device=device.device, accumulate=job.accumulate)
+    encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
+    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=len(rows))
+    length = Length.of(job.length, len(rows), job.batch_size)
+    loader = Loader(rows, samples, length=length, seed=job.seed, device=device.device, accumulate=job.accumulate)
     optimizer, regulariser = job.optimizer.build(batch_size=job.batch_size), job.regulariser.build()
     learner = Learner(pretext, loader, optimizer, regulariser, device, seed=job.seed)
-    validation, test = evaluators(
-        job.evaluator,
-        data,
-        samples,
-        fresh_encoders(job, samples, data),
-        lambda name, split: folder / EVALUATION / name / f"{split}-training",
-    )
-    progress = Progress(console, length)
-    every = {name: length.every(each.every) for name, each in validation.items()}
-    measurements = Measurements(learner, progress, validation=validation, test=test, every=every)
-    schedule = Schedule(
+    fresh, progress = fresh_encoders(job, samples, data), Progress(console, length)
+
+    def place(name: str, split: str) -> Path:
+        return folder / EVALUATION / name / f"{split}-training"
+
+    validation, test = evaluators(job.evaluator, data, samples, fresh, place)
+    measurements = Measurements(learner=learner, progress=progress, validation=validation, test=test)
+    trained = next(name for name, module in pretext.named_modules() if module is measurements.encoder)
+    return Trainer(
+        learner=learner,
+        folder=folder,
         log_every=length.every(job.log_every),
         save_every=length.every(job.save_every),
         show_every=length.every(job.show_every),
         keep=job.keep,
-    )
-    trained = next(name for name, module in pretext.named_modules() if module is measurements.encoder)
-    return Trainer(
-        *(learner, schedule, folder, progress, measurements),
+        progress=progress,
+        measurements=measurements,
         provenance={**provenance, "trained": trained},
         on_collapse=job.on_collapse,
     )
 
 
-def build_encoder(model: Node[Encoder], samples: Samples, data: Data) -> Encoder:
-    return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
-
-
 def evaluators(
-    nodes: Mapping[str, Node[Evaluator]],
-    data: Data,
-    samples: Samples,
-    fresh: Callable[[int], Encoder],
-    place: Callable[[str, str], Path],
+    nodes: Mapping[str, Node[Evaluator]], data: Data, samples: Samples, fresh: Fresh, place: Callable[[str, str], Path]
 ) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
     """The evaluators on the validation and on the test split; those left out that the data cannot feed.
 
-    `fresh` makes a random encoder from a seed; `place` says where an evaluator's files go, by its name and the split.
-    Raises ValueError.
+    `place` says where an evaluator's files go, by its name and the split. Raises Refused if one does not suit the data.
     """
-    built: dict[str, dict[str, Evaluator]] = {}
+    built: dict[str, dict[str, Evaluator]] = {"validation": {}, "test": {}}
     for split, query in (("validation", data.validation), ("test", data.test)):
-        labelled = {"bank": data.bank, "query": query, "classes": len(data.classes)}
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
-        had |= labelled if data.bank is not None and query is not None else {}
-        built[split] = {
-            name: node.build(**had, folder=place(name, split))
-            for name, node in nodes.items()
-            if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants)
-        }
+        if data.bank is not None and query is not None:
+            had |= {"bank": data.bank, "query": query, "classes": len(data.classes)}
+        for name, node in nodes.items():
+            if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants):
+                try:
+                    built[split][name] = node.build(**had, folder=place(name, split))
+                except ValueError as error:
+                    raise Refused(f"evaluator: {error}") from None
     return built["validation"], built["test"]
 
 
-def fresh_encoders(job: Job, samples: Samples, data: Data) -> Callable[[int], Encoder]:
+def fresh_encoders(job: Job, samples: Samples, data: Data) -> Fresh:
     """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
-    arguments = dict(job.model.arguments)
-    if "pretrained" in arguments:
-        arguments["pretrained"] = False  # random is random, also where the run begins from pretrained weights
+    model = job.model
+    if "pretrained" in model.arguments:  # random is random, also if the run begins from pretrained weights
+        model = replace(model, arguments={**model.arguments, "pretrained": False})
 
     def fresh(seed: int) -> Encoder:
         seed_everything(seed, "initialise")
-        return build_encoder(replace(job.model, arguments=arguments), samples, data)
+        return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
 
     return fresh

@@ -1,4 +1,4 @@
-"""Keys of a job's config, and what the runner itself hands to the constructors."""
+"""Keys of a job's config, and by key the arguments that the runner itself hands to the constructors."""
 
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
@@ -10,7 +10,6 @@ from ssl_runner.contract import Dataset, Encoder, Evaluator, Optimizer, Pretext,
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration
 
-# What the runner itself hands to a constructor, by the key under which it stands.
 RUNTIME = {
     "model": ("samples", "shape", "mean", "std"),
     "pretext": ("encoder", "samples", "shape", "rows"),

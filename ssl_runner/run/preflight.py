@@ -1,28 +1,71 @@
-"""Pre-flight check of a job: build every part once and run one forward pass on noise, before data is read."""
+"""Validation of a job: its config against constructor signatures, then every part built once and tried on noise."""
 
-from collections.abc import Callable
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ssl_runner.config.check import check
-from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples, Split
+from ssl_runner.config.compose import Composed
+from ssl_runner.contract import Batch, Context, Dataset, Optimizer, Pretext, Regulariser, Samples, Split
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
 from ssl_runner.run.job import RUNTIME, Job
 
-NEEDS = (ValueError, OSError, ImportError, RuntimeError)  # what a part raises if it cannot be
+
+@dataclass(frozen=True)
+class PreparedJob:
+    """A job that may begin."""
+
+    job: Job
+    content: dict[str, Any]  # its resolved config, the choices among it
+    overrides: list[str]
+    composed: Composed
+
+    @property
+    def name(self) -> str:
+        """`rotation-shapes`: what its run folder is named by."""
+        choices = (self.job.choices.get(group, group) for group in ("pretext", "dataset"))
+        return "-".join(re.sub(r"[^\w-]", "_", each) for each in choices)  # a recorded one may be a path
 
 
-def read_job(content: dict[str, Any]) -> tuple[Job | None, list[str]]:
-    """A config's content as a job, or a line for each thing that is wrong with it. Reads no data, writes nothing."""
+def prepare_job(
+    composed: Composed, overrides: Sequence[str], tried: set[str] | None = None, build: bool = True
+) -> tuple[PreparedJob | None, list[str]]:
+    """The job of a composed config, or None and a line for each thing that is wrong.
+
+    `build`: whether it is built as well, to see what its parts refuse together. `tried`: the jobs of a sweep that could
+    be built so far, which is added to. A job that differs from one of them in nothing but its seed is not built again.
+    """
+    if composed.refused:
+        return None, composed.problems
+    content, tried = composed.record, set() if tried is None else tried
+    known = json.dumps({**content, "seed": None}, default=str)
+    builds = build and not composed.problems and known not in tried
+    job, problems = read_job(content, builds)
+    problems = [*composed.problems, *(f"{composed.where}{line}" for line in problems)]
+    if job is None or problems:
+        return None, problems
+    if builds:
+        tried.add(known)
+    return PreparedJob(job, content, list(overrides), composed), []
+
+
+def read_job(content: dict[str, Any], build: bool = True) -> tuple[Job | None, list[str]]:
+    """A config's content as a job, and a line for each thing that is wrong. Reads no data, writes nothing.
+
+    The job is None if its config is wrong by itself. `build`: whether its parts are built and tried as well.
+    """
     node, problems = check(content, Job, RUNTIME)
     if problems:
         return None, problems
     job = Job(**node.arguments)
-    return job, preflight(job)
+    return job, preflight(job) if build else []
 
 
 def preflight(job: Job) -> list[str]:
@@ -36,25 +79,37 @@ def preflight(job: Job) -> list[str]:
     if dataset is None:
         return problems
     problems += check_lengths(job, dataset, optimizer)
-    if wrong := check_kinds(job, dataset.samples):
+    samples = dataset.samples
+    if wrong := check_kinds(job, samples):
         return problems + wrong
-    channels = 0 if dataset.samples.kind == "text" else dataset.samples.shape[0]
+    channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
     neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
-    shape = dataset.samples.shape
-    encoder = attempt("model", problems, job.model.build, samples=dataset.samples, shape=shape, **neutral)
+    encoder = attempt("model", problems, job.model.build, **known, **neutral)
+    runtime = {**stand_ins(dataset), "fresh": lambda seed: encoder, "folder": Path()}
     for name, node in job.evaluator.items():
-        runtime = {**stand_ins(dataset), "fresh": lambda seed: encoder, "folder": Path()}
         attempt(f"evaluator.{name}", problems, node.build, **runtime)
     if encoder is None:
         return problems
-    return problems + check_method(job, dataset, encoder, optimizer, rehearses=not problems)
+    regulariser = attempt("regulariser", problems, job.regulariser.build)
+    pretext = attempt("pretext", problems, job.pretext.build, encoder=encoder, rows=dataset.rows, **known)
+    if pretext is not None and optimizer is not None:
+        for named in pretext.groups().values():
+            attempt("optimizer", problems, optimizer.build, named)
+    if not problems:
+        try:
+            rehearse(pretext, regulariser, samples, job.batch_size // job.accumulate)
+        except ValueError as error:
+            problems.append(f"pretext: {' '.join(str(error).split())}")
+        except Exception:  # a bug of a method: the run itself will tell it, with its traceback
+            pass
+    return problems
 
 
 def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: Any, **runtime: Any) -> Any:
     """What `act` returns, or None and a problem with its words."""
     try:
         return act(*arguments, **runtime)
-    except NEEDS as error:
+    except (ValueError, OSError, ImportError, RuntimeError) as error:  # what a part raises if it cannot be
         line = " ".join(str(error).split())
         problems.append(line if line.startswith(f"{key}: ") else f"{key}: {line}")
         return None
@@ -64,10 +119,8 @@ def check_device(job: Job) -> list[str]:
     problems: list[str] = []
     device = attempt("device", problems, job.device.build)
     if job.accumulate > 1 and device is not None and device.compile == "reduce-overhead":
-        problems.append(
-            f"device.compile: given reduce-overhead, and with accumulate={job.accumulate} a micro-batch may overwrite "
-            "the gradient of the one before; type device.compile=true"
-        )
+        why = f"with accumulate={job.accumulate} a micro-batch may overwrite the gradient of the one before"
+        problems.append(f"device.compile: given reduce-overhead, and {why}; type device.compile=true")
     if job.on_collapse == "stop" and GEOMETRY not in job.evaluator:
         chosen = ",".join([*job.evaluator, GEOMETRY])
         problems.append(f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]")
@@ -76,12 +129,10 @@ def check_device(job: Job) -> list[str]:
 
 def check_lengths(job: Job, dataset: Dataset, optimizer: Optimizer | None) -> list[str]:
     """Batches, durations and schedules against the number of training rows."""
-    problems: list[str] = []
     every = {"log_every": job.log_every, "save_every": job.save_every, "show_every": job.show_every}
     every |= {f"evaluator.{n}.every": e.arguments["every"] for n, e in job.evaluator.items() if "every" in e.arguments}
-    problems += [
-        f"{k}: given {v}; type a duration above zero, as 1ep, 50st or 5%" for k, v in every.items() if v.amount <= 0
-    ]
+    remedy = "type a duration above zero, as 1ep, 50st or 5%"
+    problems = [f"{key}: given {each}; {remedy}" for key, each in every.items() if each.amount <= 0]
     if job.batch_size % job.accumulate:
         problems.append(f"accumulate: given {job.accumulate}, which does not divide batch_size={job.batch_size}")
     try:
@@ -102,28 +153,6 @@ def check_kinds(job: Job, samples: Samples) -> list[str]:
         for key, target in targets.items()
         if samples.kind not in target.kinds
     ]
-
-
-def check_method(
-    job: Job, dataset: Dataset, encoder: Encoder, optimizer: Optimizer | None, *, rehearses: bool
-) -> list[str]:
-    """The pretext task on this encoder, its optimizers and regulariser; and a forward pass if all else is well."""
-    problems: list[str] = []
-    regulariser = attempt("regulariser", problems, job.regulariser.build)
-    runtime = {"encoder": encoder, "samples": dataset.samples, "shape": dataset.samples.shape, "rows": dataset.rows}
-    pretext = attempt("pretext", problems, job.pretext.build, **runtime)
-    if pretext is not None and optimizer is not None:
-        for named in pretext.groups().values():
-            attempt("optimizer", problems, optimizer.build, named)
-    if pretext is None or regulariser is None or problems or not rehearses:
-        return problems
-    try:
-        rehearse(pretext, regulariser, dataset.samples, job.batch_size // job.accumulate)
-    except ValueError as error:
-        problems.append(f"pretext: {' '.join(str(error).split())}")
-    except Exception:  # a bug of a method: the run itself will tell it, with its traceback
-        pass
-    return problems
 
 
 def stand_ins(dataset: Dataset) -> dict[str, Any]:

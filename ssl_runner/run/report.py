@@ -1,22 +1,21 @@
-"""Report of a run: its first lines, its table at the end, its row of TensorBoard's HPARAMS tab."""
-
-from __future__ import annotations
+"""Report of a run: first lines, summary.json, the table at the end, the row of TensorBoard's HPARAMS tab."""
 
 import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.run_folder.layout import GROUPS, LOG
-
-if TYPE_CHECKING:
-    from ssl_runner.contract import Data
-    from ssl_runner.engine.trainer import Trainer
-    from ssl_runner.run.job import Job
+from ssl_runner.config.override import paths
+from ssl_runner.contract import Data
+from ssl_runner.engine.trainer import Trainer
+from ssl_runner.run.job import Job
+from ssl_runner.run_folder.atomic import write_json
+from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
+from ssl_runner.run_folder.summary import Meanings, summarise_numbers
 
 log = logging.getLogger("ssl_runner")
 
@@ -24,25 +23,21 @@ SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # shown for every r
 
 
 def print_beginning(run: Trainer, job: Job, data: Data, start: int) -> None:
-    learner, length = run.learner, run.length
+    learner, length, measured = run.learner, run.length, run.measurements
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
-    encoder = sum(p.numel() for p in run.measurements.encoder.parameters())
+    encoder = sum(p.numel() for p in measured.encoder.parameters())
     log.info(
-        "%s on %s: %s training samples, %s parameters (encoder %s), %s steps of %s samples, %s epochs, on %s",
-        *(job.choices.get("pretext", "pretext"), job.choices.get("dataset", "dataset"), f"{len(data.train):,}"),
-        *(f"{trained:,}", f"{encoder:,}", f"{length.steps:,}", job.batch_size),
-        *(f"{length.epochs:.4g}", learner.device),
+        f"{job.choices.get('pretext', 'pretext')} on {job.choices.get('dataset', 'dataset')}: {len(data.train):,} "
+        f"training samples, {trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} "
+        f"samples, {length.epochs:.4g} epochs, on {learner.device}"
     )
-    scaled = getattr(learner.recipe, "scale_lr", False)
-    if scaled:
+    if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
-    measured = run.measurements
-    why = "there is no validation split" if measured.test else "the dataset has no labels"
-    left_out = [name for name in job.evaluator if name not in measured.validation]
-    if not measured.validation:
-        log.info("evaluation while training is off: %s", why if job.evaluator else "no evaluator is chosen")
-    elif left_out:
+    if left_out := [name for name in job.evaluator if name not in measured.validation]:
+        why = "there is no validation split" if measured.test else "the dataset has no labels"
         log.info("not measured while training, as %s: %s", why, ", ".join(left_out))
+    elif not job.evaluator:
+        log.info("evaluation while training is off: no evaluator is chosen")
     log.info("run folder: %s", run.folder)
     if start:
         log.info("resumed at step %d of %d", start, length.steps)
@@ -55,18 +50,38 @@ def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, s
     left out: an empty cell keeps a column of numbers one of numbers.
     """
     typed = {key.lstrip("+~"): value for key, _, value in (each.partition("=") for each in overrides)}
+    known = {**dict(paths(content)), **content.get("choices", {})}
     row: dict[str, str | float | bool] = {}
     for key in (*GROUPS, *SETTINGS, *typed):
-        value: Any = content.get("choices", {}).get(key)
-        if value is None:
-            value = content
-            for word in key.split("."):
-                value = value.get(word) if isinstance(value, Mapping) else None
+        value = known.get(key)
         if isinstance(value, Mapping) or (value is None and "@" in key):
             value = typed.get(key)  # a list of evaluators, or a recipe that is mounted
         if value is not None:
             row[key] = value if isinstance(value, bool | int | float | str) else str(value)
     return row
+
+
+def write_summary(
+    folder: Path, status: str, run: Trainer | None, step: int, seconds: float, known: Meanings, error: str | None
+) -> dict[str, Any]:
+    """Writes summary.json. `known`: meanings of numbers of the attempt before. Raises OSError."""
+    measured = run.measurements if run else None
+    validation, test = (measured.validation, measured.test) if measured else ({}, {})
+    summary = {
+        "status": status,  # running, completed, failed, interrupted, or stopped by a collapse
+        "step": step,
+        "steps": run.length.steps if run else 0,
+        "seconds": round(seconds, 2),
+        "samples_per_second": round(run.progress.samples_per_second, 1) if run else 0.0,
+        "peak_memory_mb": round(run.learner.device.peak_memory_mb(), 1) if run else 0.0,
+        **summarise_numbers(folder, {**known, **(measured.meanings if measured else {})}, step),
+        "headlines": [f"{name}/{each.headline}" for name, each in validation.items()],
+        "protocols": {name: {"version": each.version} for name, each in {**validation, **test}.items()},
+        "health": measured.health.summary() if measured and measured.health else None,
+        "error": error or (run.stopped if run else None) or None,
+    }
+    write_json(folder / SUMMARY, summary)
+    return summary
 
 
 def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:

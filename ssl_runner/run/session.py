@@ -1,58 +1,130 @@
-"""Session: a job carried out in its run folder. Whatever happens, summary.json says what has become of it."""
-
-from __future__ import annotations
+"""Session of a run: begun in a new folder or resumed to bit-identical weights, then trained, measured and exported."""
 
 import logging
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import migrated, stamped
+from ssl_runner.config.recorded import read_recorded
+from ssl_runner.contract import Data, Dataset
 from ssl_runner.encoder.load import input_of, serialised
+from ssl_runner.engine.console import journal
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
+from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, Refused
-from ssl_runner.run.report import hparams, print_beginning, print_end
+from ssl_runner.run.assemble import assemble, load_data
+from ssl_runner.run.preflight import PreparedJob, prepare_job
+from ssl_runner.run.report import hparams, print_beginning, print_end, write_summary
 from ssl_runner.run_folder import checkpoint
-from ssl_runner.run_folder.atomic import write, write_json
-from ssl_runner.run_folder.environment import describe, versions
-from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, HARMLESS, SUMMARY, WEIGHTS
-from ssl_runner.run_folder.summary import read_summary, summarise
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from ssl_runner.contract import Data, Dataset
-    from ssl_runner.engine.trainer import Trainer
-    from ssl_runner.run.job import Job
+from ssl_runner.run_folder.atomic import read_json, write
+from ssl_runner.run_folder.environment import changed_versions, describe, versions
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, HARMLESS, OVERRIDES, STOP, WEIGHTS
+from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.summary import read_summary
 
 log = logging.getLogger("ssl_runner")
 
 
+def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console) -> int:
+    """Runs a job in the new folder that `claim` makes, given the data that was read. Returns the exit status.
+
+    Raises Refused if the data cannot be had or the folder cannot be made or written.
+    """
+    with journal(console) as book:
+        dataset, data = load_data(prepared)
+        folder = claim(data)
+        try:
+            with locked(folder):
+                write(folder / CONFIG, files.dump(stamped(prepared.content)))
+                write(folder / OVERRIDES, files.dump(prepared.overrides))
+                book.attach(folder)
+                return Session(prepared, dataset, data, folder, console).carry_out()
+        except OSError as error:
+            raise Refused(f"run folder: {error}") from None
+
+
+def resume(folder: Path, console: Console, *, overrides: Sequence[str] = (), anew: bool = False) -> int:
+    """Goes on with the run of a folder, from its newest readable checkpoint, or from the start if there is none.
+
+    `overrides`: harmless settings, which its config then records. `anew`: a request to stop it, from the attempt
+    before, is forgotten; a sweep, which stops jobs, does that itself.
+    Raises Refused if the folder holds no run, or a running one, or one that this version or its config does not fit.
+    """
+    prepared = recorded_job(folder, overrides)
+    if overrides and prepared.composed.folder is not None:
+        raise Refused(f"hydra.run.dir: a run goes on in its own folder, {folder}; leave it out")
+    if overrides and (keys := changed(files.read(folder / CONFIG), prepared.content)):
+        remedy = f"begin a new one with it: ssl-runner rerun {folder} KEY=VALUE"
+        raise Refused(f"{', '.join(keys)}: cannot change in a run that goes on; {remedy}")
+    try:
+        with journal(console) as book, locked(folder):
+            if read_summary(folder).get("status") == "completed":
+                console.print(f"{folder} is completed already", soft_wrap=True)
+                return DONE
+            if overrides:
+                write(folder / CONFIG, files.dump(stamped(prepared.content)))
+                write(folder / OVERRIDES, files.dump(prepared.overrides))
+            if anew:
+                (folder / STOP).unlink(missing_ok=True)
+            try:
+                dataset, data = load_data(prepared)
+            except Exception as reason:  # whoever called says it on the console
+                if (folder / OVERRIDES).exists():  # else a config may have come here by itself
+                    book.attach(folder)
+                trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
+                book.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace))
+                raise
+            book.attach(folder)
+            if changes := changed_versions(read_json(folder / ENVIRONMENT), data.fingerprint):
+                log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changes))
+            return Session(prepared, dataset, data, folder, console).carry_out()
+    except OSError as error:
+        raise Refused(error) from None
+
+
+def recorded_job(place: Path, overrides: Sequence[str] = (), config_dir: Path | None = None) -> PreparedJob:
+    """The job of a run folder or a config file, with overrides on top. Raises Refused with all that is wrong."""
+    prepared, problems = prepare_job(*read_recorded(place, overrides, config_dir))
+    if prepared is None:
+        raise Refused(*problems)
+    return prepared
+
+
+def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Keys, as paths, whose values differ and can change a result."""
+    keys = []
+    for key in dict.fromkeys((*before, *now)):
+        path, a, b = f"{prefix}{key}", before.get(key), now.get(key)
+        if path not in HARMLESS and a != b:
+            keys += changed(a, b, f"{path}.") if isinstance(a, Mapping) and isinstance(b, Mapping) else [path]
+    return keys
+
+
 @dataclass
 class Session:
-    """One job in one folder. `assemble` puts its trainer together from what the other fields say."""
+    """One job in one folder. Whatever happens, summary.json says what has become of it."""
 
-    job: Job
-    content: dict[str, Any]
-    overrides: Sequence[str]
+    prepared: PreparedJob
     dataset: Dataset
     data: Data
     folder: Path
     console: Console
-    assemble: Any  # assemble.assemble
     trainer: Trainer | None = field(default=None, init=False)
     logbook: Logbook | None = field(default=None, init=False)
     step: int = field(default=0, init=False)
-    known: dict[str, Any] = field(default_factory=dict, init=False)  # meanings of numbers of the attempt before
 
     def carry_out(self) -> int:
         """Trains, measures and exports. Returns the exit status."""
         status, error = "failed", None
+        self.known = read_summary(self.folder).get("metrics", {})  # meanings of numbers of the attempt before
         with Interrupt() as interrupt:
             try:
                 status = self.train(interrupt)
@@ -72,64 +144,42 @@ class Session:
                 log.exception("the run failed: %s", error)
             summary = self.close(status, error)
         print_end(summary, self.folder, self.console)
-        return {"completed": DONE, "failed": FAILED, "stopped": STOPPED}.get(
-            status, 128 + int(interrupt.signal or signal.SIGINT)
-        )
+        interrupted = 128 + int(interrupt.signal or signal.SIGINT)
+        return {"completed": DONE, "failed": FAILED, "stopped": STOPPED}.get(status, interrupted)
 
     def train(self, interrupt: Interrupt) -> str:
-        """The run itself, and how it ended: completed, stopped or interrupted."""
-        self.known = read_summary(self.folder).get("metrics", {})
-        given = input_of(self.job.model, self.dataset.samples, self.data)
-        provenance = {"config": stamped(self.content), "versions": versions(), "input": given}
-        run = self.trainer = self.assemble(self.job, self.dataset, self.data, self.folder, self.console, provenance)
-        if not (self.folder / ENVIRONMENT).exists():
-            describe(self.folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
+        """The run itself, and how it ended: completed, stopped or interrupted. Raises Refused, Diverged, OSError."""
+        folder, job, content = self.folder, self.prepared.job, self.prepared.content
+        given = input_of(job.model, self.dataset.samples, self.data)
+        provenance = {"config": stamped(content), "versions": versions(), "input": given}
+        run = self.trainer = assemble(job, self.dataset, self.data, folder, self.console, provenance)
+        if not (folder / ENVIRONMENT).exists():
+            describe(folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
         start = self.step = run.restore()
-        self.check_same(run.restored.get("config", self.content))
-        print_beginning(run, self.job, self.data, start)
-        self.logbook = Logbook(self.folder, start)
-        self.logbook.begin(hparams(self.content, self.overrides))
-        self.logbook.text("config", f"```yaml\n{files.dump(self.content)}\n```")
+        try:
+            before = migrated(run.restored.get("config", content), str(folder / CHECKPOINTS))
+        except ValueError as error:
+            raise Refused(error) from None
+        if keys := changed(before, content):
+            remedy = f"put it back, or begin a new run with it: ssl-runner rerun {folder} KEY=VALUE"
+            raise Refused(f"{folder / CONFIG}: {', '.join(keys)} changed since the checkpoint was written; {remedy}")
+        print_beginning(run, job, self.data, start)
+        book = self.logbook = Logbook(folder, start)
+        book.begin(hparams(content, self.prepared.overrides))
+        book.text("config", f"```yaml\n{files.dump(content)}\n```")
         self.record("running")
         with run.progress:
-            self.step = run.fit(start, self.logbook, interrupt)
-        self.export(run)
+            self.step = run.fit(start, book, interrupt)
+        write(folder / WEIGHTS, serialised(run.measurements.encoder))
+        write(folder / ENCODER, files.dump(stamped({**content["model"], **given})))
         if self.step == run.length.steps:
             return "completed"
         return "stopped" if run.stopped else "interrupted"
 
-    def check_same(self, before: dict[str, Any]) -> None:
-        """Raises Refused if a setting that shapes the result is not what the checkpoint was made with."""
-        try:
-            before = migrated(before, str(self.folder / CHECKPOINTS))
-        except ValueError as error:
-            raise Refused(error) from None
-        if keys := changed(before, self.content):
-            raise Refused(
-                f"{self.folder / CONFIG}: {', '.join(keys)} changed since the checkpoint was written; put it back, or "
-                f"begin a new run with it: ssl-runner rerun {self.folder} KEY=VALUE"
-            )
-
     def record(self, status: str, error: str | None = None) -> dict[str, Any]:
         """Writes summary.json. Raises OSError."""
-        run, book = self.trainer, self.logbook
-        health = run.measurements.health if run else None
-        summary = summarise(
-            status,
-            self.folder,
-            {**self.known, **(run.measurements.meanings if run else {})},
-            run.measurements.headlines if run else [],
-            run.measurements.protocols if run else {},
-            seconds=book.seconds if book else 0.0,
-            step=self.step,
-            steps=run.length.steps if run else 0,
-            samples_per_second=run.progress.samples_per_second if run else 0.0,
-            peak_memory_mb=run.learner.device.peak_memory_mb() if run else 0.0,
-            error=error or (run.stopped if run else None) or None,
-            health=health.summary() if health else None,
-        )
-        write_json(self.folder / SUMMARY, summary)
-        return summary
+        seconds = self.logbook.seconds if self.logbook else 0.0
+        return write_summary(self.folder, status, self.trainer, self.step, seconds, self.known, error)
 
     def close(self, status: str, error: str | None) -> dict[str, Any]:
         """The last summary, and every file closed, whatever the disk says to it."""
@@ -146,20 +196,3 @@ class Session:
         if self.trainer is not None:
             self.trainer.learner.loader.close()
         return summary
-
-    def export(self, run: Trainer) -> None:
-        """The encoder, as weights beside what builds it."""
-        write(self.folder / WEIGHTS, serialised(run.measurements.encoder))
-        write(self.folder / ENCODER, files.dump(stamped({**self.content["model"], **run.provenance["input"]})))
-
-
-def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys, as paths, whose values differ and can change a result."""
-    keys = []
-    for key in dict.fromkeys((*before, *now)):
-        path, a, b = f"{prefix}{key}", before.get(key), now.get(key)
-        if path in HARMLESS or a == b:
-            continue
-        nested = isinstance(a, Mapping) and isinstance(b, Mapping)
-        keys += changed(a, b, f"{path}.") if nested else [path]  # type: ignore[arg-type]
-    return keys

@@ -1,6 +1,7 @@
-"""Atomic writes: files that are whole or absent, whatever cuts their writing off."""
+"""Atomic writes: files that are whole or absent, whatever cuts their writing off; and JSON."""
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -18,7 +19,7 @@ ABANDONED = 3600  # seconds without a change after which it is nobody's any more
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to be written, which gets its name once it is synced, in place of one that has it. Raises OSError.
 
-    Until then it lies beside the path as `NAME.*.half`; where anything is raised, it is removed.
+    Until then it lies beside the path as `NAME.*.half`; if anything is raised, it is removed.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=HALF, delete=False) as file:
         try:
@@ -56,6 +57,11 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def digest(content: Any, size: int = 8) -> str:
+    """Hex digits that depend on plain values, whatever the order of their keys."""
+    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:

@@ -28,11 +28,9 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     write(path, buffer.getbuffer())
     for old in steps(folder)[:-keep]:
         old.unlink(missing_ok=True)
-    for torn in (
-        *folder.glob(f"*{HALF}"),
-        *folder.glob(".*.tmp"),
-    ):  # left by a process that was killed; before 0.2: .tmp
-        torn.unlink(missing_ok=True)
+    for pattern in (f"*{HALF}", ".*.tmp"):  # left by a process that was killed; before 0.2: .tmp
+        for torn in folder.glob(pattern):
+            torn.unlink(missing_ok=True)
     return path
 
 

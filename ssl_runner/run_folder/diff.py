@@ -3,23 +3,22 @@
 import itertools
 import math
 import re
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import Tensor
 
 from ssl_runner.run_folder.layout import LOG, METRICS, WEIGHTS
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import read_summary
 
 
-@dataclass(frozen=True)
-class Mismatch:
+class Mismatch(NamedTuple):
     """Something that is not the same in two runs."""
 
     where: str
@@ -34,8 +33,8 @@ class RunDiff:
     """An old and a new run of a job, up to the step that both have reached."""
 
     step: int
-    unfinished: list[str] = field(default_factory=list)  # a line for each run that is not completed
-    numbers: list[tuple[str, float | None, float | None]] = field(default_factory=list)  # name, old, new
+    unfinished: list[str]  # a line for each run that is not completed
+    numbers: list[tuple[str, float | None, float | None]]  # name, old, new
     weights: list[Mismatch] = field(default_factory=list)  # of the encoder, a tensor each
     tensors: int = 0  # 0 if encoders cannot be compared
     rows: list[Mismatch] = field(default_factory=list)  # numbers of metrics.jsonl
@@ -45,7 +44,7 @@ class RunDiff:
     @property
     def kinds(self) -> list[list[Mismatch]]:
         """Weights, numbers and rows that differ, each kind in its own unit."""
-        return [self.weights, [d for name, a, b in self.numbers if (d := distance(name, a, b))], self.rows]
+        return [self.weights, distances(self.numbers), self.rows]
 
     @property
     def identical(self) -> bool:
@@ -55,24 +54,23 @@ class RunDiff:
 
 def diff_runs(old: Path, new: Path) -> RunDiff:
     """Reads two run folders. A file that one of them lacks, or that is torn, is a difference or is not compared."""
-    before, after = read_summary(old), read_summary(new)
-    diff = RunDiff(min(last_step(old, before), last_step(new, after)))
-    for name, summary in (("old", before), ("new", after)):
-        if summary.get("status") != "completed":
-            status = summary.get("status", "without a summary")
-            diff.unfinished.append(f"the {name} run is {status}")
-    for part in ("baseline",) if diff.unfinished else ("baseline", "final"):
-        a, b = (summary.get(part, {}) for summary in (before, after))
-        diff.numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
-    if not diff.unfinished:
+    summaries = {"old": read_summary(old), "new": read_summary(new)}
+    states = {name: each.get("status", "without a summary") for name, each in summaries.items()}
+    unfinished = [f"the {name} run is {status}" for name, status in states.items() if status != "completed"]
+    numbers = []
+    for part in ("baseline",) if unfinished else ("baseline", "final"):
+        a, b = (each.get(part, {}) for each in summaries.values())
+        numbers += [(f"{part} {name}", a.get(name), b.get(name)) for name in {**a, **b}]
+    # the summary of a killed run was written when it began
+    steps = [
+        max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / METRICS))])
+        for folder, summary in zip((old, new), summaries.values(), strict=True)
+    ]
+    diff = RunDiff(min(steps), unfinished, numbers)
+    if not unfinished:
         compare_weights(old / WEIGHTS, new / WEIGHTS, diff)
     compare_rows(old, new, diff)
     return diff
-
-
-def last_step(folder: Path, summary: Mapping[str, Any]) -> int:
-    """The last step that is known of a run; the summary of a killed one was written when it began."""
-    return max([summary.get("step", 0), *(row["step"] for row in read_rows(folder / METRICS))])
 
 
 def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
@@ -86,50 +84,38 @@ def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
     for name in {**a, **b}:
         if name not in a or name not in b or a[name].shape != b[name].shape or a[name].dtype != b[name].dtype:
             diff.weights.append(Mismatch(name, math.inf))
-        elif not torch.equal(bits(a[name]), bits(b[name])):
+        elif not torch.equal(*(each[name].flatten().view(torch.uint8) for each in (a, b))):  # bits: NaN is itself
             diff.weights.append(Mismatch(name, (a[name].double() - b[name].double()).abs().max().item()))
-
-
-def bits(x: Tensor) -> Tensor:
-    return x.flatten().view(torch.uint8)
 
 
 def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares metrics.jsonl except time and speed."""
     a, b = rows_by_step(old, diff.step), rows_by_step(new, diff.step)
-    diff.left_out = partial_windows(old, a)
+    text = (old / LOG).read_text(errors="replace") if (old / LOG).exists() else ""
+    resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
+    steps = [0, *sorted(step for step, training in a if training)]
+    diff.left_out = [end for start, end in itertools.pairwise(steps) if any(start < step < end for step in resumed)]
     keys = {*a, *b} - {(step, True) for step in diff.left_out}
     if diff.unfinished:  # it ended before or after the last step was measured
         keys -= {key for key in a.keys() ^ b.keys() if key[0] == diff.step}
     diff.compared = len(keys)
-    for step, training in sorted(keys):
-        before, after = a.get((step, training), {}), b.get((step, training), {})
-        for name in {**before, **after}:
-            if d := distance(f"{name} of step {step}", before.get(name), after.get(name)):
-                diff.rows.append(d)
+    for key in sorted(keys):
+        before, after = a.get(key, {}), b.get(key, {})
+        values = [(f"{name} of step {key[0]}", before.get(name), after.get(name)) for name in {**before, **after}]
+        diff.rows += distances(values)
 
 
 def rows_by_step(folder: Path, last: int) -> dict[tuple[int, bool], dict[str, float]]:
     """Logged numbers up to a step, by step and whether they are of training; without time and speed."""
-    rows: dict[tuple[int, bool], dict[str, float]] = {}
+    rows: dict[tuple[int, bool], dict[str, float]] = defaultdict(dict)
     for row in read_rows(folder / METRICS):
+        training = any(name.startswith("speed/") for name in row)
         if row["step"] <= last:
-            training = any(name.startswith("speed/") for name in row)
             values = {k: v for k, v in row.items() if k != "time" and not k.startswith("speed/")}
-            rows.setdefault((row["step"], training), {}).update(values)
+            rows[row["step"], training].update(values)
     return rows
 
 
-def partial_windows(folder: Path, rows: Mapping[tuple[int, bool], object]) -> list[int]:
-    """Log steps whose averaging window was cut by a resume."""
-    text = (folder / LOG).read_text(errors="replace") if (folder / LOG).exists() else ""
-    resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
-    steps = [0, *sorted(step for step, training in rows if training)]
-    return [b for a, b in itertools.pairwise(steps) if any(a < step < b for step in resumed)]
-
-
-def distance(name: str, a: float | None, b: float | None) -> Mismatch | None:
-    """None if two numbers are the same."""
-    if a == b:
-        return None
-    return Mismatch(name, math.inf if a is None or b is None else abs(a - b))
+def distances(numbers: Iterable[tuple[str, float | None, float | None]]) -> list[Mismatch]:
+    """Numbers that are not the same in both runs."""
+    return [Mismatch(name, math.inf if a is None or b is None else abs(a - b)) for name, a, b in numbers if a != b]

@@ -1,19 +1,21 @@
-"""Locks on a run folder: held by the process that writes in it, and asked for by others."""
+"""Run folders: claimed by one run, locked by the process that writes in them."""
 
 import contextlib
 import fcntl
+import secrets
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.layout import LOCK
+from ssl_runner.run_folder.layout import CONFIG, LOCK
 
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process; the lock goes with the process, however it ends.
 
-    Where another process holds it: waits, or raises Refused. Raises OSError if the folder cannot be written.
+    If another process holds it: waits, or raises Refused. Raises OSError if the folder cannot be written.
     """
     with (folder / LOCK).open("w") as file:
         try:
@@ -33,3 +35,40 @@ def held(folder: Path) -> bool:
     except OSError:
         return False
     return False
+
+
+def claim(folder: Path) -> Path:
+    """Makes a folder that no other run has. Raises Refused if it has anything in it or cannot be made."""
+    check_free(folder)
+    with refuse_errors():
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def check_free(folder: Path) -> None:
+    """Raises Refused if a folder cannot be a new run's."""
+    with refuse_errors():
+        file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
+        taken = file is None and folder.exists() and any(folder.iterdir())
+    if file is not None:
+        raise Refused(f"run folder: {folder} cannot be made: {file} is a file; name another folder")
+    if taken:
+        go_on = f", or continue the run in it: ssl-runner resume {folder}" if (folder / CONFIG).exists() else ""
+        raise Refused(f"run folder: {folder} exists and is not empty; name another folder{go_on}")
+
+
+def claim_new(parent: Path) -> Path:
+    """`parent/2026-01-31_12-00-00-1f3a`: two runs of the same second get different folders. Raises Refused."""
+    while True:
+        folder = parent / f"{time.strftime('%Y-%m-%d_%H-%M-%S')}-{secrets.token_hex(2)}"
+        with refuse_errors(), contextlib.suppress(FileExistsError):
+            folder.mkdir(parents=True)
+            return folder
+
+
+@contextlib.contextmanager
+def refuse_errors() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise Refused(f"run folder: {error}") from None

@@ -9,10 +9,7 @@ FIRST = {
     **dict.fromkeys(("knn", "cluster", "projector"), 1),
     **dict.fromkeys(("probe", "few_label", "finetune", "geometry", "factors", "robustness", "leakage"), 2),
 }
-RENAMED = {
-    "speed/images_per_second": "speed/samples_per_second",
-    "images_per_second": "samples_per_second",
-}
+RENAMED = {f"{prefix}images_per_second": f"{prefix}samples_per_second" for prefix in ("", "speed/")}
 
 
 def read_rows(path: Path) -> list[dict[str, Any]]:

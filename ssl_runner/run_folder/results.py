@@ -1,28 +1,17 @@
 """Results of `ssl-runner evaluate`, kept in RUN/evaluation with all that they depend on."""
 
-from __future__ import annotations
-
-import hashlib
-import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.contract import Metric
+from ssl_runner.run_folder.atomic import digest, read_json, write_json
 from ssl_runner.run_folder.lock import locked
-
-if TYPE_CHECKING:
-    from ssl_runner.contract import Metric
 
 # Keys that identify a result: one that is measured again replaces the one before.
 IDENTITY = ("protocol", "version", "settings_hash", "dataset", "fingerprint", "split", "seed", "encoder", "step")
-
-
-def digest(content: Any, size: int = 8) -> str:
-    """Hex digits that depend on plain values, whatever the order of their keys."""
-    return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
 
 
 def result_folder(folder: Path, identity: Mapping[str, Any]) -> Path:
@@ -33,13 +22,9 @@ def result_folder(folder: Path, identity: Mapping[str, Any]) -> Path:
 def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
     """The numbers of a result and what they mean. Numbers that are not finite are left out: JSON has none."""
     finite = {name: float(each.value) for name, each in metrics.items() if math.isfinite(each.value)}
-    return {
-        "value": finite.get(headline),
-        "values": finite,
-        "metrics": {name: {"better": metrics[name].better, "unit": metrics[name].unit} for name in finite},
-        "seconds": round(seconds, 2),
-        "time": time.strftime("%Y-%m-%dT%H:%M:%S"),
-    }
+    meanings = {name: {"better": metrics[name].better, "unit": metrics[name].unit} for name in finite}
+    result = {"value": finite.get(headline), "values": finite, "metrics": meanings}
+    return result | {"seconds": round(seconds, 2), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
 
 
 def record_result(folder: Path, result: Mapping[str, Any]) -> None:
@@ -52,17 +37,12 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
             path.rename(path.with_suffix(".json.torn"))  # it may still be wanted
         others = [each for each in before if any(each.get(key) != result[key] for key in IDENTITY)]
         write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
-    log_result(result_folder(folder, result), result)
+    from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
-
-def log_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Writes the numbers for TensorBoard, under the names that training gives them."""
-    from torch.utils.tensorboard import SummaryWriter
-
-    suffix = ".numbers"
-    for old in folder.glob(f"events.out.tfevents.*{suffix}"):
+    suffix, split = ".numbers", "test/" if result["split"] == "test" else ""
+    files = result_folder(folder, result)
+    for old in files.glob(f"events.out.tfevents.*{suffix}"):
         old.unlink()
-    with SummaryWriter(str(folder), filename_suffix=suffix) as events:
-        for name, value in result["values"].items():
-            split = "test/" if result["split"] == "test" else ""
+    with SummaryWriter(str(files), filename_suffix=suffix) as events:
+        for name, value in result["values"].items():  # under the names that training gives them
             events.add_scalar(f"{split}{result['protocol']}/{name}", value, result["step"] or 0)

@@ -1,6 +1,7 @@
 """summary.json: a run in one small file, written in the newest format and read in any."""
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,52 +13,23 @@ from ssl_runner.run_folder.metrics import FIRST, new_name, read_rows, slashed
 Meanings = Mapping[str, Mapping[str, Any]]
 
 
-def summarise(
-    status: str,
-    folder: Path,
-    meanings: Meanings,
-    headlines: Sequence[str],
-    protocols: Mapping[str, Mapping[str, Any]],
-    *,
-    seconds: float,
-    step: int,
-    steps: int,
-    samples_per_second: float,
-    peak_memory_mb: float,
-    error: str | None = None,
-    health: Mapping[str, Any] | None = None,
-) -> dict[str, Any]:
-    """The content of summary.json, from the folder's metrics.jsonl and the meanings of the numbers that were measured.
-
-    `status` is one of running, completed, failed, interrupted, stopped (by a collapse). `headlines`: the numbers that
-    stand for their evaluator. `protocols`: the version of each evaluator. `health`: the collapse detector's last
-    verdict, None without one.
-    """
-    measured: dict[str, list[tuple[int, float]]] = {}
+def summarise_numbers(folder: Path, meanings: Meanings, step: int) -> dict[str, Any]:
+    """`baseline`, `final`, `best` and `metrics` of summary.json: rows of metrics.jsonl whose meaning is known."""
+    numbers: dict[str, list[tuple[int, float]]] = {}
     for row in read_rows(folder / METRICS):
         for name, value in row.items():
             if name in meanings:
-                measured.setdefault(name, []).append((row["step"], value))
+                numbers.setdefault(name, []).append((row["step"], value))
     choose = {"larger": max, "smaller": min}
     return {
-        "status": status,
-        "step": step,
-        "steps": steps,
-        "seconds": round(seconds, 2),
-        "samples_per_second": round(samples_per_second, 1),
-        "peak_memory_mb": round(peak_memory_mb, 1),
-        "baseline": {name: values[0][1] for name, values in measured.items() if values[0][0] == 0},
-        "final": {name: values[-1][1] for name, values in measured.items() if values[-1][0] == step},
+        "baseline": {name: values[0][1] for name, values in numbers.items() if values[0][0] == 0},
+        "final": {name: values[-1][1] for name, values in numbers.items() if values[-1][0] == step},
         "best": {
             name: choose[better](value for _, value in values)
-            for name, values in measured.items()
+            for name, values in numbers.items()
             if (better := meanings[name]["better"]) and not name.startswith("test/")
         },
-        "headlines": list(headlines),
-        "metrics": {name: dict(meanings[name]) for name in measured},
-        "protocols": {name: dict(each) for name, each in protocols.items()},
-        "health": health,
-        "error": error,
+        "metrics": {name: dict(meanings[name]) for name in numbers},
     }
 
 
@@ -89,11 +61,7 @@ def protocol_of(name: str) -> str:
 def guessed_meaning(name: str) -> dict[str, Any]:
     """Meaning of a number by its name, for runs of version 0.1, which did not say it."""
     protocol, word = protocol_of(name), name.rpartition("/")[2]
-    shares = word.startswith(("top", "knn_top", "probe_top", "choice_top")) or word in (
-        "accuracy",
-        "nmi",
-        "trustworthiness",
-    )
+    shares = re.match("(knn_|probe_|choice_)?top|(accuracy|nmi|trustworthiness)$", word)
     unit = "share" if shares or word.endswith("_share") or protocol in ("few_label", "robustness") else "number"
     if word.endswith(("loss", "error", "_share")):
         return {"better": "smaller", "unit": unit}

@@ -1,46 +1,53 @@
-"""Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, and what has become of it."""
+"""Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, its folder, what has become of it."""
 
-import dataclasses
 import hashlib
 import json
+import re
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.summary import read_summary
 
-FORMAT = 1
 ENDED = ("completed", "stopped")  # what is not run again
+LONGEST = 60  # characters of a slug
 
 
-@dataclass
-class Entry:
+def check_inside(name: str) -> str:
+    if name != Path(name).name:
+        raise ValueError(f"the folder of a job is {name}, which does not lie in it")
+    return name
+
+
+class Entry(BaseModel):
     """A job of a sweep. `status`: waiting, running, completed, failed, refused, interrupted or stopped."""
 
     number: int
     overrides: list[str]
-    folder: str  # its name below the sweep's
+    folder: Annotated[str, AfterValidator(check_inside)]  # its name below the sweep's
     status: str = "waiting"
     attempts: int = 0  # how often a process has begun or gone on with it
     step: int = 0
     steps: int = 0
     seconds: float = 0.0
-    final: dict[str, float] = field(default_factory=dict)
+    final: dict[str, float] = {}
     error: str | None = None
 
 
-class Ledger:
+class Ledger(BaseModel):
     """The jobs of a sweep's folder. What a run says of itself in its summary.json counts for more than this file."""
 
-    def __init__(self, folder: Path, command: Sequence[str] = ()):
-        self.folder, self.command = folder, list(command)
-        self.cwd = str(Path.cwd())  # what relative paths in the command start from
-        self.began = time.strftime("%Y-%m-%dT%H:%M:%S")
-        self.jobs: dict[str, Entry] = {}
+    format: Literal[1] = 1
+    began: str = Field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S"))
+    cwd: str = Field(default_factory=lambda: str(Path.cwd()))  # what relative paths in the command start from
+    command: list[str]
+    jobs: dict[str, Entry]
+    folder: Path = Field(exclude=True)  # the sweep's
 
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
@@ -48,45 +55,38 @@ class Ledger:
         content = read_json(folder / SWEEP)
         if not content:
             raise ValueError(f"{folder} holds no sweep: there is no readable {SWEEP} in it")
-        if content.get("format") != FORMAT:
-            raise ValueError(f"{folder / SWEEP} has format {content.get('format')}; this version reads format {FORMAT}")
-        known = {each.name for each in dataclasses.fields(Entry)}
         try:
-            ledger = cls(folder, content["command"])
-            ledger.began, ledger.cwd = content["began"], str(content.get("cwd", Path.cwd()))
-            for key, entry in content["jobs"].items():
-                ledger.jobs[key] = Entry(**{name: value for name, value in entry.items() if name in known})
-                if (name := ledger.jobs[key].folder) != Path(name).name:
-                    raise TypeError(f"the folder of a job is {name}, which does not lie in it")
-        except (AttributeError, KeyError, TypeError) as error:
-            raise ValueError(f"{folder / SWEEP} is torn ({error})") from None
+            ledger = cls(**{**content, "folder": folder})
+        except ValidationError as error:
+            at, wrong = ".".join(map(str, error.errors()[0]["loc"])), error.errors()[0]["msg"]
+            raise ValueError(f"{folder / SWEEP} is torn, or of a later version: {at}: {wrong}") from None
         for entry in ledger.jobs.values():
             ledger.refresh(entry)
         return ledger
 
-    def add(self, overrides: list[str], slug: str) -> Entry:
+    def add(self, overrides: list[str], common: Container[str], groups: Container[str]) -> Entry:
         """The entry of a job: the one that it has already, or a new one with the next number."""
         number = 1 + max((each.number for each in self.jobs.values()), default=-1)
-        return self.jobs.setdefault(key_of(overrides), Entry(number, overrides, f"{number:03d}-{slug}"))
+        entry = Entry(number=number, overrides=overrides, folder=f"{number:03d}-{slug(overrides, common, groups)}")
+        return self.jobs.setdefault(key_of(overrides), entry)
 
     def write(self) -> None:
         """Raises OSError."""
-        jobs = {key: dataclasses.asdict(each) for key, each in self.jobs.items()}
-        content = {"format": FORMAT, "began": self.began, "cwd": self.cwd, "command": self.command, "jobs": jobs}
-        write_json(self.folder / SWEEP, content)
+        write_json(self.folder / SWEEP, self.model_dump())
 
-    def refresh(self, entry: Entry) -> None:
-        """Takes over what the job's summary.json says; `running` there is what a process that was killed has left."""
+    def refresh(self, entry: Entry) -> dict[str, Any]:
+        """Takes over the job's summary.json, and returns it; `running` there is what a killed process has left."""
         summary = read_summary(self.folder / entry.folder)
         if not summary:
             if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"
-            return
+            return summary
         status = str(summary.get("status"))
         entry.status = "interrupted" if status == "running" else status
         entry.step, entry.steps = int(summary.get("step") or 0), int(summary.get("steps") or 0)
         entry.seconds, entry.error = float(summary.get("seconds") or 0), summary.get("error")
         entry.final = numbers(summary.get("final"))
+        return summary
 
 
 def key_of(overrides: Sequence[str]) -> str:
@@ -98,3 +98,23 @@ def numbers(content: Any) -> dict[str, float]:
     """What is a number of a mapping's values; empty for anything else."""
     pairs = content.items() if isinstance(content, Mapping) else ()
     return {key: each for key, each in pairs if isinstance(each, int | float) and not isinstance(each, bool)}
+
+
+def slug(overrides: Sequence[str], common: Container[str], groups: Container[str]) -> str:
+    """What makes a job of a sweep, as part of a folder's name: `simclr-lr-0.003-seed-1`, of at most 60 characters.
+
+    A choice of one of the `groups` stands by itself, a setting behind as much of its key's end as tells it from the
+    others. What is `common` to all jobs is left out.
+    """
+    pairs = [each.lstrip("+~").partition("=")[::2] for each in overrides if each not in common]
+    words = []
+    for key, value in pairs:
+        value = re.sub(r"[^A-Za-z0-9._-]+", "-", value.strip("[]{}()'\" ")).rstrip("-.")
+        ends = [key.split(".", dots)[-1] for dots in range(key.count("."), -1, -1)]
+        own = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other, _ in pairs) == 1)
+        chosen = key.partition("@")[0] in groups and value not in ("", "none", "null")
+        words.append(value if chosen else f"{next(own, key)}-{value}")
+    while len("-".join(words)) > LONGEST and max(map(len, words)) > 1:
+        longest = max(range(len(words)), key=lambda place: len(words[place]))
+        words[longest] = words[longest][:-1]  # cut where it is longest, so that every setting is still there
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(words)[:LONGEST]).strip("-.") or "job"

@@ -1,26 +1,42 @@
-"""A sweep as it was typed after -m: its jobs, its settings, its launcher and its sweeper, all checked at once."""
+"""A sweep as it was typed after -m: its jobs, its settings, its launcher and its sweeper, all checked at once.
 
-from collections.abc import Callable, Sequence
+A launcher or sweeper is a YAML of conf/hydra/ with the values, and a constructor whose signature says what they may be.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
 from rich.console import Console
 
-from ssl_runner.config.compose import Composer
+from ssl_runner.config.check import check
+from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.declared import check_declared
-from ssl_runner.config.hydra import Axis
-from ssl_runner.config.search_space import examples, is_searched, read_axes
+from ssl_runner.config.hydra import Axis, examples, is_searched, read_assignments, read_axes
 from ssl_runner.errors import nearest
-from ssl_runner.sweep.choice import read_launcher, read_sweeper
 from ssl_runner.sweep.dispatch import Launcher
-from ssl_runner.sweep.objective import LOGGED, SUMMARY, is_better_smaller
+from ssl_runner.sweep.launcher.ray import Ray
+from ssl_runner.sweep.launcher.submitit import Local, Slurm
+from ssl_runner.sweep.objective import SUMMARY, is_better_smaller
 from ssl_runner.sweep.settings import FOLDER, Settings, Words, key_of, read_settings
-from ssl_runner.sweep.study import Optuna
+from ssl_runner.sweep.study import PRUNERS, SAMPLERS, Optuna
 
 if TYPE_CHECKING:
-    from ssl_runner.run.validate import Ready
+    from ssl_runner.run.preflight import PreparedJob
 
+Prepare = Callable[..., tuple["PreparedJob | None", list[str]]]  # run.preflight.prepare_job, which needs torch
+Tables = Mapping[str, Mapping[str, Callable[..., Any]]]
+LAUNCHER, SWEEPER = "hydra/launcher", "hydra/sweeper"
+SAMPLER, PRUNER = "hydra/sweeper/sampler", "hydra/sweeper/pruner"
+LAUNCHERS: Tables = {LAUNCHER: {"local": object, "ray": Ray, "submitit_local": Local, "submitit_slurm": Slurm}}
+SWEEPERS: Tables = {SWEEPER: {"grid": object, "optuna": Optuna}, SAMPLER: SAMPLERS, PRUNER: PRUNERS}
+DEFAULT = {LAUNCHER: "local", SWEEPER: "grid", SAMPLER: "tpe", PRUNER: "none"}
+OWN = {LAUNCHER: "; local is set by sweep.jobs_per_device, sweep.threads", SWEEPER: ""}
+JOBLIB = f"{LAUNCHER}=joblib: the local queue does the same; type {LAUNCHER}=local sweep.jobs_per_device=N"
+LOGGED = ("train", "regulariser", "optimizer", "speed")  # groups of metrics.jsonl that are no evaluator's
 DIRECTION = "hydra.sweeper.direction"
 MANY = 50  # jobs whose check takes a moment
 
@@ -30,14 +46,14 @@ class Request:
     """A sweep that may begin if there are no `problems`, a line each. Without a launcher it has the local queue."""
 
     composer: Composer
-    prepare: Callable[..., tuple["Ready | None", list[str]]]  # run.validate.prepared, which needs torch
-    recorded: bool = False  # the jobs are those of the ledger, each with the config in its folder
-    settings: Settings | None = None
+    prepare: Prepare
+    settings: Settings
     launcher: Launcher | None = None
     optuna: Optuna | None = None
+    recorded: bool = False  # the jobs are those of the ledger, each with the config in its folder
     fixed: list[str] = field(default_factory=list)  # of a search: overrides of every trial
     axes: list[Axis] = field(default_factory=list)  # of a search
-    jobs: list["Ready"] = field(default_factory=list)  # of a search: those that were checked in the place of all
+    jobs: list["PreparedJob"] = field(default_factory=list)  # of a search: those that were checked in the place of all
     folder: str | None = None
     problems: list[str] = field(default_factory=list)
 
@@ -50,28 +66,21 @@ class Request:
 
 
 def read(
-    words: Words,
-    composer: Composer,
-    prepare: Callable[..., tuple["Ready | None", list[str]]],
-    console: Console,
-    recorded: bool = False,
-    build: bool = True,
+    words: Words, composer: Composer, prepare: Prepare, console: Console, recorded: bool = False, build: bool = True
 ) -> Request:
     """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
-    request = Request(composer, prepare)
-    request.settings, problems = read_settings(words.own)
-    request.launcher, wrong = read_launcher(words.launcher)
-    request.optuna, more = read_sweeper(words.sweeper)
-    request.recorded = recorded and request.optuna is None
-    problems += wrong + more
-    jobs: list[list[str]] = []
-    if request.optuna is not None:
+    settings, problems = read_settings(words.own)
+    launcher, wrong_launcher = read_choice(LAUNCHERS, words.launcher)
+    optuna, wrong_sweeper = read_choice(SWEEPERS, words.sweeper)
+    request = Request(composer, prepare, settings, launcher, optuna, recorded and optuna is None)
+    jobs, wrong = [], list[str]()
+    if optuna is not None:
         request.fixed = [word for word in words.jobs if not is_searched(word)]
         request.axes, wrong = read_axes([word for word in words.jobs if word not in request.fixed])
         jobs = [[*request.fixed, *trial] for trial in examples(request.axes)]
     elif not recorded:
         jobs, wrong = composer.expand(words.jobs)
-    problems += wrong
+    problems += [*wrong_launcher, *wrong_sweeper, *wrong]
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
     composed = [check_declared(composer.compose(job)) for job in jobs]
@@ -79,43 +88,29 @@ def read(
         problems += each.problems
         if each.folder:
             problems.append(f"hydra.run.dir: names the folder of a single run; type {FOLDER}=... with -m")
-    if words.folder:
-        problems += read_folder(request, words, jobs[0] if jobs else [])
+    if words.folder:  # resolved once for all jobs
+        job = jobs[0] if jobs else []
+        known, named = composer.compose(job).problems, composer.compose([*job, *words.folder])
+        problems += [line for line in named.problems if line not in known]
+        request.folder, resume = named.sweep_folder, settings.resume
+        if request.folder and resume and Path(request.folder).resolve() != Path(resume).resolve():
+            problems.append(f"{FOLDER}: given {request.folder}, and sweep.resume={resume}; leave one out")
     tried: set[str] = set()
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
         ready, wrong = prepare(each, job, tried, build)
         problems += wrong
         request.jobs += [ready] if ready else []
-    request.problems = problems or check_objective(request, words)
+    if not problems and (optuna or settings.halving):
+        problems += check_metric(settings.metric, request.jobs, settings.halving > 0) if request.jobs else []
+        upward = optuna and optuna.direction == "maximize" and DIRECTION not in map(key_of, words.sweeper)
+        if upward and is_better_smaller(settings.metric):
+            given = f"sweep.metric: given {settings.metric}, of which less is better"
+            problems.append(f"{given}; type {DIRECTION}=minimize")
+    request.problems = problems
     return request
 
 
-def read_folder(request: Request, words: Words, job: list[str]) -> list[str]:
-    """Resolves the folder that was typed, once for all jobs. Returns what is wrong with it."""
-    known = request.composer.compose(job).problems
-    composed = request.composer.compose([*job, *words.folder])
-    folder, resume = composed.sweep_folder, words.resume
-    problems = [line for line in composed.problems if line not in known]
-    if resume is None:
-        request.folder = folder
-    elif folder and Path(folder).resolve() != Path(resume).resolve():
-        problems.append(f"{FOLDER}: given {folder}, and sweep.resume={resume}; leave one out")
-    return problems
-
-
-def check_objective(request: Request, words: Words) -> list[str]:
-    """What is wrong with a metric that decides which jobs are run."""
-    settings, optuna = request.settings, request.optuna
-    if settings is None or (optuna is None and not settings.halving):
-        return []
-    problems = check_metric(settings.metric, request.jobs, settings.halving > 0) if request.jobs else []
-    upward = optuna and optuna.direction == "maximize" and DIRECTION not in map(key_of, words.sweeper)
-    if upward and is_better_smaller(settings.metric):
-        problems.append(f"sweep.metric: given {settings.metric}, of which less is better; type {DIRECTION}=minimize")
-    return problems
-
-
-def check_metric(metric: str, jobs: Sequence["Ready"], halving: bool) -> list[str]:
+def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> list[str]:
     """Whether some job measures the metric, and in time for halving."""
     evaluators = {name: node for each in jobs for name, node in each.job.evaluator.items()}
     group, slash, _ = metric.partition("/")
@@ -124,7 +119,53 @@ def check_metric(metric: str, jobs: Sequence["Ready"], halving: bool) -> list[st
         return [f"{given} has no curve for sweep.halving: it is measured at the end of a run"]
     if group in (*evaluators, *LOGGED, "test") if slash else metric in SUMMARY:
         return []
-    headlines = [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
-    possible = [*headlines, *SUMMARY, "train/loss"]
+    possible = [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
+    possible += [*SUMMARY, "train/loss"]
     guess = nearest(metric, possible)
     return [f"{given} no job measures; possible are {', '.join(possible)}{guess}, or type evaluator=[...]"]
+
+
+def read_choice(tables: Tables, words: Sequence[str]) -> tuple[Any, list[str]]:
+    """What was chosen in the first of the tables, with the nodes of the choices in the others as attributes.
+
+    None if it is the runner's own, or if something is wrong: a line for each such thing.
+    """
+    assignments, problems = read_assignments(words)
+    chosen = {group: DEFAULT[group] for group in tables}
+    chosen |= {each.key: str(each.value) for each in assignments if "/" in each.key}
+    first, name = next(iter(chosen.items()))
+    if name == "joblib":
+        return None, [JOBLIB]
+    if name in (DEFAULT[first], "basic"):
+        line = f"belongs to a {first.partition('/')[2]} that was not chosen; type {first}=...{OWN[first]}"
+        return None, [*problems, *(f"{each.key}: {line}" for each in assignments if each.key != first)]
+    if name in tables[first] and not find_spec(library := name.partition("_")[0]):
+        problems.append(f"{first}={name}: needs {library}; type pip install 'ssl-runner[{library}]'")
+    nodes = {}
+    for group in sorted(chosen, key=len, reverse=True):  # a setting belongs to the longest that it begins with
+        prefix, word, possible = f"{group.replace('/', '.')}.", chosen[group], tables.get(group, {})
+        own = [each for each in assignments if f"{each.key}.".startswith(prefix)]
+        assignments = [each for each in assignments if each not in own]
+        if group not in tables:
+            problems.append(f"{group}: is no group here; possible are {', '.join(tables)}")
+        elif word not in possible:
+            problems.append(f"{group}: given {word}; possible are {', '.join(possible)}{nearest(word, possible)}")
+        else:
+            content = yaml.safe_load((TREE / group / f"{word}.yaml").read_text()) or {}
+            for each in own:
+                *above, last = each.key.removeprefix(prefix).split(".")
+                node = content
+                for key in above:  # whether it may be there, the constructor says
+                    if not isinstance(node.get(key), dict):
+                        node[key] = {}
+                    node = node[key]
+                node[last] = each.value
+            nodes[group], wrong = check(content, possible[word], {})
+            problems += [f"{prefix}{line}" for line in wrong]
+    try:
+        built = None if problems else nodes.pop(first).build()
+    except ValueError as error:
+        return None, [f"{first.replace('/', '.')}.{error}"]
+    for group, node in nodes.items() if built else ():
+        setattr(built, group.rpartition("/")[2], node)
+    return built, problems

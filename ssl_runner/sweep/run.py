@@ -1,145 +1,113 @@
-"""Run of a sweep: from the configs of its jobs to the launcher, and to the table at the end."""
+"""Run of a sweep that was read: begun anew, or gone on with, to the table at the end and what to type next."""
 
+import contextlib
 import shlex
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import shutil
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import yaml
 from rich.console import Console
 
-from ssl_runner.config import files
-from ssl_runner.config.migrate import stamped
-from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.errors import DONE, FAILED, REFUSED
-from ssl_runner.run_folder.atomic import write
-from ssl_runner.run_folder.layout import CONFIG, OVERRIDES, STOP
-from ssl_runner.run_folder.lock import held
-from ssl_runner.sweep.dispatch import LOOK, Jobs, Launcher, LauncherFailed, Run, dispatch
-from ssl_runner.sweep.launcher.remote import release
-from ssl_runner.sweep.ledger import ENDED, Entry, Ledger
-from ssl_runner.sweep.monitor import JobMonitor
-from ssl_runner.sweep.settings import Settings
-from ssl_runner.sweep.view import View
+from ssl_runner.comparison.record import load_runs
+from ssl_runner.comparison.render import print_terminal
+from ssl_runner.comparison.table import Unknown, compare
+from ssl_runner.errors import DONE, FAILED, REFUSED, Refused
+from ssl_runner.run_folder.layout import LOCK, SWEEP
+from ssl_runner.run_folder.lock import claim, claim_new, locked
+from ssl_runner.sweep.dispatch import Run, dispatch
+from ssl_runner.sweep.jobs import Jobs
+from ssl_runner.sweep.launcher.local import LocalQueue
+from ssl_runner.sweep.launcher.remote import REPORTS
+from ssl_runner.sweep.ledger import ENDED, Ledger
+from ssl_runner.sweep.search import Search
 
-PATIENCE = 120.0  # seconds for the jobs of a sweep that was killed to save and end
-NAMED = 5  # jobs in a line
-Compare = Callable[[Path, str, Console], None]
+if TYPE_CHECKING:
+    from ssl_runner.sweep.read import Request
+
+ROWS = 12  # of the comparison
 
 
-@dataclass
-class Sweep:
-    """A sweep in its folder, which this process holds.
+def start(request: "Request", command: list[str], console: Console, run_job: Run) -> int:
+    """Runs a sweep that has no problems. Returns the exit status. Raises ValueError if it cannot begin or go on.
 
-    `run_job` carries out the run of a folder; `compare` prints a comparison by a metric.
+    `command`: the words that make the sweep.
     """
+    try:
+        with open_sweep(request, command) as ledger:
+            console.print(f"sweep in {ledger.folder}", soft_wrap=True)
+            if done := sum(each.status in ENDED for each in ledger.jobs.values()):
+                console.print(f"{done} jobs are done already")
+            jobs = Jobs(ledger, request, console) if request.optuna is None else Search(ledger, request, console)
+            return run(jobs, run_job)
+    except (Refused, OSError) as error:
+        raise ValueError(f"sweep: {error}") from None
 
-    ledger: Ledger
-    settings: Settings
-    launcher: Launcher
-    view: View
-    monitor: JobMonitor
-    run_job: Run
-    compare: Compare
-    begun: bool = field(default=False, init=False)  # whether jobs were handed to the launcher
 
-    def wait_for_earlier(self, entries: Sequence[Entry]) -> tuple[list[Entry], int | None]:
-        """Waits for jobs of a sweep that was killed, which save and end.
+@contextlib.contextmanager
+def open_sweep(request: "Request", command: list[str]) -> Iterator[Ledger]:
+    """The ledger of a new sweep, or of one to be gone on with, whose folder is held meanwhile.
 
-        Returns the entries that are to be run, each once, and the signal that cut the waiting off.
-        """
-        release(self.ledger.folder)
-        todo = list({entry.number: entry for entry in entries if entry.status not in ENDED}.values())
-        waited = busy = [entry for entry in todo if held(self.monitor.folder(entry))]
-        if busy:
-            self.view.console.print(f"waiting for {len(busy)} of the jobs, at work since an earlier start, to save")
-        until = time.monotonic() + PATIENCE
-        with Interrupt() as interrupt:
-            while busy and interrupt.signal is None and time.monotonic() < until:
-                time.sleep(LOOK)
-                busy = [entry for entry in busy if held(self.monitor.folder(entry))]
-        for entry in waited:
-            self.ledger.refresh(entry)
-            self.monitor.measure(entry)
-        for entry in busy:
-            entry.status, entry.error = "interrupted", "another process is at work in its folder"
-        return [each for each in todo if each not in busy and each.status not in ENDED], interrupt.signal
+    Raises ValueError or OSError if the folder cannot be had, and Refused if another process runs the sweep.
+    """
+    resume, typed = request.settings.resume, Path(request.folder) if request.folder else None
+    if resume is not None:
+        folder = Path(resume)
+    elif typed and typed.is_dir() and [each.name for each in typed.iterdir()] == [LOCK]:
+        folder = typed  # a sweep was killed before its first word
+    else:
+        folder = claim(typed) if typed else claim_new(Path("outputs/sweeps"))
+    with locked(folder):
+        if resume is None and (folder / SWEEP).exists():  # begun by another process since the folder was looked at
+            raise Refused(f"{folder} holds a sweep; go on with it: ssl-runner -m sweep.resume={folder}")
+        ledger = Ledger(folder=folder, command=command, jobs={}) if resume is None else Ledger.open(folder)
+        ledger.command = command or ledger.command
+        if resume is None:
+            ledger.write()  # from here on it can be gone on with
+        for each in folder.glob(f"{REPORTS}*"):  # jobs of an earlier launch save and end if their sweep was killed
+            shutil.rmtree(each, ignore_errors=True)
+        yield ledger
 
-    def prepare(self, entries: Sequence[Entry], contents: Mapping[int, dict[str, Any]]) -> None:
-        """Makes run folders. `contents`: configs by number, of the jobs that may have none yet. Raises OSError.
 
-        A config is written anew until there is a checkpoint; then the job goes on with the one that it has.
-        """
-        different = []
-        for entry in entries:
-            folder, content = self.monitor.folder(entry), contents.get(entry.number)
-            (folder / STOP).unlink(missing_ok=True)  # of the attempt before
-            if content is None:
-                continue
-            if not (folder / CONFIG).exists() or not any(folder.glob("checkpoints/*.pt")):
-                write(folder / OVERRIDES, files.dump(list(entry.overrides)))
-                write(folder / CONFIG, files.dump(stamped(content)))  # last: with it the folder is a run's
-            elif keys := changed_keys(folder, content):
-                different.append(f"{entry.folder} ({', '.join(keys)})")
-        if different:
-            names = ", ".join(different[:NAMED]) + ", ..." * (len(different) > NAMED)
-            line = "jobs go on with the config in their folder, which is not what it would be now"
-            self.view.console.print(f"{len(different)} {line}: {names}", style="yellow", soft_wrap=True)
-
-    def run(self, entries: Sequence[Entry], contents: Mapping[int, dict[str, Any]]) -> int | None:
-        """Runs the jobs that are not done. Returns the signal that cut them off. Raises LauncherFailed or OSError."""
-        todo, signal = self.wait_for_earlier(entries)
-        if signal is not None or not todo:
-            return signal
-        self.prepare(todo, contents)
-        return self.dispatch(Jobs(self.monitor, todo))
-
-    def dispatch(self, source: Jobs) -> int | None:
-        self.begun = True
-        with self.view:
-            return dispatch(source, self.launcher, partial(self.run_job, threads=self.settings.threads))
-
-    def conclude(self, act: Callable[[], int | None], searched: bool = False) -> int:
-        """Runs jobs, says what became of them and what to type next. Returns the exit status.
-
-        `act` returns the signal that cut it off. `searched`: what failed is not tried again.
-        """
-        signal, cut_off = None, False
-        console, folder = self.view.console, shlex.quote(str(self.ledger.folder))
+def run(jobs: Jobs, run_job: Run) -> int:
+    """Runs jobs, says what became of them and what to type next. Returns the exit status."""
+    settings, console, folder = jobs.request.settings, jobs.console, jobs.ledger.folder
+    launcher = jobs.request.launcher or LocalQueue(jobs_per_device=settings.jobs_per_device, threads=settings.threads)
+    signal = jobs.collect()
+    cut_off = signal is not None
+    if not cut_off and jobs.left:
         try:
-            signal = act()
-            cut_off = signal is not None or self.monitor.must_stop
-        except (LauncherFailed, OSError) as error:
-            if not self.begun:
-                raise
+            with jobs.view.live:
+                signal = dispatch(jobs, launcher, partial(run_job, threads=settings.threads))
+            cut_off = signal is not None or jobs.must_stop
+        except (Refused, OSError) as error:
             console.print(f"the sweep broke off: {error}", style="red", soft_wrap=True)
             cut_off = True
-        entries = list(self.ledger.jobs.values())
-        self.view.conclude(entries)
-        left = [each for each in entries if each.status not in ENDED]
-        if searched and left and not cut_off:
-            console.print(f"{len(left)} trials have no value")
-        elif left or not entries:
-            console.print(f"{len(left)} jobs are not completed; to go on:")
-            console.print(f"  ssl-runner -m sweep.resume={folder}", soft_wrap=True)
-        self.compare(self.ledger.folder, self.settings.metric, console)
-        console.print(f"to compare:   ssl-runner compare {folder}", soft_wrap=True)
-        console.print(f"to see it:    tensorboard --logdir {folder}", soft_wrap=True)
-        if signal is not None:
-            return 128 + signal
-        if left and all(each.status == "refused" for each in entries):
-            return REFUSED
-        return FAILED if left or cut_off else DONE
+    entries = list(jobs.ledger.jobs.values())
+    jobs.view.conclude(entries)
+    lacking = jobs.conclude(cut_off)
+    print_comparison(folder, settings.metric, console)
+    console.print(f"to compare:   ssl-runner compare {shlex.quote(str(folder))}", soft_wrap=True)
+    console.print(f"to see it:    tensorboard --logdir {shlex.quote(str(folder))}", soft_wrap=True)
+    if signal is not None:
+        return 128 + signal
+    if entries and lacking and all(each.status == "refused" for each in entries):
+        return REFUSED
+    return FAILED if lacking or cut_off else DONE
 
 
-def changed_keys(folder: Path, content: dict[str, Any]) -> list[str]:
-    """Keys in which the config of a run folder is not `content`."""
-    try:
-        recorded = files.read(folder / CONFIG)
-    except (OSError, ValueError):
-        return []  # the job itself will say so
-    now = yaml.safe_load(files.dump(content))
-    return [key for key in {**recorded, **now} if recorded.get(key) != now.get(key)]
+def print_comparison(folder: Path, metric: str, console: Console) -> None:
+    """Compares the completed jobs, as groups of equal settings, over their seeds. Prints nothing of one alone."""
+    runs, _, broken = load_runs([folder])
+    completed = [run for run in runs if run.completed]
+    for line in broken:
+        console.print(line, soft_wrap=True)
+    if len(completed) > 1:
+        try:
+            table = compare(completed, metric)
+        except Unknown:
+            table = compare(completed)
+        console.print()
+        print_terminal(table, console, ROWS)
+        console.print()

@@ -3,49 +3,39 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.config.search_space import read_assignments
+from ssl_runner.config.hydra import quoted, read_assignments
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
+KINDS = {"own": PREFIX, "folder": f"{FOLDER}.", "launcher": "hydra.launcher.", "sweeper": "hydra.sweeper."}
 # A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
 HARMLESS = re.compile(
     r"hydra/launcher=\w+|hydra\.launcher\.(?!setup|additional_parameters)\w+=[\w.:-]+"
     r"|hydra\.launcher\.ray\.(init|remote)\.(num_[cg]pus|max_retries)=[\d.]+"
 )
 LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
+Natural = Annotated[int, Ge(0)]
+Positive = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the jobs of a sweep are carried out. Only halving, which may stop a job, changes what a job comes to.
+    """How the jobs of a sweep are carried out. Only halving, which may stop a job, changes what a job comes to."""
 
-    Args:
-        resume: folder of a sweep to go on with: what is completed is skipped, what was cut off is resumed, what failed
-            is tried again.
-        on_error: stop lets the running jobs end and starts no other.
-        jobs_per_device: jobs at once on each GPU, or on the CPU.
-        threads: CPU threads of a job; by default the machine's cores shared out among the jobs at once.
-        metric: what tells the best job, what halving looks at, and what a search is for.
-        halving: 0, or how many times fewer jobs go on at each rung: 3 stops all but the best third. Every job is judged
-            by itself, also the seeds of one setting against each other: it is for finding a setting, not for comparing
-            settings over seeds.
-        first_rung: share of a run after which jobs are compared for the first time.
-    """
-
-    resume: str | None = None
-    on_error: Literal["continue", "stop"] = "continue"
-    jobs_per_device: Annotated[int, Ge(1)] = 1
-    threads: Annotated[int, Ge(1)] | None = None
-    metric: str = "knn/top1"
-    halving: Annotated[int, Interval(ge=0)] = 0
-    first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1
+    resume: str | None = None  # folder of a sweep to go on with: runs what is not completed
+    on_error: Literal["continue", "stop"] = "continue"  # stop: running jobs end and no other begins
+    jobs_per_device: Positive = 1  # jobs at once on each GPU, or on the CPU
+    threads: Positive | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
+    metric: str = "knn/top1"  # what tells the best job, what halving looks at, what a search is for
+    halving: Natural = 0  # how many times fewer jobs go on at each rung: 3 stops all but the best third
+    first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1  # share of a run after which jobs are first compared
 
 
 @dataclass
@@ -68,14 +58,8 @@ def split_words(words: Sequence[str]) -> Words:
     split = Words()
     for word in words:
         key = f"{key_of(word).replace('/', '.')}."
-        if key == f"{FOLDER}.":
-            split.folder.append(word)
-        elif key.startswith(PREFIX) and "=" in word:
-            split.own.append(word)
-        elif key.startswith(("hydra.launcher.", "hydra.sweeper.")):
-            (split.launcher if key.startswith("hydra.launcher.") else split.sweeper).append(word)
-        else:
-            split.jobs.append(word)
+        kind = next((kind for kind, prefix in KINDS.items() if key.startswith(prefix)), "jobs")
+        getattr(split, kind).append(word)
     return split
 
 
@@ -84,10 +68,7 @@ def key_of(word: str) -> str:
 
 
 def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """The words of a sweep that goes on: those it was begun with, and after them those that are typed now.
-
-    Settings of the sweep, its launcher and its sweeper that are typed now replace the earlier ones.
-    """
+    """The words that a sweep was begun with, but for settings that are typed now, and after them those typed now."""
     old, new = split_words(before), split_words(now)
     replaced = {key_of(each) for each in (*new.own, *new.launcher, *new.sweeper)} | {RESUME, FOLDER}
     dropped = {*old.launcher} if "hydra/launcher" in replaced else set()  # settings of one that is not used any more
@@ -100,18 +81,17 @@ def check_recorded(command: Sequence[str], typed: Sequence[str]) -> list[str]:
     """What a sweep that goes on would run that is not typed now. Its folder may be a stranger's."""
     words = [word for word in split_words(command).launcher if not HARMLESS.fullmatch(word) and word not in typed]
     return [
-        f"{word}: may run commands; it stands in the sweep's folder, so type it again, or another" for word in words
+        f"{each}: may run commands; it stands in the sweep's folder, so type it again, or another" for each in words
     ]
 
 
-def read_settings(words: Sequence[str]) -> tuple[Settings | None, list[str]]:
-    """The settings, or a line for each thing that is wrong with them."""
-    assignments, problems = read_assignments([each for each in words if key_of(each) not in LITERAL])
-    content: dict[str, Any] = {each.key.removeprefix(PREFIX): each.value for each in assignments}
-    content |= {key_of(each).removeprefix(PREFIX): each.partition("=")[2] for each in words if key_of(each) in LITERAL}
-    content["metric"] = new_name(content.get("metric", Settings.metric))
-    node, wrong = check(content, Settings, {})
+def read_settings(words: Sequence[str]) -> tuple[Settings, list[str]]:
+    """The settings, and a line for each thing that is wrong with them."""
+    texts = {each: f"{key_of(each)}={quoted(each.partition('=')[2])}" for each in words if key_of(each) in LITERAL}
+    assignments, problems = read_assignments([texts.get(each, each) for each in words])
+    content = {each.key.removeprefix(PREFIX): each.value for each in assignments}
+    node, wrong = check({**content, "metric": new_name(content.get("metric", Settings.metric))}, Settings, {})
     problems += [f"{PREFIX}{line}" for line in wrong]
     if node.arguments.get("halving") == 1:
         problems.append("sweep.halving: given 1, with which nothing is halved; type 0, or 2 and more")
-    return (None if problems else Settings(**node.arguments)), problems
+    return (Settings() if problems else node.build()), problems

@@ -1,23 +1,22 @@
 """Study of a search: what Optuna keeps of the trials, and the samplers and pruners that it may use, by name."""
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Interval
+from annotated_types import Gt, Interval
 
-from ssl_runner.config.check import Node
 from ssl_runner.config.hydra import Axis
+from ssl_runner.config.node import Node
 from ssl_runner.run_folder.metrics import new_name
+from ssl_runner.sweep.settings import Natural, Positive
 
 if TYPE_CHECKING:
     from optuna import Study
 
-STUDY = "study.db"
 METRIC = "metric"  # an attribute of the study
-Natural = Annotated[int, Ge(0)]
-Positive = Annotated[int, Ge(1)]
 
 
 def tpe(*, seed: Natural | None, n_startup_trials: Natural, n_ei_candidates: Positive, multivariate: bool) -> Any:
@@ -61,10 +60,8 @@ def cmaes(*, seed: Natural | None, sigma0: Annotated[float, Gt(0)] | None) -> An
     return Kept(seed=seed, sigma0=sigma0)
 
 
-def none() -> Any:
-    from optuna.pruners import NopPruner
-
-    return NopPruner()
+def none() -> None:
+    """Every trial is run to its end."""
 
 
 def median(*, n_startup_trials: Natural, n_warmup_steps: Natural) -> Any:
@@ -96,30 +93,27 @@ class Optuna:
         from optuna.distributions import check_distribution_compatibility
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        storage, name = self.storage or f"sqlite:///{folder / STUDY}", self.study_name
-        settings = {"direction": self.direction, "pruner": self.pruner.build(), "load_if_exists": True}
+        storage = self.storage or f"sqlite:///{folder / 'study.db'}"
+        pruner = self.pruner.build() or optuna.pruners.NopPruner()
         try:
-            study = optuna.create_study(storage=storage, study_name=name, **settings)
+            named: Any = {"storage": storage, "study_name": self.study_name, "load_if_exists": True}
+            study = optuna.create_study(pruner=pruner, direction=self.direction, **named)
             trials = study.get_trials()
-            for trial in trials:
-                for axis in axes:
-                    before = trial.distributions.get(axis.key, distribution(axis))
-                    check_distribution_compatibility(before, distribution(axis))
+            for trial, axis in itertools.product(trials, axes):
+                if axis.key in trial.distributions:
+                    check_distribution_compatibility(trial.distributions[axis.key], distribution(axis))
         except Exception as error:  # of another search, of an older Optuna, or a database that is out of reach
             reason = " ".join(str(error).replace("$STORAGE_URL", storage).split())
             raise ValueError(f"{storage}: {reason}") from None
-        measured = new_name(study.user_attrs.setdefault(METRIC, metric))
-        for key, value, now in (
-            ("sweep.metric", measured, metric),
-            ("hydra.sweeper.direction", study.direction.name.lower(), self.direction),
-        ):
+        before = {"sweep.metric": new_name(study.user_attrs.get(METRIC, metric))}
+        before["hydra.sweeper.direction"] = study.direction.name.lower()
+        for (key, value), now in zip(before.items(), (metric, self.direction), strict=True):
             if value != now:
                 raise ValueError(f"{storage}: its trials are of {key}={value}, not {now}; begin another sweep")
         study.set_user_attr(METRIC, metric)
-        arguments = dict(self.sampler.arguments)
-        if arguments["seed"] is not None:
-            arguments["seed"] += len(trials)  # with the same seed it would draw the same trials again
-        study.sampler = self.sampler.target(**arguments)
+        seed = self.sampler.arguments["seed"]
+        anew = {} if seed is None else {"seed": seed + len(trials)}  # else it would draw the same trials again
+        study.sampler = self.sampler.target(**{**self.sampler.arguments, **anew})
         return study
 
 

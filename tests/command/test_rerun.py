@@ -1,4 +1,4 @@
-"""A run again from its own config: bit-identical, or it says in what it is not, and what was not as before."""
+"""A run and all that it leaves; again from its own config: bit-identical, or it says in what it is not, and why."""
 
 import json
 import shutil
@@ -8,20 +8,21 @@ import pytest
 import torch
 from conftest import tiny
 from engine_toys import After
+from runs import measured, same, saved, summary
 from safetensors.torch import load_file, save_file
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.run import session
 from ssl_runner.run_folder.diff import diff_runs
 from ssl_runner.run_folder.environment import changes
 from ssl_runner.run_folder.layout import WEIGHTS
+from ssl_runner.run_folder.metrics import read_rows
 
+pytestmark = pytest.mark.usefixtures("here")
 
-@pytest.fixture(autouse=True)
-def in_a_folder_of_its_own(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
+LEFT = {"config.yaml", "overrides.yaml", "environment.json", "metrics.jsonl", "summary.json", "checkpoints", "run.log"}
+LEFT |= {"encoder.safetensors", "encoder.yaml", "events.out"}
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +33,10 @@ def finished(tmp_path_factory):
 
 
 @pytest.fixture
-def old(finished):
-    shutil.copytree(finished, "old")
-    return Path("old")
+def old(here, finished, capsys):
+    """The finished run, of which nothing that it printed is left."""
+    capsys.readouterr()
+    return Path(shutil.copytree(finished, "old"))
 
 
 def edit(path, change):
@@ -45,45 +47,51 @@ def edit(path, change):
 
 def state(folder):
     """Every file's content and time of change, and each folder's."""
-    return {str(f): (f.read_bytes() if f.is_file() else b"", f.stat().st_mtime_ns) for f in folder.rglob("*")}
+    files = [folder, *folder.rglob("*")]
+    return {file: (file.read_bytes() if file.is_file() else b"", file.stat().st_mtime_ns) for file in files}
 
 
-def stop_after(turns, monkeypatch):
-    """Interrupts the next run after so many steps."""
-
-    class Planned(Interrupt, After):
-        def __init__(self):
-            self._before = {}
-            After.__init__(self, turns)
-
-        signal = After.signal
-
-    monkeypatch.setattr(session, "Interrupt", Planned)
-
-
-def test_a_run_again_is_bit_identical_and_leaves_the_old_one_alone(old, capsys):
-    before, time = state(old), old.stat().st_mtime_ns
-    capsys.readouterr()
+def test_a_run_leaves_all_that_was_promised_and_is_bit_identical_again(old, capsys):
+    before, done = state(old), summary(old)
     assert main(["rerun", "old", "--strict"]) == 0
-    assert (state(old), old.stat().st_mtime_ns) == (before, time)
+    assert state(old) == before, "the old run is left alone"
     (new,) = Path("outputs/simclr-shapes").iterdir()
+    assert same(old, new)
     said = capsys.readouterr().out
+    assert "random encoder" in said
+    assert f"tensorboard --logdir {new}" in said
     assert said.splitlines()[-1] == "bit-identical"
     assert said.startswith("code, versions, data, device and threads are as they were")
     assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
-    summary = json.loads((old / "summary.json").read_text())
     table = [line.split() for line in said.splitlines()]
     for part in ("baseline", "final"):
-        for name, value in summary[part].items():
+        for name, value in done[part].items():
             assert [part, name, f"{value:.6g}", f"{value:.6g}", "0"] in table
     assert (new / "config.yaml").read_text() == (old / "config.yaml").read_text()
     assert (new / "overrides.yaml").read_text() == (old / "overrides.yaml").read_text()
-    assert "as they were" in (new / "run.log").read_text()
+    assert all(words in (new / "run.log").read_text() for words in ("as they were", "step 12/12"))
+
+    assert {file.name.split(".tfevents")[0] for file in new.iterdir()} >= LEFT
+    assert len(list(new.glob("events.out.tfevents.*"))) == 1, "one writer"
+    assert (done["status"], done["step"], done["steps"], done["error"]) == ("completed", 12, 12, None)
+    assert done["baseline"].keys() >= {"knn/top1", "probe/top1"}
+    assert done["final"].keys() >= {*done["baseline"], "test/knn/top1", "test/probe/top1"}
+    assert done["headlines"] == ["knn/top1", "probe/top1", "geometry/rankme"]
+    assert done["metrics"]["test/knn/top1"] == {"better": "larger", "unit": "share"}
+    assert [step for step, _ in measured(new, "train/loss")] == [4, 8, 12]
+    assert [step for step, _ in measured(new)] == [0, 3, 6, 9, 12]
+    assert len(measured(new, "test/knn/top1")) == 1, "test is measured once"
+    learnt = next(row for row in read_rows(new / "metrics.jsonl") if "train/loss" in row)
+    assert learnt.keys() >= {"optimizer/lr", "optimizer/gradient_norm", "speed/samples_per_second", "speed/data_wait"}
+    environment = json.loads((new / "environment.json").read_text())
+    assert environment["versions"]["torch"] == torch.__version__
+    assert environment["dataset"]
 
 
 def test_an_interrupted_and_resumed_run_equals_its_rerun(monkeypatch, capsys):
-    with monkeypatch.context() as here:
-        stop_after(6, here)  # amid the training averages of step 8
+    after = After(6)  # steps: amid the training averages of step 8
+    with monkeypatch.context() as patch:
+        patch.setattr(Interrupt, "signal", property(lambda _: after.signal, lambda *_: None), raising=False)
         assert main(tiny("pretext=byol", "hydra.run.dir=old")) == 130
     shutil.copytree("old", "interrupted")
     assert main(["resume", "old"]) == 0
@@ -93,8 +101,7 @@ def test_an_interrupted_and_resumed_run_equals_its_rerun(monkeypatch, capsys):
     assert said.splitlines()[-1] == "bit-identical"
     found = diff_runs(Path("interrupted"), Path("new"))
     assert found.unfinished == ["the old run is interrupted"]
-    assert found.identical
-    assert found.step == 6
+    assert (found.identical, found.step) == (True, 6)
     assert found.compared >= 3, "measured at 0 and 3, logged at 4; at 6 the new one alone has measured"
     edit(Path("interrupted/summary.json"), lambda s: s.update(status="running", step=0))  # as a killed run leaves it
     found = diff_runs(Path("interrupted"), Path("new"))
@@ -107,7 +114,6 @@ def test_other_data_is_said_before_the_start_and_its_numbers_after(old, capsys):
     assert "size: 32\n  seed: 0" in config
     (old / "config.yaml").write_text(config.replace("size: 32\n  seed: 0", "size: 32\n  seed: 1"))
     edit(old / "environment.json", lambda e: e["versions"].update(torch="1.0.0"))
-    capsys.readouterr()
     assert main(["rerun", "old", "--to", "new", "--strict"]) == 1
     said = capsys.readouterr().out
     first = said[: said.index("run folder")]
@@ -132,10 +138,7 @@ def test_each_planted_difference_of_the_surroundings_has_its_line(old):
     assert "OMP_NUM_THREADS=1 ssl-runner rerun old" in lines[-1]
     assert any(line.endswith("is commit fffffff, with changes") for line in lines)
     assert any("is None" in line for line in lines if line.startswith("timm"))
-
-
-def test_uncommitted_changes_differ(old):
-    new = Path(shutil.copytree(old, "new"))
+    shutil.copy(old / "environment.json", new)
     (new / "source.diff").write_text("+ another line\n")
     assert changes(old, new) == [f"uncommitted changes of the code differ: see {old / 'source.diff'} and git diff"]
     (old / "environment.json").write_text("{torn")
@@ -144,10 +147,15 @@ def test_uncommitted_changes_differ(old):
 
 def test_planted_differences_of_the_result_are_seen(old):
     new = Path(shutil.copytree(old, "new"))
-    same = diff_runs(old, new)
-    assert same.identical
-    assert same.tensors > 4
-    assert not same.unfinished
+    found = diff_runs(old, new)
+    assert found.identical
+    assert (found.tensors > 4, found.unfinished) == (True, [])
+
+    rows = [json.loads(line) for line in (new / "metrics.jsonl").read_text().splitlines()]
+    slower = [{k: 2 * v if k == "time" or k.startswith("speed/") else v for k, v in row.items()} for row in rows]
+    (new / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in slower))
+    assert diff_runs(old, new).identical, "time and speed are no difference"
+    assert diff_runs(old, new).compared == len({(r["step"], "train/loss" in r) for r in rows})
 
     weights = load_file(new / WEIGHTS)
     name = next(name for name, tensor in weights.items() if tensor.is_floating_point())
@@ -161,39 +169,37 @@ def test_planted_differences_of_the_result_are_seen(old):
 
     edit(old / "summary.json", lambda s: s["final"].update({"knn/top1": s["final"]["knn/top1"] + 0.25}))
     (_, differs, _) = diff_runs(old, new).kinds
-    assert [each.where for each in differs] == ["final knn/top1"]
-    assert differs[0].size == pytest.approx(0.25)
+    assert [(each.where, each.size) for each in differs] == [("final knn/top1", pytest.approx(0.25))]
     edit(old / "summary.json", lambda s: s["final"].pop("knn/top1"))
     (_, differs, _) = diff_runs(old, new).kinds
     assert str(differs[0]) == "final knn/top1 in one alone"
     shutil.copy(new / "summary.json", old / "summary.json")
 
-    rows = (new / "metrics.jsonl").read_text().splitlines()
-    (new / "metrics.jsonl").write_text("\n".join(rows[:-1]) + "\n")
+    lines = (new / "metrics.jsonl").read_text().splitlines()
+    (new / "metrics.jsonl").write_text("\n".join(lines[:-1]) + "\n")
     assert {each.where for each in diff_runs(old, new).rows} >= {"test/knn/top1 of step 12"}
     (new / "metrics.jsonl").unlink()
     assert not diff_runs(old, new).identical
 
 
-def test_time_and_speed_are_no_difference(old):
-    new = Path(shutil.copytree(old, "new"))
-    rows = [json.loads(line) for line in (new / "metrics.jsonl").read_text().splitlines()]
-    slower = [{k: 2 * v if k == "time" or k.startswith("speed/") else v for k, v in row.items()} for row in rows]
-    (new / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in slower))
-    assert diff_runs(old, new).identical
-    assert diff_runs(old, new).compared == len({(r["step"], "train/loss" in r) for r in rows})
-
-
-def test_what_cannot_be_run_again_is_refused_with_all_lines(old, capsys):
-    config = (old / "config.yaml").read_text()
-    (old / "config.yaml").write_text(config.replace("batch_size: 16", "batch_size: -1\nof_old: 3"))
-    assert main(["rerun", "old"]) == 2
-    assert main(["rerun", "absent"]) == 2
-    (old / "config.yaml").write_text(config)
-    assert main(["rerun", "old", "--to", "old/new"]) == 2
-    said = capsys.readouterr().err
-    for words in ("batch_size: given -1", "of_old", "absent holds no run", "old/new lies in the folder of the run"):
-        assert words in said
+def test_what_cannot_be_run_again_is_refused_in_all_its_lines(old, capsys):
+    wrong = ["optimizer.lrr=1", "model=resnet", "batch_size=-2", "experiment=simclr_cifar10"]
+    lines = ("did you mean optimizer.lr?", "did you mean resnet", "batch_size: given -2", "a job of its own")
+    bad = Path(shutil.copytree(old, "bad"), "config.yaml")
+    bad.write_text(bad.read_text().replace("batch_size: 16", "batch_size: -1\nof_old: 3"))
+    for words, refusal in (
+        (["rerun", "old", *wrong], lines),
+        (["resume", "old", *wrong], lines),
+        (["rerun", "bad"], ["batch_size: given -1", "of_old"]),
+        (["rerun", "old", "hydra.run.dir=old/new"], ["old/new lies in the folder of the run"]),
+        (["rerun", "old", "--to", "old/new"], ["old/new lies in the folder of the run"]),
+        (["resume", "old/config.yaml"], ["type ssl-runner rerun old/config.yaml"]),
+        (["rerun", "absent"], ["absent holds no run"]),
+        (["--config-dir", "old", "--config-name", "config"], [f"type ssl-runner rerun {old.resolve()}/config.yaml"]),
+    ):
+        assert main(words) == 2
+        said = capsys.readouterr().err
+        assert all(each in said for each in refusal), words
     assert not Path("outputs").exists()
 
 
@@ -201,7 +207,6 @@ def test_what_cannot_be_run_again_is_refused_with_all_lines(old, capsys):
 
 
 def test_a_changed_setting_is_said_and_no_surprise(old, capsys):
-    capsys.readouterr()
     assert main(["rerun", "old", "optimizer.lr=0.02", "optimizer=sgd", "--to", "new"]) == 0
     said = capsys.readouterr().out
     first = said[: said.index("run folder")]
@@ -224,42 +229,23 @@ def test_a_harmless_change_ends_in_the_same_bits(old, capsys):
     assert f"all {len(load_file(old / WEIGHTS))} tensors are bit-identical" in said
 
 
-def test_what_is_typed_wrong_is_refused_in_all_its_lines(old, capsys):
-    wrong = ["optimizer.lrr=1", "model=resnet", "batch_size=-2", "experiment=simclr_cifar10"]
-    for verb in ("rerun", "resume"):
-        assert main([verb, "old", *wrong]) == 2
-        said = capsys.readouterr().err
-        for words in ("did you mean optimizer.lr?", "did you mean resnet", "batch_size: given -2", "a job of its own"):
-            assert words in said
-    assert main(["rerun", "old", "hydra.run.dir=old/new"]) == 2
-    assert "lies in the folder of the run" in capsys.readouterr().err
-    assert main(["resume", "old/config.yaml"]) == 2
-    assert "type ssl-runner rerun old/config.yaml" in capsys.readouterr().err
-    assert not Path("outputs").exists()
-
-
-def test_a_resumed_run_takes_harmless_changes_and_no_others(monkeypatch, capsys):
-    with monkeypatch.context() as here:
-        stop_after(6, here)
-        assert main(tiny("pretext=rotation", "evaluator=none", "hydra.run.dir=cut")) == 130
-    shutil.copytree("cut", "plain")
-    assert main(["resume", "plain"]) == 0
-    before = state(Path("cut"))
+def test_a_resumed_run_takes_harmless_changes_and_no_others(cut, whole, capsys):
+    before = state(cut)
     for words in (["optimizer.lr=0.5"], ["length=13st"], ["optimizer=sgd"], ["hydra.run.dir=other"]):
         capsys.readouterr()
         assert main(["resume", "cut", *words]) == 2
         said = capsys.readouterr().err
         assert "ssl-runner rerun cut" in said or "goes on in its own folder" in said
         assert len(said.splitlines()) == 2
-        assert state(Path("cut")) == before
+        assert state(cut) == before
     words = ["keep=1", "log_every=1st", "device=auto", "device.threads=1"]
     assert main(["resume", "cut", *words]) == 0
-    assert (Path("cut") / WEIGHTS).read_bytes() == (Path("plain") / WEIGHTS).read_bytes()
-    content = files.read(Path("cut/config.yaml"))
+    assert (cut / WEIGHTS).read_bytes() == (whole / WEIGHTS).read_bytes()
+    content = files.read(cut / "config.yaml")
     assert (content["keep"], content["log_every"], content["device"]["threads"]) == (1, "1st", 1)
     assert content["choices"]["device"] == "auto"
-    assert files.read(Path("cut/overrides.yaml"), list)[-4:] == words
-    assert [path.name for path in Path("cut/checkpoints").iterdir()] == ["0000012.pt"]
+    assert files.read(cut / "overrides.yaml", list)[-4:] == words
+    assert saved(cut) == [12]
     assert main(["resume", "cut", "keep=3"]) == 0
     assert "is completed already" in capsys.readouterr().out
-    assert files.read(Path("cut/config.yaml"))["keep"] == 1
+    assert files.read(cut / "config.yaml")["keep"] == 1

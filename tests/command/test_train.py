@@ -1,52 +1,21 @@
-"""The program as its users meet it: a run and all that it leaves, and how it fails."""
+"""The program as its users meet it: what it shows, how it fails, and the folders of its runs and sweeps."""
 
-import json
 from pathlib import Path
 
 import pytest
-import torch
-from conftest import tiny
-from runs import measured, same, start, summary
+from conftest import TINY, tiny
+from runs import config, said, start, summary, wait_for
 
 from ssl_runner.__main__ import main
 from ssl_runner.pretext.rotation import Rotation
-from ssl_runner.run_folder.metrics import read_rows
 
 pytestmark = pytest.mark.usefixtures("here")
 
+BARE = [*TINY, "evaluator=none", "length=2st", "log_every=1st"]
 
-def test_a_run_leaves_all_that_was_promised_and_runs_again_from_its_config(capsys):
-    assert main(tiny("pretext=simclr")) == 0
-    (folder,) = Path("outputs/simclr-shapes").iterdir()
-    assert {file.name.split(".tfevents")[0] for file in folder.iterdir()} >= {
-        *("config.yaml", "overrides.yaml", "environment.json", "metrics.jsonl", "summary.json", "checkpoints"),
-        *("encoder.safetensors", "encoder.yaml", "events.out", "run.log"),
-    }
-    assert len(list(folder.glob("events.out.tfevents.*"))) == 1, "one writer"
-    done = summary(folder)
-    assert (done["status"], done["step"], done["steps"], done["error"]) == ("completed", 12, 12, None)
-    assert done["baseline"].keys() >= {"knn/top1", "probe/top1"}
-    assert done["final"].keys() >= {*done["baseline"], "test/knn/top1", "test/probe/top1"}
-    assert done["headlines"] == ["knn/top1", "probe/top1", "geometry/rankme"]
-    assert done["metrics"]["test/knn/top1"] == {"better": "larger", "unit": "share"}
-    assert [step for step, _ in measured(folder, "train/loss")] == [4, 8, 12]
-    assert [step for step, _ in measured(folder)] == [0, 3, 6, 9, 12]
-    assert len(measured(folder, "test/knn/top1")) == 1, "test is measured once"
-    learnt = next(row for row in read_rows(folder / "metrics.jsonl") if "train/loss" in row)
-    assert learnt.keys() >= {"optimizer/lr", "optimizer/gradient_norm", "speed/samples_per_second", "speed/data_wait"}
-    environment = json.loads((folder / "environment.json").read_text())
-    assert environment["versions"]["torch"] == torch.__version__
-    assert environment["dataset"]
-    said = capsys.readouterr().out
-    assert "random encoder" in said
-    assert f"tensorboard --logdir {folder}" in said
-    assert main(["--config-dir", str(folder), "--config-name", "config"]) == 2
-    assert f"type ssl-runner rerun {folder.resolve()}/config.yaml" in capsys.readouterr().err
-    assert main(["rerun", str(folder), "--to", "again", "--strict"]) == 0
-    assert same(folder, "again")
-    assert "step 12/12" in (folder / "run.log").read_text()
-    assert main(["resume", str(folder)]) == 0
-    assert "is completed already" in capsys.readouterr().out
+
+def jobs(folder):
+    return sorted(each.name for each in Path(folder).iterdir() if (each / "encoder.safetensors").exists())
 
 
 def test_mistakes_leave_nothing_behind_and_show_no_traceback(here, capsys):
@@ -56,19 +25,10 @@ def test_mistakes_leave_nothing_behind_and_show_no_traceback(here, capsys):
     assert main(["resume", "absent"]) == 2
     assert main(tiny("evaluator.knn.k=5000")) == 2
     assert main(tiny("dataset=cifar10", "dataset.root=nowhere", "dataset.download=false")[2:]) == 2
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
+    shown = said(capsys)
     for word in ("2 problems", "nowhere", "dataset=shapes", "5000", "there is no folder absent", "absent holds no run"):
-        assert word in said
+        assert word in shown
     assert not list(here.iterdir())
-
-
-def test_a_mistake_in_a_process_is_two_lines_and_status_2():
-    process = start("pretext=simclar")
-    said, _ = process.communicate(timeout=120)
-    assert process.returncode == 2
-    assert said.count("\n") == 2
-    assert "did you mean simclr?" in said
 
 
 def test_an_exception_is_told_in_the_summary_and_the_log(monkeypatch):
@@ -81,13 +41,85 @@ def test_an_exception_is_told_in_the_summary_and_the_log(monkeypatch):
     assert "Traceback" in Path("bad/run.log").read_text()
 
 
-def test_help_lists_every_choice(capsys):
-    assert main(["--help"]) == 0
-    said = capsys.readouterr().out
-    for word in ("simclr", "image_folder", "resnet18", "koleo", "resume", "hydra.run.dir", "length"):
-        assert word in said
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("--help", "simclr image_folder resnet18 koleo resume hydra.run.dir length"),
+        ("--cfg job pretext=byol", "ssl_runner.pretext.byol.BYOL"),
+    ],
+    ids=["every choice by --help", "the config by --cfg job"],
+)
+def test_what_is_asked_for_is_shown(words, shown, capsys):
+    assert main(words.split()) == 0
+    out = said(capsys)
+    assert all(word in out for word in shown.split())
 
 
-def test_the_config_can_be_shown(capsys):
-    assert main(["--cfg", "job", "pretext=byol"]) == 0
-    assert "ssl_runner.pretext.byol.BYOL" in capsys.readouterr().out
+def test_a_running_folder_is_not_resumed(capsys):
+    process = start(*tiny("length=400st"), "hydra.run.dir=busy")
+    wait_for(lambda: Path("busy/summary.json").exists(), process)
+    try:
+        assert main(["resume", "busy"]) == 2
+        assert "running process" in said(capsys)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_any_name_of_a_folder_is_taken_as_it_is_and_once(here, capsys):
+    name = "a [bold] [0-9] [red]x[/red] [/] %(step)s {0} ü"
+    words = [*BARE, f"hydra.run.dir='{name}/run'"]
+    assert main(words) == 0
+    assert f"run folder:   {name}/run" in said(capsys)
+    before = summary(f"{name}/run")
+    assert main(words) == 2
+    refusal = said(capsys)
+    assert f"{name}/run exists" in refusal
+    assert f"ssl-runner resume {name}/run" in refusal
+    assert summary(f"{name}/run") == before
+    (here / name / "run" / "summary.json").unlink()
+    assert main(["resume", f"{name}/run"]) == 0
+
+
+# Sweeps
+
+
+def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(capsys):
+    words = tiny("length=2st", "evaluator=none", "pretext=rotation,flip", "optimizer.lr=0.03,0.1")
+    assert main(["-m", *words]) == 0
+    (sweep,) = Path("outputs/sweeps").iterdir()
+    assert jobs(sweep) == ["000-rotation-lr-0.03", "001-rotation-lr-0.1", "002-flip-lr-0.03", "003-flip-lr-0.1"]
+    assert all(summary(sweep / job)["status"] == "completed" for job in jobs(sweep))
+    assert "[4/4] 003-flip-lr-0.1: completed" in said(capsys)
+    assert main(["-m", *words, "batch_size=0"]) == 2, "a sweep is checked before its first job begins"
+    assert len(list(Path("outputs/sweeps").iterdir())) == 1
+
+
+@pytest.mark.parametrize(
+    ("word", "seeds"),
+    [
+        ("seed=1,1,2,1", {"000-seed-1": 1, "001-seed-2": 2}),
+        ("regulariser=glob([k*,n*])", {"000-koleo": 0, "001-regulariser-none": 0}),
+    ],
+    ids=["a value given twice", "a pattern over a group"],
+)
+def test_a_sweep_runs_each_value_once(word, seeds):
+    assert main(["-m", *BARE, word, "hydra.sweep.dir=sweep"]) == 0
+    assert {job: config(f"sweep/{job}")["seed"] for job in jobs("sweep")} == seeds
+
+
+def test_a_sweep_folder_that_cannot_be_is_refused(here, capsys):
+    (here / "file").write_text("")
+    for place in ("file", "file/below", "x" * 300):
+        assert main(["-m", *BARE, "seed=1,2", f"hydra.sweep.dir={place}"]) == 2
+        assert main([*BARE, f"hydra.run.dir={place}"]) == 2
+    told = said(capsys)
+    assert (told.count("is a file"), told.count("File name too long")) == (4, 2)
+    assert [each.name for each in here.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("word", ["regulariser=glob(zz*)", "seed=glob(*)", "seed=interval(0,1)", "seed=,", "seed=1,x"])
+def test_a_sweep_over_nothing_is_refused(here, word, capsys):
+    assert main(["-m", *BARE, word]) == 2
+    assert len(said(capsys).splitlines()) <= 3
+    assert not list(here.iterdir())

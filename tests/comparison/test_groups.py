@@ -1,93 +1,185 @@
-"""Groups of runs over seeds: which is marked as the best, and what is said if none is."""
+"""Groups of runs: settings that tell them apart, which is the best over seeds, and what may be unfair."""
 
 import pytest
-from comparison_toys import compared, make_run, pretext, seeds
+from comparison_toys import SETTINGS, compared, make_run, plain_run, pretext, seeds, several
 
+from ssl_runner.comparison.settings import choices_of, differing, flat, shorten, text
 
-def test_runs_are_grouped_over_seeds_and_the_best_marked(tmp_path):
-    seeds(tmp_path, "a", {0: 0.80, 1: 0.82, 2: 0.81})
-    seeds(tmp_path, "b", {0: 0.60, 1: 0.61, 2: 0.615}, **pretext("flip"))
-    comparison = compared(tmp_path)
-    assert comparison.keys == ["pretext"]
-    assert [(each.settings["pretext"], len(each.runs)) for each in comparison.groups] == [("rotation", 3), ("flip", 3)]
-    first, second = comparison.groups
-    assert first.interval.mean == pytest.approx(0.81)
-    assert first.baseline == pytest.approx(0.4)
-    assert first.mean("samples_seen") == 1400 * 64
-    assert second.to_best.paired
-    assert comparison.best
-    assert second.worse
-    assert not comparison.warnings
-
-
-def test_no_best_within_noise(tmp_path):
-    seeds(tmp_path, "a", {0: 0.80, 1: 0.60, 2: 0.75})
-    seeds(tmp_path, "b", {0: 0.70, 1: 0.65, 2: 0.73}, **pretext("flip"))
-    comparison = compared(tmp_path)
-    assert not comparison.best
-    assert not comparison.groups[1].worse
-    assert "no difference is shown" in comparison.verdict
-
-
-def test_two_groups_apart_and_a_third_within_noise_mark_no_best(tmp_path):
-    seeds(tmp_path, "a", {0: 0.80, 1: 0.81, 2: 0.82})
-    seeds(tmp_path, "b", {0: 0.81, 1: 0.79, 2: 0.81}, **pretext("flip"))
-    seeds(tmp_path, "c", {0: 0.10, 1: 0.11, 2: 0.121}, **pretext("crop"))
-    comparison = compared(tmp_path)
-    assert not comparison.best
-    assert [each.worse for each in comparison.groups] == [False, False, True]
+KIND = {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}  # seeds 3 and 4 are kind to all
+CASES = {  # the groups in the order in which they come out; best; worse or better for each other; words of the verdict
+    "apart": ([{0: 0.80, 1: 0.82, 2: 0.81}, {0: 0.60, 1: 0.61, 2: 0.615}], True, ["worse"], "The first is the best"),
+    "noise": ([{0: 0.80, 1: 0.60, 2: 0.75}, {0: 0.70, 1: 0.65, 2: 0.73}], False, [""], "no difference is shown"),
+    "a third within noise": (
+        [{0: 0.80, 1: 0.81, 2: 0.82}, {0: 0.81, 1: 0.79, 2: 0.81}, {0: 0.10, 1: 0.11, 2: 0.121}],
+        *(False, ["", "worse"], "between the first and 1 of 2 others"),
+    ),
+    "behind on common seeds": (  # one group alone ran the kind seeds: its mean is first
+        [KIND, {0: 0.65, 1: 0.663, 2: 0.668}],
+        *(False, ["better"], "on the seeds that both have, b is better than the first"),
+    ),
+    "behind on common seeds within noise": (
+        [KIND, {0: 0.60, 1: 0.68, 2: 0.65}],
+        *(False, [""], "On the seeds that both have, b has the better mean: run the same seeds"),
+    ),
+    "no spread": ([{0: 0.0, 1: 0.0, 2: 0.0}] * 2, False, [""], "does not vary over seeds, there is no spread to judge"),
+    "a single seed": (
+        [{7: 0.1}, *[{0: 0.0, 1: 0.0, 2: 0.0}] * 2],
+        False,
+        ["", ""],
+        "single seed, there is no interval",
+    ),
+    "single seeds": ([{0: 0.9}, {0: 0.1}], False, [""], "One seed each"),
+}
+NOT_RANKED = "the datasets differ, and numbers on different data are not ranked by their differences"
+BEEF = {"environment": {"dataset": "beef"}}
+SHARED = {  # a run each, of seeds 0, 1, ... unless it says so; keys that tell them apart; words of each warning
+    "commit": (
+        [{}, {"environment": {"commit": "b" * 40}}],
+        *([], ["commit differs, also between seeds of one group: aaaaaaaa (1 run), bbbbbbbb (1 run)"]),
+    ),
+    "uncommitted changes": ([{}, {"environment": {"dirty": True}}], [], ["aaaaaaaa with changes unknown"]),
+    "versions": ([{}, {"environment": {"versions": {"python": "3.11.7", "torch": "2.15"}}}], [], ["torch differs"]),
+    "nothing known": ([{}, {"environment": {"versions": None}}], [], ["is not known"]),
+    "device": ([{}, {"environment": {"device": "H100, float32"}}], [], ["seconds and samples/s are not comparable"]),
+    "precision": (
+        [{}, {"device": {"precision": "bf16"}, "environment": {"device": "cpu, bf16, 2 threads"}}],
+        ["device.precision"],
+        [],
+    ),
+    "equal data elsewhere": ([{}, {"dataset": {"root": "b"}}], [], []),
+    "other data elsewhere": ([{}, {"dataset": {"root": "b"}, **BEEF}], ["data"], [NOT_RANKED, "fingerprint differs"]),
+    "another dataset": ([{}, {"choices": {"dataset": "digits"}, **BEEF}], ["dataset"], [NOT_RANKED]),
+    "fewer images": ([{}, {"dataset": {"images": 9}}], ["dataset.images"], ["dataset.images differs: so may the rows"]),
+    "data drawn by the seed": (  # in every group: pairs of seeds share them
+        [
+            {"seed": seed, "dataset": {"seed": seed}, "environment": {"dataset": f"feed{seed}"}, **pretext(name)}
+            for name in ("flip", "crop")
+            for seed in range(3)
+        ],
+        *(["pretext"], []),
+    ),
+    "features": (
+        [{"summary": {"health": {"verdict": each}}, "on_collapse": "warn"} for each in ("collapsed", "healthy")],
+        *([], ["features were not healthy at the end of 1 runs: 0 (collapsed)"]),
+    ),
+    "a repeated seed": ([{}, {"seed": 0}], [], ["1 run repeats settings and seed of another: those of one seed count"]),
+}
 
 
 @pytest.mark.parametrize("smaller", [False, True])
-def test_better_on_common_seeds_is_not_marked_against(tmp_path, smaller):
-    """Seeds 3 and 4 are kind to all, and one group alone ran them: its mean is first, on common seeds it is behind."""
-    sign = -1 if smaller else 1
-    simclr = {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}
-    byol = {0: 0.65, 1: 0.663, 2: 0.668}
-    seeds(tmp_path, "a", {seed: sign * value for seed, value in simclr.items()}, **pretext("simclr"))
-    seeds(tmp_path, "b", {seed: sign * value for seed, value in byol.items()}, **pretext("byol"))
+@pytest.mark.parametrize("case", CASES)
+def test_groups_are_marked_as_their_seeds_show(tmp_path, case, smaller):
+    groups, best, marks, words = CASES[case]
+    for name, values in zip("abc", groups, strict=False):
+        signed = {seed: -value if smaller else value for seed, value in values.items()}
+        seeds(tmp_path, name, signed, **pretext(name))
     comparison = compared(tmp_path, "probe/top1", smaller)
-    assert [each.settings["pretext"] for each in comparison.groups] == ["simclr", "byol"]
-    assert not comparison.best
-    assert (comparison.groups[1].worse, comparison.groups[1].better) == (False, True)
-    assert "on the seeds that both have, byol is better than the first" in comparison.verdict
+    assert [each.settings["pretext"] for each in comparison.groups] == [*"abc"[: len(groups)]]
+    assert comparison.best == best
+    assert ["worse" * each.worse + "better" * each.better for each in comparison.groups] == ["", *marks]
+    assert words in comparison.verdict
 
 
-def test_ahead_on_common_seeds_within_noise_is_said(tmp_path):
-    seeds(tmp_path, "a", {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}, optimizer={"lr": 0.1})
-    seeds(tmp_path, "b", {0: 0.60, 1: 0.68, 2: 0.65}, optimizer={"lr": 0.2})
-    comparison = compared(tmp_path)
-    assert not comparison.groups[1].better
-    assert "On the seeds that both have, lr 0.2 has the better mean: run the same seeds" in comparison.verdict
-
-
-def test_numbers_without_spread_are_not_single_seeds(tmp_path):
-    seeds(tmp_path, "a", {0: 0.0, 1: 0.0, 2: 0.0})
-    seeds(tmp_path, "b", {0: 0.0, 1: 0.0, 2: 0.0}, **pretext("flip"))
-    assert compared(tmp_path).verdict.endswith(
-        "Where a difference does not vary over seeds, there is no spread to judge it by."
-    )
-    seeds(tmp_path, "c", {7: 0.1}, **pretext("crop"))
-    assert "single seed" in compared(tmp_path).verdict
-
-
-def test_one_seed_shows_nothing(tmp_path):
-    make_run(tmp_path / "a", 0.9)
-    make_run(tmp_path / "b", 0.1, **pretext("flip"))
-    comparison = compared(tmp_path)
-    assert not comparison.best
-    assert "One seed each" in comparison.verdict
-
-
-def test_a_repeated_seed_counts_once(tmp_path):
-    make_run(tmp_path / "a", 0.8)
-    make_run(tmp_path / "b", 0.6)
-    comparison = compared(tmp_path)
-    assert comparison.groups[0].values == {0: pytest.approx(0.7)}
-    assert "repeats settings and seed" in comparison.warnings[0]
+def test_a_group_knows_its_mean_its_baseline_and_its_pairs(tmp_path):
+    comparison = compared(several(tmp_path))
+    first, second = comparison.groups
+    assert (first.interval.mean, first.baseline) == pytest.approx((0.81, 0.4))
+    assert first.mean("samples_seen") == 1400 * 64
+    assert second.to_best.paired
+    assert (comparison.keys, comparison.warnings) == (["pretext"], [])
+    make_run(tmp_path / "runs" / "again", 0.6)
+    values = compared(tmp_path / "runs").groups[0].values
+    assert values == {0: pytest.approx(0.7), 1: 0.82, 2: 0.81}, "a repeated seed counts once"
 
 
 def test_the_front_holds_what_nothing_surpasses_in_less_time(tmp_path):
     for name, top1, seconds in (("a", 0.5, 10), ("b", 0.6, 20), ("c", 0.55, 30), ("d", 0.7, 40)):
-        make_run(tmp_path / name, top1, summary={"seconds": seconds, "final": {"probe/top1": top1}}, **pretext(name))
+        make_run(tmp_path / name, top1, summary={"seconds": seconds}, **pretext(name))
     assert {each.settings["pretext"] for each in compared(tmp_path).groups if each.front} == {"a", "b", "d"}
+
+
+@pytest.mark.parametrize("case", SHARED)
+def test_what_runs_do_not_share_is_a_setting_a_warning_or_harmless(tmp_path, case):
+    runs, keys, words = SHARED[case]
+    for n, run in enumerate(runs):
+        make_run(tmp_path / str(n), 0.5, **{"seed": n, **run})
+    comparison = compared(tmp_path)
+    assert comparison.keys == keys
+    assert len(comparison.warnings) == len(words), comparison.warnings
+    assert all(each in line for each, line in zip(words, comparison.warnings, strict=True))
+    assert all((each.to_best is None) == (NOT_RANKED in words) for each in comparison.groups[1:])
+
+
+def test_a_changed_folder_of_images_is_other_data(tmp_path):
+    """The config says the same of them, the fingerprint does not: neither judged nor averaged."""
+    seeds(tmp_path, "a", {0: 0.80, 1: 0.81, 2: 0.82}, environment={"dataset": "c1a55dbe00"}, **pretext("simclr"))
+    seeds(tmp_path, "b", {0: 0.60, 1: 0.61, 2: 0.62}, environment={"dataset": "beef000000"}, **pretext("byol"))
+    comparison = compared(tmp_path)
+    assert comparison.keys == ["pretext", "data"]
+    assert [each.name for each in comparison.groups] == ["simclr, data c1a55dbe", "byol, data beef0000"]
+    assert not comparison.best
+    assert not any(each.worse or each.to_best or each.front for each in comparison.groups)
+    assert any("numbers on different data are not ranked" in line for line in comparison.warnings)
+    make_run(tmp_path / "b-3", 0.7, environment={"dataset": "c1a55dbe00"}, seed=3, **pretext("byol"))
+    assert len(compared(tmp_path).groups) == 3
+
+
+def test_the_same_changes_are_the_same_code(tmp_path):
+    for seed in range(2):
+        run = make_run(tmp_path / str(seed), 0.5, seed=seed, environment={"dirty": True})
+        (run / "source.diff").write_text("one")
+    assert not compared(tmp_path).warnings
+    (run / "source.diff").write_text("two")
+    assert "commit differs" in compared(tmp_path).warnings[0]
+
+
+def inner(recipe: str, flip: float) -> dict:
+    return {"choices": {"augment@pretext.augment": recipe}, "pretext": {"augment": {"flip": flip}}}
+
+
+HARMLESS = {"log_every": "9st", "keep": 5, "device": {"threads": 1, "name": "cpu"}, "choices": {"device": "cpu"}}
+HARMLESS |= {"dataset": {"root": "elsewhere", "workers": 3}, "evaluator": {"knn": {"k": 5}}, "seed": 1}
+SIMCLR = [pretext("simclr", temperature=each) for each in (0.5, 0.1)]
+CLIP = [{"optimizer": {"clip": each}} for each in (None, 1.0)]
+TELLING = {  # configs of the runs, what tells them apart
+    "lists": (
+        [{}, {"model": {"widths": [32, 128]}}, {"optimizer": {"lr": 0.01, "betas": [0.9, 0.99]}}],
+        ["model.widths", "optimizer.lr", "optimizer.betas"],
+    ),
+    "implied by a choice": ([{}, SIMCLR[0], {"optimizer": {"lr": 0.01}}], ["pretext", "optimizer.lr"]),
+    "below a choice": (
+        [{}, *SIMCLR, {"optimizer": {"lr": 0.01}}],
+        ["pretext", "pretext.temperature", "optimizer.lr"],
+    ),
+    "inner choice": ([inner("simclr", 0.5), inner("none", 0)], ["pretext.augment"]),
+    "below an inner choice": (
+        [inner("simclr", 0.5), inner("none", 0), inner("none", 1)],
+        ["pretext.augment", "pretext.augment.flip"],
+    ),
+    "harmless settings, evaluators, seed": ([{}, HARMLESS], []),
+    "precision": ([{}, {"device": {"precision": "bf16"}, "choices": {"device": "cpu"}}], ["device.precision"]),
+    "absent in an older version": ([{}, CLIP[0]], []),
+    "null or set": ([{}, *CLIP], ["optimizer.clip"]),
+    "seed that follows": ([{"seed": each, "dataset": {"seed": each}} for each in (0, 1)], []),
+    "seed of its own": ([{"dataset": {"seed": each}} for each in (0, 1)], ["dataset.seed"]),
+}
+
+
+@pytest.mark.parametrize("case", TELLING)
+def test_settings_that_can_change_a_result_and_that_no_choice_implies_tell_runs_apart(case):
+    configs, keys = TELLING[case]
+    assert differing([plain_run(**config) for config in configs]) == keys
+
+
+def test_settings_are_shown_as_they_are_typed():
+    nested = {"a": {"b": [1, 2.0, None]}, "c": [{"d": True}, {"e": {}}]}
+    assert flat(nested) == {"a.b": "[1,2,null]", "c.0.d": "true", "c.1.e": "{}"}
+    assert text(1) == text(1.0) != text(True)
+    assert [plain_run(**each).traits.get("optimizer.clip", "-") for each in ({}, *CLIP)] == ["-", "-", "1"]
+    assert choices_of(SETTINGS | {"choices": {}})["pretext"] == "Rotation", "the class if there is no choice"
+
+
+def test_names_are_as_short_as_they_can_be():
+    keys = ["optimizer.lr", "pretext.lr", "length"]
+    assert shorten(keys) == dict(zip(keys, keys, strict=True))
+    assert shorten(["optimizer.lr", "dataset.test"], ["test"]) == {"optimizer.lr": "lr", "dataset.test": "dataset.test"}

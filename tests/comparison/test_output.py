@@ -1,17 +1,35 @@
-"""Output of a comparison: terminal, Markdown, CSV, JSON."""
+"""Output of a comparison: terminal, Markdown, CSV, JSON, and an HTML page that is self-contained and safe."""
 
 import csv
 import io
+import itertools
 import json
+import re
+import subprocess
+import sys
+import time
 
 import pytest
-from comparison_toys import compared, make_run, several
+from comparison_toys import compared, logged, make_run, pretext, several
 
 from ssl_runner.command.compare import main
+from ssl_runner.comparison.curves import MOST, read_curves, tracks
+from ssl_runner.comparison.export import embed, to_html
 
 
-def test_the_table_fits_and_says_what_matters(tmp_path, capsys):
-    assert main([str(several(tmp_path))]) == 0
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = several(tmp_path_factory.mktemp("several"))
+    logged(folder / "a-0", 50)
+    return folder
+
+
+def data_of(html: str) -> dict:
+    return json.loads(re.search(r'<script type="application/json" id="data">(.*?)</script>', html, re.DOTALL)[1])
+
+
+def test_the_table_fits_and_says_what_matters(folder, capsys):
+    assert main([str(folder)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert max(len(line) for line in lines if "resume" not in line) <= 120
     assert lines[3].split()[:3] == ["pretext", "probe/top1", "%"]
@@ -29,28 +47,24 @@ def test_many_differing_settings_share_a_column(tmp_path, capsys):
     assert "... 35 more groups" in out
 
 
-def test_markdown_escapes_and_marks_the_best(tmp_path, capsys):
-    folder = several(tmp_path)
+def test_markdown_escapes_and_marks_the_best(folder, capsys):
     assert main(["--markdown", str(folder)]) == 0  # a folder is no FILE to write
     lines = capsys.readouterr().out.splitlines()
     assert lines[2].startswith("| pretext | probe/top1 % |")
     assert lines[4].startswith("| rotation | **81.0 ± 2.5** | **best f** |")
+    assert lines[5].startswith("| flip | 60.8 ± 1.9 |")
     assert any("collapsed \\| at step 4" in line for line in lines)
 
 
-def test_csv_has_a_row_for_each_run(tmp_path, capsys):
-    assert main([str(several(tmp_path)), "--csv"]) == 0
+def test_csv_has_a_row_for_each_run_and_json_holds_everything(folder, capsys):
+    assert main([str(folder), "--csv"]) == 0
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert [row["run"] for row in rows] == ["a-0", "a-1", "a-2", "b|c-0", "b|c-1", "b|c-2", "stopped"]
     assert {row["pretext"] for row in rows} == {"rotation", "flip"}
-    assert float(rows[1]["probe/top1"]) == 0.82
-    assert float(rows[1]["gain/probe/top1"]) == pytest.approx(0.42)
-    assert float(rows[1]["test/probe/top1"]) == 0.79
+    numbers = [float(rows[1][f"{stage}probe/top1"]) for stage in ("", "gain/", "test/")]
+    assert numbers == pytest.approx([0.82, 0.42, 0.79])
     assert rows[6]["status"] == "stopped"
-
-
-def test_json_holds_everything(tmp_path, capsys):
-    assert main([str(several(tmp_path)), "--json"]) == 0
+    assert main([str(folder), "--json"]) == 0
     comparison = json.loads(capsys.readouterr().out)
     assert comparison["best_is_shown"]
     assert comparison["groups"][1]["values"] == {"0": 0.6, "1": 0.61, "2": 0.615}
@@ -58,20 +72,92 @@ def test_json_holds_everything(tmp_path, capsys):
     assert len(comparison["runs"]) == 7
 
 
-def test_files_are_written_and_one_format_goes_to_standard_output(tmp_path, capsys):
-    folder, file = several(tmp_path), tmp_path / "table.csv"
+def test_files_are_written_and_one_format_goes_to_standard_output(folder, tmp_path, capsys):
+    file = tmp_path / "table.csv"
     assert main([str(folder), "--csv", str(file), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)
     assert file.read_text().startswith("run,status")
-    assert main([str(folder), "--csv", "--json"]) == 2
-    assert main([str(folder), "--html", str(folder)]) == 2
-    assert main([str(folder), "--csv", str(tmp_path / "no/such.csv")]) == 2
+    for words in (["--csv", "--json"], ["--html", str(folder)], ["--csv", str(tmp_path / "no/such.csv")]):
+        assert main([str(folder), *words]) == 2
     assert main([str(folder), "--metric", "probe/top"]) == 2
     assert "possible are probe/top1" in capsys.readouterr().err
 
 
-def test_runs_that_were_not_evaluated(tmp_path, capsys):
+def test_runs_that_were_not_evaluated_are_compared_without_torch(tmp_path):
     make_run(tmp_path / "a", summary={"baseline": {}, "final": {}, "best": {}})
     assert compared(tmp_path).metric is None
-    assert main([str(tmp_path), "--html", str(tmp_path / "page.html")]) == 0
-    assert "seconds" in capsys.readouterr().out
+    words = ["compare", str(tmp_path), "--html", str(tmp_path / "page.html")]
+    code = (
+        f"import sys; from ssl_runner.__main__ import main; status = main({words!r}); "
+        "sys.exit(status or bool({'torch', 'scipy.stats', 'hydra'} & {*sys.modules}))"
+    )
+    process = subprocess.run([sys.executable, "-c", code], timeout=60, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "seconds" in process.stdout
+
+
+def test_the_page_holds_the_data_and_fetches_nothing(folder):
+    html = to_html(compared(folder))
+    data = data_of(html)
+    assert [run["name"] for run in data["runs"]][:2] == ["a-0", "a-1"]
+    assert [group["runs"] for group in data["groups"]] == [["a-0", "a-1", "a-2"], ["b|c-0", "b|c-1", "b|c-2"]]
+    assert data["curves"] == ["probe/top1", "train/loss"]
+    quality, losses = sorted(data["tracks"][0], key=lambda track: [*track["values"]])
+    assert quality["values"] == {"0": [0, 0.12, 0.24, 0.36, 0.48]}
+    assert losses["step"] == [10 * k for k in range(50)]
+    assert losses["values"]["1"][1] == 1.0
+    assert data["t"][:2] == pytest.approx([12.7062, 4.3027], abs=1e-4)
+    assert "{{" not in html.replace(json.dumps(data), "")
+    fetching = r"https?://|\bsrc\s*=|@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link rel=\"stylesheet"
+    assert not re.search(fetching, html)
+    assert "default-src 'none'" in html
+
+
+def test_a_name_cannot_end_the_script(tmp_path):
+    evil = "</script><script>alert(1)</script><!--"
+    make_run(tmp_path / "a")
+    make_run(tmp_path / "b", summary={"status": "failed", "error": evil}, **pretext(evil))
+    html = to_html(compared(tmp_path))
+    assert evil not in html
+    assert html.count("</script>") == 2
+    assert data_of(html)["runs"][1]["error"] == evil
+    assert "<" not in embed([evil])
+
+
+def test_curves_are_thinned_and_keep_their_ends():
+    a, b = ({k: (float(k), value(k)) for k in range(10_001)} for value in (lambda k: k % 2, lambda k: 1.0))
+    (track,) = tracks({"a": a, "b": b}, ["a", "b"], 100)
+    assert len(track["step"]) == len(track["values"][0]) == 100
+    assert (track["step"][0], track["step"][-1]) == (0, 10_000)
+    assert (track["values"][0][0], track["values"][0][-1]) == (0, 0)
+    assert track["values"][0][50] == pytest.approx(0.5, abs=0.02)  # a mean, and no lucky point
+    assert track["values"][1] == [1] * 100
+
+
+def test_a_step_that_was_logged_again_counts_as_it_was_last(tmp_path):
+    """The run went back to step 10; what was measured at a step is another row than what the training logged there."""
+    rows = [
+        {"step": 10, "time": 1.0, "train/loss": 3.0},
+        {"step": 20, "time": 2.0, "train/loss": 9.0, "train/entropy": 4.0},
+        {"step": 20, "time": 2.1, "probe/top1": 0.1},
+        {"step": 30, "time": 3.0, "train/loss": 8.0},
+        {"step": 20, "time": 2.2, "train/loss": 2.0},
+        {"step": 20, "time": 2.3, "probe/top1": 0.2, "test/probe/top1": 0.3},
+    ]
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = read_curves(tmp_path)
+    once = {"probe/top1": {20: (2.3, 0.2)}, "train/entropy": {20: (2.0, 4.0)}}
+    assert curves == {"train/loss": {10: (1.0, 3.0), 20: (2.2, 2.0), 30: (3.0, 8.0)}, **once}
+
+
+def test_three_hundred_runs_take_seconds_and_a_page_of_a_few_megabytes(tmp_path, capsys):
+    for n, (lr, decay, seed) in enumerate(itertools.product(range(10), range(10), range(3))):
+        config = {"optimizer": {"lr": lr, "weight_decay": decay}, "seed": seed}
+        logged(make_run(tmp_path / f"{n:03d}", 0.5 + 0.01 * lr + 0.001 * seed, **config), 150)
+    began, file = time.perf_counter(), tmp_path / "page.html"
+    assert main([str(tmp_path)]) == 0
+    assert time.perf_counter() - began < 8
+    assert "300 completed runs in 100 groups" in capsys.readouterr().out
+    assert main([str(tmp_path), "--html", str(file)]) == 0
+    assert file.stat().st_size < 6e6
+    assert max(len(track["step"]) for run in data_of(file.read_text())["tracks"] for track in run) <= MOST

@@ -1,6 +1,5 @@
 """Run folders found at any depth and read; what is torn is named, what is unfinished stands apart."""
 
-import fcntl
 import itertools
 
 import pytest
@@ -8,13 +7,20 @@ from comparison_toys import compared, evaluated, make_run
 
 from ssl_runner.command.compare import main
 from ssl_runner.comparison.record import load_runs
+from ssl_runner.run_folder.lock import locked
+
+TORN = [
+    *itertools.product(["summary.json"], ['{"status": "comp', "[]", "{}", "", "[" * 100_000]),
+    *itertools.product(["config.yaml"], ["a: [", "[]", "", "a: 1", "\x00", None]),
+]
 
 
 def test_a_tree_of_runs_in_the_order_of_their_paths_and_none_twice(tmp_path):
-    make_run(tmp_path / "outputs/rotation-shapes/b")
-    make_run(tmp_path / "outputs/rotation-shapes/a")
-    nested = make_run(tmp_path / "outputs/sweeps/lr/000-lr-0.1")
-    (tmp_path / "outputs/unstarted").mkdir()
+    for name in ("rotation-shapes/b", "rotation-shapes/a", "sweeps/lr/000-lr-0.1"):
+        nested = make_run(tmp_path / "outputs" / name)
+    for name in ("unstarted", "foreign"):
+        (tmp_path / "outputs" / name).mkdir()
+    (tmp_path / "outputs/foreign/config.yaml").write_text("a: 1")
     (tmp_path / "outputs/again").symlink_to(nested)
     (nested / "circle").symlink_to(tmp_path / "outputs")
     runs, problems, broken = load_runs([tmp_path / "outputs", nested])
@@ -22,20 +28,7 @@ def test_a_tree_of_runs_in_the_order_of_their_paths_and_none_twice(tmp_path):
     assert not problems + broken
 
 
-def test_a_foreign_config_is_no_run(tmp_path):
-    make_run(tmp_path / "run")
-    (tmp_path / "foreign").mkdir()
-    (tmp_path / "foreign/config.yaml").write_text("a: 1")
-    assert len(load_runs([tmp_path])[0]) == 1
-
-
-@pytest.mark.parametrize(
-    ("file", "torn"),
-    [
-        *itertools.product(["summary.json"], ['{"status": "comp', "[]", "{}", "", "[" * 100_000]),
-        *itertools.product(["config.yaml"], ["a: [", "[]", "", "a: 1", "\x00", None]),
-    ],
-)
+@pytest.mark.parametrize(("file", "torn"), TORN)
 def test_a_torn_run_is_named_and_the_rest_shown(tmp_path, capsys, file, torn):
     make_run(tmp_path / "good")
     bad = make_run(tmp_path / "bad")
@@ -47,14 +40,21 @@ def test_a_torn_run_is_named_and_the_rest_shown(tmp_path, capsys, file, torn):
     assert f"{bad} is left out: " in printed.err
 
 
-@pytest.mark.parametrize("torn", ["environment.json", "evaluation/probe.json"])
-def test_a_torn_lesser_file_is_named_and_the_run_shown(tmp_path, capsys, torn):
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("environment.json", '{"results": [{"a": 1}, '),
+        ("evaluation/probe.json", '{"results": [{"a": 1}, '),
+        ("evaluation/probe.json", '{"results": [{"a": 1}]}'),
+    ],
+)
+def test_a_torn_lesser_file_is_named_and_the_run_shown(tmp_path, capsys, file, content):
     run = make_run(tmp_path / "run")
     evaluated(run, 0.5)
-    (run / torn).write_text('{"results": [{"a": 1}, ')
+    (run / file).write_text(content)
     assert main([str(run)]) == 1
     printed = capsys.readouterr()
-    assert torn in printed.err
+    assert file in printed.err
     assert "80.0" in printed.out
 
 
@@ -66,18 +66,12 @@ def test_unfinished_runs_are_apart_with_what_to_type(tmp_path, capsys):
     begun = make_run(tmp_path / "begun")
     (begun / "summary.json").unlink()
     (begun / "overrides.yaml").write_text("[]")
-    for run in (killed, running):
-        (run / ".lock").touch()
-    with (running / ".lock").open() as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    (killed / ".lock").touch()
+    with locked(running):
         comparison = compared(tmp_path)
         assert main([str(tmp_path)]) == 0
-    assert {run.name: run.status for run in comparison.unfinished} == {
-        "a b": "failed",
-        "begun": "killed",
-        "killed": "killed",
-        "running": "running",
-    }
+    statuses = {"a b": "failed", "begun": "killed", "killed": "killed", "running": "running"}
+    assert {run.name: run.status for run in comparison.unfinished} == statuses
     assert [run.name for group in comparison.groups for run in group.runs] == ["good"]
     out = " ".join(capsys.readouterr().out.split())
     assert "350 of 1,400 the loss is not finite" in out
@@ -88,16 +82,13 @@ def test_unfinished_runs_are_apart_with_what_to_type(tmp_path, capsys):
 
 def test_what_would_stop_again_is_told_how_not_to(tmp_path, capsys):
     ended = {"status": "stopped", "error": "features collapsed", "health": {"verdict": "collapsed"}}
-    stops = make_run(tmp_path / "stops", summary=ended, on_collapse="stop")
+    make_run(tmp_path / "stops", summary=ended, on_collapse="stop")
     make_run(tmp_path / "warns", summary=ended, on_collapse="warn")  # mended already
     make_run(tmp_path / "halved", summary={**ended, "health": None, "error": "not among the best"}, on_collapse="stop")
     assert main([str(tmp_path)]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines() if "resume" in line]
-    assert lines == [
-        f"ssl-runner resume {tmp_path}/halved",
-        f"ssl-runner resume {stops} on_collapse=warn",
-        f"ssl-runner resume {tmp_path}/warns",
-    ]
+    words = ("halved", "stops on_collapse=warn", "warns")
+    assert lines == [f"ssl-runner resume {tmp_path}/{each}" for each in words]
 
 
 @pytest.mark.parametrize(("name", "words"), [("absent", "is no folder"), (".", "holds no run")])

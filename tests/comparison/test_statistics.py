@@ -4,25 +4,25 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ssl_runner.comparison.statistics import difference, interval, judge_differences, quantile, seeds_needed
+from ssl_runner.comparison.statistics import Difference, difference, interval, judge, quantile, seeds_needed
+
+
+def excludes_zero(shown: Difference) -> bool:
+    return abs(shown.mean) > shown.half
 
 
 def test_intervals_are_those_of_scipy():
     rng = np.random.default_rng(0)
     a, b = rng.normal(0.7, 0.1, 5), rng.normal(0.6, 0.2, 7)
     shown = interval(list(a))
-    low, high = scipy.stats.t.interval(0.95, 4, a.mean(), scipy.stats.sem(a))
-    assert (shown.mean - shown.half, shown.mean + shown.half) == pytest.approx((low, high))
-    paired = difference(dict(enumerate(a)), dict(enumerate(b)))
-    peer = scipy.stats.ttest_rel(a, b[:5])
-    assert (paired.paired, paired.n) == (True, 5)
-    bounds = peer.confidence_interval(0.95)
-    assert (paired.mean - paired.half, paired.mean + paired.half, paired.p) == pytest.approx((*bounds, peer.pvalue))
-    welch = difference(dict(enumerate(a)), dict(enumerate(b, 100)))
-    peer = scipy.stats.ttest_ind(a, b, equal_var=False)
-    assert not welch.paired
-    bounds = peer.confidence_interval(0.95)
-    assert (welch.mean - welch.half, welch.mean + welch.half, welch.p) == pytest.approx((*bounds, peer.pvalue))
+    bounds = scipy.stats.t.interval(0.95, 4, a.mean(), scipy.stats.sem(a))
+    assert (shown.mean - shown.half, shown.mean + shown.half) == pytest.approx(bounds)
+    pairs, welch = (difference(dict(enumerate(a)), dict(enumerate(b, start))) for start in (0, 100))
+    assert (pairs.paired, pairs.n, welch.paired) == (True, 5, False)
+    peers = scipy.stats.ttest_rel(a, b[:5]), scipy.stats.ttest_ind(a, b, equal_var=False)
+    for shown, peer in zip((pairs, welch), peers, strict=True):
+        bounds = (*peer.confidence_interval(0.95), peer.pvalue)
+        assert (shown.mean - shown.half, shown.mean + shown.half, shown.p) == pytest.approx(bounds)
 
 
 def test_a_hand_solved_case():
@@ -35,21 +35,20 @@ def test_a_hand_solved_case():
 def test_pairs_reveal_what_unpaired_seeds_hide():
     """Seeds move the accuracy by ten points, the setting by one: only pairs of equal seeds show it."""
     rng = np.random.default_rng(1)
-    base = rng.normal(0.7, 0.1, 6)
-    better, other = base + 0.01 + rng.normal(0, 0.002, 6), base
-    assert difference(dict(enumerate(better)), dict(enumerate(other))).excludes_zero
-    assert not difference(dict(enumerate(better)), dict(enumerate(other, 50))).excludes_zero
+    other = rng.normal(0.7, 0.1, 6)
+    better = dict(enumerate(other + 0.01 + rng.normal(0, 0.002, 6)))
+    assert [excludes_zero(difference(better, dict(enumerate(other, start)))) for start in (0, 50)] == [True, False]
+
+
+def test_a_difference_without_spread_has_no_interval():
+    for other in ({0: 0.4, 1: 0.4}, {0: 0.5, 1: 0.5}, {5: 0.4, 6: 0.4}):
+        assert not excludes_zero(difference({0: 0.5, 1: 0.5}, other))
+    assert not excludes_zero(difference({0: 0.9, 1: 0.8, 2: 0.85}, {7: 0.1}))  # one seed
 
 
 def test_too_few_equal_seeds_are_not_taken_for_all():
     a, b = dict(enumerate(np.linspace(0.6, 0.7, 10))), dict(enumerate(np.linspace(0.6, 0.7, 10), 8))
     assert not difference(a, b).paired  # two of ten seeds are common
-
-
-def test_a_difference_without_spread_has_no_interval():
-    for other in ({0: 0.4, 1: 0.4}, {0: 0.5, 1: 0.5}, {5: 0.4, 6: 0.4}):
-        assert not difference({0: 0.5, 1: 0.5}, other).excludes_zero
-    assert not difference({0: 0.9, 1: 0.8, 2: 0.85}, {7: 0.1}).excludes_zero  # one seed
 
 
 @pytest.mark.parametrize("groups", [2, 5])
@@ -63,10 +62,10 @@ def test_equal_groups_are_rarely_told_apart(groups):
     for _ in range(800):
         values = rng.normal(size=(groups, 4))
         values = values[np.argsort(-values.mean(1))]
-        found = [difference(dict(enumerate(values[0])), dict(enumerate(each))) for each in values[1:]]
-        shown = judge_differences(found, larger=True)
-        marked, worse = marked + shown.best, worse + any(shown.worse)
-        naive += any(each.excludes_zero for each in found)
+        differences = [difference(dict(enumerate(values[0])), dict(enumerate(each))) for each in values[1:]]
+        best, shown_worse, _ = judge(differences)
+        marked, worse = marked + best, worse + any(shown_worse)
+        naive += any(map(excludes_zero, differences))
     assert marked / 800 < 0.07
     assert worse / 800 < 0.07
     assert groups == 2 or naive / 800 > 0.1
@@ -87,21 +86,21 @@ def test_unequal_seeds_rarely_mark_the_wrong_group(count, apart, larger):
         groups = [{seed: v[seed] for seed in rng.permutation(6)[: rng.integers(3, 7)]} for v in values]
         order = sorted(range(count), key=lambda g: (-1 if larger else 1) * np.mean([*groups[g].values()]))
         gain = (effect if larger else -effect)[order]
-        shown = judge_differences([difference(groups[order[0]], groups[g]) for g in order[1:]], larger)
-        marked += shown.best
-        wrong += shown.best and not gain[0] > gain[1:].max()
-        misled += any(worse and gain[0] <= each for worse, each in zip(shown.worse, gain[1:], strict=True))
-        misled += any(better and gain[0] >= each for better, each in zip(shown.better, gain[1:], strict=True))
+        best, *shown = judge([difference(groups[order[0]], groups[g], larger) for g in order[1:]])
+        marked += best
+        wrong += best and not gain[0] > gain[1:].max()
+        misled += any(worse and gain[0] <= each for worse, each in zip(shown[0], gain[1:], strict=True))
+        misled += any(better and gain[0] >= each for better, each in zip(shown[1], gain[1:], strict=True))
     assert wrong / 800 < 0.06
     assert misled / 800 < 0.07
     assert apart == 0 or marked / 800 > 0.2  # and it does not keep silent
 
 
 def test_seeds_needed_are_enough_and_not_too_many():
-    shown = difference({0: 0.1, 1: 0.3, 2: 0.2}, {0: 0.0, 1: 0.0, 2: 0.15})
-    assert not shown.excludes_zero
-    n, spread = seeds_needed(shown, larger=True), np.std([0.1, 0.3, 0.05], ddof=1)
-    assert n is not None
+    first, other = {0: 0.1, 1: 0.3, 2: 0.2}, {0: 0.0, 1: 0.0, 2: 0.15}
+    shown = difference(first, other)
+    assert not excludes_zero(shown)
+    n, spread = seeds_needed(shown), np.std([0.1, 0.3, 0.05], ddof=1)
     assert quantile(n - 1) * spread / n**0.5 < shown.mean < quantile(n - 2) * spread / (n - 1) ** 0.5
-    assert seeds_needed(shown, larger=False) is None  # none would turn it round
-    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5}), larger=True) is None  # no difference at all
+    assert seeds_needed(difference(first, other, larger=False)) is None  # none would turn it round
+    assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5})) is None  # no difference at all

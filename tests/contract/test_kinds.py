@@ -1,64 +1,63 @@
-"""Every task meets every kind of samples: it runs, or is refused with what to choose instead."""
+"""Images, text and audio: every task meets every kind; data of one's own is trained on, measured and exported."""
+
+import shutil
+from pathlib import Path
 
 import pytest
 import torch
-from conftest import names, tiny
+import yaml
+from conftest import build_trainer, names, tiny
 from modality_toys import KINDS, BagOfWords, Bands
+from runs import enter, kill, measured, same, saved, summary
 
 from ssl_runner.contract import Batch
 from ssl_runner.dataset.shapes import Shapes
-from ssl_runner.run.preflight import read_job, rehearse
+from ssl_runner.encoder.load import find_encoder, load_encoder
+from ssl_runner.run.preflight import read_job
 
-DATA = {"image": (Shapes, {"images": 40, "test": 10}), "text": (KINDS["text"]["dataset"], {})}
-DATA |= {"audio": (KINDS["audio"]["dataset"], {})}
-TASKS = [*names("pretext"), BagOfWords, Bands]
+DATA = {"image": lambda: Shapes(images=40, test=10), **{kind: toys["dataset"] for kind, toys in KINDS.items()}}
+TRUST = "SSL_RUNNER_TRUST"
+WORDS = (
+    *("device=cpu", "batch_size=16", "length=300st", "save_every=100st", "log_every=50st", "optimizer.lr=0.01"),
+    *("evaluator=[knn,probe,geometry]", "evaluator.knn.k=5", "evaluator.knn.every=50%", "evaluator.probe.every=50%"),
+    *("evaluator.geometry.samples=64", "evaluator.geometry.every=50%"),
+)
 
 
-def named(target):
-    return f"{target.__module__}.{target.__name__}"
+def node(target):
+    return {"_target_": f"{target.__module__}.{target.__name__}"}
 
 
 @pytest.fixture
 def job(composer, monkeypatch):
-    """The job of a task on samples of a kind, with the kind's encoder, and what is wrong with it."""
-    monkeypatch.setenv("SSL_RUNNER_TRUST", "modality_toys")
+    """The job of a task, an image one's with toys in the place of some parts, and what is wrong with it."""
+    monkeypatch.setenv(TRUST, "modality_toys")
 
-    def build(task, kind):
-        pretext = f"pretext={task}" if isinstance(task, str) else "pretext=rotation"
-        content = composer.compose(tiny(pretext, "evaluator=[knn]")).content
-        if not isinstance(task, str):
-            content["pretext"] = {"_target_": named(task)}
-        if kind != "image":
-            dataset, _ = DATA[kind]
-            content |= {"dataset": {"_target_": named(dataset)}, "model": {"_target_": named(KINDS[kind]["model"])}}
-        return read_job(content)
+    def build(task, **toys):
+        content = composer.compose(tiny(f"pretext={task}", "evaluator=[knn]")).content
+        return read_job({**content, **{group: node(target) for group, target in toys.items()}})
 
     return build
 
 
 @pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("task", TASKS, ids=str)
-def test_a_task_runs_on_a_kind_or_is_refused_with_a_remedy(job, task, kind):
-    whole, problems = job(task, kind)
+@pytest.mark.parametrize("task", [*names("pretext"), BagOfWords, Bands], ids=str)
+def test_a_task_runs_on_a_kind_or_is_refused_with_a_remedy(job, task, kind, tmp_path):
+    own = {} if isinstance(task, str) else {"pretext": task}
+    toys = {} if kind == "image" else {group: KINDS[kind][group] for group in ("dataset", "model")}
+    whole, problems = job("rotation" if own else task, **toys, **own)
     takes = whole.pretext.target.kinds
     if kind in takes:
         assert not problems
-        dataset = whole.dataset.build()
-        known = {"samples": dataset.samples, "shape": dataset.samples.shape}
-        channels = 0 if kind == "text" else dataset.samples.shape[0]
-        encoder = whole.model.build(**known, mean=(0.5,) * channels, std=(0.25,) * channels)
-        pretext = whole.pretext.build(**known, encoder=encoder, rows=dataset.rows)
-        rehearse(pretext, whole.regulariser.build(), dataset.samples, 4)  # unlike read_job it raises what is a bug
+        build_trainer(whole, tmp_path).learner.step(0)  # unlike read_job it raises what is a bug
     else:
         (line,) = problems
         assert line.startswith(f"pretext: {whole.pretext.target.__name__} takes {' or '.join(takes)}")
         assert f"the dataset has {kind}; choose a pretext for {kind}, or a dataset of {' or '.join(takes)}" in line
 
 
-def test_a_model_of_another_kind_is_refused_too(composer, monkeypatch):
-    monkeypatch.setenv("SSL_RUNNER_TRUST", "modality_toys")
-    content = composer.compose(tiny("pretext=rotation")).content
-    _, problems = read_job({**content, "dataset": {"_target_": named(KINDS["text"]["dataset"])}})
+def test_a_model_of_another_kind_is_refused_too(job):
+    _, problems = job("rotation", dataset=KINDS["text"]["dataset"])
     assert [line.partition(":")[0] for line in problems] == ["model", "pretext"]
     assert "choose a model for text, or a dataset of image" in problems[0]
 
@@ -66,15 +65,52 @@ def test_a_model_of_another_kind_is_refused_too(composer, monkeypatch):
 @pytest.mark.parametrize("kind", DATA)
 def test_noise_is_as_samples_are(kind):
     """What pre-flight and export try a network with looks like what a dataset gives it."""
-    dataset = DATA[kind][0](**DATA[kind][1])
-    rng = torch.Generator().manual_seed(0)
-    noise, real = (
-        dataset.samples.example(5, rng),
-        dataset.samples.from_rows(dataset.load().train[:5]),
-    )
+    dataset = DATA[kind]()
+    noise = dataset.samples.example(5, torch.Generator().manual_seed(0))
+    real = dataset.samples.from_rows(dataset.load().train[:5])
     assert noise.shape == real.shape == (5, *dataset.samples.shape)
     assert noise.dtype == real.dtype
     low, high = {"image": (0, 1), "audio": (-1, 1), "text": (0, dataset.samples.vocabulary - 1)}[kind]
     for x in (noise, real):
         assert low <= x.min() < x.max() <= high
     assert Batch(noise, torch.arange(5))._fields == ("x", "index"), "there is no label to read"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch, capsys):
+    """Choices of the user's own in conf/, whose package must be trusted first."""
+    for group, target in KINDS[kind].items():
+        file = Path("conf", group, "mine.yaml")
+        file.parent.mkdir(parents=True)
+        file.write_text(yaml.safe_dump(node(target)))
+    words = ["--config-dir", "conf", *(f"{group}=mine" for group in KINDS[kind]), *WORDS, "hydra.run.dir=run"]
+    monkeypatch.delenv(TRUST, raising=False)
+    enter(capsys, words, "modality_toys", status=2)
+    assert not Path("run").exists()
+
+    monkeypatch.setenv(TRUST, "modality_toys")
+    assert "image" not in enter(capsys, words, "samples/s")
+    done = summary("run")
+    for name in ("knn/top1", "probe/top1"):
+        assert done["final"][name] >= done["baseline"][name] + 0.08, "what was planted is found"
+    assert done["final"].keys() >= {"test/knn/top1", "geometry/rankme", "geometry/std", "geometry/health"}
+    assert "geometry/lidar" not in done["final"], "there are no views of this kind"
+    assert [step for step, _ in measured("run")] == [0, 150, 300]
+
+    cut = kill(shutil.copytree("run", here / "cut"), 300)
+    assert saved(cut) == [200]
+    enter(capsys, "resume cut")
+    assert same(cut, "run")
+
+    dataset, trained = KINDS[kind]["dataset"](), find_encoder(Path("run"))
+    rows = dataset.samples.from_rows(dataset.load().test.x)
+    enter(capsys, "export run --format safetensors,torch")
+    exported = yaml.safe_load(Path("run/export/encoder.yaml").read_text())
+    assert exported["samples"]["kind"] == trained.samples.kind == kind
+    with torch.no_grad():
+        wanted = trained.encoder(rows)
+        loaded = load_encoder("run/export/encoder.safetensors")(rows)
+        program = torch.export.load("run/export/encoder.pt2").module()(rows)
+    assert wanted.mask is not None
+    assert torch.equal(loaded.pooled, wanted.pooled)
+    assert torch.allclose(program["pooled"], wanted.pooled, atol=1e-5)

@@ -1,14 +1,13 @@
 """Folders of image files: parts, classes, sizes, unreadable files, rows decoded on demand."""
 
-import logging
 import pickle
 
 import pytest
 import torch
-from image_trees import everything, folder, keys, load, load_whole, paint, paint_classes, red, require_disjoint, spoil
+from image_trees import WHOLE, everything, folder, keys, load, paint, paint_classes, red, require_disjoint, spoil
 
 from ssl_runner.data.image_files.folders import list_images, natural_key
-from ssl_runner.data.split import Subset
+from ssl_runner.data.rows import Subset
 
 
 @pytest.fixture
@@ -16,11 +15,7 @@ def root(tmp_path):
     return tmp_path / "set"
 
 
-def warnings(caplog) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-
-
-def test_single_tree(root):
+def test_a_single_tree_is_split_by_class(root):
     paint_classes(root, ("c10", "c9", "C1"))
     dataset = folder(root, validation=0.25, test=0.2)
     data = dataset.load()
@@ -34,49 +29,40 @@ def test_single_tree(root):
         assert len(set(part.y.bincount().tolist())) == 1
     assert keys(load(root, validation=0.5, test=0.2).test.x) == keys(data.test.x)  # test is taken first
     assert keys(load(root, validation=0.25, test=0.2, split_seed=1).test.x) != keys(data.test.x)
-    bare = load_whole(root)
+    bare = load(root, **WHOLE)
     assert len(bare.train) == 30
     assert bare.validation is bare.test is None
 
 
-@pytest.mark.parametrize("val", ["val", "valid", "validation"])
-def test_part_folders(root, val):
-    paint_classes(root / "train", first=0)
-    paint_classes(root / val, each=3, first=50)
-    paint_classes(root / "test", each=2, first=100)
+@pytest.mark.parametrize("val", ["val", "valid", "validation", None])
+def test_folders_of_parts_are_kept_apart(root, val):
+    for part, each, first in (("train", 10, 0), ("test", 2, 100), *([(val, 3, 50)] if val else [])):
+        paint_classes(root / part, each=each, first=first)
     paint(root / "leftovers" / "x.png", 3)
     dataset = folder(root)
     data = dataset.load()
-    assert isinstance(data.train, torch.Tensor)
     colours = [set(red(rows)) for rows in (data.train, data.validation.x, data.test.x)]
-    assert colours == [{0, 10}, {50, 60}, {100, 110}]
-    assert (dataset.rows, len(data.validation.y), len(data.test.y)) == (20, 6, 4)
-    assert data.bank.y.tolist() == [0] * 10 + [1] * 10
-    assert data.mean[1] == pytest.approx(4.5 / 255)  # of the training rows alone
-
-
-def test_test_folder_is_never_trained_on(root):
-    paint_classes(root / "train")
-    paint_classes(root / "test", each=2, first=100)
-    data = load(root)
-    assert isinstance(data.train, Subset)
-    assert set(red(data.train)) == {0, 10}
-    assert (len(data.train), len(data.validation.x), len(data.test.x)) == (18, 2, 4)
+    assert colours == [{0, 10}, {50, 60} if val else {0, 10}, {100, 110}]
+    assert (dataset.rows, len(data.validation.y), len(data.test.y)) == ((20, 6, 4) if val else (18, 2, 4))
+    assert isinstance(data.train, torch.Tensor if val else Subset)
+    if val:
+        assert data.bank.y.tolist() == [0] * 10 + [1] * 10
+        assert data.mean[1] == pytest.approx(4.5 / 255)  # of the training rows alone
 
 
 @pytest.mark.parametrize(("below", "settings"), [("", {}), ("all", {}), ("2020/0{}", {"labels": False})])
-def test_without_labels(root, below, settings):
+def test_without_labels_nothing_is_held_out(root, below, settings):
     for k in range(5):
         paint(root / below.format(k % 2) / f"{k}.png", (k, 0, 0))
     if settings:
-        paint_classes(root / "more")
+        paint(paint_classes(root / "more").parent / "stray.png", 1)
     data = load(root, **settings)
-    assert len(data.train) == (25 if settings else 5)  # nothing is held out
+    assert len(data.train) == (26 if settings else 5)
     assert data.bank is data.validation is data.test is None
     assert data.classes == ()
 
 
-def test_test_folder_without_labels_to_measure_on(root, caplog):
+def test_a_test_folder_without_labels_to_measure_on_is_left_out(root, caplog):
     paint_classes(root / "train")
     paint(root / "test" / "0.png", 5)
     for settings, rows in (({}, 18), ({"labels": False}, 20)):
@@ -92,7 +78,7 @@ def test_test_folder_without_labels_to_measure_on(root, caplog):
     assert (data.test, len(data.train), data.classes) == (None, 1, ())
 
 
-def test_only_images_in_natural_order(root):
+def test_only_images_are_listed_in_natural_order(root):
     for name in ("10.png", "9.PNG", "a2/1.Jpg", "a10/1.png", ".hidden.png", ".git/x.png"):
         paint(root / name, 1, format="PNG")
     (root / "notes.txt").write_text("no image")
@@ -103,45 +89,33 @@ def test_only_images_in_natural_order(root):
     assert sorted(names, key=natural_key) == ["1", "b9", "b10", "x\u00b2y", "\u0663"]
 
 
-def two_of_validation(root):
-    for part in ("train", "val", "valid"):
-        paint_classes(root / part)
+CONTRADICTIONS = {
+    "no folder": (None, FileNotFoundError, r"no folder.*dataset\.root=FOLDER.*dataset=shapes"),
+    "a file": ("", FileNotFoundError, "unpack"),
+    "an empty folder": ((), FileNotFoundError, "no training images"),
+    "no training images": (("test/ant", "test/bee"), ValueError, "no train/"),
+    "two validation parts": (("train/ant", "val/ant", "valid/ant"), ValueError, r"val/.*valid/|valid/.*val/"),
+    "a class of test": (("train/ant", "train/bee", "test/ant", "test/cow"), ValueError, r"cow.*dataset\.labels=false"),
+    "images beside classes": (("ant", "bee", "."), ValueError, r"x\.png.*dataset\.labels=false"),
+}
 
 
-def unknown_class(root):
-    paint_classes(root / "train")
-    paint_classes(root / "test", ("ant", "cow"))
-
-
-def beside_classes(root):
-    paint_classes(root)
-    paint(root / "stray.png", 1)
-
-
-@pytest.mark.parametrize(
-    ("make", "error", "message"),
-    [
-        (lambda root: None, FileNotFoundError, r"no folder.*dataset\.root=FOLDER.*dataset=shapes"),
-        (lambda root: root.write_text(""), FileNotFoundError, "unpack"),
-        (lambda root: root.mkdir(), FileNotFoundError, "no training images"),
-        (lambda root: paint_classes(root / "test"), ValueError, "no train/"),
-        (two_of_validation, ValueError, r"val/.*valid/|valid/.*val/"),
-        (unknown_class, ValueError, r"cow.*dataset\.labels=false"),
-        (beside_classes, ValueError, r"stray\.png.*dataset\.labels=false"),
-    ],
-)
-def test_contradictions(root, make, error, message):
-    make(root)
+@pytest.mark.parametrize(("tree", "error", "message"), CONTRADICTIONS.values(), ids=CONTRADICTIONS)
+def test_folders_that_contradict_each_other_are_refused(root, tree, error, message):
+    if tree is not None:
+        root.write_text("") if tree == "" else root.mkdir()
+    for place in tree or ():
+        paint(root / place / "x.png", 1)
     with pytest.raises(error, match=message):
         folder(root)
-    if make is beside_classes:
-        assert folder(root, labels=False).rows == 21
 
 
-@pytest.mark.parametrize(
-    ("sizes", "side"), [([(28, 28)] * 3, 28), ([(28, 28), (30, 30)], 64), ([(20, 28)], 64), ([(97, 97)], 64)]
-)
-def test_size(root, sizes, side):
+SIZES = {"all alike": ([(28, 28)] * 3, 28), "two sizes": ([(28, 28), (30, 30)], 64)}
+SIZES |= {"no square": ([(20, 28)], 64), "too large": ([(97, 97)], 64)}
+
+
+@pytest.mark.parametrize(("sizes", "side"), SIZES.values(), ids=SIZES)
+def test_squares_of_one_size_keep_it(root, sizes, side):
     for k, size in enumerate(sizes):
         paint(root / f"{k}.png", k, size)
     assert folder(root).samples.shape == (3, side, side)
@@ -150,10 +124,10 @@ def test_size(root, sizes, side):
 
 
 @pytest.mark.parametrize("cached", [True, False])
-def test_broken_files(root, caplog, cached):
-    paint_classes(root)
-    names = spoil(root)
-    settings = {"validation": 0.0, "test": 0.0, "size": 16} | ({} if cached else {"cache": False})
+def test_unreadable_files_are_named_and_left_out(root, caplog, cached):
+    caplog.set_level("WARNING")
+    names = spoil(paint_classes(root))
+    settings = {"size": 16, **WHOLE} | ({} if cached else {"cache": False})
     for _ in range(2):  # decoded, and then from the cache
         caplog.clear()
         dataset = folder(root, max_broken=5, **settings)
@@ -161,22 +135,19 @@ def test_broken_files(root, caplog, cached):
         data = dataset.load()
         assert dataset.rows == len(data.train) == 20
         assert [each // 10 for each in red(data.train)] == data.bank.y.tolist()
-        assert all(any(name in line for line in warnings(caplog)) for name in names)
-        assert warnings(caplog)[-1].startswith("5 of 25")
+        assert all(any(name in line for line in caplog.messages) for name in names)
+        assert caplog.messages[-1].startswith("5 of 25")
         with pytest.raises(ValueError, match=r"max_broken=4.*ant/cut\.jpg.*dataset\.max_broken=N"):
             load(root, max_broken=4, **settings)
-
-
-def test_many_broken_are_counted(root, caplog):
-    paint_classes(root)
-    for k in range(13):
+    for k in range(8):
         (root / "ant" / f"bad{k}.png").write_bytes(b"?")
-    load(root, max_broken=20)
-    assert len(warnings(caplog)) == 11
-    assert warnings(caplog)[-1].startswith("13 of 33")
+    caplog.clear()
+    load(root, max_broken=20, **settings)
+    assert len(caplog.messages) == 11  # the first ten, and how many there are
+    assert caplog.messages[-1].startswith("13 of 33")
 
 
-def test_stream(root, tmp_path, caplog):
+def test_a_stream_has_the_rows_of_the_cache(root, tmp_path, caplog):
     paint_classes(root)
     kept, streamed = load(root), load(root, stream=True, cache=str(tmp_path / "none"))
     assert not (tmp_path / "none").exists()
@@ -188,11 +159,11 @@ def test_stream(root, tmp_path, caplog):
     again = pickle.loads(pickle.dumps(streamed.train))  # a process that is spawned gets it so
     assert torch.equal(everything(again), everything(streamed.train))
     spoil(root)
-    grey = load_whole(root, stream=True, max_broken=5, size=16)
-    rows, names = everything(grey.train), grey.train.rows.source.files
+    grey = load(root, **WHOLE, stream=True, max_broken=5, size=16)
+    rows, names = everything(grey.train), grey.train.rows.files
     assert len(rows) == 25
     assert (rows[names.index("ant/empty.png")] == 127).all()
     assert rows[names.index("bee/9.png"), :, 0, 0].tolist() == [10, 9, 7]
     with pytest.raises(ValueError, match="max_broken=4"):
-        everything(load_whole(root, stream=True, max_broken=4, size=16).train)
+        everything(load(root, **WHOLE, stream=True, max_broken=4, size=16).train)
     assert "ant/empty.png" in caplog.text

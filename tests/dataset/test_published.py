@@ -6,6 +6,7 @@ import os
 import pickle
 import struct
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from ssl_runner.dataset.cifar import CIFAR10, CIFAR100
 from ssl_runner.dataset.mnist import MNIST, FashionMNIST, read_idx
 from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
+from ssl_runner.run_folder.atomic import write
 
 numbers = np.random.default_rng(0)
 
@@ -24,11 +26,12 @@ def random_images(*shape: int) -> np.ndarray:
     return numbers.integers(0, 256, shape, dtype=np.uint8)
 
 
-def require_loaded(dataset, rows: int, images: np.ndarray, y: np.ndarray, test: int):
-    """As many training rows as told, disjoint parts, each image with its own label; the last `test` are the test rows.
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
 
-    Returns what was loaded.
-    """
+
+def require_loaded(dataset, rows: int, images: np.ndarray, y: np.ndarray, test: int):
+    """So many training rows, disjoint parts, each image with its own label; the last `test` are the test rows."""
     data = dataset.load()
     assert dataset.rows == len(data.train) == rows
     assert dataset.samples.shape == tuple(data.train.shape[1:])
@@ -46,10 +49,7 @@ def require_loaded(dataset, rows: int, images: np.ndarray, y: np.ndarray, test: 
 
 def write_idx(path: Path, array: np.ndarray, packed: bool) -> None:
     raw = struct.pack(f">BBBB{array.ndim}I", 0, 0, 8, array.ndim, *array.shape) + array.tobytes()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if packed:
-        path, raw = path.with_name(path.name + ".gz"), gzip.compress(raw)
-    path.write_bytes(raw)
+    write(path.with_name(path.name + ".gz" * packed), gzip.compress(raw) if packed else raw)
 
 
 def write_mnist(folder: Path, packed: bool = True) -> tuple[np.ndarray, np.ndarray]:
@@ -69,11 +69,10 @@ def root(tmp_path, monkeypatch) -> str:
 
 
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
-@pytest.mark.parametrize("place", ["flat", "torchvision", "raw"])
+@pytest.mark.parametrize("place", ["", "{}/raw", "raw"])
 @pytest.mark.parametrize("packed", [True, False])
-def test_mnist_layouts(root, kind, place, packed):
-    folder = Path(root, {"flat": "", "torchvision": f"{kind.__name__}/raw", "raw": "raw"}[place])
-    images, y = write_mnist(folder, packed)
+def test_mnist_is_read_from_any_layout(root, kind, place, packed):
+    images, y = write_mnist(Path(root, place.format(kind.__name__)), packed)
     before = sorted(Path(root).rglob("*"))
     data = require_loaded(kind(root=root, download=False, validation=0.25), 30, images, y, test=20)
     assert sorted(Path(root).rglob("*")) == before  # nothing is written beside the files
@@ -83,7 +82,7 @@ def test_mnist_layouts(root, kind, place, packed):
     assert data.mean[0] == pytest.approx(float(data.train.double().mean()) / 255, rel=1e-6)
 
 
-def test_split_seed_and_fingerprint(root):
+def test_the_split_and_the_fingerprint_follow_the_seed(root):
     write_mnist(Path(root))
     one, same, other = (MNIST(root=root, validation=0.25, split_seed=seed).load() for seed in (0, 0, 1))
     assert torch.equal(one.train, same.train)
@@ -93,25 +92,21 @@ def test_split_seed_and_fingerprint(root):
     assert MNIST(root=root, validation=0.0).load().validation is None
 
 
-def test_published_counts():
-    """The rows that the constructor tells before anything is there are those of the published files."""
-    rows = {MNIST: 60_000, FashionMNIST: 60_000, CIFAR10: 50_000, CIFAR100: 50_000, SVHN: 73_257, STL10: 100_000}
-    assert {kind: kind(validation=0.0).rows for kind in rows} == rows
-    assert (CIFAR10(validation=0.1).rows, STL10().rows) == (45_000, 100_000)
+ROWS = {MNIST: 60_000, FashionMNIST: 60_000, CIFAR10: 50_000, CIFAR100: 50_000, SVHN: 73_257, STL10: 100_000}
 
 
-@pytest.mark.parametrize("kind", [MNIST, FashionMNIST, CIFAR10, CIFAR100, SVHN, STL10])
-def test_absent(tmp_path, kind, monkeypatch):
+@pytest.mark.parametrize(("kind", "rows"), ROWS.items())
+def test_absent_files_are_refused_with_what_to_do_and_their_rows_are_known(tmp_path, kind, rows, monkeypatch):
+    assert kind(validation=0.0).rows == rows
+    assert kind(validation=0.1).rows == (rows if kind is STL10 else pytest.approx(0.9 * rows, abs=5))
     words = (*kind.files, kind.url, "dataset.root=", "dataset=shapes")
     with pytest.raises(FileNotFoundError) as refused:
         kind(root=str(tmp_path / "nowhere"), download=False)
     assert all(word in str(refused.value) for word in (*words, str(tmp_path / "nowhere"), "dataset.download=false"))
 
-    def offline(*_, **__):
-        raise OSError("the network is unreachable")
-
-    monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", offline)
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", offline)
+    for name in ("_get_redirect_url", "_urlretrieve"):
+        offline = Mock(side_effect=OSError("the network is unreachable"))
+        monkeypatch.setattr(f"torchvision.datasets.utils.{name}", offline)
     dataset = kind(root=str(tmp_path / "later"))  # may be downloaded: nothing to refuse yet
     with pytest.raises(ConnectionError) as failed:
         dataset.load()
@@ -119,10 +114,16 @@ def test_absent(tmp_path, kind, monkeypatch):
     assert list((tmp_path / "later").iterdir()) == []
 
 
-def test_download(tmp_path, root, monkeypatch):
-    """torchvision fetches and unpacks; the files end where they are found the next time, and nothing else is left."""
+def test_a_download_leaves_the_files_alone(tmp_path, root, monkeypatch):
+    """torchvision fetches and unpacks; the files end where they are found the next time. What a killed download left is
+    removed once it is old."""
     server, asked = tmp_path / "server", []
     write_mnist(server)
+    old, young = (Path(root, f".ssl_runner-fetch-{name}", "MNIST", "torn") for name in ("old", "young"))
+    for torn in (old, young):
+        write(torn, b"?")
+    for each in (old, *old.parents[:2], *young.parents[:2]):  # a file is young in the second
+        os.utime(each, (1, 1))
 
     def retrieve(url, filename, **_):
         asked.append(url)
@@ -130,29 +131,17 @@ def test_download(tmp_path, root, monkeypatch):
 
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
-    served = [(file.name, hashlib.md5(file.read_bytes()).hexdigest()) for file in sorted(server.iterdir())]
+    served = [(file.name, md5(file)) for file in sorted(server.iterdir())]
     monkeypatch.setattr("torchvision.datasets.MNIST.resources", served)
     for download in (True, False):
         assert len(MNIST(root=root, download=download, validation=0.0).load().train) == 40
         assert len(asked) == 4
-    there = [path.relative_to(root) for path in Path(root).rglob("*")]
-    assert {str(path) for path in there} == {"MNIST", "MNIST/raw", *(f"MNIST/raw/{file}" for file in MNIST.files)}
+    left = {path.relative_to(root).as_posix() for path in Path(root).rglob("*") if path.is_file()}
+    assert left == {young.relative_to(root).as_posix(), *(f"MNIST/raw/{file}" for file in MNIST.files)}
+    assert not old.parents[1].exists()
 
 
-def test_what_a_killed_download_left_is_removed_once_it_is_old(root):
-    write_mnist(Path(root))
-    old, young = (Path(root, f".ssl_runner-fetch-{name}") for name in ("old", "young"))
-    for left in (old, young):
-        (left / "MNIST").mkdir(parents=True)
-        (left / "MNIST" / "torn").write_bytes(b"?")
-    for each in (old / "MNIST" / "torn", old / "MNIST", old, young / "MNIST", young):  # a file is young in the second
-        os.utime(each, (1, 1))
-    MNIST(root=root).load()
-    assert not old.exists()
-    assert (young / "MNIST" / "torn").exists()
-
-
-def test_torn_and_foreign_idx(root, tmp_path, monkeypatch):
+def test_torn_and_foreign_files_are_refused(root, tmp_path, monkeypatch):
     write_mnist(Path(root))
     monkeypatch.setattr(FashionMNIST, "counts", (6000,) * 10)
     with pytest.raises(ValueError, match=r"not those published.*delete them"):  # labels of another dataset
@@ -164,36 +153,32 @@ def test_torn_and_foreign_idx(root, tmp_path, monkeypatch):
     file = tmp_path / "x"
     write_idx(file, np.zeros((3, 4), np.uint8), packed=False)
     assert read_idx(file).shape == (3, 4)
-    for raw in (b"", b"\0\0\x09\1\0\0\0\1a", file.read_bytes()[:-1], b"\0\0\x08\3\0"):
+    whole = file.read_bytes()
+    for raw in (b"", b"\0\0\x08", b"\0\0\x09\1\0\0\0\1a", whole[:-1], whole + b"\0", b"\0\0\x08\3\0"):
         file.write_bytes(raw)
         with pytest.raises(ValueError, match="x "):
             read_idx(file)
 
 
-def pickled(path: Path, content: dict) -> list[str]:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))
-    return [path.name, hashlib.md5(path.read_bytes()).hexdigest()]
-
-
 @pytest.mark.parametrize("inside", [False, True])
 @pytest.mark.parametrize(("kind", "label"), [(CIFAR10, "labels"), (CIFAR100, "fine_labels")])
-def test_cifar(tmp_path, monkeypatch, kind, label, inside):
-    classes = len(kind.counts)
+def test_cifar_is_read_against_its_checksums(tmp_path, monkeypatch, kind, label, inside):
+    classes, folder, (*batches, meta) = len(kind.counts), tmp_path / kind.folder, kind.files
     monkeypatch.setattr(kind, "counts", (5,) * classes)
-    folder, (*batches, meta) = tmp_path / kind.folder, kind.files
     images = random_images(5 * classes + 10, 3, 32, 32)
     y = np.arange(len(images)) % classes
-    cuts = [5 * classes // (len(batches) - 1) * (i + 1) for i in range(len(batches) - 1)]
-    sums = [
-        pickled(folder / file, {"data": x.reshape(-1, 3072), label: part.tolist()})
+    cuts = np.arange(1, len(batches)) * 5 * classes // (len(batches) - 1)
+    content = {
+        file: {"data": x.reshape(-1, 3072), label: part.tolist()}
         for file, x, part in zip(batches, np.split(images, cuts), np.split(y, cuts), strict=True)
-    ]
-    names = pickled(folder / meta, {"names": [f"kind {i}" for i in range(classes)]})
-    published = f"torchvision.datasets.{kind.__name__}"
-    monkeypatch.setattr(f"{published}.train_list", sums[:-1])
-    monkeypatch.setattr(f"{published}.test_list", sums[-1:])
-    monkeypatch.setattr(f"{published}.meta", {"filename": meta, "key": "names", "md5": names[1]})
+    }
+    content[meta] = {"names": [f"kind {i}" for i in range(classes)]}
+    for file, each in content.items():
+        write(folder / file, pickle.dumps(each))
+    *train, test, names = ([file, md5(folder / file)] for file in content)
+    published = {"train_list": train, "test_list": [test], "meta": {"filename": meta, "key": "names", "md5": names[1]}}
+    for name, value in published.items():
+        monkeypatch.setattr(f"torchvision.datasets.{kind.__name__}.{name}", value)
     dataset = kind(root=str(folder if inside else tmp_path), download=False, validation=0.2)
     data = require_loaded(dataset, 4 * classes, images, y, test=10)
     assert data.classes[1] == "kind 1"
@@ -203,7 +188,7 @@ def test_cifar(tmp_path, monkeypatch, kind, label, inside):
         dataset.load()
 
 
-def test_svhn(tmp_path, monkeypatch):
+def test_svhn_is_read_from_its_two_files(tmp_path, monkeypatch):
     from scipy.io import savemat
 
     monkeypatch.setattr(SVHN, "counts", (2,) * 10)
@@ -212,7 +197,7 @@ def test_svhn(tmp_path, monkeypatch):
         file = tmp_path / f"{part}_32x32.mat"
         labels = np.where(y[rows] == 0, 10, y[rows]).astype(np.uint8)  # the files call a zero 10
         savemat(file, {"X": images[rows].transpose(2, 3, 1, 0), "y": labels[:, None]})
-        sums[part] = ["", file.name, hashlib.md5(file.read_bytes()).hexdigest()]
+        sums[part] = ["", file.name, md5(file)]
     monkeypatch.setattr("torchvision.datasets.SVHN.split_list", sums)
     require_loaded(SVHN(root=str(tmp_path), download=False, validation=0.5), 10, images, y, test=10)
 
@@ -220,19 +205,16 @@ def test_svhn(tmp_path, monkeypatch):
 def test_stl10_learns_from_the_unlabelled(tmp_path, monkeypatch):
     monkeypatch.setattr(STL10, "counts", (2,) * 10)
     monkeypatch.setattr(STL10, "rows", 7)
-    folder = tmp_path / "stl10_binary"
-    folder.mkdir()
-    images = random_images(37, 3, 96, 96)
+    folder, images = tmp_path / "stl10_binary", random_images(37, 3, 96, 96)
     for file, rows in {"unlabeled": slice(7), "train": slice(7, 27), "test": slice(27, 37)}.items():
-        images[rows].transpose(0, 1, 3, 2).tofile(folder / f"{file}_X.bin")
-        (np.arange(len(images[rows]), dtype=np.uint8) % 10 + 1).tofile(folder / f"{file}_y.bin")
+        write(folder / f"{file}_X.bin", images[rows].transpose(0, 1, 3, 2).tobytes())
+        write(folder / f"{file}_y.bin", bytes(k % 10 + 1 for k in range(len(images[rows]))))
     data = STL10(root=str(tmp_path), download=False, validation=0.5).load()
     assert torch.equal(data.train, torch.from_numpy(images[:7]))
     assert keys(data.bank.x) | keys(data.validation.x) == {x.tobytes() for x in images[7:27]}
     assert len(data.bank.x) == len(data.validation.x) == 10
     assert torch.equal(data.test.x, torch.from_numpy(images[27:]))
     assert data.test.y.tolist() == list(range(10))
-    with (folder / "unlabeled_X.bin").open("r+b") as file:
-        file.truncate(7 * 3 * 96 * 96 - 5)
+    os.truncate(folder / "unlabeled_X.bin", 7 * 3 * 96 * 96 - 5)
     with pytest.raises(ValueError, match=r"unlabeled_X\.bin"):
         STL10(root=str(folder), download=False).load()

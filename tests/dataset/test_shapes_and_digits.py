@@ -1,6 +1,7 @@
 """The datasets that need neither files nor network, shapes and digits; and the settings of every dataset."""
 
 import inspect
+from functools import partial
 from importlib import import_module
 
 import pytest
@@ -10,7 +11,6 @@ from conftest import TREE, names
 from sklearn.datasets import load_digits
 
 from ssl_runner.contract import Data, Dataset
-from ssl_runner.data.statistics import fingerprint
 from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
 
@@ -33,12 +33,10 @@ def test_yaml_spells_out_every_setting_that_the_constructor_has(name):
 @pytest.mark.parametrize("dataset", [Shapes(images=205, test=0, size=16), Digits(), Digits(size=16, validation=0.0)])
 def test_what_the_constructor_says_is_what_is_loaded(dataset: Dataset):
     data = dataset.load()
-    assert data.train.shape == (dataset.rows, *dataset.samples.shape)
-    assert data.train.dtype == torch.uint8
+    assert (data.train.shape, data.train.dtype) == ((dataset.rows, *dataset.samples.shape), torch.uint8)
     assert data.bank.x is data.train
     assert len(data.bank.y) == dataset.rows
-    assert (data.validation is None) == (dataset.validation == 0)
-    assert (data.test is None) == (dataset.test == 0)
+    assert (data.validation is None, data.test is None) == (dataset.validation == 0, dataset.test == 0)
     assert len(data.mean) == len(data.std) == dataset.samples.shape[0]
     assert data.bank.y.unique().tolist() == list(range(len(data.classes)))
     assert tuple(data.bank.targets) == getattr(dataset, "targets", ())
@@ -46,42 +44,32 @@ def test_what_the_constructor_says_is_what_is_loaded(dataset: Dataset):
 
 
 def test_validation_and_test_have_every_class_and_no_training_image(shapes):
-    counts = [split.y.bincount().tolist() for split in (shapes.bank, shapes.validation, shapes.test)]
-    assert counts == [[90] * 10, [10] * 10, [10] * 10]
-    rows = torch.cat([shapes.train, shapes.validation.x, shapes.test.x]).flatten(1)
-    assert len(rows.unique(dim=0)) == 1100
+    splits = (shapes.bank, shapes.validation, shapes.test)
+    assert [split.y.bincount().tolist() for split in splits] == [[90] * 10, [10] * 10, [10] * 10]
+    assert len(torch.cat([split.x for split in splits]).flatten(1).unique(dim=0)) == 1100
     as_many = Shapes(images=100, test=100, size=16).load()
     assert len(torch.cat([as_many.train, as_many.test.x]).flatten(1).unique(dim=0)) == 190
-    for split in (shapes.bank, shapes.validation, shapes.test):
+    for split in splits:
         assert torch.equal(split.targets["shape"], split.y)
         assert {len(target) for target in split.targets.values()} == {len(split.y)}
 
 
-def test_images_depend_on_their_seed_alone(shapes):
+def test_images_depend_on_their_seed_alone_and_not_on_threads(shapes, request):
+    request.addfinalizer(partial(torch.set_num_threads, torch.get_num_threads()))
+    torch.set_num_threads(4)
     torch.manual_seed(5)
-    test, other = (Shapes(images=500, test=100, seed=seed).load().test.x for seed in (0, 1))
-    assert fingerprint(test) == fingerprint(shapes.test.x) != fingerprint(other)
+    assert Shapes(images=1000, test=100).load().fingerprint == shapes.fingerprint
+    same, other = (Shapes(images=500, test=100, seed=seed).load().test.x for seed in (0, 1))
+    assert torch.equal(same, shapes.test.x)
+    assert not torch.equal(other, same)
 
 
-def test_threads_do_not_change_a_byte(shapes):
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        assert Shapes(images=1000, test=100).load().fingerprint == shapes.fingerprint
-    finally:
-        torch.set_num_threads(threads)
-
-
-def test_digits_are_scikit_learns_and_parted_once():
-    bundle, data = load_digits(), Digits().load()
-    own = [(tuple(x.flatten().tolist()), int(y)) for part in (data.bank, data.validation, data.test)
-           for x, y in zip(part.x, part.y, strict=True)]  # fmt: skip
+def test_digits_are_scikit_learns_split_once_and_enlarged_they_are_the_same():
+    bundle, data, large = load_digits(), Digits().load(), Digits(size=32).load()
     pixels = (torch.from_numpy(bundle.images).flatten(1) * 255 / 16).round().int().tolist()
+    parts = (data.bank, data.validation, data.test)
+    own = [(tuple(x.flatten().tolist()), int(y)) for part in parts for x, y in zip(part.x, part.y, strict=True)]
     assert sorted(own) == sorted(zip(map(tuple, pixels), bundle.target.tolist(), strict=True))
-
-
-def test_an_enlarged_digit_is_the_same_digit():
-    small, large = (Digits(size=size).load().test.x.float() for size in (8, 32))
-    shrunk = torch.nn.functional.avg_pool2d(large, 4)
-    nearest = torch.cdist(shrunk.flatten(1), small.flatten(1)).argmin(1)
-    assert (nearest == torch.arange(len(small))).float().mean() > 0.98
+    shrunk = torch.nn.functional.avg_pool2d(large.test.x.float(), 4).flatten(1)
+    nearest = torch.cdist(shrunk, data.test.x.float().flatten(1)).argmin(1)
+    assert (nearest == torch.arange(len(nearest))).float().mean() > 0.98

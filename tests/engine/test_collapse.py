@@ -1,23 +1,36 @@
-"""The collapse detector: a pure function of what was measured, which accuses no healthy run."""
+"""The collapse detector: each planted collapse is named with its cause, and no healthy run is accused."""
+
+import itertools
+import logging
+from types import SimpleNamespace
 
 import pytest
+import torch
+import torch.nn.functional as F
+from conftest import names
+from engine_toys import fit
 
-from ssl_runner.contract import Suspect
-from ssl_runner.engine.collapse import Health, diagnose
+from ssl_runner.contract import Loss, Pretext, Suspect
+from ssl_runner.engine.collapse import SCORE, Health, diagnose, find_causes, measure_embedding
+
+GEOMETRY = (
+    "evaluator=[geometry] evaluator.geometry.views=2 evaluator.geometry.samples=64 save_every=100% show_every=100%"
+)
+LEARNT = f"{GEOMETRY} length=40st evaluator.geometry.every=8st optimizer.warm_up=0st"
+BYOL = "pretext=byol pretext.predictor=false pretext.momentum=0 pretext.hidden=32 pretext.out=16"
+SIMCLR = "pretext=simclr pretext.hidden=32 pretext.out=64 batch_size=40 optimizer.lr=0.1"
 
 
 def history(**numbers):
     """Rows of metrics.jsonl every 10 steps, rows of training between them."""
     numbers = {"std": [0.5] * len(next(iter(numbers.values()))), **numbers}
-    measured = [
-        {"step": 10 * i, "time": 1.0, **{f"geometry/{k}": v for k, v in zip(numbers, each, strict=True)}}
-        for i, each in enumerate(zip(*numbers.values(), strict=True))
-    ]
-    return [row for each in measured for row in (each, {"step": each["step"] + 5, "time": 1.0, "train/loss": 1.0})]
+    for i, each in enumerate(zip(*numbers.values(), strict=True)):
+        yield {"step": 10 * i, "time": 1.0, **{f"geometry/{k}": v for k, v in zip(numbers, each, strict=True)}}
+        yield {"step": 10 * i + 5, "time": 1.0, "train/loss": 1.0}
 
 
 def verdict(**numbers):
-    health = diagnose(history(**numbers))
+    health = diagnose(list(history(**numbers)))
     return health.verdict, health.kind, health.since
 
 
@@ -54,24 +67,8 @@ def test_the_verdict_on_a_history(numbers, expected, why):
     assert verdict(**numbers) == expected
 
 
-def test_without_geometry_there_is_no_verdict():
-    assert diagnose([]) is None
-    assert diagnose([{"step": 0, "time": 0.0, "knn/top1": 0.3}]) is None
-
-
-def test_the_verdict_says_what_and_what_to_type():
-    health = diagnose(history(std=[0.5, 0.01, 0.01]))
-    assert str(health).startswith("collapsed (complete) at step 10: all features are one point (std 0.01, 0.5 at the s")
-    assert "no setting is far from where it usually is" in str(health)
-    told = Health("collapsed", 20, "complete", 10, "a point", [Suspect("a=1, too much", "a=0", 1.0)])
-    assert str(told).endswith("likely cause: a=1, too much; type a=0")
-    cause = {"cause": "a=1, too much", "remedy": "a=0"}
-    sign = {"verdict": "collapsed", "kind": "complete", "since": 10, "text": str(told), "sign": "a point"}
-    assert told.summary() == {**sign, **cause, "suspects": [cause]}
-
-
 # Start and end of real runs: tasks on `shapes` for a minute each, and CIFAR-10 for up to 25 epochs.
-LEARNT = {  # rank, std, and of an embedding that is not the features themselves
+REAL = {  # rank, std, and of an embedding that is not the features themselves
     "autoencoder": ((43.7, 44.9), (0.215, 0.331)),
     "bigan": ((43.7, 28.4), (0.215, 0.649)),
     "byol": ((43.7, 42.7), (0.215, 0.548), (115, 29.2), (0.8, 0.741)),
@@ -88,8 +85,160 @@ LEARNT = {  # rank, std, and of an embedding that is not the features themselves
 }
 
 
-@pytest.mark.parametrize("run", LEARNT)
-def test_runs_that_learnt_are_not_accused(run):
+@pytest.mark.parametrize("run", REAL)
+def test_real_runs_are_not_accused(run):
     names = ("rank", "std", "embedding_rank", "embedding_std")
-    numbers = {name: (start, end, end) for name, (start, end) in zip(names, LEARNT[run], strict=False)}
+    numbers = {name: (start, end, end) for name, (start, end) in zip(names, REAL[run], strict=False)}
     assert verdict(**numbers) == HEALTHY
+
+
+def test_without_geometry_there_is_no_verdict():
+    assert diagnose([]) is diagnose([{"step": 0, "time": 0.0, "knn/top1": 0.3}]) is None
+
+
+def test_the_verdict_says_what_and_what_to_type():
+    text = str(diagnose(list(history(std=[0.5, 0.01, 0.01]))))
+    assert text.startswith("collapsed (complete) at step 10: all features are one point (std 0.01, 0.5 at the start)")
+    assert "no setting is far from where it usually is" in text
+    told = Health("collapsed", 20, "complete", 10, "a point", [Suspect("a=1, too much", "a=0", 1.0)])
+    assert str(told).endswith("likely cause: a=1, too much; type a=0")
+    cause = {"cause": "a=1, too much", "remedy": "a=0"}
+    sign = {"verdict": "collapsed", "kind": "complete", "since": 10, "text": str(told), "sign": "a point"}
+    assert told.summary() == {**sign, **cause, "suspects": [cause]}
+
+
+class Planted(Pretext):
+    """Pulls features to where `aim`, which scores them, has its least."""
+
+    def __init__(self, encoder, aim):
+        super().__init__()
+        self.encoder, self.aim = encoder, aim
+
+    def views(self, batch, ctx):
+        return (batch.x,)
+
+    def forward(self, views, group="main"):
+        pooled = self.encoder(views[0]).pooled
+        return Loss(self.aim(pooled), {}, pooled)
+
+
+def to_a_point(z):
+    return 1 - F.cosine_similarity(z, torch.ones_like(z), dim=1).mean()
+
+
+def to_a_line(z):
+    """Samples stay apart, and every dimension comes to say the same, as in VICReg without its covariance term."""
+    z = z - z.mean(0)
+    return (z - z.mean(1, keepdim=True)).square().sum() / z.square().sum()
+
+
+AIMS = {"aim=point": to_a_point, "aim=line": to_a_line}
+
+
+def scores(trainer):
+    return [row["geometry/health"] for row in trainer.logbook.rows if "geometry/health" in row]
+
+
+PREDICTOR = ["pretext.predictor=true", "pretext.momentum=0.99"]
+RUNS = [  # overrides, the verdict or the kind of collapse, and what to type first
+    ("aim=point model.batch_norm=false optimizer.lr=0.02", "complete", ["optimizer.lr=0.001"]),  # 20 times the usual
+    ("aim=line optimizer.lr=0.03", "dimensional", []),
+    (f"{BYOL} optimizer.lr=0.01", "complete", PREDICTOR),  # the target is the network itself
+    (f"{BYOL} pretext.momentum=0.9 optimizer.lr=0.006", "shrinking", PREDICTOR[:1]),  # slowly
+    (f"{BYOL} {' '.join(PREDICTOR)} optimizer.lr=0.01", "healthy", []),
+    (f"{SIMCLR} pretext.temperature=100", "dimensional", ["pretext.temperature=0.5"]),  # the loss is about flat
+    (f"{SIMCLR} pretext.temperature=0.5", "healthy", []),
+]
+CALLED = {"healthy": ("healthy", None), "shrinking": ("shrinking", "complete")}
+
+
+@pytest.mark.parametrize(("words", "called", "remedies"), RUNS)
+def test_runs_that_collapse_are_named_with_their_causes(make, caplog, words, called, remedies):
+    aim, typed = AIMS.get(words.split()[0]), [word for word in words.split() if not word.startswith("aim=")]
+    planted = SimpleNamespace(build=lambda encoder, **_: Planted(encoder, aim))
+    trainer = make(*LEARNT.split(), *typed, change=(lambda _: planted) if aim else None)
+    with caplog.at_level(logging.INFO, "ssl_runner"):
+        health = fit(trainer).measurements.health
+    assert (health.verdict, health.kind) == CALLED.get(called, ("collapsed", called))
+    assert [each.remedy for each in health.causes][: len(remedies)] == remedies
+    measured = scores(trainer)
+    assert (measured[0], measured[-1]) == (2, SCORE[health.verdict])
+    said = [each.getMessage() for each in caplog.records if each.getMessage().startswith(("coll", "shr", "the feat"))]
+    assert len(said) == sum(a != b for a, b in itertools.pairwise(measured)), "once for each new verdict"
+    assert not remedies or said[-1].endswith(f"type {remedies[0]}")
+    assert aim is not to_a_point or "all features are one point" in health.sign
+
+
+@pytest.mark.parametrize("pretext", names("pretext"))
+def test_no_task_is_accused_at_its_own_settings(make, pretext):
+    trainer = fit(make(*GEOMETRY.split(), "length=24st", "evaluator.geometry.every=8st", f"pretext={pretext}"))
+    assert trainer.measurements.health.verdict == "healthy"
+    assert list(trainer.learner.pretext.suspects()) == [], "and suspects none of its own settings"
+
+
+@pytest.mark.parametrize(("pretext", "has"), [("simclr", True), ("byol", True), ("rotation", False), ("mae", False)])
+def test_embeddings_are_measured_if_they_are_no_features(make, pretext, has):
+    learner = make(*GEOMETRY.split(), f"pretext={pretext}").learner
+    before = {name: each.clone() for name, each in learner.pretext.state_dict().items()}
+    first = measure_embedding(learner)
+    assert bool(first) == has
+    assert first == measure_embedding(learner)
+    after = learner.pretext.state_dict()
+    assert all(torch.equal(each, after[name]) for name, each in before.items()), "batch norm has seen nothing"
+
+
+def test_small_batches_are_put_together_for_it(make):
+    small = measure_embedding(make(*GEOMETRY.split(), "pretext=simclr", "batch_size=2").learner)
+    assert small["geometry/embedding_rank"].value > 4, "four rows alone could not have so many directions"
+
+
+EMBEDDED = {"step": 8, "geometry/embedding_std": 0.0}
+REGULARISED = {**EMBEDDED, "train/loss": 1, "regulariser/l2": 50}
+OUTSIDE = [  # of the method: batch, learning rate, weight decay and regulariser, each judged against what is usual
+    *(("", {}, ""), ("batch_size=64", EMBEDDED, ""), ("optimizer=sgd optimizer.lr=0.1", {}, "")),
+    ("batch_size=4", EMBEDDED, "batch_size=64"),
+    ("batch_size=16 accumulate=4", EMBEDDED, "batch_size=64 accumulate=1"),
+    ("optimizer.lr=1 optimizer.weight_decay=1", {}, "optimizer.lr=0.001, optimizer.weight_decay=0.05"),
+    ("batch_size=64", REGULARISED, "regulariser=none"),
+    ("pretext.temperature=100 optimizer.lr=0.01", {}, "pretext.temperature=0.5, optimizer.lr=0.001"),
+]
+
+
+@pytest.mark.parametrize(("words", "row", "remedies"), OUTSIDE)
+def test_a_cause_outside_the_method(make, words, row, remedies):
+    causes = find_causes(make(*GEOMETRY.split(), "pretext=simclr", *words.split()).learner, [row])
+    assert ", ".join(each.remedy for each in causes) == remedies
+
+
+WEAK = [
+    "byol momentum=0.5 0.99",
+    "byol predictor=false true",
+    "simclr temperature=10 0.5",
+    "simclr temperature=0.01 0.5",
+]
+WEAK += ["mae ratio=0.95 0.75", "mae ratio=0.2 0.75", "autoencoder mask=0.95 0.25", "bigan latent=2 64"]
+
+
+@pytest.mark.parametrize("case", WEAK)
+def test_methods_know_their_own_weak_spots(make, case):
+    pretext, setting, remedy = case.split()
+    suspects = make(*GEOMETRY.split(), f"pretext={pretext}", f"pretext.{setting}").learner.pretext.suspects()
+    assert [each.remedy for each in suspects] == [f"pretext.{setting.partition('=')[0]}={remedy}"]
+
+
+def test_the_predictor_leaves_weights_as_they_were(make):
+    """The setting draws nothing: projector and encoder begin as with it, and nothing else is missing."""
+    whole = make(*GEOMETRY.split(), "pretext=byol", folder="a").learner.pretext.state_dict()
+    bare = make(*GEOMETRY.split(), "pretext=byol", "pretext.predictor=false", folder="b").learner.pretext.state_dict()
+    assert {name for name in whole if name not in bare} == {name for name in whole if name.startswith("predictor.")}
+    assert all(torch.equal(each, whole[name]) for name, each in bare.items())
+
+
+def test_a_resumed_run_says_the_same(make):
+    words = f"{LEARNT} {BYOL} optimizer.lr=0.01".split()
+    whole = fit(make(*words, folder="whole"))
+    fit(make(*words, folder="part"), turns=21)
+    part = fit(make(*words, folder="part"))
+    assert scores(part) == scores(whole)
+    assert part.measurements.health == whole.measurements.health
+    assert str(part.measurements.health) == str(whole.measurements.health)

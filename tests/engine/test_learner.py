@@ -13,25 +13,28 @@ from ssl_runner.duration import Duration
 from ssl_runner.engine.learner import main_group
 from ssl_runner.optimizer.adamw import AdamW
 
-ORDERS = pytest.mark.parametrize("order", [("rival", "own"), ("own", "rival")])
+NORM = 20**0.5  # of the gradient of Slope
+WAITING = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "numpy", "cpu", "nonzero")
 
 
 def close(a: Tensor, b: Tensor) -> bool:
     return torch.allclose(a.detach(), b, rtol=1e-6, atol=1e-6)
 
 
-@ORDERS
-def test_each_group_follows_its_own_loss_alone(order):
-    pretext = Rivals(order)
-    w, u = START, torch.tensor([5.0, -1.0])
-    learn(learner(pretext, lr=0.01), 3)
+@pytest.mark.parametrize("pull", [0, 10])
+@pytest.mark.parametrize("order", [("rival", "own"), ("own", "rival")])
+def test_each_group_follows_its_own_loss_alone_and_the_main_one_the_regulariser(order, pull):
+    pretext, w, u = Rivals(order), START, torch.tensor([5.0, -1.0])
+    values = learn(learner(pretext, lr=0.01, regulariser=Pull() if pull else None), 3)
     for _, group in itertools.product(range(3), order):  # the second group sees what the first has done
         if group == "own":
-            w = w - 0.01 * MEAN * u
+            w = w - 0.01 * (MEAN * u + pull)
         else:
             u = u + 0.01 * 3 * MEAN * w
     assert close(pretext.encoder.weight, w)
     assert close(pretext.rival, u)
+    assert main_group(pretext) == "own"
+    assert ("regulariser/pull" in values) == bool(pull)
 
 
 def test_numbers_of_two_groups_are_logged_apart():
@@ -40,24 +43,18 @@ def test_numbers_of_two_groups_are_logged_apart():
     expected |= {"train/rival_loss": -3 * f, "train/rival_twice": -6 * f}
     expected |= {"optimizer/rival_gradient_norm": 3 * (2**2 + 8**2) ** 0.5}
     assert learn(learner(Rivals(("own", "rival")), lr=1e-30), measure_gradient=True) == pytest.approx(expected)
-    assert learn(learner(Slope())).keys() == {"train/loss", "train/largest"}, "no prefix where there is one group"
+    assert learn(learner(Slope())).keys() == {"train/loss", "train/largest"}, "no prefix if there is one group"
 
 
 @pytest.mark.parametrize("accumulate", [1, 2, 4, 8])
 def test_micro_batches_are_one_step(accumulate):
-    taught = learner(Slope(), accumulate=accumulate)
+    """Two steps by the gradient MEAN + 10: weights of 1, 2, then of -5, -5. The loss is logged without the term."""
+    taught = learner(Slope(), accumulate=accumulate, regulariser=Pull())
     values = learn(taught, 2, measure_gradient=True)
-    assert close(weights(taught), START - 2 * 0.5 * MEAN)
-    assert values["train/loss"] == pytest.approx((2 * 1 + 4 * 2 + 0) / 2), "after the first step the weights are 0"
-    assert values["optimizer/gradient_norm"] == pytest.approx(20**0.5)
-
-
-def test_a_micro_batch_weighs_the_regulariser_by_its_share():
-    taught = learner(Slope(), accumulate=4, regulariser=Pull())
-    values = learn(taught)
-    assert close(weights(taught), START - 0.5 * (MEAN + 10))
-    assert values["regulariser/pull"] == pytest.approx(30)
-    assert values["train/loss"] == pytest.approx(10), "the loss is logged without its regulariser"
+    assert close(weights(taught), START - 2 * 0.5 * (MEAN + 10))
+    assert values["train/loss"] == pytest.approx(((2 * 1 + 4 * 2) + (2 * -5 + 4 * -5)) / 2)
+    assert values["regulariser/pull"] == pytest.approx((10 * 3 + 10 * -10) / 2)
+    assert values["optimizer/gradient_norm"] == pytest.approx((12**2 + 14**2) ** 0.5)
 
 
 def test_the_rate_of_each_step_is_the_one_that_is_used():
@@ -70,26 +67,16 @@ def test_the_rate_of_each_step_is_the_one_that_is_used():
         assert taught.settings(step).lr == pytest.approx(rate)
 
 
-@ORDERS
-def test_the_regulariser_is_the_main_groups_alone(order):
-    plain, pulled = Rivals(order), Rivals(order)
-    learn(learner(plain, lr=0.01))
-    values = learn(learner(pulled, lr=0.01, regulariser=Pull()))
-    assert main_group(pulled) == "own"
-    assert "regulariser/pull" in values
-    assert close(pulled.encoder.weight - plain.encoder.weight, torch.full((2,), -0.01 * 10))
-    if order == ("rival", "own"):
-        assert close(pulled.rival, plain.rival.detach())
-    else:  # the rival steps after the encoder, by the gradient at the encoder's new place and no more
-        assert close(pulled.rival, torch.tensor([5.0, -1.0]) + 0.03 * MEAN * pulled.encoder.weight.detach())
-
-
-@pytest.mark.parametrize(("clip", "size"), [(1.0, 1.0), (100.0, 20**0.5), (None, 20**0.5)])
-def test_clip_bounds_the_step_and_the_log_has_the_norm_before(clip, size):
-    taught = learner(Slope(), clip=clip)
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+@pytest.mark.parametrize(("clip", "size"), [(1.0, 1.0), (100.0, NORM), (None, NORM)])
+def test_clip_bounds_the_step_and_the_log_has_the_norm_before(clip, size, precision):
+    """In fp16 as well, whose loss and gradient are scaled until then."""
+    taught = learner(Slope(), clip=clip, precision=precision)
+    assert (taught.optimizers["main"].scaler.get_scale() > 1000) == (precision == "fp16")
     values = learn(taught, measure_gradient=True)
-    assert float((weights(taught) - START).norm()) == pytest.approx(0.5 * size, rel=1e-5)
-    assert values["optimizer/gradient_norm"] == pytest.approx(20**0.5)
+    assert close(weights(taught) - START, -0.5 * MEAN * size / NORM)
+    assert values["optimizer/gradient_norm"] == pytest.approx(NORM)
+    assert values["train/loss"] == pytest.approx(10)
 
 
 class Several(Slope):
@@ -109,19 +96,8 @@ def test_clip_each_bounds_every_tensor_by_itself_and_before_clip(clip):
     learn(learner(pretext, clip_each=2.0, clip=clip, lr=1.0))
     moved = [START - pretext.encoder.weight, 1 - pretext.large, 1 - pretext.small]
     share = 1.0 if clip is None else clip / (2**2 + 2**2 + 0.5**2) ** 0.5
-    assert [float(each.detach().norm()) for each in moved] == pytest.approx(
-        [2 * share, 2 * share, 0.5 * share], rel=1e-5
-    )
-
-
-@pytest.mark.parametrize("clip", [None, 1.0])
-def test_fp16_unscales_before_it_clips(clip):
-    taught = learner(Slope(), precision="fp16", clip=clip)
-    assert taught.scalers["main"].get_scale() > 1000
-    values = learn(taught, measure_gradient=True)
-    assert close(weights(taught) - START, -0.5 * MEAN / (20**0.5 if clip else 1))
-    assert values["optimizer/gradient_norm"] == pytest.approx(20**0.5)
-    assert values["train/loss"] == pytest.approx(10), "the loss is logged unscaled"
+    sizes = [float(each.detach().norm()) for each in moved]
+    assert sizes == pytest.approx([2 * share, 2 * share, 0.5 * share], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
@@ -134,8 +110,8 @@ def test_a_state_of_other_kernels_goes_on_by_its_own(precision):
     for group in state["optimizers"]["main"]["param_groups"]:
         group["fused"] = None
     resumed.load(state)
-    for each in (taught, resumed):
-        learn(each)
+    learn(taught)
+    learn(resumed)
     assert torch.equal(weights(taught), weights(resumed))
 
 
@@ -145,10 +121,11 @@ def test_fp16_skips_a_step_that_overflows_and_halves_its_scale():
             return Loss(1e36 * super().forward(views).value)  # times 65536 it is beyond float32
 
     taught = learner(Steep(), precision="fp16")
-    scale = taught.scalers["main"].get_scale()
+    scaler = taught.optimizers["main"].scaler
+    scale = scaler.get_scale()
     learn(taught)
     assert torch.equal(weights(taught), START)
-    assert taught.scalers["main"].get_scale() == scale / 2
+    assert scaler.get_scale() == scale / 2
     assert taught.is_finite()
 
 
@@ -163,3 +140,78 @@ def test_numbers_leave_a_step_in_float32_and_without_a_graph():
     numbers = learner(Half(), accumulate=2, regulariser=Pull()).step(0, measure_gradient=True)
     assert numbers.keys() == {"train/loss", "train/half", "regulariser/pull", "optimizer/gradient_norm"}
     assert not any(value.requires_grad or value.dtype != torch.float32 for value in numbers.values())
+
+
+class Witness(Rivals):
+    """Writes down each call, whether gradients were on, and a number drawn from the generator it was given."""
+
+    def __init__(self):
+        super().__init__()
+        self.calls, self.drawn, self.kept = [], [], []
+
+    def note(self, what, ctx, more):
+        self.calls.append((what, torch.is_grad_enabled(), more))
+        if ctx is not None:
+            self.drawn.append(float(torch.rand((), generator=ctx.rng)))
+
+    def views(self, batch, ctx):
+        self.note("views", ctx, ctx.step)
+        return batch.x, batch.index
+
+    def forward(self, views, group="main"):
+        self.note("forward", None, group)
+        loss = super().forward(views, group)
+        return loss._replace(kept={f"rows of {group}": views[1][:, None] * torch.ones(1, requires_grad=True)})
+
+    def before_step(self, ctx):
+        self.note("before_step", ctx, ctx.step)
+
+    def after_step(self, ctx, kept):
+        self.note("after_step", ctx, ctx.step)
+        self.kept.append(kept)
+
+
+@pytest.mark.parametrize("accumulate", [1, 2, 4])
+def test_a_step_calls_in_the_order_of_the_contract_and_keeps_rows_in_that_of_the_batch(accumulate):
+    """Rows of all micro-batches, by name, without a graph; and of this step alone."""
+    pretext = Witness()
+    taught = learner(pretext, accumulate=accumulate, lr=1e-3)
+    learn(taught, 2)
+    expected = []
+    for step in range(2):
+        expected.append(("before_step", False, step))
+        for group in ("rival", "own"):
+            expected += [("views", False, step), ("forward", True, group)] * accumulate
+        expected.append(("after_step", False, step))
+        kept = pretext.kept[step]
+        assert kept.keys() == {"rows of rival", "rows of own"}
+        assert all(rows[:, 0].tolist() == taught.loader.index(step).tolist() for rows in kept.values())
+        assert not any(rows.requires_grad for rows in kept.values())
+    assert pretext.calls == expected
+
+
+def test_every_place_draws_its_own_numbers_and_the_same_place_the_same():
+    first, second, other, again = Witness(), Witness(), Witness(), Witness()
+    for pretext, seed in ((first, 0), (second, 0), (other, 1)):
+        learn(learner(pretext, accumulate=2, lr=1e-3, seed=seed), 3)
+    assert len(set(first.drawn)) == len(first.drawn) == 3 * (1 + 2 * 2 + 1), "hooks, groups, micro-batches and steps"
+    assert first.drawn == second.drawn
+    assert not set(first.drawn) & set(other.drawn), "another seed"
+    taught = learner(again, accumulate=2, lr=1e-3)
+    taught.views(taught.loader.batches(2)[1], 2, "own", 1)
+    assert again.drawn == first.drawn[16:17], "the last view of step 2, drawn out of turn"
+
+
+@pytest.mark.parametrize("kind", [{}, {"accumulate": 2, "clip": 1.0, "clip_each": 1.0, "regulariser": Pull()}])
+def test_a_step_waits_for_nothing(kind, monkeypatch):
+    def waits(self, *_, **__):
+        raise AssertionError("a step waited for the device")
+
+    taught = learner(Rivals(), lr=1e-3, momentum=0.9, **kind)
+    taught.step(0)
+    for name in WAITING:
+        monkeypatch.setattr(Tensor, name, waits)
+    taught.step(1)
+    taught.step(2, measure_gradient=True)
+    with pytest.raises(AssertionError, match="waited"):
+        taught.is_finite()

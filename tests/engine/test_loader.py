@@ -4,17 +4,15 @@ import random
 import threading
 
 import numpy as np
-import pytest
 import torch
 
 from ssl_runner.contract import Samples
 from ssl_runner.duration import Duration, Length
-from ssl_runner.engine import seed
 from ssl_runner.engine.loader import Loader
-from ssl_runner.engine.rows import fetch
+from ssl_runner.engine.seed import derive, seed_everything
 
-CPU = torch.device("cpu")
-SAMPLES = Samples("image", (3, 2, 2))
+ROWS = torch.arange(23, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 2, 2).contiguous()
+IMAGES = Samples("image", (3, 2, 2))
 
 
 class Streamed:
@@ -31,14 +29,9 @@ class Streamed:
         return self.x[index]
 
 
-def rows(n=23):
-    return torch.arange(n, dtype=torch.uint8).view(n, 1, 1, 1).expand(n, 3, 2, 2).contiguous()
-
-
-def loader(source=None, *, batch_size=4, samples=SAMPLES, **more):
-    source = rows() if source is None else source
-    length = Length.of(Duration(1.0, "ep"), len(source), batch_size)
-    return Loader(source, samples, **{"length": length, "seed": 0, "device": CPU, **more})
+def loader(source=ROWS, *, batch_size=4, samples=IMAGES, seed=0, accumulate=1):
+    length, cpu = Length.of(Duration(1.0, "ep"), len(source), batch_size), torch.device("cpu")
+    return Loader(source, samples, length=length, seed=seed, device=cpu, accumulate=accumulate)
 
 
 def test_an_epoch_is_a_permutation_and_each_epoch_another():
@@ -51,12 +44,13 @@ def test_an_epoch_is_a_permutation_and_each_epoch_another():
     assert not torch.equal(loader(seed=1).index(0), first[:4])
 
 
-def test_batches_carry_the_rows_that_their_index_names():
-    batches = loader(batch_size=6, accumulate=3).batches(2)
+def test_batches_carry_the_rows_that_their_index_names_and_a_sweep_every_row_in_order():
+    batches, sweep = loader(batch_size=6, accumulate=3).batches(2), list(loader(batch_size=5).sweep())
     assert [len(b.x) for b in batches] == [2, 2, 2]
-    for batch in batches:
+    for batch in (*batches, *sweep):
         assert batch.x.dtype == torch.float32
-        assert torch.equal((batch.x[:, 0, 0, 0] * 255).round().long(), batch.index)
+        assert torch.equal(batch.x, ROWS[batch.index].float() / 255)
+    assert torch.cat([b.index for b in sweep]).tolist() == list(range(23))
 
 
 def test_audio_and_text_arrive_as_their_kind():
@@ -71,9 +65,8 @@ def test_audio_and_text_arrive_as_their_kind():
 
 
 def test_streamed_and_resident_rows_give_the_same(monkeypatch):
-    resident = loader()
-    monkeypatch.setattr("ssl_runner.engine.rows.RESIDENT_BYTES", 10)
-    source = Streamed(rows())
+    resident, source = loader(), Streamed(ROWS)
+    monkeypatch.setattr("ssl_runner.engine.loader.RESIDENT_BYTES", 10)
     streamed = loader(source)
     assert streamed.resident is None
     for step in (0, 1, 2, 7, 8, 3):
@@ -85,32 +78,20 @@ def test_streamed_and_resident_rows_give_the_same(monkeypatch):
     streamed.close()
 
 
-def test_the_sweep_is_every_row_in_order():
-    batches = list(loader(batch_size=5).sweep())
-    assert torch.cat([b.index for b in batches]).tolist() == list(range(23))
-    assert torch.equal(torch.cat([b.x for b in batches]), rows().float() / 255)
-
-
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.int64])
-def test_fetch_is_indexing(dtype):
-    source, index = torch.arange(60).view(5, 3, 4).to(dtype), torch.tensor([4, 0, 0, 2])
-    assert torch.equal(fetch(source, index), source[index])
-    assert torch.equal(fetch(Streamed(source), index), source[index])
-
-
 def test_every_global_generator_is_seeded():
-    """torch draws as after torch.manual_seed, also where the other devices are left out."""
+    """torch draws as after torch.manual_seed, also if the other devices are left out."""
     drawn = []
     for _ in range(2):
-        seed.seed_everything(3, "step", 7)
+        seed_everything(3, "step", 7)
         drawn.append((torch.rand(2).tolist(), float(np.random.rand()), random.random()))  # noqa: NPY002
     assert drawn[0] == drawn[1]
-    torch.manual_seed(seed.derive(3, "step", 7))
+    torch.manual_seed(derive(3, "step", 7))
     assert drawn[0][0] == torch.rand(2).tolist()
 
 
 def test_seeds_differ_by_purpose_and_place():
     places = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1), (0, "a", 1, 1), (0, "a", 11), (0, "a", "1", "")]
-    assert len({seed.derive(s, p, *rest) for s, p, *rest in places}) == len(places)
-    assert all(0 <= seed.derive(s, p, *rest) < 2**63 for s, p, *rest in places)
-    assert seed.derive(0, "shuffle", 0) == seed.derive(0, "shuffle", 0)
+    seeds = [derive(*place) for place in places]
+    assert len(set(seeds)) == len(places)
+    assert all(0 <= seed < 2**63 for seed in seeds)
+    assert seeds == [derive(*place) for place in places]

@@ -2,20 +2,25 @@
 
 import io
 import itertools
+import json
 import logging
 import re
 from types import SimpleNamespace
 
 import pytest
+import torch
 from engine_toys import Slope, learner
 from rich.console import Console
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from toys import Conv
 
-from ssl_runner.contract import Metric
+from ssl_runner.contract import Metric, Samples
 from ssl_runner.duration import Duration, Length
-from ssl_runner.engine.logbook import Logbook
-from ssl_runner.engine.measurements import Measurements
-from ssl_runner.engine.progress import Progress
-from ssl_runner.engine.trainer import Schedule, Trainer
+from ssl_runner.engine.console import Progress
+from ssl_runner.engine.learner import frozen
+from ssl_runner.engine.logbook import Logbook, Window
+from ssl_runner.engine.measurements import Measurements, measure
+from ssl_runner.engine.trainer import Trainer
 from ssl_runner.run_folder import checkpoint
 
 STEPS = 12
@@ -24,120 +29,95 @@ STEPS = 12
 class Counted:
     """An evaluator that notes the first weight whenever it is asked."""
 
-    every, version, headline = Duration(1.0, "st"), 1, "top1"  # Measurements decides how often
+    version, headline = 1, "top1"
 
-    def __init__(self):
-        self.asked = []
+    def __init__(self, every=1.0):
+        self.every, self.asked = Duration(every, "st"), []
 
     def __call__(self, encoder, encode):
         self.asked.append(float(encoder.weight[0]))
         return {"top1": Metric(0.5)}
 
 
-class Cut(Slope):
-    """Slope, interrupted or killed during a step."""
-
-    def __init__(self, stop, at, death):
-        super().__init__()
-        self.stop, self.at, self.death = stop, at, death
-
-    def after_step(self, ctx, kept):
-        if ctx.step == self.at:
-            if self.death is not None:
-                raise self.death
-            self.stop.signal = 2
-
-
 class Ran:
     """A run in a folder: where it ended, its rows, what was asked of the evaluators."""
 
     def __init__(self, folder, *, at=None, death=None, terminal=False, **plan):
-        stop = SimpleNamespace(signal=None)
-        taught = learner(Cut(stop, at, death), steps=STEPS, lr=0.01)
-        often, test = Counted(), Counted()
-        progress = Progress(Console(file=io.StringIO(), force_terminal=terminal, width=200), taught.length)
-        schedule = Schedule(**{"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **plan})
-        evaluators = {"validation": {"often": often, "rarely": Counted()}, "test": {"often": test}}
-        measurements = Measurements(taught, progress, **evaluators, every={"often": 3, "rarely": 5})
-        self.trainer = Trainer(taught, schedule, folder, progress, measurements, provenance={})
+        stop, taught = SimpleNamespace(signal=None), learner(Slope(), steps=STEPS, lr=0.01)
+        step = taught.step
+
+        def cut(number, **more):
+            """The step during which it is interrupted or killed."""
+            numbers = step(number, **more)
+            if number == at and death is not None:
+                raise death
+            stop.signal = 2 if number == at else None
+            return numbers
+
+        taught.step = cut
+        often, test = Counted(3.0), Counted()
+        evaluators = {"validation": {"often": often, "rarely": Counted(5.0)}, "test": {"often": test}}
+        self.progress = Progress(Console(file=io.StringIO(), force_terminal=terminal, width=200), taught.length)
+        parts = {"learner": taught, "progress": self.progress}
+        plan = {"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **plan}
+        trainer = Trainer(
+            **parts, **plan, folder=folder, measurements=Measurements(**parts, **evaluators), provenance={}
+        )
         self.asked, self.tested, self.end = often.asked, test.asked, None
-        start = self.trainer.restore()
+        start = trainer.restore()
         logbook = Logbook(folder, start)
         try:
-            self.end = self.trainer.fit(start, logbook, stop)
+            self.end = trainer.fit(start, logbook, stop)
         except RuntimeError:
             assert death is RuntimeError
         logbook.close()
-        self.rows = logbook.rows
+        self.rows, self.saved = logbook.rows, [int(each.stem) for each in checkpoint.steps(folder / "checkpoints")]
 
     def measured(self, name="often/top1"):
         return [row["step"] for row in self.rows if name in row]
 
-    @property
-    def saved(self):
-        return [int(path.stem) for path in checkpoint.steps(self.trainer.folder / "checkpoints")]
+    def is_whole(self):
+        """Whether it was measured and logged as one that nothing disturbed."""
+        assert self.end == STEPS
+        assert self.measured() == [0, 3, 6, 9, 12], "once at the end, though it is on schedule too"
+        assert self.measured("rarely/top1") == [0, 5, 10, 12], "at the end, though it is off schedule"
+        assert self.measured("test/often/top1") == [12]
+        return self.measured("train/loss")[-2:] == [8, 12]
 
 
-def test_evaluations_are_at_the_start_on_schedule_and_at_the_end(tmp_path):
+def test_a_run_measures_logs_and_saves_on_schedule_and_at_its_end(tmp_path):
     ran = Ran(tmp_path)
-    assert ran.end == STEPS
-    assert ran.measured() == [0, 3, 6, 9, 12], "once at the end, though it is on schedule too"
-    assert ran.measured("rarely/top1") == [0, 5, 10, 12], "at the end, though it is off schedule"
-    assert ran.measured("test/often/top1") == [12]
-    assert ran.measured("train/loss") == [4, 8, 12]
+    assert ran.is_whole()
     assert ran.saved == [6, 12]
     assert ran.asked == pytest.approx([1 - 0.02 * step for step in (0, 3, 6, 9, 12)]), "of the weights of that step"
-
-
-def test_the_log_is_of_the_steps_since_the_last_one(tmp_path):
-    rows = {row["step"]: row for row in Ran(tmp_path).rows if "train/loss" in row}
     loss = [10 - 0.01 * 20 * step for step in range(STEPS)]  # a step lowers it by lr * |gradient|^2
-    for end in (4, 8, 12):
-        assert rows[end]["train/loss"] == pytest.approx(sum(loss[end - 4 : end]) / 4, rel=1e-5)
-        assert rows[end]["optimizer/lr"] == 0.01
-        assert rows[end]["epoch"] == end
+    rows = [row for row in ran.rows if "train/loss" in row]
+    assert [row["train/loss"] for row in rows] == pytest.approx([sum(loss[i : i + 4]) / 4 for i in (0, 4, 8)], rel=1e-5)
+    assert [(row["step"], row["epoch"], row["optimizer/lr"]) for row in rows] == [(n, n, 0.01) for n in (4, 8, 12)]
+    again = Ran(tmp_path)
+    assert again.is_whole()
+    assert not again.asked + again.tested, "a run that had reached its end is not measured again"
 
 
-def test_an_interrupt_during_the_last_step_ends_the_run_whole(tmp_path):
-    ran = Ran(tmp_path, at=STEPS - 1)
-    assert ran.end == ran.saved[-1] == STEPS
-    assert ran.measured()[-1] == ran.measured("test/often/top1")[-1] == STEPS
-
-
-def whole(ran):
-    """Whether a run was measured and logged as one that nothing disturbed."""
-    assert ran.end == STEPS
-    assert ran.measured() == [0, 3, 6, 9, 12]
-    assert ran.measured("rarely/top1") == [0, 5, 10, 12]
-    return ran.measured("train/loss")[-2:] == [8, 12]
-
-
-@pytest.mark.parametrize("at", [0, 2, 4, 5, 7, 10])
+@pytest.mark.parametrize("at", [0, 2, 4, 5, 7, 10, STEPS - 1])
 def test_nothing_is_measured_twice_after_an_interrupt(tmp_path, at):
+    """In the last step it ends the run whole."""
     first = Ran(tmp_path, at=at)
     assert first.end == first.saved[-1] == at + 1
-    assert not first.tested
+    assert bool(first.tested) == (at + 1 == STEPS)
     second = Ran(tmp_path)
-    assert whole(second)
-    assert len(first.asked) + len(second.asked) == 5
-    assert second.asked[-1] == pytest.approx(1 - 0.02 * STEPS)
+    assert second.is_whole()
+    asked = first.asked + second.asked
+    assert len(asked) == 5
+    assert asked[-1] == pytest.approx(1 - 0.02 * STEPS)
 
 
 @pytest.mark.parametrize(("at", "again"), [(1, 0), (4, 1), (6, 0), (9, 1)])
 def test_a_kill_measures_again_only_what_came_after_the_checkpoint(tmp_path, at, again):
     first, second = Ran(tmp_path, at=at, death=RuntimeError), Ran(tmp_path)
-    assert second.trainer.progress.start == 6 * (at // 6)
-    assert whole(second)
+    assert second.progress.start == 6 * (at // 6)
+    assert second.is_whole()
     assert len(first.asked) + len(second.asked) == 5 + again
-
-
-def test_a_run_that_had_reached_its_end_is_not_measured_again(tmp_path):
-    Ran(tmp_path)
-    ran = Ran(tmp_path)
-    assert ran.end == STEPS
-    assert not ran.asked
-    assert not ran.tested
-    assert ran.measured("test/often/top1") == [STEPS]
 
 
 @pytest.mark.parametrize("keep", [1, 2, 3])
@@ -146,7 +126,7 @@ def test_so_many_checkpoints_stay(tmp_path, keep):
 
 
 def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("ssl_runner.engine.progress.REFRESH", -1)
+    monkeypatch.setattr("ssl_runner.engine.console.REFRESH", -1)
     monkeypatch.setattr(logging.getLogger("ssl_runner"), "propagate", True)
     caplog.set_level(logging.INFO)
     Ran(tmp_path, at=6)
@@ -157,13 +137,64 @@ def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, ca
         return line(self, step, done, seconds, doing)
 
     monkeypatch.setattr(Progress, "line", noting)
-    progress = Ran(tmp_path, terminal=True).trainer.progress
+    progress = Ran(tmp_path, terminal=True).progress
     assert len(seen) > 5
     assert all(done == step - 7 for step, done, _ in seen)
     assert all(a[2] <= b[2] for a, b in itertools.pairwise(seen)), "the seconds go on over a log line"
     assert progress.samples_per_second == pytest.approx(5 * 8 / progress.seconds)
-    progress = Progress(Console(file=io.StringIO()), Length(1000, 100, 16))
-    progress.start = 900
-    progress.report(910, 10, 1.0)
-    said = re.sub(r"\s+", " ", caplog.messages[-1])
-    assert "91 % epoch 9.1/10 step 910/1000 160 samples/s 0:09 left" in said
+    Progress(Console(file=io.StringIO()), Length(1000, 100, 16)).report(910, 10, 1.0)
+    assert "91 % epoch 9.1/10 step 910/1000 160 samples/s 0:09 left" in re.sub(r"\s+", " ", caplog.messages[-1])
+
+
+def test_a_resumed_log_has_no_row_twice_in_metrics_nor_in_tensorboard(tmp_path):
+    """What will be written again is dropped, and so is a row that a crash has torn."""
+    for start, steps in ((0, (0, 5, 10)), (5, (10, 15))):
+        book = Logbook(tmp_path, start)
+        assert (book.has(5, "knn"), book.has(10, "knn")) == (start == 5, False)
+        for step in steps:
+            book.scalars(step, step / 10, {"knn/top1": step + start})
+        book.close()
+        with (tmp_path / "metrics.jsonl").open("a") as file:
+            file.write('{"step": 15, "kn' if start == 0 else "")
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    curve = [(0, 0.0), (5, 5.0), (10, 15.0), (15, 20.0)]
+    assert [(row["step"], row["knn/top1"]) for row in rows] == curve
+    assert all(a["time"] <= b["time"] for a, b in itertools.pairwise(rows))
+    assert [(e.step, e.value) for e in EventAccumulator(str(tmp_path)).Reload().Scalars("knn/top1")] == curve
+
+
+def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
+    encoder, data, seen = Conv(), torch.randint(0, 256, (23, 3, 8, 8), dtype=torch.uint8), []
+    encoder.convolution.eval()
+    encoder.register_forward_hook(lambda module, given, features: seen.append(len(features.pooled)))
+    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+
+    def evaluator(given, encode):
+        assert not given.norm.training
+        assert not torch.is_grad_enabled()
+        assert len(encode(data)) == len(data)
+        return {"top1": Metric(0.5)}
+
+    values = measure(encoder, {"a": evaluator, "b": evaluator}, Samples("image", (3, 8, 8)), torch.device("cpu"))
+    assert values == {"a/top1": Metric(0.5), "b/top1": Metric(0.5)}
+    assert sum(seen) == len(data), "rows are encoded once"
+    with pytest.raises(RuntimeError), frozen(encoder):
+        raise RuntimeError
+    assert encoder.norm.training
+    assert not encoder.convolution.training, "what was in eval mode stays so"
+    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+
+
+def test_a_window_averages_over_the_steps_that_have_a_number_and_leaves_pauses_out(monkeypatch):
+    clock = iter((100.0, 110.0, 150.0, 200.0))
+    with monkeypatch.context() as patch:
+        patch.setattr("ssl_runner.engine.logbook.time.perf_counter", lambda: next(clock))
+        window = Window()  # opened at 100
+        with window.pause():  # from 110 to 150
+            pass
+        assert window.seconds == 200 - 100 - 40
+    for step, value in enumerate((1.0, 2.0, 3.0, 6.0)):
+        window.add({"train/loss": torch.tensor(value)} | ({"train/rare": torch.tensor(value)} if step % 3 == 0 else {}))
+    assert window.steps == 4
+    assert list(window.close().items()) == [("train/loss", 3.0), ("train/rare", 3.5)]
+    assert Window().close() == {}

@@ -9,9 +9,8 @@ import pytest
 import torch
 import yaml
 from conftest import names
-from evaluator_toys import EVERY, IMAGE, KINDS, Flat, Small, encoded, metrics
+from evaluator_toys import AUGMENT, EVERY, IMAGE, KINDS, Flat, Small, encoded, metrics
 
-from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Metric, Split
 from ssl_runner.dataset.shapes import Shapes
@@ -20,13 +19,9 @@ from ssl_runner.engine.measurements import measure
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run_folder.summary import guessed_meaning
 
-NODES = {
-    name: yaml.safe_load((TREE / f"evaluator/{name}.yaml").read_text())[name]
-    for name in names("evaluator")
-    if name != "none"
-}
-EVERY_EVALUATOR = pytest.mark.parametrize("name", NODES)
-AUGMENT = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
+FILES = {name: yaml.safe_load((TREE / f"evaluator/{name}.yaml").read_text()) for name in names("evaluator")}
+assert FILES.pop("none") == {}
+NODES = {name: content[name] for name, content in FILES.items()}
 QUICK = {  # settings with which a protocol takes a moment
     "few_label": {"labels": (1, 4), "draws": 2, "steps": 2},
     "finetune": {"epochs": 1},
@@ -35,6 +30,7 @@ QUICK = {  # settings with which a protocol takes a moment
     "projector": {"samples": 40},
     "cluster": {"restarts": 2},
 }
+each_evaluator = pytest.mark.parametrize("name", NODES)
 
 
 def class_of(name):
@@ -46,17 +42,8 @@ def class_of(name):
 def build(name, split, folder, **change):
     """The evaluator on one split as bank and query."""
     runtime = {"bank": split, "query": split, "validation": None, "train": split.x, "classes": 10, "sample": IMAGE}
-    had = {
-        "every": EVERY,
-        "augment": AUGMENT,
-        "fresh": Small,
-        "folder": folder,
-        **runtime,
-        **QUICK.get(name, {}),
-        **change,
-    }
-    wanted = signature(class_of(name)).parameters
-    return class_of(name)(**{key: value for key, value in had.items() if key in wanted})
+    runtime |= {"every": EVERY, "augment": AUGMENT, "fresh": Small, "folder": folder, **QUICK.get(name, {}), **change}
+    return class_of(name)(**{key: runtime[key] for key in signature(class_of(name)).parameters if key in runtime})
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +51,7 @@ def shapes():
     return Shapes(images=200, test=20, validation=0.0).load().bank
 
 
-@EVERY_EVALUATOR
+@each_evaluator
 def test_its_yaml_spells_out_the_defaults(name):
     """Each setting that has one, with that value; the other parameters are the runtime's."""
     node = dict(NODES[name])
@@ -78,31 +65,25 @@ def test_its_yaml_spells_out_the_defaults(name):
 
 @pytest.mark.parametrize("name", [name for name, node in NODES.items() if "augment" in node or name == "geometry"])
 def test_its_augmentation_is_chosen_by_name(name, composer):
-    composed = composer.compose([f"evaluator=[knn,{name}]"])
-    assert not composed.problems
-    other = composer.compose([f"evaluator={name}", f"augment@evaluator.{name}.augment=simclr"])
-    off = composer.compose([f"evaluator={name}", f"evaluator.{name}.augment=null"])
-    assert not other.problems + off.problems
-    assert other.content["evaluator"][name]["augment"]["jitter"] == 0.8
-    assert off.content["evaluator"][name]["augment"] is None
+    other, off = f"augment@evaluator.{name}.augment=simclr", f"evaluator.{name}.augment=null"
+    composed = [composer.compose([f"evaluator=[knn,{name}]", *words]) for words in ((), (other,), (off,))]
+    assert not any(each.problems for each in composed)
+    assert composed[1].content["evaluator"][name]["augment"]["jitter"] == 0.8
+    assert composed[2].content["evaluator"][name]["augment"] is None
 
 
-@EVERY_EVALUATOR
-def test_it_can_be_checked_before_there_are_samples(name, tmp_path):
+@each_evaluator
+def test_it_can_be_checked_before_there_are_samples_and_refuses_features_that_are_not_finite(name, shapes, tmp_path):
     rows = torch.zeros(1, dtype=torch.int64).expand(50)
     build(name, Split(rows, rows, dict.fromkeys(("hue", "shape"), rows)), tmp_path, classes=1)
     assert list(tmp_path.iterdir()) == []
-
-
-@EVERY_EVALUATOR
-def test_features_that_are_not_finite_are_refused(name, shapes, tmp_path):
     diverged = Small()
     diverged.conv.weight.data.fill_(torch.nan)
     with pytest.raises(FloatingPointError, match="diverged"):
-        metrics(build(name, shapes, tmp_path), diverged, encoded(diverged))
+        metrics(build(name, shapes, tmp_path), diverged)
 
 
-@EVERY_EVALUATOR
+@each_evaluator
 def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, tmp_path):
     """Encoder, modes, gradients, labels and all global generators; numbers are floats with their meaning."""
     encoder, evaluator = Small(), build(name, shapes, tmp_path)
@@ -132,39 +113,33 @@ def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, t
     assert [key for key, p in encoder.named_parameters() if not p.requires_grad] == ["conv.bias"]
 
 
-@EVERY_EVALUATOR
+REFUSAL = {  # of text and audio; null makes the second kind measure them
+    **dict.fromkeys(
+        ("robustness", "leakage"), "{name} takes images of 1 or 3 channels, .* has {kind}; leave {name} out"
+    ),
+    **dict.fromkeys(("finetune", "few_label"), r"dataset has {kind}; type evaluator\.{name}\.augment=null"),
+}
+
+
+@each_evaluator
 @pytest.mark.parametrize("kind", KINDS)
-def test_text_and_audio_are_measured_or_refused_with_a_remedy(name, kind, tmp_path):
-    sample, rng = KINDS[kind], torch.Generator().manual_seed(0)
+def test_text_and_audio_are_measured_or_refused_with_a_remedy(name, kind, tmp_path, rng):
+    sample, y = KINDS[kind], torch.arange(60) % 3
     x = sample.example(60, rng) if kind == "text" else torch.randint(-999, 999, (60, *sample.shape), generator=rng)
-    y = torch.arange(60) % 3
-    split = Split(x, y, {"z": y} if name == "factors" else {})
-    width = sample.shape[-1]
+    split, width = Split(x, y, {"z": y} if name == "factors" else {}), sample.shape[-1]
     more = {"sample": sample, "classes": 3, "circular": (), "fresh": lambda seed: Flat(width), "k": 3}
 
-    def measure(**change):
-        return metrics(
-            build(name, split, tmp_path, **more, **change), Flat(width), lambda rows: rows.flatten(1).float()
-        )
+    def measured(**change):
+        evaluator = build(name, split, tmp_path, **more, **change)
+        return metrics(evaluator, Flat(width), lambda rows: rows.flatten(1).float())
 
-    if name in ("robustness", "leakage"):
-        with pytest.raises(
-            ValueError, match=f"{name} takes images of 1 or 3 channels, .* has {kind}; leave {name} out"
-        ):
-            measure()
-        return
-    if name in ("finetune", "few_label"):
-        with pytest.raises(ValueError, match=rf"dataset has {kind}; type evaluator\.{name}\.augment=null"):
-            measure()
-        values = measure(augment=None)
-    else:
-        values = measure()
-    assert values
-    assert not {"lidar", "alignment"} & {*values}
-
-
-def test_none_is_empty():
-    assert yaml.safe_load((TREE / "evaluator/none.yaml").read_text()) == {}
+    if name in REFUSAL:
+        with pytest.raises(ValueError, match=REFUSAL[name].format(name=name, kind=kind)):
+            measured()
+    if name not in ("robustness", "leakage"):
+        values = measured(**({"augment": None} if name in REFUSAL else {}))
+        assert values
+        assert not {"lidar", "alignment"} & {*values}
 
 
 def test_files_have_a_place_of_their_own_in_a_run(make, tmp_path):

@@ -1,63 +1,56 @@
 """Projector: what TensorBoard reads, the t-SNE picture, thumbnails."""
 
 from inspect import signature
-from pathlib import Path
 
 import pytest
+import sklearn.manifold
 import torch
-from evaluator_toys import EVERY, Small, corners, encoded, numbers, stripes
+from evaluator_toys import EVERY, STRIPES, Small, corners, encoded, numbers, stripes
+from google.protobuf import text_format
 from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from ssl_runner.contract import Samples
 from ssl_runner.evaluator import projector as projector_file
 from ssl_runner.evaluator.projector import Projector, draw_points, make_thumbnails, project
-
-STRIPES = Samples("image", (3, 8, 8))
 
 
 def projector(query, folder, classes=2, sample=STRIPES, **settings):
     return Projector(every=EVERY, query=query, classes=classes, folder=folder, sample=sample, **settings)
 
 
-def test_the_picture_keeps_classes_apart():
+def test_the_picture_keeps_classes_apart_and_a_collapsed_or_narrow_encoder_has_one(tmp_path, rng):
     split = corners(60)
     points = project(split.x, 10.0, 0)
     assert torch.equal(points, project(split.x, 10.0, 0))
     away = torch.cdist(points, points).fill_diagonal_(torch.inf)
     assert torch.equal(split.y[away.argmin(1)], split.y)
-
-
-def test_a_collapsed_or_narrow_encoder_has_a_picture(tmp_path):
     assert project(torch.ones(10, 4), 3.0, 0).abs().max() == 0
-    assert project(torch.randn(10, 1, generator=torch.Generator().manual_seed(0)), 3.0, 0).isfinite().all()
+    assert project(torch.randn(10, 1, generator=rng), 3.0, 0).isfinite().all()
     values = numbers(projector(stripes(20), tmp_path), Small(), lambda rows: torch.ones(len(rows), 4))
     assert 0 <= values["trustworthiness"] <= 1
 
 
 def test_trustworthiness_is_of_some_points_if_there_are_many(tmp_path, monkeypatch):
     """Its ranks are of n x n points."""
-    import sklearn.manifold
-
     sizes, original = [], sklearn.manifold.trustworthiness
     monkeypatch.setattr(projector_file, "RANKED", 20)
     monkeypatch.setattr(
         sklearn.manifold, "trustworthiness", lambda x, y, **kw: sizes.append((len(x), len(y))) or original(x, y, **kw)
     )
     values = numbers(projector(corners(60), tmp_path, 3, Samples("audio", (1, 8))))
-    assert sizes == [(20, 20)]
-    assert values["samples"] == 60
+    assert (sizes, values["samples"]) == ([(20, 20)], 60)
     assert 0.5 < values["trustworthiness"] <= 1
+    with pytest.raises(ValueError, match="holds 4 rows, and the picture needs 8"):
+        projector(stripes(4), tmp_path)
 
 
 def test_it_writes_what_tensorboard_reads(tmp_path, capsys):
     """Twice, with another sample: the second is all that there is. The plugin itself reads classes and rows."""
-    from google.protobuf import text_format
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
-
     query, folder, encoder = stripes(40), tmp_path / "new", Small().eval()
     for samples in (30, 20):
-        values = numbers(projector(query, folder, samples=samples), encoder, encoded(encoder))
+        values = numbers(projector(query, folder, samples=samples), encoder)
         assert values["samples"] == samples
     assert 0.5 < values["trustworthiness"] <= 1
     assert not capsys.readouterr().out
@@ -87,24 +80,18 @@ def test_it_writes_what_tensorboard_reads(tmp_path, capsys):
     assert EventAccumulator(str(folder)).Reload().Tags()["images"] == ["tsne"]
 
 
-def test_thumbnails_are_square_and_small_enough_for_tensorboard():
-    small = make_thumbnails(torch.full((2, 1, 100, 50), 255, dtype=torch.uint8))
+def test_thumbnails_are_square_and_small_enough_for_tensorboard(rng):
+    small = make_thumbnails(torch.ones(2, 1, 100, 50))
     assert small.shape == (2, 1, 32, 32)
     assert small[0, 0].sum(0).nonzero().flatten().tolist() == list(range(8, 24))  # in the middle
-    assert make_thumbnails(torch.rand(2, 5, 8, 8)).shape == (2, 1, 8, 8)
-    most = signature(Projector).parameters["samples"].default
-    assert projector_file.THUMBNAIL * most**0.5 < 8192
-    exact = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    assert torch.equal((make_thumbnails(exact) * 255).round().to(torch.uint8), exact)
+    assert make_thumbnails(torch.zeros(2, 5, 8, 8)).shape == (2, 1, 8, 8)
+    assert projector_file.THUMBNAIL * signature(Projector).parameters["samples"].default ** 0.5 < 8192
+    exact = torch.rand(2, 3, 8, 8, generator=rng)
+    assert torch.equal(make_thumbnails(exact), exact)
 
 
-def test_many_classes_have_a_scale_and_few_a_legend():
-    y = torch.arange(40)
-    assert len(draw_points(torch.randn(40, 2), y, 40).axes) == 2
-    legend = draw_points(torch.randn(40, 2), y % 3, 3).legends[0]
+def test_many_classes_have_a_scale_and_few_a_legend(rng):
+    points, y = torch.randn(40, 2, generator=rng), torch.arange(40)
+    assert len(draw_points(points, y, 40).axes) == 2
+    legend = draw_points(points, y % 3, 3).legends[0]
     assert [text.get_text() for text in legend.get_texts()] == ["0", "1", "2"]
-
-
-def test_a_query_that_is_too_small_is_refused():
-    with pytest.raises(ValueError, match="holds 4 rows, and the picture needs 8"):
-        projector(stripes(4), Path())

@@ -14,6 +14,10 @@ def images(rng: torch.Generator, number: int, shape: tuple[int, ...]) -> torch.T
     return torch.rand(number, *shape, generator=rng)
 
 
+def close(a: torch.Tensor, b: torch.Tensor) -> None:
+    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
+
+
 def vit(shape=(3, 16, 24), **given) -> ViT:
     torch.manual_seed(0)
     return ViT(shape=shape, **colours(shape[0]), **{"width": 16, "depth": 2, "heads": 2, "patch": 4} | given)

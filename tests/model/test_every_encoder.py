@@ -1,16 +1,15 @@
 """Every choice of conf/model keeps the contract of an encoder, built as its YAML says."""
 
 import inspect
-from importlib import import_module
 from math import prod
 
 import pytest
 import torch
-import yaml
-from conftest import TREE, names
-from encoders import colours, images
+from conftest import names
+from encoders import close, colours, images
 from torch import nn
 from torchvision.models.resnet import BasicBlock
+from toys import choice
 
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.model.timm import Timm
@@ -22,16 +21,10 @@ LIGHT = [name for name in NAMES if name not in HEAVY]
 SHAPES = [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 48)]
 
 
-def settings(name: str) -> tuple[type, dict]:
-    given = yaml.safe_load((TREE / "model" / f"{name}.yaml").read_text())
-    module, _, kind = given.pop("_target_").rpartition(".")
-    return getattr(import_module(module), kind), {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
-
-
-def build(name: str, shape: tuple[int, int, int] = (3, 32, 32)) -> Encoder:
+def build(name: str, shape: tuple[int, int, int] = (3, 32, 32), **given) -> Encoder:
     torch.manual_seed(0)
-    kind, given = settings(name)
-    return kind(shape=shape, **colours(shape[0]), **given)
+    kind, own, _ = choice("model", name)
+    return kind(shape=shape, **{**colours(shape[0]), **own, **given})
 
 
 @pytest.fixture(params=LIGHT)
@@ -44,27 +37,21 @@ def x(rng) -> torch.Tensor:
     return images(rng, 3, (3, 32, 32))
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
 @pytest.mark.parametrize("name", NAMES)
 def test_yaml_spells_out_every_setting_with_a_value_that_the_constructor_has(name):
-    kind, given = settings(name)
+    kind, given, defaults = choice("model", name)
     assert kind.kinds == ("image",)
-    parameters = inspect.signature(kind).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-    assert set(given) | {"shape", "mean", "std"} == set(parameters)
-    assert {key for key, p in parameters.items() if p.default is p.empty} == {"shape", "mean", "std"}
+    assert set(given) | {"shape", "mean", "std"} == set(defaults)
+    assert {key for key, default in defaults.items() if default is inspect.Parameter.empty} == {"shape", "mean", "std"}
 
 
 @pytest.mark.parametrize(
     ("name", "shape"),
     [(name, shape) for name in LIGHT for shape in SHAPES] + [(name, (3, 16, 16)) for name in HEAVY],
 )
-@torch.no_grad()
-def test_shapes(name, shape, rng):
-    encoder = build(name, shape).eval()
+def test_shapes_and_pooled_reaches_every_parameter(name, shape, rng):
+    """Distributed training waits for the gradient of every parameter that wants one."""
+    encoder = build(name, shape)
     features = encoder(images(rng, 2, shape))
     assert isinstance(features, Features)
     assert features.pooled.shape == (2, encoder.dim)
@@ -72,6 +59,12 @@ def test_shapes(name, shape, rng):
     assert len(features.grid) == 2
     if not isinstance(encoder, Timm):  # whose heads have poolings of their own
         torch.testing.assert_close(features.pooled, features.tokens.mean(1))
+    if shape[1:] != (8, 8):  # of which some networks leave a single position, whose neighbours' weights meet nothing
+        (features.pooled * torch.randn(features.pooled.shape, generator=rng)).sum().backward()
+        assert encoder.training
+        for key, parameter in encoder.named_parameters():  # timm starts some layers at zero
+            assert parameter.grad is not None, key
+            assert parameter.grad.any() or isinstance(encoder, Timm), key
 
 
 @pytest.mark.parametrize("name", LIGHT)
@@ -90,13 +83,12 @@ def test_tokens_are_in_raster_order_on_a_grid_of_rows_by_columns(name, rng):
     dark = bright.clone()
     dark[:, :, : 128 // rows, -256 // columns :] = 0  # the token at the top right
     moved = (encoder(bright).tokens - encoder(dark).tokens).norm(dim=2).view(rows, columns)
-    right, top = moved[:, columns // 2 :], moved[: rows // 2]  # a map's tokens overlap, so neighbours move too
-    assert right.sum() > moved.sum() / 2
-    assert top.sum() > moved.sum() / 2
+    # A map's tokens overlap, so neighbours move too.
+    assert min(moved[:, columns // 2 :].sum(), moved[: rows // 2].sum()) > moved.sum() / 2
 
 
 @torch.no_grad()
-def test_eval_mode_is_deterministic_and_keeps_samples_apart(encoder, x):
+def test_eval_mode_is_deterministic_whatever_the_batch_and_the_memory_format(encoder, x):
     together = encoder(x)
     assert torch.equal(encoder(x).pooled, together.pooled)
     for row in range(3):
@@ -104,27 +96,9 @@ def test_eval_mode_is_deterministic_and_keeps_samples_apart(encoder, x):
         close(alone.pooled[0], together.pooled[row])
         close(alone.tokens[0], together.tokens[row])
     assert not torch.allclose(together.pooled[0], together.pooled[1], rtol=1e-4, atol=1e-5)
-
-
-@torch.no_grad()
-def test_memory_format_does_not_change_the_features(encoder, x):
-    plain = encoder(x)
     last = encoder.to(memory_format=torch.channels_last)(x.to(memory_format=torch.channels_last))
-    close(last.pooled, plain.pooled)
-    close(last.tokens, plain.tokens)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_pooled_reaches_every_parameter(name, rng):
-    """Distributed training waits for the gradient of every parameter that wants one."""
-    shape = (3, 32, 32) if name in LIGHT else (3, 16, 16)
-    encoder = build(name, shape)
-    pooled = encoder(images(rng, 2, shape)).pooled
-    (pooled * torch.randn(pooled.shape, generator=rng)).sum().backward()
-    assert encoder.training
-    for key, parameter in encoder.named_parameters():  # timm starts some layers at zero
-        assert parameter.grad is not None, key
-        assert parameter.grad.any() or isinstance(encoder, Timm), key
+    close(last.pooled, together.pooled)
+    close(last.tokens, together.tokens)
 
 
 @torch.no_grad()
@@ -144,21 +118,23 @@ def test_normalisation_is_inside(encoder, x):
 def test_state_dict_carries_the_whole_encoder(name, x):
     first = build(name)
     first(x)  # moves the running statistics of batch norm
-    kind, given = settings(name)
-    second = kind(shape=(3, 32, 32), mean=(0.0,) * 3, std=(1.0,) * 3, **given)
+    second = build(name, mean=(0.0,) * 3, std=(1.0,) * 3)
+    for parameter in second.parameters():
+        parameter.zero_()
     second.load_state_dict(first.state_dict())
     assert torch.equal(first.eval()(x).pooled, second.eval()(x).pooled)
 
 
 def test_who_cannot_drop_tokens_says_which_model_can(encoder, x):
+    keep = torch.zeros(3, 1, dtype=torch.long)
     if encoder.in_two_steps:
-        assert encoder(x, torch.zeros(3, 1, dtype=torch.long)).tokens.shape[1] == 1
+        assert encoder(x, keep).tokens.shape[1] == 1
         return
     sentence = f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods"
-    for act in (
-        lambda: encoder(x, torch.zeros(3, 1, dtype=torch.long)),
-        lambda: encoder.embed(x),
-        lambda: encoder.encode(torch.zeros(3, 4, encoder.dim)),
+    for act, given in (
+        (encoder, (x, keep)),
+        (encoder.embed, (x,)),
+        (encoder.encode, (torch.zeros(3, 4, encoder.dim),)),
     ):
         with pytest.raises(ValueError, match=sentence):
-            act()
+            act(*given)

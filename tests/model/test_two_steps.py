@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from encoders import images, timm, vit
+from encoders import close, images, timm, vit
 
 from ssl_runner.contract import Encoder
 
@@ -30,30 +30,18 @@ def x(encoder, rng) -> torch.Tensor:
     return images(rng, 2, (3, 16, 24) if "ViT" in type(encoder).__name__ else (3, 64, 96))
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
-    torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
-
-
 @torch.no_grad()
-def test_forward_is_encode_of_embed(encoder, x):
+def test_forward_is_encode_of_embed_and_keeps_tokens_in_any_order(encoder, x, rng):
     whole = encoder(x)
     for features in (encoder.encode(encoder.embed(x)), encoder(x, torch.arange(24).expand(2, -1))):
         assert torch.equal(whole.pooled, features.pooled)
         assert torch.equal(whole.tokens, features.tokens)
         assert (features.grid, features.mask, features.layers) == ((4, 6), None, ())
-
-
-@torch.no_grad()
-def test_embedded_tokens_have_no_positions(encoder, x):
-    z = encoder.embed(x[..., :1, :1].expand_as(x))
-    close(z, z[:, :1].expand_as(z))
-
-
-@torch.no_grad()
-def test_tokens_may_be_kept_in_any_order(encoder, x, rng):
-    """Attention knows places by the positions alone, and these travel with their tokens."""
+    flat = encoder.embed(x[..., :1, :1].expand_as(x))  # positions come after embed
+    close(flat, flat[:, :1].expand_as(flat))
+    # Attention knows places by the positions alone, and these travel with their tokens.
     order = torch.rand(2, 24, generator=rng).argsort(1)
-    whole, shuffled = encoder(x), encoder(x, order)
+    shuffled = encoder(x, order)
     close(shuffled.tokens, whole.tokens.take_along_dim(order[..., None], 1))
     close(shuffled.pooled, whole.pooled)
 
@@ -70,7 +58,7 @@ def test_gradient_reaches_what_is_kept_and_nothing_else(encoder, x):
 
 
 @torch.no_grad()
-def test_padding_is_as_if_it_were_not_there(encoder, x):
+def test_padding_is_as_if_it_were_not_there_and_its_mask_follows_the_tokens_that_are_kept(encoder, x):
     z = encoder.embed(x)
     mask = torch.arange(24) < torch.tensor([[20], [11]])  # (2, 24)
     features = encoder.encode(z, mask=mask)
@@ -81,11 +69,6 @@ def test_padding_is_as_if_it_were_not_there(encoder, x):
         close(features.tokens[row, :length], alone.tokens[0])
         close(features.pooled[row], alone.pooled[0])
     assert (features.pooled - encoder.encode(z).pooled).abs().max() > 1e-3
-
-
-@torch.no_grad()
-def test_the_mask_follows_the_tokens_that_are_kept(encoder, x):
-    z = encoder.embed(x)
     mask = torch.ones(2, 24, dtype=torch.bool)
     mask[0, 5] = mask[1, 6] = False
     keep = torch.tensor([[5, 6, 7], [5, 6, 7]])
@@ -100,8 +83,7 @@ def test_the_mask_follows_the_tokens_that_are_kept(encoder, x):
 @torch.no_grad()
 def test_no_earlier_token_depends_on_a_later_one_under_a_causal_mask(encoder, x, dropped):
     z = encoder.embed(x)
-    later = z.clone()
-    later[:, 10] = z[:, 20]
+    later = z.index_copy(1, torch.tensor([10]), z[:, 20:21])
     keep = torch.tensor([[9, 4, 12, 10], [2, 9, 11, 10]]) if dropped else None
     place = torch.arange(24).expand(2, -1) if keep is None else keep
     causal = torch.ones(24, 24, dtype=torch.bool).tril()
@@ -117,17 +99,14 @@ def test_no_earlier_token_depends_on_a_later_one_under_a_causal_mask(encoder, x,
 def test_a_query_that_sees_nothing_sees_itself(encoder, x):
     z, nothing = encoder.embed(x), torch.zeros(2, 24, dtype=torch.bool)
     features = encoder.encode(z, mask=nothing)
-    assert features.pooled.isfinite().all()
-    blind = encoder.encode(z, visible=nothing[:1].expand(24, -1))
-    alone = encoder.encode(z, visible=torch.eye(24, dtype=torch.bool))
+    blind, alone = (encoder.encode(z, visible=pairs) for pairs in (nothing[:1].expand(24, -1), torch.eye(24).bool()))
     assert torch.equal(blind.tokens, alone.tokens)
-    assert blind.tokens.isfinite().all()
+    assert all(each.isfinite().all() for each in (features.pooled, blind.tokens))
 
 
 @torch.no_grad()
 def test_layers_are_the_outputs_of_the_blocks(encoder, x):
-    blocks = encoder.net.blocks if hasattr(encoder, "net") else encoder.blocks
-    outputs = []
+    blocks, outputs = encoder.trunk.blocks, []
     hooks = [block.register_forward_hook(lambda *call: outputs.append(call[2])) for block in blocks]
     features = encoder.encode(encoder.embed(x), layers=(-1, 0))
     for hook in hooks:

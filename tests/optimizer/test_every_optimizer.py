@@ -1,38 +1,29 @@
-"""What decays, what a step is, and that a built optimizer's state is all in its state_dict."""
+"""Optimizers: what decays, what a step is, the rates of a whole run, and that all state is in the state_dict."""
 
-import importlib
 import inspect
 import io
 import math
 import typing
-from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from conftest import names
 from torch import nn
+from toys import choice
 
 from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.weights import is_weight
-from ssl_runner.optimizer.groups import split
 from ssl_runner.optimizer.lars import LARS
+from ssl_runner.optimizer.recipe import cosine, split
 from ssl_runner.optimizer.sgd import SGD
 
-CONF = sorted((Path(__file__).parents[2] / "conf" / "optimizer").glob("*.yaml"))
-every = pytest.mark.parametrize("name", [path.stem for path in CONF])
-
-
-def settings(name):
-    """The class a YAML names and its values as the class wants them."""
-    content = yaml.safe_load(next(path for path in CONF if path.stem == name).read_text())
-    module, _, kind = content.pop("_target_").rpartition(".")
-    assert module == f"ssl_runner.optimizer.{name}"
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items()}
-    return getattr(importlib.import_module(module), kind), values | {"warm_up": Duration.parse(values["warm_up"])}
+every = pytest.mark.parametrize("name", names("optimizer"))
+WEIGHTS = {"convolution.weight", "head.weight", "thin.weight"}
+NONE, ROOT = Duration(0.0, "st"), math.sqrt(0.5)
 
 
 def recipe(name, **changed):
-    kind, values = settings(name)
+    kind, values, _ = choice("optimizer", name)
     return kind(**{"batch_size": 256, **values, **changed})
 
 
@@ -53,9 +44,6 @@ class Net(nn.Module):
     def loss(self, x):
         h = self.norm(self.convolution(x)).relu().mean((2, 3)) + self.class_token[0] + self.pos_embed.mean(0)
         return (self.head(h).square().mean() - 1) ** 2 + self.thin(h).sin().mean()
-
-
-WEIGHTS = {"convolution.weight", "head.weight", "thin.weight"}
 
 
 def train(net, optimizer, rule, steps, start=0):
@@ -83,15 +71,11 @@ def moved(net, before):
 def test_weights_decay_and_the_rest_does_not():
     named = dict(Net().named_parameters())
     assert {name for name, p in named.items() if is_weight(name, p)} == WEIGHTS
-    matrix = nn.Parameter(torch.ones(2, 2))
-    assert is_weight("position.weight", matrix)  # a head that tells positions has weights like any other
-    assert is_weight("classifier", matrix)
-    assert not is_weight("decoder.mask_token", matrix)
-
-
-def test_an_empty_group_is_left_out():
     weight, bias = ("w", nn.Parameter(torch.ones(2, 2))), ("b", nn.Parameter(torch.ones(2)))
-    for named, decays in (([weight, bias], [0.1, 0.0]), ([bias], [0.0]), ([weight], [0.1])):
+    # A head that tells positions has weights like any other.
+    kinds = [is_weight(name, weight[1]) for name in ("position.weight", "classifier", "decoder.mask_token")]
+    assert kinds == [True, True, False]
+    for named, decays in (([weight, bias], [0.1, 0.0]), ([bias], [0.0]), ([weight], [0.1])):  # no empty group
         assert [group["weight_decay"] for group in split(named, 0.1)] == decays
 
 
@@ -144,14 +128,13 @@ def test_lars_scales_the_step_to_the_norm_for_weights_only(weight_decay):
 
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
 def test_lamb_steps_a_weight_by_the_rate_times_its_norm(weight_decay):
-    weight, bias = nn.Parameter(torch.randn(8, 8)), nn.Parameter(torch.randn(8))
-    norm, before = weight.detach().norm(), bias.detach().clone()
+    weight, bias = start = torch.randn(8, 8), torch.randn(8)
+    weight, bias = (nn.Parameter(each.clone()) for each in start)
     optimizer = recipe("lamb", lr=0.01, weight_decay=weight_decay).build([("w", weight), ("b", bias)])
-    start = weight.detach().clone()
     weight.grad, bias.grad = 50 * torch.randn(8, 8), 50 * torch.randn(8)
     optimizer.step()
-    torch.testing.assert_close((weight.detach() - start).norm(), 0.01 * norm)
-    torch.testing.assert_close((bias.detach() - before).abs(), torch.full((8,), 0.01))  # Adam's first step, unclipped
+    torch.testing.assert_close((weight.detach() - start[0]).norm(), 0.01 * start[0].norm())
+    torch.testing.assert_close((bias.detach() - start[1]).abs(), torch.full((8,), 0.01))  # Adam's first, unclipped
 
 
 def test_lamb_clips_only_where_it_is_told_to():
@@ -165,7 +148,7 @@ def test_lamb_clips_only_where_it_is_told_to():
     assert before - bias.item() == pytest.approx((9.1 / 0.19) / math.sqrt(9.991 / 0.001999), rel=1e-3)
 
 
-def test_muon_orthogonalises_a_kernel_and_takes_steps_of_the_size_of_adamws(rng):
+def test_muon_orthogonalises_kernels_and_takes_steps_of_the_size_of_adamws(rng):
     kernel = nn.Parameter(torch.randn(4, 3, 2, 2, generator=rng))
     before = kernel.detach().clone()
     optimizer = recipe("muon", lr=0.1, weight_decay=0.0).build([("w", kernel)])
@@ -174,10 +157,7 @@ def test_muon_orthogonalises_a_kernel_and_takes_steps_of_the_size_of_adamws(rng)
     step = ((before - kernel.detach()) / 0.1).flatten(1)  # (4, 12)
     scale = 0.2 * math.sqrt(12)  # arXiv 2502.16982, equation 4
     assert torch.linalg.svdvals(step / scale).sub(1).abs().max() < 0.3  # Newton and Schulz stop near 1
-
-
-def test_muon_leaves_to_adamw_what_is_no_weight_or_too_thin():
-    net, rule, optimizer, _ = begun("muon")
+    net, rule, optimizer, _ = begun("muon")  # and leaves to AdamW what is no weight or too thin
     train(net, optimizer, rule, 1)
     by_muon = {n for n, p in net.named_parameters() if "momentum_buffer" in optimizer.state[p]}
     assert by_muon == {"convolution.weight", "head.weight"}
@@ -185,17 +165,14 @@ def test_muon_leaves_to_adamw_what_is_no_weight_or_too_thin():
 
 @every
 def test_stopping_and_resuming_is_bit_identical(name):
-    whole, rule, optimizer, _ = begun(name, lr=0.01)
-    train(whole, optimizer, rule, 5)
-    ended = {n: p.detach().clone() for n, p in whole.named_parameters()}
-
-    first, rule, optimizer, _ = begun(name, lr=0.01)
-    train(first, optimizer, rule, 3)
+    net, rule, optimizer, _ = begun(name, lr=0.01)
+    train(net, optimizer, rule, 3)
     file = io.BytesIO()
-    torch.save({"net": first.state_dict(), "optimizer": optimizer.state_dict()}, file)
+    torch.save({"net": net.state_dict(), "optimizer": optimizer.state_dict()}, file)
     file.seek(0)
     saved = torch.load(file, weights_only=True)
-
+    train(net, optimizer, rule, 5, start=3)
+    ended = {n: p.detach().clone() for n, p in net.named_parameters()}
     for stateless in (False, True):  # the test can fail: without its state it goes elsewhere
         second, rule, optimizer, _ = begun(name, lr=0.01)
         second.load_state_dict(saved["net"])
@@ -209,31 +186,65 @@ def test_stopping_and_resuming_is_bit_identical(name):
 def test_each_config_finds_the_minimum_of_a_quadratic(name):
     rng = torch.Generator().manual_seed(0)
     targets = [torch.randn(8, 8, generator=rng), torch.randn(8, generator=rng)]
-    points = [nn.Parameter(t + 0.02 * torch.randn(t.shape, generator=rng)) for t in targets]
+    away = [0.02 * torch.randn(t.shape, generator=rng) for t in targets]
+    points = [nn.Parameter(t + a) for t, a in zip(targets, away, strict=True)]
     rule, steps = recipe(name), 400
     optimizer = rule.build([("weight", points[0]), ("bias", points[1])])
-    away = [(p.detach() - t).norm().item() for p, t in zip(points, targets, strict=True)]
     for step in range(steps):
         for group in optimizer.param_groups:
             group["lr"] = rule.rate(step, Length(steps, 10, 256))
         sum((p - t).square().sum() / 2 for p, t in zip(points, targets, strict=True)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    for p, t, start in zip(points, targets, away, strict=True):
-        assert (p.detach() - t).norm() < 0.1 * start
+    assert all((p - t).norm() < 0.1 * a.norm() for p, t, a in zip(points, targets, away, strict=True))
 
 
 @every
 def test_each_config_spells_out_the_defaults_and_the_signature_is_a_schema(name):
-    kind, values = settings(name)
-    parameters = inspect.signature(kind).parameters
-    assert all(p.kind is p.KEYWORD_ONLY for p in parameters.values())
-    assert {k: p.default for k, p in parameters.items() if p.default is not p.empty} == values
-    assert [k for k, p in parameters.items() if p.default is p.empty] == ["batch_size"]
+    kind, values, defaults = choice("optimizer", name)
+    assert kind.__module__ == f"ssl_runner.optimizer.{name}"
+    assert defaults == {"batch_size": inspect.Parameter.empty, **values}
     hints = typing.get_type_hints(kind.__init__, include_extras=True)
     assert hints["lr"].__metadata__[0].gt == 0
 
 
-def test_nesterov_without_momentum_is_refused():
+def rates(steps, per_epoch, **recipe):
+    rule = SGD(**{"batch_size": 64, "lr": 1.0, **recipe})
+    return [rule.rate(step, Length(steps, per_epoch, 64)) for step in range(steps)]
+
+
+def test_rates_of_a_whole_run_by_hand():
+    assert [cosine(p, 0.0) for p in (0.0, 1 / 3, 0.5, 1.0)] == pytest.approx([1, 0.75, 0.5, 0])
+    assert [cosine(p, 0.2) for p in (0.0, 0.5, 1.0)] == pytest.approx([1, 0.6, 0.2])
+    expected = [1 / 3, 2 / 3, 1, (1 + ROOT) / 2, 0.5, (1 - ROOT) / 2]
+    assert rates(6, 3, warm_up=Duration(2.0, "st")) == pytest.approx(expected)
+    steps = {"warm_up": Duration(10.0, "st"), "schedule": "step", "gamma": 0.5}
+    shares = rates(20, 4, **steps, milestones=(0.5, 0.7))[10:]
+    assert shares == pytest.approx([1] * 5 + [0.5] * 2 + [0.25] * 3), "of what follows the warm-up"
+    assert rates(20, 4, **steps, milestones=())[10:] == [1] * 10
+    first, *_, last = rates(100, 10, lr=0.3, warm_up=NONE)
+    assert first == 0.3
+    assert 0 < last < 1e-4, "the last step still learns"
+    assert rates(100, 10, lr=0.3, final_lr=0.1)[-1] == pytest.approx(0.03, rel=0.01)
+    assert rates(1, 1, lr=0.05) == [0.05], "a run of one step"
+
+
+@pytest.mark.parametrize("warm_up", ["2ep", "8st", "40%"])
+def test_warm_up_lasts_as_long_as_its_unit_says(warm_up):
+    expected = [(step + 1) / 9 for step in range(8)] + [1.0] * 12
+    assert rates(20, 4, warm_up=Duration.parse(warm_up), schedule="constant") == pytest.approx(expected)
+
+
+def test_a_warm_up_longer_than_the_run_and_nesterov_without_momentum_are_refused():
+    assert rates(3, 3, warm_up=Duration(3.0, "st"))[2] == 0.75
+    with pytest.raises(ValueError, match=r"warm_up=3st is 3 steps, and the whole run has 2.*warm_up=5%"):
+        rates(2, 3, warm_up=Duration(3.0, "st"))
     with pytest.raises(ValueError, match=r"momentum=0.9"):
         SGD(batch_size=64, momentum=0.0, nesterov=True)
+
+
+def test_scaling_with_the_batch_is_linear_and_only_on_demand():
+    assert SGD(batch_size=1024, lr=0.1).peak == 0.1
+    scaled = SGD(batch_size=1024, lr=0.1, scale_lr=True, warm_up=NONE)
+    built = scaled.build([("w", nn.Parameter(torch.ones(2, 2)))]).param_groups[0]["lr"]
+    assert [scaled.peak, scaled.rate(0, Length(10, 5, 1024)), built] == pytest.approx([0.4] * 3)

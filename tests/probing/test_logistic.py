@@ -4,24 +4,34 @@ import pytest
 import torch
 from evaluator_toys import blobs, digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from ssl_runner.probing import linear, logistic
 from ssl_runner.probing.logistic import Rotated, fit_path
 
 
+def path(x, y, classes, l2, **settings):
+    return list(fit_path(Rotated.of(x), y, classes, l2, **settings))
+
+
+@pytest.fixture
+def bank():
+    """Three overlapping classes, centred."""
+    split = blobs(300)
+    return split.x.double() - split.x.double().mean(0), split.y
+
+
 @pytest.mark.parametrize(("l2", "close"), [(1e-1, 1e-5), (1e-3, 1e-4), (1e-5, 2e-2)])
 def test_the_path_ends_at_scikit_learns_minimum(l2, close):
     """Separable classes under a weak penalty leave a flat valley, whence the wider margin."""
     bank, query = digits()
-    x, y = bank.x.double(), bank.y
-    mean, deviation = x.mean(0), x.std(0, correction=0)
-    deviation[deviation == 0] = 1
-    x, z = (x - mean) / deviation, (query.x.double() - mean) / deviation
+    scaler, y = StandardScaler().fit(bank.x.double()), bank.y
+    x, z = (torch.from_numpy(scaler.transform(split.x.double())) for split in (bank, query))
     peer = LogisticRegression(C=1 / (len(x) * l2), solver="newton-cholesky", tol=1e-10)  # exact where lbfgs stops early
     peer.fit(x.numpy(), y.numpy())
-    *_, (chosen, ours) = fit_path(x, y, 10, (1e-1, l2) if l2 < 1e-1 else (l2,), tolerance=1e-8, iterations=2000)
-    assert chosen == l2
+    *_, ours = path(x, y, 10, (1e-1, l2) if l2 < 1e-1 else (l2,), tolerance=1e-8, iterations=2000)
+    assert ours.l2 == l2
     torch.testing.assert_close(ours.weight.T, torch.from_numpy(peer.coef_), atol=close, rtol=0)
     bias = torch.from_numpy(peer.intercept_)  # free up to a constant
     torch.testing.assert_close(ours.bias - ours.bias.mean(), bias - bias.mean(), atol=3 * close, rtol=0)
@@ -29,47 +39,32 @@ def test_the_path_ends_at_scikit_learns_minimum(l2, close):
     torch.testing.assert_close(ours.scores(z).softmax(1), shares, atol=close, rtol=0)
 
 
-def test_a_huge_penalty_leaves_the_biases_alone():
-    """They are the logarithms of the classes' shares."""
-    y = torch.tensor([0] * 60 + [1] * 30 + [2] * 10)
-    x = torch.randn(100, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    ((_, fitted),) = fit_path(x, y, 3, (1e6,), tolerance=1e-9)
-    assert fitted.weight.abs().max() < 1e-5
-    expected = torch.tensor([0.6, 0.3, 0.1], dtype=torch.float64)
-    torch.testing.assert_close(fitted.bias.softmax(0), expected, atol=1e-5, rtol=0)
+def test_the_minimum_does_not_depend_on_the_way_to_it(bank, rng):
+    """A warm start saves time and changes nothing; neither does the order of the grid or of the samples, nor others."""
+    (x, y), order, some = bank, torch.randperm(300, generator=rng), torch.arange(0, 300, 2)
+    warm = path(x, y, 3, (1e-4, 1e-1, 1e-2), tolerance=1e-9)
+    assert [each.l2 for each in warm] == [1e-1, 1e-2, 1e-4]
+    alone, cold, mixed = (path(x[i], y[i], 3, (1e-4,), tolerance=1e-9)[0] for i in (some, slice(300), order))
+    (among,) = path(x, y, 3, (1e-4,), tolerance=1e-9, rows=some)
+    for one, other in ((warm[-1], cold), (mixed, cold), (among, alone)):
+        torch.testing.assert_close(one.weight, other.weight, atol=1e-5, rtol=1e-5)
 
 
-def test_the_minimum_does_not_depend_on_the_way_to_it():
-    """A warm start saves time and changes nothing; neither does the order of the grid or of the samples."""
-    x, y = blobs(300).x.double(), blobs(300).y
-    x = (x - x.mean(0)) / x.std(0)
-    *_, (_, warm) = fit_path(x, y, 3, (1e-4, 1e-1, 1e-2), tolerance=1e-9)
-    ((_, cold),) = fit_path(x, y, 3, (1e-4,), tolerance=1e-9)
-    torch.testing.assert_close(warm.weight, cold.weight, atol=1e-5, rtol=1e-5)
-    assert [l2 for l2, _ in fit_path(x, y, 3, (1e-4, 1e-1, 1e-2))] == [1e-1, 1e-2, 1e-4]
-    order = torch.randperm(300, generator=torch.Generator().manual_seed(0))
-    ((_, mixed),) = fit_path(x[order], y[order], 3, (1e-4,), tolerance=1e-9)
-    torch.testing.assert_close(mixed.weight, cold.weight, atol=1e-5, rtol=1e-5)
-
-
-def test_the_path_goes_on_from_where_it_ended(monkeypatch):
+def test_the_path_goes_on_from_where_it_ended(bank, monkeypatch):
     """The same weight again takes one evaluation, where the first time took many."""
     evaluations, original = [], torch.Tensor.log_softmax
     monkeypatch.setattr(torch.Tensor, "log_softmax", lambda self, dim: evaluations.append(0) or original(self, dim))
-    bank = blobs(300)
-    x = (bank.x.double() - bank.x.double().mean(0)) * torch.tensor([1, 2, 3, 1, 2, 3.0])
-    path = fit_path(x, bank.y, 3, (1e-2, 1e-2))
-    next(path)
+    fits = fit_path(Rotated.of(bank[0] * torch.tensor([1, 2, 3, 1, 2, 3.0])), bank[1], 3, (1e-2, 1e-2))
+    next(fits)
     first = len(evaluations)
-    next(path)
+    next(fits)
     assert first > 5
     assert len(evaluations) == first + 1
 
 
 @pytest.mark.parametrize("classes", [2, 7])
-def test_cross_entropy_is_torchs_with_its_gradient(classes, monkeypatch):
+def test_cross_entropy_is_torchs_with_its_gradient(classes, monkeypatch, rng):
     """In blocks of whatever size, rows in float64 or in float32, which only the products see."""
-    rng = torch.Generator().manual_seed(0)
     x, y = torch.randn(103, 5, generator=rng).double(), torch.arange(103) % classes
     weight, bias = (torch.randn(n, classes, generator=rng).double().requires_grad_() for n in (5, 1))
     loss = nn.functional.cross_entropy(x @ weight + bias, y)
@@ -91,53 +86,40 @@ def test_float32_first_ends_where_float64_alone_ends():
     wide = Rotated(rotated.x, rotated.x, rotated.axes, rotated.variance)
     for tolerance, close in ((1e-4, 5e-3), (1e-7, 3e-5)):
         mixed, alone = (list(fit_path(each, bank.y, 10, (1e-1, 1e-3), tolerance)) for each in (rotated, wide))
-        for (_, a), (_, b) in zip(mixed, alone, strict=True):
+        for a, b in zip(mixed, alone, strict=True):
             torch.testing.assert_close(a.weight, b.weight, atol=close, rtol=0)
 
 
-def test_the_fit_of_some_rows_is_that_without_the_others():
-    bank, some = blobs(300), torch.arange(0, 300, 2)
-    x = bank.x.double() - bank.x.double().mean(0)
-    ((_, among),) = fit_path(x, bank.y, 3, (1e-3,), tolerance=1e-9, rows=some)
-    ((_, alone),) = fit_path(x[some], bank.y[some], 3, (1e-3,), tolerance=1e-9)
-    torch.testing.assert_close(among.weight, alone.weight, atol=1e-6, rtol=0)
-
-
 def chosen(x, y, classes, l2):
-    return linear.choose_l2(Rotated.of(x), y, classes, l2=l2, held_out=0.2)[0]
+    return linear.choose_l2(Rotated.of(x), y, classes, l2=l2, held_out=0.2).l2
 
 
-def test_the_strongest_of_equals_is_chosen():
-    bank = blobs(150, spread=0.05)
-    x, y, l2 = bank.x.double(), bank.y, (1e-5, 1e-2, 1e-3)
-    assert chosen(x, y, 3, l2) == 1e-2
-    assert chosen(x[:3], y[:3], 3, l2) == 1e-2  # nothing can be held out
-
-
-def test_a_strong_penalty_is_chosen_for_noise_and_a_weak_one_for_signal():
-    rng = torch.Generator().manual_seed(0)
+def test_a_strong_penalty_is_chosen_for_equals_and_noise_and_a_weak_one_for_signal(rng):
+    equal = blobs(150, spread=0.05)
+    for n in (150, 3):  # of three rows nothing can be held out
+        assert chosen(equal.x[:n].double(), equal.y[:n], 3, (1e-5, 1e-2, 1e-3)) == 1e-2
     few, weak, strong = blobs(60, spread=1.5), 1e-6, 1.0
     noisy = torch.cat([few.x, torch.randn(60, 300, generator=rng)], 1).double()
     assert chosen(noisy, few.y, 3, (weak, strong)) == strong
     # A small feature decides: only with large weights can it be heard over a large one.
     x = torch.randn(2000, 2, generator=rng, dtype=torch.float64)
-    y = (x[:, 0] + 30 * (x[:, 1] * 0.01) > 0.2).long()
+    y = (x[:, 0] + 0.3 * x[:, 1] > 0.2).long()
     x[:, 1] *= 0.01
     assert chosen(x, y, 2, (weak, strong)) == weak
 
 
-def test_weights_after_a_hopeless_one_are_not_tried(monkeypatch):
+def test_weights_after_a_hopeless_one_are_not_tried(monkeypatch, rng):
     """Noise in as many dimensions as there are rows: the weaker, the worse. Doubtful losses end nothing."""
     tried, original = [], linear.fit_path
 
     def watched(*args, **settings):
-        for penalty, fitted in original(*args, **settings):
-            tried.append(penalty)
-            yield penalty, fitted
+        for fitted in original(*args, **settings):
+            tried.append(fitted.l2)
+            yield fitted
 
     monkeypatch.setattr(linear, "fit_path", watched)
     few, l2 = blobs(2000, spread=1.5), (1.0, 1e-3, 1e-5, 1e-6)
-    noisy = torch.cat([few.x, torch.randn(2000, 1000, generator=torch.Generator().manual_seed(0))], 1).double()
+    noisy = torch.cat([few.x, torch.randn(2000, 1000, generator=rng)], 1).double()
     assert chosen(noisy, few.y, 3, l2) == 1.0
     assert tried == [1.0, 1e-3, 1e-5]  # and not 1e-6
     tried.clear()

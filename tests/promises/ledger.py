@@ -1,17 +1,17 @@
 """A ledger of what torch is asked for: operations, bytes, and the lines that wait for the device."""
 
+import cProfile
 import sys
+import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FrameType
-from typing import Any
 
 import numpy
 import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import ssl_runner
 
@@ -28,52 +28,41 @@ CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a 
 
 
 class Ledger(TorchDispatchMode):
-    """Every operation while it is open: how often by name, the bytes that are new, and the lines that wait."""
+    """Every operation while it is open: how often by name, the bytes that are new, and the lines that wait.
 
-    def __init__(self, known: frozenset[int] = frozenset()) -> None:
+    `known`: ids of tensors that are on the CPU wherever the others are, so that to read them is no wait.
+    """
+
+    def __init__(self, known=frozenset()):
         super().__init__()
-        self.operations: Counter[str] = Counter()
-        self.bytes = 0
-        self.waits: Counter[str] = Counter()
-        self.known = known  # tensors that are on the CPU wherever the others are, by id: to read them is no wait
-        self.asked = Asked(self)
+        self.operations, self.waits, self.bytes, self.known = Counter(), Counter(), 0, known
 
-    def __enter__(self) -> "Ledger":
-        self.asked.__enter__()
-        return super().__enter__()
-
-    def __exit__(self, *raised: Any) -> None:
-        super().__exit__(*raised)
-        self.asked.__exit__(*raised)
-
-    def wait(self, name: str, arguments: Any, frame: FrameType) -> None:
-        if arguments and id(arguments[0]) in self.known:
-            return
+    def wait(self, name, arguments, frame):
         place = line(frame)
-        if not place.startswith(CPU_ALONE):
+        if not (arguments and id(arguments[0]) in self.known) and not place.startswith(CPU_ALONE):
             self.waits[f"{name} at {place}"] += 1
 
-    def __torch_dispatch__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+    def __torch_dispatch__(self, function, types, arguments=(), named=None):
         result = function(*arguments, **(named or {}))
         name = function._schema.name
         self.operations[name] += 1
-        if waits(name, arguments):
+        by_mask = name in INDEXING and any(x.dtype in (torch.bool, torch.uint8) for x in tensors(arguments[1]))
+        if by_mask or name in WAITS:
             self.wait(name, arguments, sys._getframe(1))
-        given = {storage(each) for each in tensors((arguments, named))}
-        made = {storage(each): each.untyped_storage().nbytes() for each in tensors(result)}
-        self.bytes += sum(size for place, size in made.items() if place not in given)
+        given, made = storages((arguments, named)), storages(result)
+        self.bytes += sum(made[place].nbytes() for place in made.keys() - given.keys())
         return result
 
 
-class Asked(TorchFunctionMode):
+class Requests(TorchFunctionMode):
     """What Python asks torch for, to tell a ledger of waits that are no operation where the device is a CPU."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger):
         super().__init__()
         self.ledger = ledger
-        self.host: dict[int, Tensor] = {}  # made of what Python holds, and on the CPU as no device was named; by id
+        self.host = {}  # tensors made of what Python holds, and on the CPU as no device was named; by id
 
-    def __torch_function__(self, function: Any, types: Any, arguments: Any = (), named: Any = None) -> Any:
+    def __torch_function__(self, function, types, arguments=(), named=None):
         named, name = named or {}, getattr(function, "__name__", "")
         result = function(*arguments, **named)
         to, first = named.get("device"), arguments[0] if arguments else named.get("data")
@@ -93,61 +82,44 @@ class Asked(TorchFunctionMode):
         return result
 
 
-def on_cpu(device: Any) -> bool:
+def on_cpu(device):
     """Whether it is the CPU by name. The device of a tensor is no name: it is the CPU here, and elsewhere a GPU."""
     return isinstance(device, str) and device.startswith("cpu")
 
 
-def has_list(index: Any) -> bool:
+def has_list(index):
     """Whether an index must be sent to the device first."""
     return any(isinstance(each, list | numpy.ndarray) for each in (index if isinstance(index, tuple) else (index,)))
 
 
-def waits(name: str, arguments: Any) -> bool:
-    if name in INDEXING:
-        return any(each.dtype in (torch.bool, torch.uint8) for each in tensors(arguments[1]))
-    return name in WAITS
+def tensors(value):
+    return [each for each in tree_leaves(value) if isinstance(each, Tensor)]
 
 
-def tensors(value: Any) -> Iterator[Tensor]:
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, list | tuple):
-        for each in value:
-            yield from tensors(each)
-    elif isinstance(value, dict):
-        yield from tensors(list(value.values()))
+def storages(value):
+    """Of its tensors, by their place in memory."""
+    return {each._cdata: each for each in (tensor.untyped_storage() for tensor in tensors(value))}
 
 
-def storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
-
-
-def line(frame: FrameType | None) -> str:
+def line(frame):
     """The innermost line of ours; where a library stands between, the line of its that is not torch's."""
     outer = ""
-    while frame is not None:
-        file = frame.f_code.co_filename
+    for each, number in traceback.walk_stack(frame):
+        file = each.f_code.co_filename
         if file.startswith(str(PACKAGE)):
-            return f"{Path(file).relative_to(PACKAGE.parent)}:{frame.f_code.co_name}:{frame.f_lineno}{outer}"
+            return f"{Path(file).relative_to(PACKAGE.parent)}:{each.f_code.co_name}:{number}{outer}"
         if not outer and "/torch/" not in file and file.endswith(".py") and "site-packages" in file:
-            outer = f", of {file.rpartition('site-packages/')[2]}:{frame.f_lineno}"
-        frame = frame.f_back
+            outer = f", of {file.rpartition('site-packages/')[2]}:{number}"
     return f"no line of ours{outer}"
 
 
-def calls(act: Callable[[], Any]) -> dict[str, int]:
+def calls(act):
     """Calls of Python functions of the engine and of the device in a step, by file."""
-    found: Counter[str] = Counter()
-
-    def count(frame: FrameType, event: str, _: Any) -> None:
-        file = frame.f_code.co_filename
-        if event == "call" and file.startswith((str(PACKAGE / "engine"), str(PACKAGE / "device"))):
-            found[str(Path(file).relative_to(PACKAGE))] += 1
-
-    sys.setprofile(count)
-    try:
+    counts = Counter()
+    with cProfile.Profile() as profile:
         act()
-    finally:
-        sys.setprofile(None)
-    return dict(sorted(found.items()))
+    for entry in profile.getstats():
+        file = Path(getattr(entry.code, "co_filename", ""))
+        if file.is_relative_to(PACKAGE / "engine") or file.is_relative_to(PACKAGE / "device"):
+            counts[str(file.relative_to(PACKAGE))] += entry.callcount
+    return dict(sorted(counts.items()))

@@ -1,10 +1,12 @@
 """Run folders that a crash, a disk or a hand has damaged: a line and a status, or the same result, no traceback."""
 
 import json
+import re
+import shutil
 
 import pytest
 import torch
-from runs import change, config, measured, said, same, saved, summary
+from runs import change, measured, said, same, saved, summary
 
 from ssl_runner.__main__ import main
 from ssl_runner.run_folder import checkpoint
@@ -13,31 +15,35 @@ from ssl_runner.run_folder.metrics import read_rows
 BINARY = bytes(range(256)) * 8
 
 
-def ends_as(folder, whole):
-    return same(folder, whole) and measured(folder) == measured(whole) and summary(folder)["status"] == "completed"
+def flipped(content, at):
+    """With another bit, at a share of the length."""
+    place = int(at * (len(content) - 1))
+    return content[:place] + bytes([content[place] ^ 0x10]) + content[place + 1 :]
 
 
-def goes_on(cut, whole):
-    assert main(["resume", str(cut)]) == 0
-    assert ends_as(cut, whole)
+def require_same_end(cut, whole):
+    """The killed run has gone on to what the undisturbed one has."""
+    assert same(cut, whole)
+    assert measured(cut) == measured(whole)
+    assert summary(cut)["status"] == "completed"
 
 
-def refused(folder, capsys, *words):
-    """Resuming is refused in lines that hold these words, and nothing in the folder is touched."""
-    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file() and p.name not in (".lock", "run.log")}
-    capsys.readouterr()
-    assert main(["resume", str(folder)]) == 2
-    told = said(capsys)
-    assert all(word in told for word in words), told
-    assert max(map(len, told.splitlines())) < 600
-    assert {p: p.read_bytes() for p in before} == before
+def rewritten(act):
+    return lambda path: path.write_bytes(act(path.read_bytes()))
 
 
-def test_the_cut_run_itself_goes_on(cut, whole):
-    goes_on(cut, whole)
+def saved_again(act):
+    return lambda path: torch.save(act(torch.load(path, weights_only=True)), path)
 
 
-# The files of a folder
+def changed(**values):
+    return lambda path: change(path.parent, path.name, **values)
+
+
+def as_folder(path):
+    path.unlink()
+    path.mkdir()
+
 
 TORN = {
     "empty": lambda b: b"",
@@ -55,35 +61,9 @@ TORN = {
     "dates": lambda b: b.replace(b"seed: 0", b"seed: 2026-01-01"),
     "names": lambda b: b.replace(b"pretext: rotation", b"pretext: [rotation]"),
 }
-
-
-@pytest.mark.parametrize("damage", TORN)
-def test_a_damaged_config_is_refused(cut, damage, capsys):
-    file = cut / "config.yaml"
-    damaged = TORN[damage](file.read_bytes())
-    assert damaged != file.read_bytes()
-    file.write_bytes(damaged)
-    refused(cut, capsys, "cut/config.yaml")
-
-
-@pytest.mark.parametrize("damage", ["binary", "foreign", "unclosed", "number"])
-def test_damaged_overrides_are_refused(cut, damage, capsys):
-    (cut / "overrides.yaml").write_bytes(TORN[damage](b""))
-    refused(cut, capsys, "cut/overrides.yaml")
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [
-        *(("summary.json", content) for content in (b"[]", b'{"status": [1]}', BINARY, b"[" * 100_000)),
-        *(("environment.json", content) for content in (b'{"versions": {"torch": []}, "dataset": {}}', BINARY)),
-    ],
-)
-def test_what_a_run_only_tells_is_no_hindrance(cut, whole, name, content):
-    (cut / name).write_bytes(content)
-    goes_on(cut, whole)
-
-
+NEWEST, NAMED, AT_8 = "checkpoints/0000008.pt", ["0000008.pt"], "resumed at step 8"
+FOLDERS = ("metrics.jsonl", "run.log", "summary.json", "config.yaml", "overrides.yaml", ".lock")
+LOST = ("binary", "foreign", "unclosed", "number")
 ROWS = {
     "no mapping": b'[1]\n3\nnull\n"x"\n\n',
     "no step": b'{"a": 1}\n{"step": 4}\n{"time": 1.0}\n',
@@ -104,130 +84,98 @@ def test_a_damaged_row_is_left_out(tmp_path, damage):
     assert row.keys() == {"step", "time", "knn/top1"}
 
 
-def test_damaged_rows_are_no_hindrance(cut, whole):
-    file, damage = cut / "metrics.jsonl", b"\n".join(ROWS.values())
-    file.write_bytes(damage + b"\n" + file.read_bytes() + damage)
-    goes_on(cut, whole)
-    assert [json.loads(line)["step"] for line in file.read_text().splitlines()] == [0, 4, 4, 8, 8, 12, 12, 12]
+BETWEEN = b"\n".join(ROWS.values()) + b"\n"
+BOTH = ["0000004.pt cannot be read", "0000008.pt cannot be read"]
+RECORDS = [("summary.json", content) for content in (b"[]", b'{"status": [1]}', BINARY, b"[" * 100_000)]
+RECORDS += [("environment.json", content) for content in (b'{"versions": {"torch": []}, "dataset": {}}', BINARY)]
+DAMAGES = {  # a file, what is done to it, the statuses that resuming may end with, and words that are said
+    **{f"config {each}": ("config.yaml", rewritten(act), [2], ["cut/config.yaml"]) for each, act in TORN.items()},
+    **{f"overrides {each}": ("overrides.yaml", rewritten(TORN[each]), [2], ["cut/overrides.yaml"]) for each in LOST},
+    **{f"folder {name}": (name, as_folder, [1, 2], [name]) for name in FOLDERS},
+    "other keys": (NEWEST, saved_again(lambda s: {"format": 1, "step": 8}), [1, 2], NAMED),
+    "numbers": (NEWEST, saved_again(lambda s: {**s, "pretext": 5, "optimizers": 6, "scalers": 7}), [1, 2], NAMED),
+    "no optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {}}), [1, 2], NAMED),
+    "empty optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {"main": {}}}), [1, 2], NAMED),
+    "widths": ("config.yaml", changed(model={"widths": [8, 8, 16]}), [1], ["0000008.pt does not fit this config"]),
+    "seed": ("config.yaml", changed(seed=1), [2], ["cut/config.yaml", "seed"]),
+    "length": ("config.yaml", changed(length="13st"), [2], ["cut/config.yaml", "length"]),
+    "batches": ("config.yaml", changed(length="8st", accumulate=2), [2], ["cut/config.yaml", "length", "accumulate"]),
+    "nested": ("config.yaml", changed(optimizer={"lr": 0.5}), [2], ["optimizer.lr changed"]),
+    **{f"{name} {to[:9]}": (name, rewritten(lambda b, to=to: to), [0], [AT_8]) for name, to in RECORDS},
+    "rows": ("metrics.jsonl", rewritten(lambda b: BETWEEN + b + BETWEEN), [0], [AT_8]),
+    **{f"flipped at {at}": (NEWEST, rewritten(lambda b, at=at: flipped(b, at)), [0], []) for at in (0.1, 0.5, 1.0)},
+    **{f"{each} checkpoints": ("checkpoints/*.pt", rewritten(TORN[each]), [0], BOTH) for each in ("torn", "zeros")},
+}
+
+
+@pytest.mark.parametrize("case", DAMAGES)
+def test_a_damaged_run_goes_on_to_the_same_end_or_says_why_not(cut, whole, case, capsys):
+    name, damage, statuses, words = DAMAGES[case]
+    for path in cut.glob(name):
+        damage(path)
+    before = {p: p.read_bytes() for p in cut.rglob("*") if p.is_file() and p.name not in (".lock", "run.log")}
+    status = main(["resume", "cut"])
+    message = said(capsys, *words)
+    assert status in statuses
+    assert max(map(len, message.splitlines())) < 600
+    if status == 0:
+        require_same_end(cut, whole)
+        rows = (cut / "metrics.jsonl").read_text().splitlines()
+        assert [json.loads(row)["step"] for row in rows] == [0, 4, 4, 8, 8, 12, 12, 12]
+        # A flipped bit may carry nothing, as those of the archive's padding.
+        assert AT_8 in message or "0000008.pt cannot be read" in message
+        assert AT_8 in message or "resumed at step 4" in message or words == BOTH
+        return
+    assert not re.search(r"\w+Error", message), "what is wrong is named, and no class of Python's"
+    if status == 2:
+        assert {p: p.read_bytes() for p in before} == before, "nothing in the folder is touched"
+    elif damage is not as_folder:
+        assert "Traceback" not in (cut / "run.log").read_text()
+    if case == "widths":
+        assert summary(cut)["status"] == "failed"
+        shutil.copy(whole / name, cut)
+        assert main(["resume", "cut"]) == 0
+        require_same_end(cut, whole)
 
 
 def test_lost_metrics_cost_only_themselves(cut, whole):
     (cut / "metrics.jsonl").unlink()
     for each in cut.glob("events.out*"):
         each.write_bytes(BINARY)
-    assert main(["resume", str(cut)]) == 0
+    assert main(["resume", "cut"]) == 0
     assert same(cut, whole)
 
 
-@pytest.mark.parametrize("name", ["metrics.jsonl", "run.log", "summary.json", "config.yaml", "overrides.yaml", ".lock"])
-def test_a_folder_in_a_files_place_is_said(cut, name, capsys):
-    (cut / name).unlink()
-    (cut / name).mkdir()
-    assert main(["resume", str(cut)]) in (1, 2)
-    assert name in said(capsys)
-
-
-def test_what_is_no_folder_is_refused(tmp_path, capsys):
-    (tmp_path / "file").write_text("")
+def test_what_is_no_folder_is_refused(here, capsys):
+    (here / "file").write_text("")
     for verb in ("resume", "rerun"):
         for name in ("file", "absent", "file/below", "x" * 300):
-            assert main([verb, str(tmp_path / name)]) == 2, (verb, name)
-    told = said(capsys)
-    assert told.count("holds no run") == 4
-    assert told.count("is a file, and a run goes on in its folder") == 1
-    assert told.count("File name too long") == 2
-
-
-# Its checkpoints
-
-
-def flip(path, at):
-    content = bytearray(path.read_bytes())
-    content[int(at * (len(content) - 1))] ^= 0x10
-    path.write_bytes(content)
-
-
-@pytest.mark.parametrize("at", [0.1, 0.5, 1.0])
-def test_a_flipped_bit_in_the_newest_checkpoint_costs_only_the_steps_since_the_one_before(cut, whole, at, capsys):
-    flip(cut / "checkpoints" / "0000008.pt", at)
-    goes_on(cut, whole)
-    told = said(capsys)
-    if "resumed at step 8" not in told:  # else the bit carries nothing, as those of the archive's padding
-        assert "0000008.pt cannot be read" in told
-        assert "resumed at step 4" in told
+            assert main([verb, str(here / name)]) == 2, (verb, name)
+    message = said(capsys)
+    assert message.count("holds no run") == 4
+    assert message.count("is a file, and a run goes on in its folder") == 1
+    assert message.count("File name too long") == 2
 
 
 def test_no_flipped_bit_changes_what_is_loaded(cut):
     """Anywhere in the file: it is refused, or it is the same."""
-    path = cut / "checkpoints" / "0000008.pt"
-    good, sound, refusals = checkpoint.load(path), path.read_bytes(), 0
+    path, refusals = cut / NEWEST, 0
+    good, sound = checkpoint.load(path), path.read_bytes()
     for at in range(0, len(sound), len(sound) // 97):
-        path.write_bytes(sound)
-        flip(path, at / (len(sound) - 1))
+        path.write_bytes(flipped(sound, at / (len(sound) - 1)))
         try:
-            found = checkpoint.load(path)
+            state = checkpoint.load(path)
         except checkpoint.Unreadable:
             refusals += 1
         else:
-            assert found["step"] == 8
-            for name, value in good["pretext"].items():
-                assert torch.equal(found["pretext"][name], value), (at, name)
+            assert state["step"] == 8
+            assert all(torch.equal(state["pretext"][name], value) for name, value in good["pretext"].items()), at
     assert refusals > 50
 
 
-@pytest.mark.parametrize("damage", ["torn", "zeros"])
-def test_with_no_checkpoint_left_it_begins_anew(cut, whole, damage, capsys):
-    for path in checkpoint.steps(cut / "checkpoints"):
-        path.write_bytes(TORN[damage](path.read_bytes()))
-    goes_on(cut, whole)
-    assert said(capsys).count("cannot be read") == 2
-
-
-STATES = {
-    "of other keys": lambda s: {"format": 1, "step": 8},
-    "of numbers": lambda s: {**s, "pretext": 5, "optimizers": 6, "scalers": 7},
-    "without an optimizer": lambda s: {**s, "optimizers": {}},
-    "with an empty optimizer": lambda s: {**s, "optimizers": {"main": {}}},
-}
-
-
-@pytest.mark.parametrize("damage", STATES)
-def test_a_checkpoint_that_does_not_fit_is_named(cut, damage, capsys):
-    path = cut / "checkpoints" / "0000008.pt"
-    torch.save(STATES[damage](torch.load(path, weights_only=True)), path)
-    assert main(["resume", str(cut)]) in (1, 2)
-    told = said(capsys)
-    assert "0000008.pt" in told
-    assert "Error" not in told, "named by what is wrong, not by a class of Python's"
-    assert "Traceback" not in (cut / "run.log").read_text()
-
-
-def test_a_checkpoint_of_other_widths_is_named(cut, capsys):
-    content = config(cut)
-    change(cut, "config.yaml", model={**content["model"], "widths": [8, 8, 16]})
-    assert main(["resume", str(cut)]) == 1
-    assert "0000008.pt does not fit this config" in said(capsys)
-    assert summary(cut)["status"] == "failed"
-    change(cut, "config.yaml", model=content["model"])
-    assert main(["resume", str(cut)]) == 0, "put back, it goes on"
-
-
-# Its config, changed by hand
-
-
-@pytest.mark.parametrize("changed", [{"seed": 1}, {"length": "13st"}, {"length": "8st", "accumulate": 2}])
-def test_a_change_that_shapes_the_result_is_refused_by_name(cut, changed, capsys):
-    change(cut, "config.yaml", **changed)
-    refused(cut, capsys, "cut/config.yaml", *changed)
-
-
-def test_a_nested_change_is_refused(cut, capsys):
-    change(cut, "config.yaml", optimizer={**config(cut)["optimizer"], "lr": 0.5})
-    refused(cut, capsys, "optimizer.lr changed")
-
-
-def test_how_often_it_tells_and_saves_may_change(cut, whole):
+def test_how_often_it_tells_and_saves_may_be_changed_by_hand(cut, whole):
     change(cut, "config.yaml", log_every="1st", save_every="1st", show_every="1st", keep=1)
-    goes_on(cut, whole)
+    assert main(["resume", "cut"]) == 0
+    require_same_end(cut, whole)
     assert [step for step, _ in measured(cut, "train/loss")] == [4, 8, 9, 10, 11, 12]
     assert saved(cut) == [12]

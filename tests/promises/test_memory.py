@@ -12,76 +12,68 @@ from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import Logbook
 
+CONTAINERS = {list, dict, set, deque, Counter, OrderedDict, defaultdict}
+LONG = ("evaluator=none", "dataset.size=16", "length=42st", "log_every=5st", "show_every=100st", "batch_size=4")
+EARLY, LATE = 20, 40
+FEW = 10  # things that may be more for any reason; one thing a step is 20
 
-@pytest.fixture(autouse=True)
-def unheard(monkeypatch):
-    """pytest keeps every line that is logged."""
-    monkeypatch.setattr(logging.getLogger("ssl_runner"), "disabled", True)
 
-
-def held(trainer, folder, steps):
+@pytest.fixture
+def growth(make, tmp_path, monkeypatch):
     """What a run holds more at the later of two steps: tensors by shape, and things in containers of any kind.
 
     The rows that the logbook keeps are not counted. Blocks of Python's memory would tell less: caches of names grow.
     """
-    seen = {}  # of tuples, which are not counted themselves
-    show = trainer.progress.show
-    logbook = Logbook(folder, 0)
+    monkeypatch.setattr(logging.getLogger("ssl_runner"), "disabled", True)  # pytest keeps every line that is logged
 
-    def look(step, *others, **named):
-        show(step, *others, **named)
-        if step in steps:
-            gc.collect()
-            objects = gc.get_objects()
-            alive = tuple(tuple(o.shape) for o in objects if type(o) in (Tensor, nn.Parameter))
-            # The collector knows no dictionary of numbers and strings alone, but it knows who holds it.
-            sizes = {id(o): len(o) for o in gc.get_referents(*objects) if type(o) in CONTAINERS}
-            seen[step] = alive, sum(sizes.values()) - sum(1 + len(row) for row in logbook.rows)
+    def measure(*overrides):
+        trainer, logbook, seen = make(*LONG, *overrides), Logbook(tmp_path / "run", 0), {}
+        show = trainer.progress.show
 
-    trainer.progress.show = look
-    with Interrupt() as interrupt, trainer.progress:
-        trainer.fit(0, logbook, interrupt)
-        logbook.close("completed")
-    (alive_early, early), (alive_late, late) = (seen[step] for step in steps)
-    return Counter(alive_late) - Counter(alive_early), late - early
+        def look(step, *others, **named):
+            show(step, *others, **named)
+            if step in (EARLY, LATE):
+                gc.collect()
+                objects = gc.get_objects()
+                alive = tuple(tuple(o.shape) for o in objects if type(o) in (Tensor, nn.Parameter))
+                # The collector knows no dictionary of numbers and strings alone, but it knows who holds it.
+                sizes = {id(o): len(o) for o in gc.get_referents(*objects) if type(o) in CONTAINERS}
+                # Tuples, which are not counted themselves.
+                seen[step] = alive, sum(sizes.values()) - sum(1 + len(row) for row in logbook.rows)
 
+        trainer.progress.show = look
+        with Interrupt() as interrupt, trainer.progress:
+            trainer.fit(0, logbook, interrupt)
+            logbook.close("completed")
+        return Counter(seen[LATE][0]) - Counter(seen[EARLY][0]), seen[LATE][1] - seen[EARLY][1]
 
-CONTAINERS = {list, dict, set, deque, Counter, OrderedDict, defaultdict}
-LONG = ("evaluator=none", "dataset.size=16", "length=42st", "log_every=5st", "show_every=100st", "batch_size=4")
-AT = (20, 40)
-FEW = 10  # things that may be more for any reason; one thing a step is 20
+    return measure
 
 
 @pytest.mark.parametrize("name", names("pretext"))
-def test_memory_is_flat_in_the_number_of_steps(name, make, tmp_path):
-    tensors_more, more = held(make(*LONG, f"pretext={name}", *LESS.get(name, ())), tmp_path / "run", AT)
-    assert not tensors_more, f"alive at step {AT[1]} and not at {AT[0]}, by shape: {dict(tensors_more)}"
-    assert more <= FEW, f"containers hold {more} things more at step {AT[1]} than at {AT[0]}"
+def test_memory_is_flat_in_the_number_of_steps(name, growth):
+    tensors, things = growth(f"pretext={name}", *LESS.get(name, ()))
+    assert not tensors, f"alive at step {LATE} and not at {EARLY}, by shape: {dict(tensors)}"
+    assert things <= FEW, f"containers hold {things} things more at step {LATE} than at {EARLY}"
 
 
-def hoard_tensors(hoard, step, numbers):
-    hoard.setdefault("losses", []).extend(numbers.values())
+HOARDS = {
+    "tensors": lambda hoard, step, numbers: hoard.setdefault("losses", []).extend(numbers.values()),
+    "numbers": lambda hoard, step, numbers: hoard.setdefault("steps", []).append(float(step)),
+    "a table": lambda hoard, step, numbers: hoard.setdefault("table", {}).update({step: float(step)}),
+}
 
 
-def hoard_numbers(hoard, step, numbers):
-    hoard.setdefault("steps", []).append(float(step))
+@pytest.mark.parametrize("kind", HOARDS)
+def test_what_grows_with_the_steps_is_seen(kind, growth, monkeypatch):
+    hoard, step = {}, Learner.step
 
-
-def hoard_a_table(hoard, step, numbers):
-    hoard.setdefault("table", {})[step] = float(step)
-
-
-@pytest.mark.parametrize("keep", [hoard_tensors, hoard_numbers, hoard_a_table])
-def test_what_grows_with_the_steps_is_seen(keep, make, tmp_path, monkeypatch):
-    hoard = {}
-    step = Learner.step
-
-    def hoards(self, number, **named):
+    def hoarding(self, number, **named):
         numbers = step(self, number, **named)
-        keep(hoard, number, numbers)
+        HOARDS[kind](hoard, number, numbers)
         return numbers
 
-    monkeypatch.setattr(Learner, "step", hoards)
-    tensors_more, more = held(make(*LONG, "pretext=flip"), tmp_path / "run", AT)
-    assert more >= AT[1] - AT[0] - FEW
-    assert tensors_more[()] >= AT[1] - AT[0] if keep is hoard_tensors else not tensors_more
+    monkeypatch.setattr(Learner, "step", hoarding)
+    tensors, things = growth("pretext=flip")
+    assert things >= LATE - EARLY - FEW
+    assert tensors[()] >= LATE - EARLY if kind == "tensors" else not tensors

@@ -2,13 +2,14 @@
 
 import contextlib
 import random
-from collections.abc import Mapping
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import names
 from engine_toys import fit
 from torch import Tensor, nn
+from torch.utils._pytree import keystr, tree_flatten_with_path
 
 from ssl_runner.contract import Loss, Pretext
 from ssl_runner.engine import learner as learner_module
@@ -17,65 +18,39 @@ from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
 
 
-def differing(a, b, at=""):
-    """Where two states differ by a bit."""
-    if isinstance(a, Tensor):
-        return [] if isinstance(b, Tensor) and a.dtype == b.dtype and torch.equal(a, b) else [at]
-    if isinstance(a, Mapping):
-        return [x for k in {*a, *b} for x in differing(a.get(k), b.get(k), f"{at}/{k}")]
-    if isinstance(a, list | tuple):
-        return [x for i, (u, v) in enumerate(zip(a, b, strict=True)) for x in differing(u, v, f"{at}/{i}")]
-    return [] if a == b else [at]
+def leaves(run):
+    """Every value of a run's state, by its path; tensors by their bits."""
+    for path, x in tree_flatten_with_path(run.learner.state())[0]:
+        yield keystr(path), (x.dtype, x.shape, x.numpy().tobytes()) if isinstance(x, Tensor) else x
 
 
-def resumed_differs(make, *overrides, stops, change=None):
-    """One run to its end with no evaluation; the same with evaluations, stopped after some turns of the loop, and gone
-    on with. Where they differ."""
-    whole = fit(make(*overrides, "evaluator=none", folder="whole", change=change))
-    for turns in (*stops, float("inf")):
-        parts = fit(make(*overrides, folder="parts", change=change), turns)
-    return differing(whole.learner.state(), parts.learner.state())
+@pytest.fixture
+def differences(make):
+    """Where two runs end otherwise: one without evaluations, and one with them that is stopped and gone on with.
 
+    `stops` are the runs to compare with the first, each by the turns of the loop after which it is stopped.
+    """
 
-@pytest.mark.parametrize("pretext", names("pretext"))
-def test_every_pretext_resumes_bit_exactly(make, pretext):
-    stop = random.SystemRandom().randrange(1, 12)
-    assert not resumed_differs(make, f"pretext={pretext}", stops=[stop]), f"stopped at step {stop}"
+    def compare(pretext, *overrides, stops=((7,),)):
+        words = overrides if pretext == "toy" else (f"pretext={pretext}", *overrides)
+        change = (lambda _: SimpleNamespace(build=Toy)) if pretext == "toy" else (lambda node: node)
+        whole, different = {*leaves(fit(make(*words, "evaluator=none", folder="whole", change=change)))}, []
+        for each in stops:
+            for turns in (*each, float("inf")):
+                parts = fit(make(*words, folder=f"parts{each}", change=change), turns)
+            different += [f"stopped after {each}: {path}" for path, _ in whole ^ {*leaves(parts)}]
+        return different
 
-
-@pytest.mark.parametrize("optimizer", names("optimizer"))
-def test_every_optimizer_resumes_bit_exactly(make, optimizer):
-    assert not resumed_differs(make, "pretext=rotation", f"optimizer={optimizer}", stops=[7])
-
-
-@pytest.mark.parametrize("stop", [1, 4, 5, 6, 11])
-def test_resume_at_the_edges_of_an_epoch_with_micro_batches(make, stop):
-    assert not resumed_differs(make, "pretext=simclr", "accumulate=2", "optimizer.clip=0.5", stops=[stop])
-
-
-def test_resume_twice(make):
-    assert not resumed_differs(make, "pretext=byol", stops=[3, 4])
-
-
-def test_two_seeds_differ(make):
-    """The comparison itself can tell runs apart."""
-    one, two = (fit(make("pretext=rotation", f"seed={seed}", folder=str(seed))) for seed in (0, 1))
-    assert differing(one.learner.state()["pretext"], two.learner.state()["pretext"])
-
-
-# Planted bugs, each of which the comparison above must see
+    return compare
 
 
 class Toy(Pretext):
     """Pulls dropped-out features towards those of earlier batches, kept in a queue."""
 
-    def __init__(self, encoder, *, buffer):
+    def __init__(self, encoder, **_):
         super().__init__()
         self.encoder, self.dropout, self.norm = encoder, nn.Dropout(0.5), nn.BatchNorm1d(encoder.dim)
-        if buffer:
-            self.register_buffer("queue", torch.zeros(encoder.dim))
-        else:
-            self.queue = torch.zeros(encoder.dim)
+        self.queue = nn.Buffer(torch.zeros(encoder.dim))
 
     def views(self, batch, ctx):
         return (batch.x + 0.1 * torch.randn(batch.x.shape, generator=ctx.rng),)
@@ -89,58 +64,47 @@ class Toy(Pretext):
         self.queue.mul_(0.5).add_(kept["seen"].mean(0), alpha=0.5)
 
 
-class ToyNode:
-    def __init__(self, buffer):
-        self.buffer = buffer
-
-    def build(self, encoder, **_):
-        return Toy(encoder, buffer=self.buffer)
-
-
-def toy_differs(make, *, buffer=True):
-    return resumed_differs(make, "pretext=rotation", stops=[7], change=lambda _: ToyNode(buffer))
-
-
-def test_the_toy_without_a_bug_resumes(make):
-    assert not toy_differs(make)
+RUNS = {
+    **{f"pretext {name}": ([name], None) for name in names("pretext")},
+    **{f"optimizer {name}": (["rotation", f"optimizer={name}"], [(7,)]) for name in names("optimizer")},
+    "micro-batches": (
+        ["simclr", "accumulate=2", "optimizer.clip=0.5"],
+        [(1,), (4,), (5,), (6,), (11,)],
+    ),  # epochs' edges
+    "twice": (["byol"], [(3, 4)]),
+    "toy": (["toy"], [(7,)]),
+}
 
 
-def test_a_queue_as_a_plain_attribute_is_seen(make):
-    assert toy_differs(make, buffer=False)
+@pytest.mark.parametrize("case", RUNS)
+def test_a_run_resumes_bit_exactly(differences, case):
+    words, stops = RUNS[case]
+    assert not differences(*words, stops=stops or [(random.SystemRandom().randrange(1, 12),)])
 
 
-def test_missing_reseeding_is_seen(make, monkeypatch):
-    monkeypatch.setattr(learner_module, "seed_everything", lambda *_: None)
-    assert toy_differs(make)
+def restarted(self, step, index=Loader.index):
+    self.first = getattr(self, "first", step)
+    return index(self, step - self.first)
 
 
-def test_unsaved_optimizer_state_is_seen(make, monkeypatch):
-    monkeypatch.setattr(Learner, "load", lambda self, state: self.pretext.load_state_dict(state["pretext"]))
-    assert toy_differs(make)
+@contextlib.contextmanager
+def left_in_eval(module):
+    module.eval()
+    with torch.no_grad():
+        yield
 
 
-def test_a_restarted_shuffle_is_seen(make, monkeypatch):
-    index = Loader.index
-
-    def from_zero(self, step):
-        self.first = getattr(self, "first", step)
-        return index(self, step - self.first)
-
-    monkeypatch.setattr(Loader, "index", from_zero)
-    assert toy_differs(make)
-
-
-def test_eval_mode_left_on_is_seen(make, monkeypatch):
-    @contextlib.contextmanager
-    def leave(module):
-        module.eval()
-        with torch.no_grad():
-            yield
-
-    monkeypatch.setattr(measure_module, "frozen", leave)
-    assert resumed_differs(make, "pretext=rotation", stops=[7])  # convnet_small has batch norm
+BUGS = {  # what is put in the place of what, and the pretext task that shows it
+    "a queue as a plain attribute": (nn, "Buffer", lambda tensor: tensor, "toy"),
+    "no reseeding": (learner_module, "seed_everything", lambda *_: None, "toy"),
+    "unsaved optimizers": (Learner, "load", lambda self, saved: self.pretext.load_state_dict(saved["pretext"]), "toy"),
+    "a shuffle that starts again": (Loader, "index", restarted, "toy"),
+    "eval mode left on": (measure_module, "frozen", left_in_eval, "rotation"),  # convnet_small has batch norm
+    "gradients left between groups": (Pretext, "zero_grad", lambda self, set_to_none=True: None, "bigan"),
+}
 
 
-def test_gradients_left_between_groups_are_seen(make, monkeypatch):
-    monkeypatch.setattr(Pretext, "zero_grad", lambda self, set_to_none=True: None)
-    assert resumed_differs(make, "pretext=bigan", stops=[7])
+@pytest.mark.parametrize(("owner", "name", "change", "pretext"), BUGS.values(), ids=BUGS)
+def test_what_breaks_resuming_is_seen(differences, owner, name, change, pretext, monkeypatch):
+    monkeypatch.setattr(owner, name, change)
+    assert differences(pretext)

@@ -23,16 +23,14 @@ def machine():
     """What bits depend on: versions, libm, instructions, caches (which decide how a product is cut), threads."""
     cpu = Path("/proc/cpuinfo")
     known = dict(re.findall(r"^([\w ]+?)\s*: (.*)$", cpu.read_text() if cpu.exists() else "", re.MULTILINE))
-    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*/size"))
     vector = [flag for flag in known.get("flags", "").split() if re.match("sse|avx|amx|fma|f16c", flag)]
     return {
-        "torch": torch.__version__,
-        "timm": timm.__version__,
-        "numpy": numpy.__version__,
+        **{each.__name__: each.__version__ for each in (torch, timm, numpy)},
         "system": f"{platform.system()} {platform.machine()}",
         "libc": " ".join(platform.libc_ver()),
         "cpu": " ".join(known.get(key, "?") for key in ("vendor_id", "cpu family", "model", "stepping", "cache size")),
-        "caches": " ".join((each / "size").read_text().strip() for each in caches if (each / "size").exists()),
+        "caches": " ".join(each.read_text().strip() for each in caches),
         "flags": " ".join(sorted(vector)),
         "capability": torch.backends.cpu.get_cpu_capability(),
         "limits": {key: value for key, value in sorted(os.environ.items()) if re.match("ONEDNN_|DNNL_|MKL_", key)},
@@ -42,12 +40,12 @@ def machine():
 
 def digest(state):
     """Of names, types, shapes and bits."""
-    found = hashlib.sha256()
+    sha = hashlib.sha256()
     for name, value in state.items():
         name = re.sub(r"encoder\.patches\.", "encoder.embed.", name)  # so it was called when the traces were made
-        found.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
-        found.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        sha.update(f"{name} {value.dtype} {tuple(value.shape)}\n".encode())
+        sha.update(value.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return sha.hexdigest()
 
 
 def traced(trainer):
@@ -62,31 +60,25 @@ def traced(trainer):
 
 def elsewhere_in(golden, now):
     """In what the machines of two traces differ."""
-    return [key for key, was in golden["machine"].items() if was != now["machine"].get(key)]
+    return ", ".join(key for key, was in golden["machine"].items() if was != now["machine"].get(key))
 
 
 def difference(golden, now, near):
     """In words: which loss first differs by more than it may, at which step and by how much; empty where none does."""
     if golden["losses"].keys() != now["losses"].keys():
         return f"it logs {', '.join(now['losses'])}, where it logged {', '.join(golden['losses'])}"
-    elsewhere = elsewhere_in(golden, now)
-    worst, found = 0.0, []
+    elsewhere, rows = elsewhere_in(golden, now), []
     for name, was in golden["losses"].items():
         pairs = [(float.fromhex(a), float.fromhex(b)) for a, b in zip(was, now["losses"][name], strict=True)]
         scale = max(abs(a) for a, _ in pairs)
-        for step, (a, b) in enumerate(pairs):
-            off = abs(a - b) / scale if a != b else 0.0  # a loss that is not a number is off by one, which is no less
-            worst = max(worst, off)
-            bound = near[max(first for first in near if first <= step)] if elsewhere else 0.0
-            if not off <= bound:
-                found.append((step, name, a, b, off, bound))
-    if found:
-        step, name, a, b, off, bound = min(found)
+        # NaN where a loss is not a number: it is within no bound.
+        rows += [(step, name, a, b, abs(a - b) / scale if a != b else 0.0) for step, (a, b) in enumerate(pairs)]
+    bounds = [near[max(first for first in near if first <= step)] if elsewhere else 0.0 for step in range(STEPS)]
+    if beyond := [row for row in rows if not row[-1] <= bounds[row[0]]]:
+        step, name, a, b, off = min(beyond)
         words = f"{name} first differs at step {step}: it was {a!r} ({a.hex()}), is {b!r} ({b.hex()})"
-        words += f", off by {off:.1e}; the largest difference of {STEPS} steps is {worst:.1e}"
-        if elsewhere:
-            words += f". Another machine ({', '.join(elsewhere)}) explains up to {bound:g}"
-        return words
+        words += f", off by {off:.1e}; the largest difference of {STEPS} steps is {max(row[-1] for row in rows):.1e}"
+        return words + (f". Another machine ({elsewhere}) explains up to {bounds[step]:g}" if elsewhere else "")
     if not elsewhere and golden["state"] != now["state"]:
         return "every loss is as it was, but the weights or buffers after the last step are not"
     return ""

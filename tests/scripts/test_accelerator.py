@@ -1,10 +1,10 @@
 """One command measures an accelerator: its stages on a CPU, and nothing is lost when one fails or is late."""
 
-import functools
 import json
 import sys
 import time
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import accelerator
 import pytest
@@ -12,6 +12,9 @@ import torch
 from torch.autograd import DeviceType
 
 from ssl_runner.command.train import main as train
+from ssl_runner.run_folder.atomic import write
+
+SMALL = ["--device=cpu", "--model=convnet_small", "--batch=16", "--precision=float32", "--compile=false"]
 
 
 @pytest.fixture(autouse=True)
@@ -19,7 +22,10 @@ def one_thread(monkeypatch):
     monkeypatch.setattr(accelerator, "FAST", (*accelerator.FAST, "device.threads=1"))
 
 
-SMALL = ["--device=cpu", "--model=convnet_small", "--batch=16", "--precision=float32", "--compile=false"]
+def measured(folder, *words):
+    """The exit status of one command, and its report."""
+    status = accelerator.main(["--out", str(folder), *SMALL, *words])
+    return status, json.loads((folder / "report.json").read_text())
 
 
 @pytest.mark.slow
@@ -27,12 +33,11 @@ def test_accelerator_goes_through_its_stages_on_a_cpu(monkeypatch, tmp_path, cap
     """As its docstring says for a try; a second command adds its stages to the first's."""
     monkeypatch.setattr(accelerator, "PEERS", ("limit", "runner"))
     monkeypatch.setattr(accelerator, "LOOKED_AT", 2)
-    out = ["--out", str(tmp_path), *SMALL]
-    assert accelerator.main([*out, "--stage=speed", "--stage=waits", "--seconds=0.01", "--rounds=1"]) == 0
-    report = json.loads((tmp_path / "report.json").read_text())
+    status, report = measured(tmp_path, "--stage=speed", "--stage=waits", "--seconds=0.01", "--rounds=1")
+    assert status == 0
     assert [row["contestant"] for row in report["speed"]["rows"]] == ["limit", "runner"]
-    assert [(each["ratio"], each["aim"]) for each in report["speed"]["ratios"]] == [("runner/limit", 0.9)]
-    assert report["speed"]["ratios"][0]["met"] == (report["speed"]["ratios"][0]["measured"] >= 0.9)
+    (ratio,) = report["speed"]["ratios"]
+    assert (ratio["ratio"], ratio["aim"], ratio["met"]) == ("runner/limit", 0.9, ratio["measured"] >= 0.9)
     assert "runner to it" in (tmp_path / "speed.txt").read_text()
     assert report["waits"]["milliseconds a step"] > 0
 
@@ -44,12 +49,11 @@ def test_accelerator_goes_through_its_stages_on_a_cpu(monkeypatch, tmp_path, cap
     assert json.loads((tmp_path / "trace.json").read_text())["traceEvents"]
     shapes = ["dataset=shapes", "dataset.images=64", "dataset.test=16", "model.widths=[8,8,8]"]
     (tmp_path / "simclr-2st").mkdir()  # taken
-    assert accelerator.main([*out, "--stage=quality", "--length=2st", *shapes]) == 0, capsys.readouterr().err
-    report = json.loads((tmp_path / "report.json").read_text())
+    status, report = measured(tmp_path, "--stage=quality", "--length=2st", *shapes)
+    assert status == 0, capsys.readouterr().err
     assert report.keys() == {"machine", "speed", "waits", "quality"}
     quality = report["quality"]["2st"]
-    assert quality["run"] == str(tmp_path / "simclr-2st-2")
-    assert quality["status"] == "completed"
+    assert (quality["run"], quality["status"]) == (str(tmp_path / "simclr-2st-2"), "completed")
     assert quality["by epoch"]["knn/top1"].keys() == {"0", "0.3333", "0.6667"}
 
 
@@ -60,9 +64,8 @@ def test_accelerator_loses_nothing_when_a_stage_fails(monkeypatch, tmp_path):
 
     monkeypatch.setitem(accelerator.STAGES, "speed", breaks)
     monkeypatch.setitem(accelerator.STAGES, "waits", lambda typed: iter([{"host waits": "no"}]))
-    assert accelerator.main(["--out", str(tmp_path), *SMALL, "--stage=speed", "--stage=waits"]) == 1
-    report = json.loads((tmp_path / "report.json").read_text())
-    assert report["speed"] == {"half": 1, "failed": "KeyError: 'rounds'"}
+    status, report = measured(tmp_path, "--stage=speed", "--stage=waits")
+    assert (status, report["speed"]) == (1, {"half": 1, "failed": "KeyError: 'rounds'"})
     assert report["waits"] == {"host waits": "no"}
     assert "in breaks" in (tmp_path / "speed-failed.txt").read_text()
 
@@ -81,63 +84,48 @@ def test_a_run_for_quality_that_is_late_reports_what_there_is(monkeypatch, tmp_p
     rows = [{"step": 0, "epoch": 0.0, "time": 1.0, "knn/top1": 0.4}, {"step": 5, "epoch": 0.5, "time": 2.0}]
     rows.append({"step": 10, "epoch": 1.0, "time": 3.0, "knn/top1": 0.6})
 
-    def takes_too_long(command, typed, name):
-        (typed.out / name).mkdir()
-        (typed.out / name / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    def be_late(command, typed, name):
+        write(typed.out / name / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         raise accelerator.Late("after 30 minutes")
 
-    monkeypatch.setattr(accelerator, "carry_out", takes_too_long)
-    words = ["--out", str(tmp_path), *SMALL, "--stage=quality", "--length=2ep", "--length=4ep", "dataset=shapes"]
-    assert accelerator.main(words) == 1
-    found = json.loads((tmp_path / "report.json").read_text())["quality"]
+    monkeypatch.setattr(accelerator, "carry_out", be_late)
+    status, report = measured(tmp_path, "--stage=quality", "--length=2ep", "--length=4ep", "dataset=shapes")
     curves = {"knn/top1": {"0": 0.4, "1": 0.6}, "probe/top1": {}}
     run = {"run": str(tmp_path / "simclr-2ep"), "by epoch": curves, "ended": "after 30 minutes"}
-    assert found == {"2ep": run, "failed": "Late: after 30 minutes"}
+    assert (status, report["quality"]) == (1, {"2ep": run, "failed": "Late: after 30 minutes"})
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["--stage=quality", "optimizer.rate=1"], "optimizer.rate"),
-        (["--stage=quality", "--length=2"], "length"),
-        (["--stage=speed", "dataset=shapes"], "type --stage quality"),
-        (["--rounds=0"], "above 0"),
-        (["--model=resnet"], "resnet18"),
-        *([(["--device=cuda"], "this machine has no cuda device")] if not torch.cuda.is_available() else []),
-    ],
-)
+REFUSED = {
+    "--rounds=0": "above 0",
+    "--model=resnet": "resnet18",
+    "--stage=speed dataset=shapes": "type --stage quality",
+}
+REFUSED |= {"--stage=quality optimizer.rate=1": "optimizer.rate", "--stage=quality --length=2": "length"}
+REFUSED |= {} if torch.cuda.is_available() else {"--device=cuda": "this machine has no cuda device"}
+
+
+@pytest.mark.parametrize(("words", "said"), REFUSED.items())
 def test_accelerator_refuses_in_a_line(tmp_path, capsys, words, said):
-    assert accelerator.main(["--out", str(tmp_path / "out"), *SMALL[1:], "--device=cpu", *words]) == 2
+    assert accelerator.main(["--out", str(tmp_path / "out"), *SMALL, *words.split()]) == 2
     told = capsys.readouterr().err
-    assert said in told
-    assert told.count("\n") == 1
+    assert (said in told, told.count("\n")) == (True, 1), told
     assert not (tmp_path / "out").exists()
 
 
 def test_device_time_is_counted_once():
-    event = functools.partial(SimpleNamespace, is_user_annotation=False)
-    events = [
-        event(device_type=DeviceType.CUDA, self_device_time_total=3e6),  # a kernel
-        event(device_type=DeviceType.CPU, self_device_time_total=3e6),  # the operation that called it
-        event(device_type=DeviceType.CUDA, self_device_time_total=5e6, is_user_annotation=True),  # a range by name
-        event(device_type=DeviceType.CUDA, self_device_time_total=1e6),
-    ]
+    cuda, cpu = DeviceType.CUDA, DeviceType.CPU
+    # two kernels, the operation that called one of them, and a range by name
+    seen = ((cuda, 3e6, False), (cuda, 1e6, False), (cpu, 3e6, False), (cuda, 5e6, True))
+    events = [Mock(device_type=kind, self_device_time_total=us, is_user_annotation=named) for kind, us, named in seen]
     assert accelerator.device_seconds(events) == 4
 
 
 def test_only_what_waits_is_a_wait(monkeypatch):
-    modes = []
+    modes, device = [], torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
-    device = torch.device("cuda")
-
-    def raises(said):
-        def run():
-            raise RuntimeError(said)
-
-        return run
-
-    assert accelerator.where_it_waits(lambda: None, device) == "no"
-    assert accelerator.where_it_waits(raises("called a synchronizing CUDA operation"), device).startswith("yes")
+    wait, overflow = (Mock(side_effect=RuntimeError(each)) for each in ("a synchronizing operation", "out of memory"))
+    assert accelerator.where_it_waits(Mock(), device) == "no"
+    assert accelerator.where_it_waits(wait, device).startswith("yes")
     with pytest.raises(RuntimeError, match="out of memory"):
-        accelerator.where_it_waits(raises("out of memory"), device)
+        accelerator.where_it_waits(overflow, device)
     assert modes == ["error", "default"] * 3

@@ -5,31 +5,52 @@ pytest tests/scripts.
 """
 
 import json
+import multiprocessing
+import os
+import shlex
 import sys
 from dataclasses import replace
+from multiprocessing.connection import Connection
+from multiprocessing.dummy import Process as Thread
+from types import SimpleNamespace
 
 import benchmark
 import pytest
 import torch
-from benchmark_toys import SETTINGS, TINY, hire_here
-from benchmarking import augmentation, batch, evaluation, memory, size, speed
+from benchmark_toys import SETTINGS, WORK
+from benchmarking import augmentation, evaluation, limit, memory, runner, size, speed
 from benchmarking.bars import bars
 from benchmarking.choices import present
 from benchmarking.startup import ended, started, to_end
-from benchmarking.work import Work
 
 
-def test_one_command_writes_the_table_as_json(monkeypatch, tmp_path, capsys):
-    hire_here(monkeypatch)
-    file = tmp_path / "speed.json"
-    typed = benchmark.arguments().parse_args(["--section=speed", "--device=cpu", f"--json={file}"])
-    assert benchmark.carry_out(typed, SETTINGS, {"machine": "tiny", "rows": []}) == 0
-    found = json.loads(file.read_text())
-    assert found["machine"] == "tiny"
-    assert [(row["work"], row["contestant"]) for row in found["rows"]] == [
-        ("convnet_small simclr", "limit"),
-        ("convnet_small simclr", "runner"),
-    ]
+@pytest.fixture
+def here(monkeypatch):
+    """Contestants work in threads of this process."""
+
+    def begin(target, args):
+        pipe = Connection(os.dup(args[0].fileno()))  # the caller closes its own
+        return Thread(target=target, args=(pipe, *args[1:]))
+
+    monkeypatch.setattr("benchmarking.process.SPAWN", SimpleNamespace(Pipe=multiprocessing.Pipe, Process=begin))
+
+
+def measured(tmp_path, *words):
+    """The exit status and the file of one command for the small settings."""
+    typed = benchmark.arguments().parse_args([*words, "--device=cpu", f"--json={tmp_path / 'found.json'}"])
+    status = benchmark.carry_out(typed, SETTINGS, {"machine": "tiny", "rows": []})
+    return status, json.loads((tmp_path / "found.json").read_text())
+
+
+def fail(*_):
+    raise ValueError("of its own")
+
+
+def test_one_command_writes_the_table_as_json(here, tmp_path, capsys):
+    status, found = measured(tmp_path, "--section=speed")
+    assert (status, found["machine"]) == (0, "tiny")
+    contestants = [("convnet_small simclr", "limit"), ("convnet_small simclr", "runner")]
+    assert [(row["work"], row["contestant"]) for row in found["rows"]] == contestants
     assert all(row.keys() == {"work", "contestant", "images_per_second", "ratio"} for row in found["rows"])
     (rounds,) = found["speed"]["rounds"].values()
     assert {name: len(times) for name, times in rounds.items()} == {"limit": 3, "runner": 3}
@@ -40,42 +61,28 @@ def test_one_command_writes_the_table_as_json(monkeypatch, tmp_path, capsys):
     assert "runner to it" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("words", [["--batch=16"], ["device.threads=1"]])
-def test_bars_are_for_the_works_as_they_are(words):
-    assert benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu"]))
-    assert not benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu", *words]))
-
-
-def test_a_contestant_that_fails_costs_a_line_and_no_works(monkeypatch):
-    here = hire_here(monkeypatch)
-    other = Work("convnet_small", "rotation", 8, 400, "cpu", TINY)
-    two = replace(SETTINGS, works=(*SETTINGS.works, other), rounds=1)
-    monkeypatch.setattr(here, "fails", {"benchmarking.runner": "run"})
-    kept = []
-    found = speed.measure(two, lambda _: None, lambda found: kept.append(len(found["rows"])))
+def test_a_contestant_that_fails_costs_a_line_and_no_works(here, monkeypatch):
+    two, kept = replace(SETTINGS, works=(WORK, replace(WORK, pretext="rotation")), rounds=1), []
+    with monkeypatch.context() as patch:
+        patch.setattr(runner.Contestant, "run", fail)
+        found = speed.measure(two, lambda _: None, lambda found: kept.append(len(found["rows"])))
     assert [(row["work"], row["contestant"]) for row in found["rows"]] == [(w.name, "limit") for w in two.works]
     assert found["skipped"] == [f"{work.name}, runner: ValueError: of its own" for work in two.works]
     assert kept == [1, 2]  # written after each work
-    monkeypatch.setattr(here, "fails", {"benchmarking.limit": "prepare"})
+    monkeypatch.setattr(limit.Contestant, "__init__", fail)
     (row,) = speed.measure(replace(SETTINGS, rounds=1), lambda _: None)["rows"]
-    assert row["contestant"] == "runner"
-    assert row["ratio"] is None
+    assert (row["contestant"], row["ratio"]) == ("runner", None)
 
 
-def test_a_section_that_fails_is_told_and_the_next_goes_on(monkeypatch, tmp_path, capsys):
-    hire_here(monkeypatch)
-    file = tmp_path / "all.json"
-    monkeypatch.setattr("benchmarking.size.measure", lambda *_: 1 / 0)
-    words = ["--section=size", "--section=batch", "--device=cpu", f"--json={file}"]
-    assert benchmark.carry_out(benchmark.arguments().parse_args(words), SETTINGS, {"machine": "", "rows": []}) == 1
-    found = json.loads(file.read_text())
-    assert found["failed"] == {"size": "ZeroDivisionError: division by zero"}
+def test_a_section_that_fails_is_told_and_the_next_goes_on(here, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr("benchmarking.size.measure", fail)
+    status, found = measured(tmp_path, "--section=size", "--section=batch")
+    assert (status, found["failed"]) == (1, {"size": "ValueError: of its own"})
     assert [row["batch"] for row in found["batch"]] == [16, 32]
-    assert "size failed: ZeroDivisionError" in capsys.readouterr().out
-
-
-def test_sections_have_keys_of_their_own():
-    """`rows` are the images a second, whatever else was measured."""
+    speeds = [row["batch"] * row["steps_per_second"] for row in found["batch"]]
+    assert [row["images_per_second"] for row in found["batch"]] == pytest.approx(speeds)
+    assert "size failed: ValueError" in capsys.readouterr().out
+    # `rows` are the images a second, whatever else was measured: sections have keys of their own.
     assert not {"machine", "rows", "bars", "failed"} & set(benchmark.SECTIONS)
 
 
@@ -83,13 +90,11 @@ def test_a_peer_that_is_not_installed_costs_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightly", None)
     can, skipped = present(["limit", "peer-lightly", "peer-lightly+ours"])
     assert can == ["limit"]
-    assert skipped == [
-        f"{name}: skipped, lightly is not installed; pip install 'ssl-runner[bench]'"
-        for name in ("peer-lightly", "peer-lightly+ours")
-    ]
+    missing = "skipped, lightly is not installed; pip install 'ssl-runner[bench]'"
+    assert skipped == [f"{name}: {missing}" for name in ("peer-lightly", "peer-lightly+ours")]
 
 
-def test_bars_say_what_is_met():
+def test_bars_say_what_is_met_by_the_works_as_they_are():
     work = "convnet_small simclr"
     rounds = {"limit": [1.0, 1.0, 1.0], "runner": [1.1, 1.1, 1.1], "peer-lightly": [1.1, 2.2, 3.3]}
     rows = [{"work": work, "contestant": "runner", "images_per_second": 1.0, "ratio": 1 / 1.1}]
@@ -104,6 +109,8 @@ def test_bars_say_what_is_met():
     }
     assert found[1]["measured"] == pytest.approx(2)
     assert [bar["met"] for bar in bars({"memory": {"growth": 1.05}})] == [True]
+    for words, as_they_are in (([], True), (["--batch=16"], False), (["device.threads=1"], False)):
+        assert benchmark.has_bars(benchmark.arguments().parse_args(["--device=cpu", *words])) == as_they_are
 
 
 def test_start_up_is_timed_to_the_end_of_the_command():
@@ -115,37 +122,37 @@ def test_start_up_is_timed_to_the_end_of_the_command():
     assert idle.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("words", "said", "torch_is_there"),
-    [
-        (["--contestants=limit,peer-lightning"], "possible are limit, runner, peer-lightly", False),
-        (["--work=resnet18"], "possible are convnet_small simclr", False),
-        (["--rounds=0"], "--rounds: given 0", False),
-        (["--seconds=0"], "--seconds: given 0", False),
-        (["--json=nowhere/there.json"], "--json: there is no folder nowhere", False),
-        (["--batch=60000"], "possible are 1 to 50000", True),
-        (["--section=batch", "optimizer.rate=1"], "optimizer.rate", True),
-        (["--section=memory", "device.precision=fp16"], "type bf16 or float32", True),
-        (["--work=convnet simclr", "--work=resnet18 simclr", "model.widths=[8,8]"], "resnet18 simclr: model", True),
-        (["--work=resnet18 simclr", "model.stem=small"], "convnet_small simclr: model", True),  # of the other sections
-    ],
-)
-def test_what_cannot_be_is_said_before_anything_starts(monkeypatch, capsys, words, said, torch_is_there):
-    if not torch_is_there:
+NO_TORCH = {"--rounds=0": "--rounds: given 0", "--seconds=0": "--seconds: given 0"}
+NO_TORCH |= {"--contestants=limit,peer-lightning": "possible are limit, runner, peer-lightly"}
+NO_TORCH |= {
+    "--work=resnet18": "possible are convnet_small simclr",
+    "--json=no/x.json": "--json: there is no folder no",
+}
+REFUSED = {
+    "--batch=60000": "possible are 1 to 50000",
+    "--section=batch optimizer.rate=1": "optimizer.rate",
+    "--section=memory device.precision=fp16": "type bf16 or float32",
+    "--work='convnet simclr' --work='resnet18 simclr' model.widths=[8,8]": "resnet18 simclr: model",
+    "--work='resnet18 simclr' model.stem=small": "convnet_small simclr: model",  # of the other sections
+}
+
+
+@pytest.mark.parametrize(("words", "said"), (NO_TORCH | REFUSED).items())
+def test_what_cannot_be_is_said_before_anything_starts(monkeypatch, capsys, words, said):
+    if words in NO_TORCH:
         monkeypatch.setitem(sys.modules, "benchmarking.settings", None)  # which is what imports it
-    assert benchmark.main([*words, "--device=cpu"]) == 2
+    assert benchmark.main([*shlex.split(words), "--device=cpu"]) == 2
     assert said in capsys.readouterr().err
 
 
 def test_only_what_is_asked_for_is_checked():
-    own = replace(SETTINGS, overrides=("model.widths=[8,8]",), works=())
-    own = replace(own, works=(own.work("resnet18", "simclr", 16),))
+    overrides = ("model.widths=[8,8]",)
+    own = replace(SETTINGS, overrides=overrides, works=(replace(WORK, model="resnet18", overrides=overrides),))
     assert list(own.check(["startup", "batch"])) == []
     assert any("model.widths" in line for line in own.check(["speed"]))
 
 
-def test_augmentation_is_measured_for_all_who_augment(monkeypatch):
-    hire_here(monkeypatch)
+def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
     monkeypatch.setattr(augmentation, "BATCH", 8)
     monkeypatch.setattr(augmentation, "ROWS", 40)  # fewer than a turn takes
     monkeypatch.setattr(augmentation, "cores", lambda: 2)
@@ -158,25 +165,14 @@ def test_augmentation_is_measured_for_all_who_augment(monkeypatch):
     assert sum(table.row_count for table in augmentation.tables(found)) == len(found["rows"])
 
 
-def test_batch_sizes_are_compared(monkeypatch):
-    hire_here(monkeypatch)
-    found = batch.measure(SETTINGS, lambda _: None)
-    assert [row["batch"] for row in found] == [16, 32]
-    for row in found:
-        assert row["images_per_second"] == pytest.approx(row["batch"] * row["steps_per_second"])
-
-
 def test_sections_measure():
     """In this process, where they would take one of their own."""
     evaluated = evaluation.evaluate(SETTINGS)
     assert [row["what"] for row in evaluated] == ["kNN", "probe", "encoding 400 images"]
-    assert all(row["seconds"] > 0 for row in evaluated)
     assert torch.get_num_threads() == 1  # the job's
-    held = size.train(SETTINGS, 100)
-    assert held["rows"] == 100
-    assert held["steps_per_second"] > 0
-    remembered = memory.hold(SETTINGS)
-    assert remembered["steps"] == [4, 12]
+    held, remembered = size.train(SETTINGS, 100), memory.hold(SETTINGS)
+    assert (held["rows"], remembered["steps"]) == (100, [4, 12])
+    assert min(held["steps_per_second"], *(row["seconds"] for row in evaluated)) > 0
     assert remembered["growth"] == remembered["resident_mb"][1] / remembered["resident_mb"][0]
     assert 0 <= remembered["data_wait_share"] < 1
     assert remembered["peak_mb"] >= max(remembered["resident_mb"]) * 0.9

@@ -2,85 +2,59 @@
 
 import time
 from contextlib import suppress
-from types import SimpleNamespace
+from itertools import islice
+from unittest.mock import Mock
 
 import pytest
-import torch
 from benchmarking.loop import fastest, timed, warm_up, whole
 from benchmarking.photographs import Endless, batches_of, endless
 from benchmarking.process import Failed, Hired
 from benchmarking.turns import alternate, ratio
 
 
-class Scripted:
-    """A contestant that takes as long as it is told, and is counted fairly over a multiple of some steps."""
-
-    def __init__(self, name, seconds, turns, each=1):
-        self.name, self.seconds, self.turns, self.each, self.took = name, iter(seconds), turns, each, None
-
-    def turn(self, steps):
-        return -(-steps // self.each) * self.each
-
-    def run(self, steps):
-        self.turns.append((self.name, steps))
-        took = next(self.seconds)
-        if took < 0:
-            raise Failed("it is gone")
-        return took
-
-
 def test_turns_alternate_and_ratios_are_taken_within_a_round():
-    turns = []
+    contest = Mock()
+    contest.a.took = contest.b.took = None
     # the machine is ten times slower in the second round, for both alike: a ratio of medians would say 2.5
-    a = Scripted("a", [0.1, 1.0, 10.0, 4.0], turns)
-    b = Scripted("b", [0.4, 2.0, 20.0, 8.0], turns, each=4)
-    hired = {"a": a, "b": b}
-    found = alternate(hired, rounds=3, seconds=1.0, tell=lambda _: None)
-    assert [name for name, _ in turns] == ["a", "b", "a", "b", "b", "a", "a", "b"]
-    assert [steps for _, steps in turns[2:]] == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
+    contest.a.run.side_effect, contest.b.run.side_effect = [0.1, 1.0, 10.0, 4.0], [0.4, 2.0, 20.0, 8.0]
+    contest.a.turn, contest.b.turn = lambda steps: steps, lambda steps: whole(steps, 4)
+    found = alternate({"a": contest.a, "b": contest.b}, rounds=3, seconds=1.0, tell=lambda _: None)
+    assert [call[0] for call in contest.mock_calls] == [f"{name}.run" for name in "ababbaab"]
+    steps = [call.args[0] for call in contest.mock_calls[2:]]
+    assert steps == [10, 4, 4, 10, 10, 4]  # b's three are rounded up to a whole wave
     assert found == {"a": [1.0, 10.0, 4.0], "b": [2.0, 20.0, 8.0]}
     assert ratio(found["a"], found["b"]) == 0.5
 
 
 def test_one_that_fails_in_a_round_has_no_more_turns():
-    turns = []
-    lost = []
-    a, b = Scripted("a", [1.0, 1.0, 1.0], turns), Scripted("b", [1.0, -1.0], turns)
-    hired = {"a": a, "b": b}
-    found = alternate(hired, rounds=2, seconds=1, tell=lambda _: None, lose=lambda name, _: lost.append(name))
-    assert found == {"a": [1.0, 1.0]}
-    assert lost == ["b"]
-    hired = {"b": Scripted("b", [-1.0], turns)}
+    lost, how = [], {"rounds": 2, "seconds": 1, "tell": lambda _: None}
+    hired = {"a": Mock(took=1.0), "b": Mock(took=1.0)}
+    hired["a"].run.return_value, hired["b"].run.side_effect = 1.0, Failed("it is gone")
+    assert alternate(hired, **how, lose=lambda name, _: lost.append(name)) == {"a": [1.0, 1.0]}
+    assert (lost, hired["b"].run.call_count) == (["b"], 1)
     with pytest.raises(Failed, match="it is gone"):
-        alternate(hired, rounds=2, seconds=1, tell=lambda _: None)
+        alternate(hired, **how)
 
 
-class Sleepy(torch.utils.data.Dataset):
-    """Items that take a while, and fewer of them than a turn takes."""
-
-    def __init__(self, seconds):
-        self.seconds = seconds
-
-    def __len__(self):
-        return 7
+class Sleepy(list):
+    """Items of 80 ms, and fewer of them than a turn takes."""
 
     def __getitem__(self, index):
-        time.sleep(self.seconds)
-        return index
+        time.sleep(0.08)
+        return super().__getitem__(index)
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create")  # they sleep, and need no cores
 @pytest.mark.parametrize("asked", [2, 3, 5, 6])
 def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(asked):
     """Four workers with items of 80 ms yield one in 20 ms, however few steps were asked for."""
-    workers, place = 4, SimpleNamespace(synchronise=lambda: None)
-    with batches_of(endless(Sleepy(0.08), 1, workers)) as batches:
-        took = timed(place, batches, lambda _: None, warm_up(workers), whole(asked, workers))
-    assert took == pytest.approx(0.08 / workers, rel=0.2)
+    with batches_of(endless(Sleepy(range(7)), 1, 4)) as batches:
+        took = timed(Mock(), batches, Mock(), warm_up(4), whole(asked, 4))
+    assert took == pytest.approx(0.08 / 4, rel=0.2)
 
 
 def test_workers_end_whatever_happens():
-    with suppress(ZeroDivisionError), batches_of(endless(Sleepy(0.001), 1, 2)) as batches:
+    with suppress(ZeroDivisionError), batches_of(endless(range(7), 1, 2)) as batches:
         next(batches)
         workers = batches._workers
         raise ZeroDivisionError
@@ -89,8 +63,7 @@ def test_workers_end_whatever_happens():
 
 def test_epochs_follow_one_another_without_an_end():
     order = iter(Endless(5))
-    first, second = ([next(order) for _ in range(5)] for _ in range(2))
-    assert sorted(first) == sorted(second) == [0, 1, 2, 3, 4]
+    assert [sorted(islice(order, 5)) for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
 
 
 def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold():

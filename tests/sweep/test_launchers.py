@@ -7,32 +7,32 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from conftest import tiny
 from launcher_jobs import run
 from rich.console import Console
+from runs import wait_for
 
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.files import dump
-from ssl_runner.run.resume import resume
+from ssl_runner.errors import Refused
+from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.metrics import read_rows
-from ssl_runner.sweep import choice
-from ssl_runner.sweep.choice import read_launcher
-from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, Launcher, LauncherFailed, News, Stop
+from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, Launcher, News
 from ssl_runner.sweep.launcher.remote import REPORTS
+from ssl_runner.sweep.read import LAUNCHERS, SWEEPERS, read_choice
 
-LAUNCHERS = sorted(file.stem for file in (TREE / "hydra/launcher").glob("*.yaml"))
+NAMES = sorted(file.stem for file in (TREE / "hydra/launcher").glob("*.yaml"))
 DEADLINE = 120.0
 LOCAL, SLURM, RAY = (f"hydra/launcher={name}" for name in ("submitit_local", "submitit_slurm", "ray"))
 
 
 def launcher(*words: str) -> Launcher:
     """The launcher of these words; the test is skipped if its library is not installed."""
-    chosen, problems = read_launcher(words)
+    chosen, problems = read_choice(LAUNCHERS, words)
     if any("pip install" in line for line in problems):
         pytest.skip(problems[0])
     assert chosen is not None, problems
@@ -57,33 +57,30 @@ def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tupl
 
 
 def launch(
-    chosen: Launcher, parent: Path, folders: list[Path], halted: Callable[[], bool] = lambda: False
-) -> Iterator[list[News]]:
-    """The news until every job has ended or was withdrawn."""
-    left = set(range(len(folders)))
+    chosen: Launcher, parent: Path, folders: list[Path], *signals: tuple[str, int], halt: bool = False
+) -> list[News]:
+    """The news until every job has ended or was withdrawn.
+
+    A signal goes to the first job's worker once a file of this name is there. `halt`: once that job is ready.
+    """
+    news, left = list[News](), [*signals]
     with locked(parent), contextlib.closing(chosen):  # type: ignore[type-var]
         chosen.open(parent, run)
         chosen.start(dict(enumerate(folders)))
         limit = time.monotonic() + DEADLINE
-        while left:
+        while len(ended(news)) < len(folders):
             assert time.monotonic() < limit
-            if halted():
-                chosen.stop(Stop.SAVE)
-            news = chosen.look()
-            left -= {number for number, status in news if status != BEGUN}
-            yield news
+            if left and (folders[0] / left[0][0]).exists():
+                os.kill(worker(folders[0]), left.pop(0)[1])
+            if halt and (folders[0] / "ready").exists():
+                chosen.stop("save")
+            news += chosen.look()
+    return news
 
 
-def ended(news: Iterable[list[News]]) -> dict[int, str | int]:
-    """The exit status of each job that has one."""
-    return {number: status for look in news for number, status in look if status != BEGUN}
-
-
-def until(condition: Callable[[], object]) -> None:
-    limit = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.05)
+def ended(news: list[News]) -> dict[int, str | int]:
+    """What became of each job that has ended or was withdrawn."""
+    return {number: status for number, status in news if status != BEGUN}
 
 
 def worker(folder: Path) -> int:
@@ -95,33 +92,53 @@ def begun(folder: Path) -> int:
     return len((folder / "begun").read_text().split()) if (folder / "begun").exists() else 0
 
 
-def test_everything_wrong_with_a_launcher_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "installed", lambda library: False)
-    keys = ("timeout_mn=2", "_target_=os.system", "nodes=1,2", "timeout_min=x", "setup.x=1")
-    chosen, problems = read_launcher([SLURM, *(f"hydra.launcher.{each}" for each in keys)])
+WRONG_LAUNCHER = {  # what is typed, and how the line about it begins and ends
+    "hydra/launcher=submitit_slurm": (": needs submitit", "type pip install 'ssl-runner[submitit]'"),
+    "hydra.launcher.timeout_mn=2": (": is no setting", "did you mean timeout_min?"),
+    "hydra.launcher._target_=os.system": (": is no setting", ""),
+    "hydra.launcher.nodes=1,2": (": ", "type key=value"),
+    "hydra.launcher.timeout_min=x": (': given "x"', "is wanted"),
+    "hydra.launcher.setup.x=1": (': given {"x": 1}', "is wanted"),
+}
+WRONG_SWEEPER = {
+    "hydra/sweeper=optuna": (": needs optuna", "pip install 'ssl-runner[optuna]'"),
+    "hydra.sweeper.direction=up": (": given", "'minimize' or 'maximize' is wanted"),
+    "hydra.sweeper.n_trials=x": (": given", "is wanted"),
+    "hydra.sweeper.n_jobs=0": (": given 0", "is wanted"),
+    "hydra/sweeper/sampler=tpee": (": given tpee", "did you mean tpe?"),
+    "hydra/sweeper/prunner=median": (": is no group here", ""),
+    "hydra.sweeper.pruner._target_=os.system": (": is no setting", ""),
+}
+
+
+@pytest.mark.parametrize(
+    ("tables", "wrong"), [(LAUNCHERS, WRONG_LAUNCHER), (SWEEPERS, WRONG_SWEEPER)], ids=["launcher", "sweeper"]
+)
+def test_everything_wrong_is_said_at_once(tables: dict, wrong: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ssl_runner.sweep.read.find_spec", lambda library: None)
+    chosen, problems = read_choice(tables, [*wrong])
     assert chosen is None
-    assert len(problems) == 6
-    for begin, end in (
-        ("hydra.launcher.timeout_mn: is no setting", "did you mean timeout_min?"),
-        ("hydra.launcher._target_: is no setting", ""),
-        ("hydra.launcher.nodes=1,2: ", "type key=value"),
-        ('hydra.launcher.timeout_min: given "x"', "is wanted"),
-        ('hydra.launcher.setup: given {"x": 1}', "is wanted"),
-        ("hydra/launcher=submitit_slurm: needs submitit", "type pip install 'ssl-runner[submitit]'"),
-    ):
-        assert any(line.startswith(begin) and line.endswith(end) for line in problems), begin
-    possible = f"possible are local, {', '.join(LAUNCHERS)}"
-    assert read_launcher(["hydra/launcher=rai"])[1] == [f"hydra/launcher: given rai; {possible}; did you mean ray?"]
+    assert len(problems) == len(wrong)
+    for word, (begin, end) in wrong.items():
+        key = word.partition("=")[0].removesuffix(".x")
+        own = [line for line in problems if line.startswith((f"{key}{begin}", f"{word}{begin}"))]
+        assert [line for line in own if line.endswith(end)], word
 
 
-def test_the_local_queue_needs_nothing_installed_and_does_what_joblib_did() -> None:
-    assert read_launcher([]) == read_launcher(["hydra/launcher=local"]) == (None, [])
-    assert "type hydra/launcher=..." in read_launcher(["hydra.launcher.timeout_min=2"])[1][0]
-    (line,) = read_launcher(["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"])[1]
-    assert line.endswith("type hydra/launcher=local sweep.jobs_per_device=N")
+def test_the_runners_own_launcher_and_sweeper_need_nothing_installed() -> None:
+    assert read_choice(LAUNCHERS, []) == read_choice(LAUNCHERS, ["hydra/launcher=local"]) == (None, [])
+    assert read_choice(SWEEPERS, []) == read_choice(SWEEPERS, ["hydra/sweeper=grid"]) == (None, [])
+    assert "type hydra/launcher=..." in read_choice(LAUNCHERS, ["hydra.launcher.timeout_min=2"])[1][0]
+    assert "type hydra/sweeper=..." in read_choice(SWEEPERS, ["hydra/sweeper/sampler=random"])[1][0]
+    possible = f"possible are local, {', '.join(NAMES)}"
+    assert read_choice(LAUNCHERS, ["hydra/launcher=rai"])[1] == [
+        f"hydra/launcher: given rai; {possible}; did you mean ray?"
+    ]
+    (line,) = read_choice(LAUNCHERS, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"])[1]
+    assert line.endswith("type hydra/launcher=local sweep.jobs_per_device=N"), "it does what joblib did"
 
 
-@pytest.mark.parametrize("name", LAUNCHERS)
+@pytest.mark.parametrize("name", NAMES)
 def test_a_launcher_takes_the_settings_of_its_config(name: str) -> None:
     assert launcher(f"hydra/launcher={name}").places is None
 
@@ -131,7 +148,7 @@ def test_what_a_library_takes_can_be_added() -> None:
     assert chosen.additional_parameters == {"requeue": True, "mail-type": "END"}  # type: ignore[attr-defined]
     launcher(RAY, "+hydra.launcher.ray.remote.max_calls=1")
     for word in ("ray.remote.num_gpus=x", "ray.init.adress=auto"):
-        (line,) = read_launcher([RAY, f"hydra.launcher.{word}"])[1]
+        (line,) = read_choice(LAUNCHERS, [RAY, f"hydra.launcher.{word}"])[1]
         assert line.startswith(f"hydra.launcher.{word[:8]}"), "before anything is begun"
 
 
@@ -139,10 +156,10 @@ def test_what_a_library_takes_can_be_added() -> None:
 def test_every_job_is_run_whatever_becomes_of_the_others(sweep: Callable, words: list[str]) -> None:
     """A job that is killed, one that fails and one that is refused take no other with them; nothing is left lying."""
     parent, folders = sweep("0", "die", "1", "2", "0")
-    news = [each for look in launch(launcher(*words), parent, folders) for each in look]
-    assert ended([news]) == {0: 0, 1: -signal.SIGKILL, 2: 1, 3: 2, 4: 0}
+    news = launch(launcher(*words), parent, folders)
+    assert ended(news) == {0: 0, 1: -signal.SIGKILL, 2: 1, 3: 2, 4: 0}
     assert sorted(number for number, status in news if status == BEGUN) == list(range(5))
-    assert all(news.index((number, BEGUN)) < news.index((number, status)) for number, status in ended([news]).items())
+    assert all(news.index((number, BEGUN)) < news.index((number, status)) for number, status in ended(news).items())
     assert {each.name for each in parent.iterdir()} - {".submitit", ".lock"} == {each.name for each in folders}
     assert all({each.name for each in folder.iterdir()} == {"how", "begun"} for folder in folders)
 
@@ -150,22 +167,22 @@ def test_every_job_is_run_whatever_becomes_of_the_others(sweep: Callable, words:
 def test_ray_begins_nothing_after_a_halt(sweep: Callable) -> None:
     ray = launcher(RAY, "hydra.launcher.ray.init.num_cpus=1")
     parent, folders = sweep("slow", "0", "0")
-    news = launch(ray, parent, folders, halted=(folders[0] / "ready").exists)
+    news = launch(ray, parent, folders, halt=True)
     assert ended(news) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
     assert (folders[0] / "saved").exists()
     assert not begun(folders[1])
     assert ended(launch(ray, parent, folders)) == {0: 0, 1: 0, 2: 0}
 
 
-def test_ray_tries_a_job_again_whose_worker_is_lost(sweep: Callable) -> None:
+@pytest.mark.parametrize(
+    ("word", "number"),
+    [(LOCAL, signal.SIGTERM), (LOCAL, signal.SIGUSR1), (RAY, signal.SIGTERM)],
+    ids=["submitit-term", "submitit-usr1", "ray-lost"],
+)
+def test_a_signal_to_its_worker_has_a_job_begin_again(sweep: Callable, word: str, number: int) -> None:
     parent, folders = sweep("slow")
-    statuses: dict[int, str | int] = {}
-    for news in launch(launcher(RAY, "hydra.launcher.ray.init.num_cpus=1"), parent, folders):
-        statuses |= ended([news])
-        if (folders[0] / "ready").exists():
-            (folders[0] / "ready").unlink()
-            os.kill(worker(folders[0]), signal.SIGTERM)
-    assert statuses == {0: 0}
+    own = ["hydra.launcher.ray.init.num_cpus=1"] if word == RAY else []
+    assert ended(launch(launcher(word, *own), parent, folders, ("ready", number))) == {0: 0}
     assert (folders[0] / "saved").exists()
     assert begun(folders[0]) == 2
 
@@ -175,8 +192,8 @@ import sys
 from pathlib import Path
 from launcher_jobs import run
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.sweep.choice import read_launcher
-local = read_launcher(["hydra/launcher=submitit_local"])[0]
+from ssl_runner.sweep.read import LAUNCHERS, read_choice
+local = read_choice(LAUNCHERS, ["hydra/launcher=submitit_local"])[0]
 with locked(Path(sys.argv[1])):
     local.open(Path(sys.argv[1]), run)
     local.start({0: Path(sys.argv[2])})
@@ -189,10 +206,12 @@ def test_jobs_of_a_killed_sweep_save_and_end(sweep: Callable) -> None:
     local = launcher(LOCAL)
     parent, folders = sweep("slow")
     with subprocess.Popen([sys.executable, "-c", SWEEP, parent, folders[0]]) as process:
-        until((folders[0] / "ready").exists)
+        wait_for((folders[0] / "ready").exists, process)
         process.kill()
-    until((folders[0] / "saved").exists)
-    until(lambda: not Path(f"/proc/{worker(folders[0])}").exists())
+    limit = time.monotonic() + DEADLINE
+    while not (folders[0] / "saved").exists() or Path(f"/proc/{worker(folders[0])}").exists():
+        assert time.monotonic() < limit
+        time.sleep(0.05)
     assert list(parent.glob(f"{REPORTS}*"))
     assert ended(launch(local, parent, folders)) == {0: 0}
 
@@ -201,23 +220,9 @@ def test_a_launcher_that_cannot_begin_says_why(sweep: Callable, monkeypatch: pyt
     slurm = launcher(SLURM)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     parent, folders = sweep("0", "0")
-    with pytest.raises(LauncherFailed, match="srun"):
-        list(launch(slurm, parent, folders))
+    with pytest.raises(Refused, match="srun"):
+        launch(slurm, parent, folders)
     assert not begun(folders[0])
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_has_submitit_queue_the_job_again(sweep: Callable, number: int) -> None:
-    parent, folders = sweep("slow")
-    statuses: dict[int, str | int] = {}
-    for news in launch(launcher(LOCAL), parent, folders):
-        statuses |= ended([news])
-        if (folders[0] / "ready").exists():
-            (folders[0] / "ready").unlink()
-            os.kill(worker(folders[0]), number)
-    assert statuses == {0: 0}
-    assert (folders[0] / "saved").exists()
-    assert begun(folders[0]) == 2
 
 
 @pytest.mark.slow
@@ -226,18 +231,10 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep: Callable, composer: Com
     local = launcher(LOCAL)
     parent, (preempted, alone) = sweep("run", "run")
     overrides = tiny("pretext=rotation", "evaluator=none", "length=500st", "log_every=10st", "show_every=100%")
-    composed = composer.compose(overrides)
     for folder in (preempted, alone):
-        (folder / "config.yaml").write_text(dump({**composed.content, "choices": composed.choices}))
+        (folder / "config.yaml").write_text(dump(composer.compose(overrides).record))
         (folder / "overrides.yaml").write_text("[]")
-    statuses: dict[int, str | int] = {}
-    sent = False
-    for news in launch(local, parent, [preempted]):
-        statuses |= ended([news])
-        if not sent and read_rows(preempted / "metrics.jsonl"):
-            sent = True
-            os.kill(worker(preempted), signal.SIGUSR2)
-    assert statuses == {0: 0}
+    assert ended(launch(local, parent, [preempted], ("metrics.jsonl", signal.SIGUSR2))) == {0: 0}
     assert begun(preempted) == 2
     assert re.search(r"interrupted at step \d+ of 500", (preempted / "console.log").read_text())
     assert resume(alone, Console(quiet=True)) == 0
@@ -245,30 +242,29 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep: Callable, composer: Com
     assert weights[0] == weights[1]
 
 
+# Stand-ins for Slurm's commands, and where they leave what they did: HERE.
 SBATCH = """\
 import os, re, subprocess, sys
 text = open(sys.argv[-1]).read()
-script = {folder!r} + "/script"
+script = HERE + "/script"
 with open(script, "w") as file:  # what was submitted is moved meanwhile
     file.write(text)
-open({log!r}, "a").write(text)
+open(HERE + "/sbatch.log", "a").write(text)
 array = re.search(r"--array=0-(\\d+)%(\\d+)", text)
-tasks = range(int(array[1]) + 1 if array else 1)
-groups = [tasks] if array and array[2] == "1" else [[task] for task in tasks]
-for group in groups:
+tasks = range(int(array[1]) + 1)
+for group in [tasks] if array[2] == "1" else [[task] for task in tasks]:
     if os.fork() == 0:
         os.setsid()
         for stream in (0, 1, 2):
             os.dup2(os.open(os.devnull, os.O_RDWR), stream)
         for task in group:
-            job = f"7_{{task}}" if array else "7"
-            of_array = dict(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(task)) if array else dict()
             own = dict(SLURM_JOB_ID="7", SLURM_PROCID="0", SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_NTASKS="1")
-            queued = {folder!r} + "/queued-" + job
+            own |= dict(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(task))
+            queued = f"{HERE}/queued-7_{task}"
             open(queued, "w")
-            while os.path.exists(queued) and not os.path.exists({folder!r} + "/cancelled-" + job):
+            while os.path.exists(queued) and not os.path.exists(f"{HERE}/cancelled-7_{task}"):
                 os.remove(queued)
-                subprocess.call(["bash", script], env={{**os.environ, **own, **of_array}})
+                subprocess.call(["bash", script], env={**os.environ, **own})
         os._exit(0)
 print("Submitted batch job 7")
 """
@@ -282,19 +278,11 @@ os.execvp(words[0], words)
 SCONTROL = """\
 import sys
 assert sys.argv[1] == "requeue"
-open({folder!r} + "/queued-" + sys.argv[2], "w")
-open({folder!r} + "/requeued", "a").write(sys.argv[2] + " ")
+open(f"{HERE}/queued-{sys.argv[2]}", "w")
+open(f"{HERE}/requeued", "a").write(sys.argv[2] + " ")
 """
-SCANCEL = """\
-import sys
-for job in sys.argv[1:]:
-    open({folder!r} + "/cancelled-" + job, "w")
-"""
-SACCT = """\
-print("JobID|State|NodeList")
-print("7_0|RUNNING|n1")
-print("7_1|RUNNING|n1")
-"""
+SCANCEL = 'import sys\nfor job in sys.argv[1:]:\n    open(f"{HERE}/cancelled-{job}", "w")\n'
+SACCT = 'print("JobID|State|NodeList\\n7_0|RUNNING|n1\\n7_1|RUNNING|n1")\n'
 COMMANDS = {"sbatch": SBATCH, "srun": SRUN, "scontrol": SCONTROL, "scancel": SCANCEL, "sacct": SACCT}
 
 
@@ -304,7 +292,7 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "bin").mkdir()
     for name, code in COMMANDS.items():
         file = tmp_path / "bin" / name
-        file.write_text(f"#!{sys.executable}\n" + code.format(log=str(tmp_path / "sbatch.log"), folder=str(tmp_path)))
+        file.write_text(f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
         file.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return tmp_path
@@ -314,17 +302,8 @@ def test_slurm_queues_a_preempted_job_again(sweep: Callable, cluster: Path) -> N
     """A job that gets SIGTERM and then SIGUSR2 is queued again, once."""
     slurm = launcher(SLURM, "hydra.launcher.partition=short", "hydra.launcher.timeout_min=90")
     parent, folders = sweep("slow", "0")
-    statuses: dict[int, str | int] = {}
-    sent = []
-    for news in launch(slurm, parent, folders):
-        statuses |= ended([news])
-        if not sent and (folders[0] / "ready").exists():
-            sent.append(signal.SIGTERM)
-            os.kill(worker(folders[0]), signal.SIGTERM)
-        elif len(sent) == 1 and (folders[0] / "saved").exists():
-            sent.append(signal.SIGUSR2)
-            os.kill(worker(folders[0]), signal.SIGUSR2)
-    assert statuses == {0: 0, 1: 0}
+    news = launch(slurm, parent, folders, ("ready", signal.SIGTERM), ("saved", signal.SIGUSR2))
+    assert ended(news) == {0: 0, 1: 0}
     assert begun(folders[0]) == 2
     assert (cluster / "requeued").read_text() == "7_0 "
     script = (cluster / "sbatch.log").read_text()
@@ -336,7 +315,7 @@ def test_a_halt_reaches_slurm(sweep: Callable, cluster: Path) -> None:
     """What runs saves and ends without being queued again; what waits is cancelled."""
     slurm = launcher(SLURM, "hydra.launcher.array_parallelism=1")
     parent, folders = sweep("slow", "0", "0")
-    news = launch(slurm, parent, folders, halted=(folders[0] / "ready").exists)
+    news = launch(slurm, parent, folders, halt=True)
     assert ended(news) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
     assert (folders[0] / "saved").exists()
     assert {each.name for each in cluster.glob("cancelled-*")} == {"cancelled-7_1", "cancelled-7_2"}

@@ -4,7 +4,8 @@ import io
 import json
 import pickle
 import sqlite3
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -14,124 +15,89 @@ from rich.console import Console
 from ssl_runner.__main__ import main
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.hydra import Axis
-from ssl_runner.config.search_space import examples, is_searched, read_axes
+from ssl_runner.config.files import read
+from ssl_runner.config.hydra import Axis, examples, is_searched, read_axes
 from ssl_runner.run_folder.atomic import read_json, write_json
-from ssl_runner.sweep import choice
-from ssl_runner.sweep.choice import read_sweeper
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, News, Stop
-from ssl_runner.sweep.read import Request
-from ssl_runner.sweep.search import run_search
+from ssl_runner.sweep.read import SWEEPERS, Request, read_choice
+from ssl_runner.sweep.run import start
 from ssl_runner.sweep.settings import Settings
-from ssl_runner.sweep.start import open_sweep
 from ssl_runner.sweep.study import Optuna
 
+pytestmark = pytest.mark.usefixtures("here")
 SEARCH = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "pretext=rotation,simclr", "seed=range(2,8,3)"]
 
 
 def optuna(*words: str) -> Optuna:
-    chosen, problems = read_sweeper(["hydra/sweeper=optuna", *words])
+    chosen, problems = read_choice(SWEEPERS, ["hydra/sweeper=optuna", *words])
     if any("pip install" in line for line in problems):
         pytest.skip(problems[0])
     assert chosen is not None, problems
     return chosen
 
 
-def axes(words: Sequence[str]) -> list[Axis]:
-    found, problems = read_axes(words)
-    assert not problems
-    return found
-
-
 def test_a_search_space_is_read_and_shown_by_its_ends() -> None:
     fixed = ["length=5st", "evaluator=[knn,probe]", "~regulariser"]
     assert [is_searched(word) for word in (*fixed, *SEARCH)] == [False] * 3 + [True] * 3
-    trials = examples(axes(SEARCH))
-    assert trials[0] == ["optimizer.lr=0.0001", "pretext=rotation", "seed=2"]
-    assert ["optimizer.lr=0.1", "pretext=rotation", "seed=2"] in trials
-    assert ["optimizer.lr=0.0001", "pretext=simclr", "seed=2"] in trials
-    assert ["optimizer.lr=0.0001", "pretext=rotation", "seed=5"] in trials, "in Hydra a range ends before its end"
-    assert len(trials) == 4
-    assert axes(["a=int(interval(1,5))", "a=shuffle(c,b)", "a=range(5,1,-2)"]) == [
-        Axis("a", low=1, high=5),
-        Axis("a", ("b", "c")),
-        Axis("a", low=3, high=5, step=2),
-    ]
-    assert [line.partition(":")[0] for line in read_axes(["pretext=glob(*)", "seed=range(5,5)"])[1]] == [
-        "pretext=glob(*)",
-        "seed=range(5,5)",
-    ]
+    axes, problems = read_axes(SEARCH)
+    trials = {tuple(each.partition("=")[2] for each in trial) for trial in examples(axes)}
+    assert not problems
+    ends = {("0.0001", "rotation", "2"), ("0.1", "rotation", "2"), ("0.0001", "simclr", "2")}
+    assert trials == {*ends, ("0.0001", "rotation", "5")}, "in Hydra a range ends before its end"
+    odd = {"a=int(interval(1,5))": Axis("a", low=1, high=5), "a=shuffle(c,b)": Axis("a", ("b", "c"))}
+    odd |= {"a=range(5,1,-2)": Axis("a", low=3, high=5, step=2)}
+    assert read_axes([*odd]) == ([*odd.values()], [])
+    wrong = ["pretext=glob(*)", "seed=range(5,5)"]
+    assert [line.partition(":")[0] for line in read_axes(wrong)[1]] == wrong
 
 
-def test_everything_wrong_with_a_sweeper_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "installed", lambda library: False)
-    keys = ("direction=up", "n_trials=x", "n_jobs=0", "sampler.sed=1", "pruner._target_=os.system")
-    chosen = ["hydra/sweeper=optuna", "hydra/sweeper/sampler=tpee", "hydra/sweeper/prunner=median"]
-    problems = read_sweeper([*chosen, *(f"hydra.sweeper.{each}" for each in keys)])[1]
-    for begin, end in (
-        ("hydra.sweeper.direction: given", "'minimize' or 'maximize' is wanted"),
-        ("hydra.sweeper.n_trials: given", "is wanted"),
-        ("hydra.sweeper.n_jobs: given 0", "is wanted"),
-        ("hydra/sweeper/sampler: given tpee", "did you mean tpe?"),
-        ("hydra/sweeper/prunner: is no group here", ""),
-        ("hydra.sweeper.pruner._target_: is no setting", ""),
-        ("hydra/sweeper=optuna: needs optuna", "pip install 'ssl-runner[optuna]'"),
-    ):
-        assert any(line.startswith(begin) and line.endswith(end) for line in problems), (begin, problems)
-    assert len(problems) == 7
-    assert read_sweeper([]) == read_sweeper(["hydra/sweeper=grid"]) == (None, [])
-    assert "type hydra/sweeper=..." in read_sweeper(["hydra/sweeper/sampler=random"])[1][0]
-
-
+@dataclass
 class Instant:
     """A launcher with places for `size` jobs, whose jobs take as many looks as `lasts` says."""
 
-    def __init__(self, size: int, value: Callable[[list[str]], float | None], lasts: Callable[[int], int]):
-        self.size, self.value, self.lasts = size, value, lasts
-        self.left: dict[int, int] = {}
-        self.folders: dict[int, Path] = {}
-        self.most, self.started, self.stop_at = 0, list[list[str]](), 1000
+    size: int
+    value: Callable[[list[str]], float | None] = lambda trial: 0.5
+    lasts: Callable[[int], int] = lambda number: 1
+    stop_at: int = 1000  # jobs
+    most: int = 0
+    started: list[list[str]] = field(default_factory=list)
+    folders: dict[int, Path] = field(default_factory=dict)
 
     def open(self, sweep: Path, work: object) -> None:
-        self.news: list[News] = []
+        self.news, self.left = list[News](), dict[int, int]()
 
     @property
     def places(self) -> int:
         return self.size - len(self.left)
 
     def start(self, folders: dict[int, Path]) -> None:
-        for number, folder in folders.items():
-            self.folders[number], self.left[number] = folder, self.lasts(number)
-            self.news.append((number, BEGUN))
-            self.started.append(words_of(folder))
+        self.folders |= folders
+        self.left |= {number: self.lasts(number) for number in folders}
+        self.news += [(number, BEGUN) for number in folders]
+        self.started += [read(folder / "overrides.yaml", list) for folder in folders.values()]
         self.most = max(self.most, len(self.left))
 
     def look(self) -> list[News]:
         if len(self.started) >= self.stop_at:
             raise KeyboardInterrupt
         news, self.news = self.news, []
-        for number in list(self.left):
-            self.left[number] -= 1
-            if self.left[number] <= 0:
-                del self.left[number]
-                value = self.value(words_of(self.folders[number]))
-                word = "stopped" if (self.folders[number] / "stop").exists() else "completed"
-                summary = {"status": "failed" if value is None else word, "final": {"knn/top1": value}}
-                write_json(self.folders[number] / "summary.json", summary)
-                news.append((number, 1 if value is None else 0))
+        self.left = {number: looks - 1 for number, looks in self.left.items()}
+        for number in [number for number, looks in self.left.items() if looks <= 0]:
+            del self.left[number]
+            folder = self.folders[number]
+            value = self.value(read(folder / "overrides.yaml", list))
+            word = "failed" if value is None else "stopped" if (folder / "stop").exists() else "completed"
+            write_json(folder / "summary.json", {"status": word, "final": {"knn/top1": value}})
+            news.append((number, 1 if value is None else 0))
         return news
 
     def stop(self, how: Stop) -> None:
         self.stop_at = 1000
-        self.news += [(number, WITHDRAWN) for number in self.left if how is not Stop.KILL]
+        self.news += [(number, WITHDRAWN) for number in self.left if how != "kill"]
         self.left = {}
 
     def close(self) -> None:
         self.left = {}
-
-
-def words_of(folder: Path) -> list[str]:
-    return [line.removeprefix("- ") for line in (folder / "overrides.yaml").read_text().splitlines()]
 
 
 def value(trial: list[str]) -> float | None:
@@ -142,47 +108,36 @@ def value(trial: list[str]) -> float | None:
     return -abs(float(words["optimizer.lr"]) - 0.01) - (words["pretext"] == "simclr")
 
 
-def search(
-    folder: Path, sweeper: Optuna, launcher: object, words: Sequence[str] = SEARCH, metric: str = "knn/top1"
-) -> tuple[int, str]:
+def search(sweeper: Optuna, launcher: Instant, *words: str, metric: str = "knn/top1") -> tuple[int, str]:
     """Begins a search or goes on with it. Returns the exit status and what was printed."""
-    resume = str(folder / "sweep") if (folder / "sweep").exists() else None
-    console = Console(file=io.StringIO(), width=200)
-    request = Request(
-        Composer(),
-        prepare,
-        settings=Settings(resume=resume, metric=metric),
-        launcher=launcher,
-        optuna=sweeper,
-        axes=axes(words),
-        folder=str(folder / "sweep"),
-    )
+    resume = "sweep" if Path("sweep").exists() else None
+    console, axes = Console(file=io.StringIO(), width=200), read_axes(words or SEARCH)[0]
+    settings = Settings(resume=resume, metric=metric)
+    request = Request(Composer(), prepare, settings, launcher, sweeper, axes=axes, folder="sweep")  # type: ignore
     request.compose = lambda overrides: {"of": overrides}  # type: ignore[method-assign]
-    with open_sweep(request, [], console, print, lambda *_: None) as opened:
-        status = run_search(opened, request)
+    status = start(request, [], console, print)
     return status, console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def trials(folder: Path) -> list:
+def trials() -> list:
     import optuna
 
-    return optuna.load_study(study_name="sweep", storage=f"sqlite:///{folder / 'sweep/study.db'}").trials
+    return optuna.load_study(study_name="sweep", storage="sqlite:///sweep/study.db").trials
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
-def test_a_study_goes_on_where_it_was_cut_off(tmp_path: Path, sampler: str) -> None:
+def test_a_study_goes_on_where_it_was_cut_off(sampler: str) -> None:
     """Trials cut off are evaluated first and only the missing ones are added; none of them comes twice by its seed."""
     sweeper = optuna(f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
-    launcher = Instant(3, value, lambda number: 2)
-    launcher.stop_at = 8
-    search(tmp_path, sweeper, launcher)
-    states = [each.state.name for each in trials(tmp_path)]
+    launcher = Instant(3, value, lambda number: 2, stop_at=8)
+    search(sweeper, launcher)
+    states = [each.state.name for each in trials()]
     cut_off = launcher.started[-states.count("RUNNING") :]
     assert 0 < len(cut_off) <= 3
     before = len(launcher.started)
-    status, output = search(tmp_path, sweeper, launcher)
+    status, output = search(sweeper, launcher)
     assert launcher.started[before : before + len(cut_off)] == cut_off
-    done = trials(tmp_path)
+    done = trials()
     params = [tuple(f"{key}={each}" for key, each in trial.params.items()) for trial in done]
     assert len(done) == len(set(params)) == 14
     assert {trial.params["seed"] for trial in done} == {2, 5}
@@ -191,52 +146,50 @@ def test_a_study_goes_on_where_it_was_cut_off(tmp_path: Path, sampler: str) -> N
     assert f"14 trials, the best has {max(known):.4g}: {' '.join(known[max(known)])}" in output
     assert status == any(trial.value is None for trial in done)
     launcher.stop_at = 0
-    assert search(tmp_path, sweeper, launcher)[0] == status, "a study that has its trials is done"
+    assert search(sweeper, launcher)[0] == status, "a study that has its trials is done"
 
 
-def test_a_place_is_never_left_free_for_a_slow_trial(tmp_path: Path) -> None:
+def test_a_place_is_never_left_free_for_a_slow_trial() -> None:
     """One that takes forever is still running when all others have come and gone."""
-    lasting = Instant(3, lambda trial: 0.5, lambda number: 13 if number == 0 else 1)
-    assert search(tmp_path, optuna("hydra.sweeper.n_trials=20"), lasting)[0] == 0
+    lasting = Instant(3, lasts=lambda number: 13 if number == 0 else 1)
+    assert search(optuna("hydra.sweeper.n_trials=20"), lasting)[0] == 0
     assert lasting.most == 3
-    order = [each.number for each in sorted(trials(tmp_path), key=lambda each: each.datetime_complete)]
+    order = [each.number for each in sorted(trials(), key=lambda each: each.datetime_complete)]
     assert order.index(0) >= 15
 
 
-def test_n_jobs_limits_the_trials_at_once_and_failures_end_a_search(tmp_path: Path) -> None:
-    failing = Instant(8, lambda trial: None, lambda number: 1)
+def test_n_jobs_limits_the_trials_at_once_and_failures_end_a_search() -> None:
+    failing = Instant(8, lambda trial: None)
     sweeper = optuna("hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2", "hydra.sweeper.max_failure_rate=0.3")
-    status, output = search(tmp_path, sweeper, failing)
+    status, output = search(sweeper, failing)
     assert status == 1
     assert "4 trials, no trial has a value" in output
     assert failing.most == 2
 
 
-def test_two_trials_that_are_the_same_are_one_job(tmp_path: Path) -> None:
-    launcher = Instant(1, lambda trial: 0.5, lambda number: 1)
-    assert search(tmp_path, optuna("hydra.sweeper.n_trials=6"), launcher, ["seed=1,2"])[0] == 0
+def test_two_trials_that_are_the_same_are_one_job() -> None:
+    launcher = Instant(1)
+    assert search(optuna("hydra.sweeper.n_trials=6"), launcher, "seed=1,2")[0] == 0
     assert len(launcher.started) <= 2
-    assert [each.value for each in trials(tmp_path)] == [0.5] * 6
+    assert [each.value for each in trials()] == [0.5] * 6
 
 
-def test_a_study_of_another_search_is_refused(tmp_path: Path) -> None:
-    launcher = Instant(1, lambda trial: 0.5, lambda number: 1)
-    search(tmp_path, optuna("hydra.sweeper.n_trials=2"), launcher, ["seed=1,2"])
+def test_a_study_of_another_search_is_refused() -> None:
+    launcher = Instant(1)
+    search(optuna("hydra.sweeper.n_trials=2"), launcher, "seed=1,2")
     more = optuna("hydra.sweeper.n_trials=4")
     with pytest.raises(ValueError, match=r"study\.db: .*dynamic value space"):
-        search(tmp_path, more, launcher, ["seed=1,2,3"])
+        search(more, launcher, "seed=1,2,3")
     with pytest.raises(ValueError, match=r"its trials are of sweep\.metric=knn/top1, not knn/top5"):
-        search(tmp_path, more, launcher, ["seed=1,2"], "knn/top5")
+        search(more, launcher, "seed=1,2", metric="knn/top5")
     with pytest.raises(ValueError, match=r"its trials are of hydra\.sweeper\.direction=maximize"):
-        search(tmp_path, optuna("hydra.sweeper.direction=minimize"), launcher, ["seed=1,2"])
-    assert len(trials(tmp_path)) == 2
+        search(optuna("hydra.sweeper.direction=minimize"), launcher, "seed=1,2")
+    assert len(trials()) == 2
 
 
-def test_a_pruned_trial_is_stopped_and_told_so(tmp_path: Path) -> None:
+def test_a_pruned_trial_is_stopped_and_told_so() -> None:
     """By the median of what others had at the same share of a run."""
-    sweeper = optuna(
-        "hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=4"
-    )
+    median = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=4"]
 
     class Curves(Instant):
         def look(self) -> list[News]:
@@ -248,44 +201,40 @@ def test_a_pruned_trial_is_stopped_and_told_so(tmp_path: Path) -> None:
                     file.write(f'{{"step": {10 - self.left[number]}, "knn/top1": {value}}}\n')
             return super().look()
 
-    launcher = Curves(1, lambda trial: 0.5, lambda number: 8)
-    search(tmp_path, sweeper, launcher, ["seed=range(0,1000)"])
-    stopped = [folder for folder in (tmp_path / "sweep").glob("0*") if (folder / "stop").exists()]
-    assert [folder.name for folder in stopped] == [max(each.name for each in (tmp_path / "sweep").glob("0*"))]
-    assert "knn/top1 0.1 at" in (stopped[0] / "stop").read_text()
-    assert [each.state.name for each in trials(tmp_path)] == ["COMPLETE"] * 3 + ["PRUNED"]
+    search(optuna(*median), Curves(1, lasts=lambda number: 8), "seed=range(0,1000)")
+    (stopped,) = [folder for folder in Path("sweep").glob("0*") if (folder / "stop").exists()]
+    assert stopped == max(Path("sweep").glob("0*"))
+    assert "knn/top1 0.1 at" in (stopped / "stop").read_text()
+    assert [each.state.name for each in trials()] == ["COMPLETE"] * 3 + ["PRUNED"]
 
 
-def test_nothing_in_a_strangers_study_runs(tmp_path: Path) -> None:
+def test_nothing_in_a_strangers_study_runs() -> None:
     """Optuna keeps the state of CMA-ES as a pickle beside each trial."""
 
     class Hostile:
         def __reduce__(self) -> tuple:
-            return (tmp_path / "ran").touch, ()
+            return Path("ran").touch, ()
 
     sweeper = optuna("hydra/sweeper/sampler=cmaes", "hydra.sweeper.n_trials=6")
-    launcher = Instant(1, lambda trial: 0.5, lambda number: 1)
-    search(tmp_path, sweeper, launcher, ["optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)"])
-    with sqlite3.connect(tmp_path / "sweep/study.db") as study:
+    launcher = Instant(1)
+    search(sweeper, launcher, "optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)")
+    with sqlite3.connect("sweep/study.db") as study:
         values = "select trial_id, 'cma:optimizer:0', ? from trials"
         study.execute("delete from trial_system_attributes where key like 'cma:optimizer%'")
         planted = json.dumps(pickle.dumps(Hostile()).hex())
         study.execute(f"insert into trial_system_attributes (trial_id, key, value_json) {values}", [planted])
     study.close()
     sweeper.n_trials = 12
-    search(tmp_path, sweeper, launcher, ["optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)"])
-    assert len(trials(tmp_path)) == 12
-    assert not (tmp_path / "ran").exists()
+    search(sweeper, launcher, "optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)")
+    assert len(trials()) == 12
+    assert not Path("ran").exists()
 
 
-def test_optuna_searches_real_jobs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
-) -> None:
+def test_optuna_searches_real_jobs(capsys: pytest.CaptureFixture) -> None:
     optuna()
-    monkeypatch.chdir(tmp_path)
 
     def jobs() -> list[dict]:
-        return list(read_json(tmp_path / "sweep/sweep.json")["jobs"].values())
+        return list(read_json(Path("sweep/sweep.json"))["jobs"].values())
 
     more = ["hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweep.dir=sweep"]
     words = [*tiny("evaluator=knn", "length=3st"), *more, "sweep.jobs_per_device=2"]

@@ -7,8 +7,6 @@ Differs: seven corruptions of the nineteen, occlusion among them; a blur grows w
 a larger one. As in CIFAR-10-C, what comes out is rounded to 8 bits.
 """
 
-from __future__ import annotations
-
 import io
 import math
 from collections.abc import Callable

@@ -6,6 +6,7 @@ the draw, and on no other sample of the batch.
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, NamedTuple
 
@@ -19,6 +20,8 @@ from ssl_runner.augment.image.colour import recolour, solarise
 from ssl_runner.augment.image.geometry import crop_matrix, flip, resample
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
+Share = Annotated[float, Interval(gt=0, le=1)]
+Positive = Annotated[float, Gt(0)]
 TRIES = 10  # boxes drawn before the crop falls back on the centre, as torchvision does
 BELOW_1 = 1 - 1e-6  # of k places, times k, it is less than k also when rounded
 
@@ -35,52 +38,36 @@ class Draw(NamedTuple):
     solarise: Bool[Tensor, " b"] | None
 
 
+@dataclass(frozen=True, kw_only=True)
 class Views:
     """Makes one view of each image, every sample by its own draw.
 
-    size: side of the square view in pixels; None keeps the image's height and width.
-    scale, ratio: area of the crop as a share of the image, and its width over its height in pixels, distributed as in
-        torchvision's RandomResizedCrop; scale (1, 1) is the whole image, whatever the ratio.
-    flip, vertical_flip, jitter, grey, blur, solarise: probabilities a sample; jitter is that of all four colours.
-    degrees: the tilt is uniform between -degrees and degrees.
-    brightness, contrast, saturation: factors are uniform in [max(0, 1 - s), 1 + s]. hue: turns, in [-hue, hue].
-    blur_sigma: range of the blur's standard deviation in pixels.
-
-    Saturation, hue and grey want three channels; images of another number are spared them. With everything off the
-    images come back as they are.
-
+    flip, vertical_flip, jitter, grey, blur and solarise are probabilities a sample. Saturation, hue and grey want three
+    channels; images of another number are spared them. With everything off the images come back as they are.
     Raises ValueError if a range is upside down.
     """
 
-    def __init__(
-        self,
-        *,
-        size: Annotated[int, Gt(0)] | None = None,
-        scale: tuple[Annotated[float, Interval(gt=0, le=1)], Annotated[float, Interval(gt=0, le=1)]] = (0.2, 1.0),
-        ratio: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (3 / 4, 4 / 3),
-        flip: Probability = 0.5,
-        vertical_flip: Probability = 0.0,
-        degrees: Annotated[float, Interval(ge=0, le=180)] = 0.0,
-        jitter: Probability = 0.8,
-        brightness: Annotated[float, Ge(0)] = 0.4,
-        contrast: Annotated[float, Ge(0)] = 0.4,
-        saturation: Annotated[float, Ge(0)] = 0.2,
-        hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.1,
-        grey: Probability = 0.2,
-        blur: Probability = 0.0,
-        blur_sigma: tuple[Annotated[float, Gt(0)], Annotated[float, Gt(0)]] = (0.1, 2.0),
-        solarise: Probability = 0.0,
-    ):
-        for name, (low, high) in {"scale": scale, "ratio": ratio, "blur_sigma": blur_sigma}.items():
+    size: Annotated[int, Gt(0)] | None = None  # side of the square view in pixels; None keeps the image's sides
+    # The crop is distributed as in torchvision's RandomResizedCrop; scale (1, 1) is the whole image for any ratio.
+    scale: tuple[Share, Share] = (0.2, 1.0)  # its area as a share of the image
+    ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # its width over its height, in pixels
+    flip: Probability = 0.5
+    vertical_flip: Probability = 0.0
+    degrees: Annotated[float, Interval(ge=0, le=180)] = 0.0  # the tilt is uniform between -degrees and degrees
+    jitter: Probability = 0.8  # that of all four colours
+    brightness: Annotated[float, Ge(0)] = 0.4  # this and the next two: factors are uniform in [max(0, 1 - s), 1 + s]
+    contrast: Annotated[float, Ge(0)] = 0.4
+    saturation: Annotated[float, Ge(0)] = 0.2
+    hue: Annotated[float, Interval(ge=0, le=0.5)] = 0.1  # turns, in [-hue, hue]
+    grey: Probability = 0.2
+    blur: Probability = 0.0
+    blur_sigma: tuple[Positive, Positive] = (0.1, 2.0)  # range of the standard deviation in pixels
+    solarise: Probability = 0.0
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in {"scale": self.scale, "ratio": self.ratio, "blur_sigma": self.blur_sigma}.items():
             if low > high:
                 raise ValueError(f"{name} [{low}, {high}] is upside down; write the smaller first: [{high}, {low}]")
-        self.size = size
-        self.scale, self.ratio = scale, ratio
-        self.flip, self.vertical_flip, self.degrees = flip, vertical_flip, degrees
-        self.jitter, self.grey = jitter, grey
-        self.brightness, self.contrast, self.saturation, self.hue = brightness, contrast, saturation, hue
-        self.blur, self.blur_sigma = blur, blur_sigma
-        self.solarise = solarise
 
     def __call__(self, x: Float[Tensor, "b c h w"], rng: torch.Generator) -> Float[Tensor, "b c h2 w2"]:
         """A view in [0, 1] of each image in [0, 1]; `rng` lives on the images' device."""

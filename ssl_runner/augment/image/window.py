@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ssl_runner.augment.image.geometry import crop_matrix, resample
+
 
 def draw_regions(
     count: int, grid: int, size: float, jitter: float, rng: torch.Generator
@@ -24,3 +26,13 @@ def draw_regions(
     bins = torch.stack((region // grid, region % grid))
     top, left = (bins + offset) * ((1 - size) / grid)
     return region, top, left
+
+
+def cut_regions(
+    x: Float[Tensor, "b c h w"], grid: int, size: float, jitter: float, pixels: int | None, rng: torch.Generator
+) -> tuple[Float[Tensor, "b c h2 w2"], Int[Tensor, " b"]]:
+    """Windows as `draw_regions` draws them, enlarged to `pixels` a side (None: to the image's size); their classes."""
+    region, top, left = draw_regions(len(x), grid, size, jitter, rng)
+    side = torch.full_like(top, size)
+    view = (pixels, pixels) if pixels else (x.shape[2], x.shape[3])
+    return resample(x, crop_matrix(top, left, side, side), view, edge="border").clamp_(0, 1), region

@@ -11,7 +11,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.data.image_files.decode import SUFFIXES
-from ssl_runner.data.split import stratified_split
+from ssl_runner.data.rows import stratified_split
 
 PARTS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
 
@@ -22,27 +22,24 @@ def natural_key(name: str) -> tuple:
     return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"([0-9]+)", name.casefold()))], name
 
 
-def list_images(folder: Path) -> list[str]:
+def list_images(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> list[str]:
     """Paths below a folder, `/` between names, in natural order, of image files by their suffix, in any case.
 
     Hidden files and folders are left out. Links are followed; one to a folder that lies above it is not.
+    above: device and inode of the folders above.
     """
+    stat = folder.stat()
+    here = (stat.st_dev, stat.st_ino)
+    if here in above:
+        return []
+    with os.scandir(folder) as entries:
+        visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
     paths: list[str] = []
-
-    def walk(at: str, below: str, above: frozenset) -> None:
-        stat = Path(at).stat()
-        here = (stat.st_dev, stat.st_ino)
-        if here in above:
-            return
-        with os.scandir(at) as entries:
-            visible = sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: natural_key(e.name))
-        for entry in visible:
-            if entry.is_dir():
-                walk(entry.path, f"{below}{entry.name}/", above | {here})
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122  a Path a file is slow
-                paths.append(below + entry.name)
-
-    walk(str(folder), "", frozenset())
+    for entry in visible:
+        if entry.is_dir():
+            paths += [f"{entry.name}/{path}" for path in list_images(folder / entry.name, above | {here})]
+        elif entry.name.lower().endswith(SUFFIXES):
+            paths.append(entry.name)
     return paths
 
 
@@ -52,13 +49,11 @@ def find_parts(root: Path) -> dict[str, str]:
     Raises ValueError if two folders are the same part, or if there are others and no `train`.
     """
     folders: dict[str, str] = {}
-    for folder in sorted(root.iterdir()):
-        part = PARTS.get(folder.name.lower())
-        if part is None or not folder.is_dir():
-            continue
+    for name in sorted(each.name for each in root.iterdir() if each.name.lower() in PARTS and each.is_dir()):
+        part = PARTS[name.lower()]
         if part in folders:
-            raise ValueError(f"{root} holds {folders[part]}/ and {folder.name}/, both of them {part}; leave one")
-        folders[part] = folder.name
+            raise ValueError(f"{root} holds {folders[part]}/ and {name}/, both of them {part}; leave one")
+        folders[part] = name
     if folders and "train" not in folders:
         raise ValueError(
             f"{root} holds {', '.join(f'{name}/' for name in folders.values())} and no train/; "
@@ -67,19 +62,18 @@ def find_parts(root: Path) -> dict[str, str]:
     return folders or {"train": ""}
 
 
-def class_names(paths: Sequence[str]) -> list[str] | None:
-    """The class of each image: its topmost folder. None if there are no folders, or one.
+def class_names(paths: Sequence[str]) -> list[str]:
+    """The topmost folder of each image, "" of each if they lie in none.
 
     Raises ValueError if some images lie in folders and some beside them.
     """
     names = [path.partition("/")[0] if "/" in path else "" for path in paths]
-    different = set(names)
-    if "" in different and len(different) > 1:
+    if "" in names and any(names):
         raise ValueError(
             f"{names.count('')} images lie beside the class folders ({paths[names.index('')]} is one); "
             f"move them into a class, or set dataset.labels=false"
         )
-    return names if len(different) > 1 else None
+    return names
 
 
 @dataclass(frozen=True)
@@ -101,30 +95,27 @@ def plan_rows(root: Path, *, labels: bool, shares: Mapping[str, float], split_se
     """
     folders = find_parts(root)
     paths = {part: list_images(root / folder) for part, folder in folders.items()}
-    names = {part: class_names(each) if labels else None for part, each in paths.items()}
-    classes = tuple(sorted(set(names["train"] or ()), key=natural_key))
+    names = {part: class_names(each) if labels else [""] * len(each) for part, each in paths.items()}
+    classes = tuple(sorted(set(names["train"]), key=natural_key))
+    classes = classes if len(classes) > 1 else ()
     number = {name: i for i, name in enumerate(classes)}
-    for part in folders if classes else ():
-        if names[part] is None and all("/" in path for path in paths[part]):
-            names[part] = [path.partition("/")[0] for path in paths[part]]  # one class is a class beside train's
-        unknown = sorted(set(names[part] or ()) - set(number), key=natural_key)
+    measured = [part for part in folders if part != "train" and classes and any(names[part])]
+    for part in measured:
+        unknown = sorted(set(names[part]) - set(classes), key=natural_key)
         if unknown:
             raise ValueError(
                 f"{root / folders[part] / unknown[0]} is no class of training images ({', '.join(classes[:5])}"
                 f"{', ...' * (len(classes) > 5)}); call folders alike, or set dataset.labels=false"
             )
     files: list[str] = []
-    y: list[int] = []
     rows: dict[str, Tensor] = {}
-    for part in ("train", *(part for part in folders if part != "train" and classes and names[part])):
+    for part in ("train", *measured):
         rows[part] = torch.arange(len(files), len(files) + len(paths[part]))
         files += [f"{folders[part]}/{path}".lstrip("/") for path in paths[part]]
-        y += [number[name] for name in names[part] or ()] if classes else [0] * len(paths[part])
-    label = torch.tensor(y, dtype=torch.int64)
+    y = torch.tensor([number.get(name, 0) for part in rows for name in names[part]], dtype=torch.int64)
     for part, share in shares.items():
         if part not in folders and classes:
-            rest, held = stratified_split(label[rows["train"]], share, split_seed)
-            rows["train"], rows[part] = rows["train"][rest], rows["train"][held]
-    ignored = tuple(folder for part, folder in folders.items() if part not in rows)
-    parts = {part: index for part, index in rows.items() if len(index) or part == "train"}
-    return RowPlan(files, parts, classes, label, ignored)
+            rest, held = stratified_split(y[rows["train"]], share, split_seed)
+            rows |= {part: rows["train"][held]} if len(held) else {}
+            rows["train"] = rows["train"][rest]
+    return RowPlan(files, rows, classes, y, tuple(folder for part, folder in folders.items() if part not in rows))

@@ -6,7 +6,6 @@ import multiprocessing.connection
 import os
 import signal
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -17,18 +16,8 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import BEGUN, LOOK, News, Run, Stop
 from ssl_runner.sweep.worker import run_process
 
-PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.resume", "torch.utils.tensorboard")
+PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.session", "torch.utils.tensorboard")
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
-
-
-@dataclass
-class Slot:
-    """A place for one job: a share of a device of CUDA_VISIBLE_DEVICES, or of the CPU."""
-
-    device: str | None
-    number: int = -1  # of the job
-    folder: Path = Path()
-    process: BaseProcess | None = None
 
 
 class LocalQueue:
@@ -39,10 +28,12 @@ class LocalQueue:
 
     def open(self, sweep: Path, run: Run) -> None:
         visible = devices()
-        self.slots = [Slot(device) for _ in range(self.jobs_per_device) for device in visible]
+        self.free = visible * self.jobs_per_device
+        self.running: dict[int, tuple[BaseProcess, str | None, Path]] = {}  # the device and the folder of a job
+        self.news: list[News] = []
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        shared = max(1, cores // len(self.slots)) if len(self.slots) > 1 else None
-        self.run, self.begun = partial(run, threads=self.threads or shared), list[News]()
+        shared = max(1, cores // len(self.free)) if len(self.free) > 1 else None
+        self.run = partial(run, threads=self.threads or shared)
         self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
         # The first optimizer imports torch._dynamo, which takes a second. Whether that touches a GPU is not known, and
         # a job is given its GPU only when it is forked: so on CPUs alone.
@@ -51,48 +42,44 @@ class LocalQueue:
         start_server()
 
     @property
-    def running(self) -> list[tuple[Slot, BaseProcess]]:
-        return [(slot, slot.process) for slot in self.slots if slot.process]
-
-    @property
     def places(self) -> int:
-        return len(self.slots) - len(self.running)
+        return len(self.free)
 
     def start(self, folders: Mapping[int, Path]) -> None:
-        free = [slot for slot in self.slots if slot.process is None]
-        for slot, (number, folder) in zip(free, folders.items(), strict=False):
-            process = self.context.Process(target=run_process, args=(self.run, str(folder), slot.device))
+        for number, folder in folders.items():
+            device = self.free.pop(0)
+            process = self.context.Process(target=run_process, args=(self.run, str(folder), device))
             process.start()
-            slot.number, slot.folder, slot.process = number, folder, process
-            self.begun.append((number, BEGUN))
+            self.running[number] = process, device, folder
+            self.news.append((number, BEGUN))
 
     def look(self) -> list[News]:
-        news, self.begun = self.begun, []
-        alive = [process.sentinel for _, process in self.running if process.exitcode is None]
+        news, self.news = self.news, []
+        alive = [process.sentinel for process, _, _ in self.running.values() if process.exitcode is None]
         multiprocessing.connection.wait(alive, timeout=0 if news else LOOK)
-        for slot, process in self.running:
-            if process.exitcode is None or (process.exitcode == LOST and held(slot.folder)):
+        for number, (process, device, folder) in list(self.running.items()):
+            if process.exitcode is None or (process.exitcode == LOST and held(folder)):
                 continue
             process.join()
-            news.append((slot.number, process.exitcode))
-            process.close()
-            slot.process = None
+            news.append((number, process.exitcode))
+            self.free.append(device)
+            del self.running[number]
         return news
 
     def stop(self, how: Stop) -> None:
-        for _, process in self.running if how is not Stop.HOLD else ():
+        for process, _, _ in self.running.values() if how != "hold" else ():
             if process.exitcode in (None, LOST):
                 with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid or 0, signal.SIGTERM if how is Stop.SAVE else signal.SIGKILL)
-        if how is Stop.KILL:
+                    os.kill(process.pid or 0, signal.SIGTERM if how == "save" else signal.SIGKILL)
+        if how == "kill":
             self.join()
 
     def close(self) -> None:
-        self.stop(Stop.SAVE)
+        self.stop("save")
         self.join()
 
     def join(self) -> None:
-        for _, process in self.running:
+        for process, _, _ in self.running.values():
             process.join()
 
 

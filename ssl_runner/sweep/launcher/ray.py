@@ -1,6 +1,7 @@
 """Ray: jobs as tasks with resources, on a cluster or on this machine."""
 
 import contextlib
+import importlib
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +9,10 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_runner.sweep.dispatch import LauncherFailed, Run
+from ssl_runner.errors import Refused
+from ssl_runner.sweep.dispatch import Run
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
-from ssl_runner.sweep.launcher.task import Task
+from ssl_runner.sweep.worker import Task
 
 QUIET = {"log_to_driver": False, "configure_logging": False, "logging_level": logging.ERROR}
 
@@ -24,49 +26,29 @@ class Ray(RemoteLauncher):
 
     def __post_init__(self) -> None:
         """Raises ValueError if Ray takes no such settings."""
-        import ray
-
-        if unknown := {*self.ray["init"]} - {*signature(ray.init).parameters}:
+        self.library = importlib.import_module("ray")
+        if unknown := {*self.ray["init"]} - {*signature(self.library.init).parameters}:
             raise ValueError(f"ray.init.{min(unknown)}: is no setting; possible are the arguments of ray.init")
         try:
-            self.remote = ray.remote(**self.ray["remote"])(Task.__call__)
+            self.remote = self.library.remote(**self.ray["remote"])(Task.__call__)
         except (TypeError, ValueError) as error:
             raise ValueError(f"ray.remote: {' '.join(str(error).split())}") from None
 
     def open(self, sweep: Path, run: Run) -> None:
-        import ray
-
         try:
             with contextlib.chdir("/"):  # Ray's workers look for modules in this folder first
-                ray.init(**{**QUIET, **self.ray["init"]})
+                self.library.init(**{**QUIET, **self.ray["init"]})
         except (TypeError, ValueError, RuntimeError, OSError) as error:
-            raise LauncherFailed(f"{self.program}: {' '.join(str(error).split())}") from None
+            raise Refused(f"{self.program}: {' '.join(str(error).split())}") from None
         super().open(sweep, run)
 
     def close(self) -> None:
-        import ray
-
         super().close()
-        ray.shutdown()
+        self.library.shutdown()
 
     def submit(self, tasks: Sequence[Task]) -> Sequence[Any]:
-        return [self.remote.remote(each) for each in tasks]
-
-    def over(self, handle: Any) -> bool:
-        import ray
-
-        return bool(ray.wait([handle], timeout=0)[0])
+        return [self.remote.remote(each).future() for each in tasks]
 
     def cancel(self, handles: Sequence[Any]) -> None:
-        import ray
-
         for each in handles:
-            ray.cancel(each)
-
-    def error(self, handle: Any) -> str:
-        import ray
-
-        try:
-            return f"a job has ended with {ray.get(handle)} before it began"
-        except ray.exceptions.RayError as error:
-            return " ".join(str(error).split())
+            self.library.cancel(each.object_ref)

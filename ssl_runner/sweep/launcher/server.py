@@ -1,7 +1,4 @@
-"""Signals of the process that forks a sweep's jobs. It imports this before all else, and no other process does.
-
-What is sent to the sweep's whole process group is not for it: it lives as long as the sweep does.
-"""
+"""Signals of the process that forks a sweep's jobs: it imports this first, and ignores those to the sweep's group."""
 
 import os
 import signal

@@ -1,7 +1,6 @@
 """Slurm by submitit: one array of jobs, which save and are queued again when they are preempted or out of time."""
 
 import logging
-import os
 import secrets
 import signal
 import subprocess
@@ -13,18 +12,14 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from ssl_runner.sweep.dispatch import LOOK, LauncherFailed
+from ssl_runner.errors import Refused
+from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
-from ssl_runner.sweep.launcher.task import Task
+from ssl_runner.sweep.settings import Natural, Positive
+from ssl_runner.sweep.worker import Task
 
-# Slurm's SIGTERM comes to a job that a person has cancelled, 30 s (KillWait) before SIGKILL; and to one that is
-# preempted, before SIGUSR2 or before Slurm itself queues it again. So what is to come is waited for: a cancelled job
-# must not queue itself.
-GRACE = 90.0  # seconds
 ENDING = 10.0  # seconds for the processes that watch over jobs of this machine to end
 SHARED = ("timeout_min", "gpus_per_node", "cpus_per_task", "mem_gb", "name", "stderr_to_stdout")  # not of Slurm alone
-Natural = Annotated[int, Ge(0)]
-Positive = Annotated[int, Ge(1)]
 
 
 class Checkpointable(Task):
@@ -34,12 +29,6 @@ class Checkpointable(Task):
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
-
-    def settle(self, signals: list[int]) -> None:
-        """After SIGTERM alone: whoever sent it may have more to say, and SIGKILL is heard without listening."""
-        until = time.monotonic() + (GRACE if os.environ.get("SUBMITIT_EXECUTOR") == "slurm" else 0)
-        while set(signals) == {signal.SIGTERM} and time.monotonic() < until:
-            time.sleep(LOOK)
 
     def requeue(self, number: int) -> None:
         from submitit import JobEnvironment
@@ -51,12 +40,13 @@ class Checkpointable(Task):
 
 
 @dataclass(kw_only=True)
-class Submitit(RemoteLauncher):
-    """What both clusters of submitit have in common. Settings are explained in conf/hydra/launcher/."""
+class Local(RemoteLauncher):
+    """Slurm's way without Slurm, on this machine. Settings are explained in conf/hydra/launcher/."""
 
     program = "submitit"
     task = Checkpointable
-    cluster: ClassVar[str]
+    cluster: ClassVar[str] = "local"
+    on_this_machine = True
     handles: ClassVar[Sequence[Any]] = ()
     timeout_min: Positive
     gpus_per_node: Natural | None
@@ -78,43 +68,29 @@ class Submitit(RemoteLauncher):
             executor.update_parameters(nodes=1, tasks_per_node=1, **given)
             handles = executor.submit_array(tasks)
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            raise LauncherFailed(f"{self.program}: {' '.join(str(error).split())}") from None
+            raise Refused(f"{self.program}: {' '.join(str(error).split())}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.handles = [*self.handles, *handles]  # type: ignore[misc]
         return handles
 
-    def over(self, handle: Any) -> bool:
-        return bool(handle.done())
-
-    def error(self, handle: Any) -> str:
-        lines = [line.strip() for log in (handle.stdout(), handle.stderr()) for line in (log or "").splitlines()]
-        return next(filter(None, reversed(lines)), "")
-
-
-@dataclass(kw_only=True)
-class Local(Submitit):
-    """Slurm's way without Slurm, on this machine."""
-
-    cluster = "local"
-    on_this_machine = True
-
     def cancel(self, handles: Sequence[Any]) -> None:
-        """A job that begins sees at once that it should not."""
+        """A job of this machine that begins sees at once that it should not."""
 
     def close(self) -> None:
-        """Leaves no process behind that has only to end."""
+        """Leaves no process behind on this machine that has only to end."""
         super().close()
         until = time.monotonic() + ENDING
-        while not all(map(self.over, self.handles)) and time.monotonic() < until:
+        while self.on_this_machine and not all(each.done() for each in self.handles) and time.monotonic() < until:
             time.sleep(LOOK / 10)
 
 
 @dataclass(kw_only=True)
-class Slurm(Submitit):
+class Slurm(Local):
     """A Slurm cluster. Most settings are those of sbatch."""
 
     cluster = "slurm"
+    on_this_machine = False
     max_num_timeout: Natural
     signal_delay_s: Positive
     array_parallelism: Positive

@@ -1,0 +1,123 @@
+"""Runs to be compared: the content of their folders, and one name for each quantity that was measured on them."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ssl_runner.run_folder.atomic import digest
+
+ABSENT = "-"  # a setting that a run does not have
+STAGES = ("baseline", "best", "gain")  # before a name: of the random encoder, the best, the last less the random one's
+Meaning = Mapping[str, Any]  # {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
+
+
+class Result(NamedTuple):
+    """A number that was measured once, and what it depends on."""
+
+    name: str  # test/probe/top1, with @dataset if that is not the run's own
+    stage: str  # baseline, best, or "" for the trained encoder
+    value: float
+    meaning: Meaning
+    settings: Mapping[str, str]  # of the evaluator, and its version
+    machine: Mapping[str, str] | None = None  # of `ssl-runner evaluate`; None in training
+    step: int | None = None  # of `ssl-runner evaluate`, unless the encoder is random
+
+    @property
+    def way(self) -> str:
+        """Six digits that two results share if they were measured alike."""
+        return digest(sorted(self.settings.items()), 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """The content of a run folder. `status` is that of its summary, or killed if no process runs it any more."""
+
+    folder: Path
+    name: str
+    status: str
+    step: int = 0
+    steps: int = 0
+    seconds: float = 0.0
+    samples_per_second: float = 0.0
+    error: str | None = None
+    health: str | None = None  # the collapse detector's last verdict
+    seed: int = 0
+    batch_size: int = 0
+    choices: Mapping[str, str] = field(default_factory=dict)  # by the path of their group: pretext, pretext.augment
+    settings: Mapping[str, str] = field(default_factory=dict)  # by their whole key
+    results: tuple[Result, ...] = ()  # of training, then of `ssl-runner evaluate` from old to new
+    early: int = 0  # results of `ssl-runner evaluate` that are of an earlier step
+    headlines: tuple[str, ...] = ()  # the numbers that stand for their evaluator
+    metrics: Mapping[str, float] = field(default_factory=dict)  # results by name, see name_metrics
+    environment: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def completed(self) -> bool:
+        return self.status == "completed"
+
+    @property
+    def samples_seen(self) -> int:
+        return self.step * self.batch_size
+
+    @cached_property
+    def traits(self) -> Mapping[str, str]:
+        """Choices, and settings but for the classes that a choice implies. Null is as absent as in older versions."""
+        settings = {key: each for key, each in self.settings.items() if not key.endswith("_target_")}
+        return {**self.choices, **{key: ABSENT if each == "null" else each for key, each in settings.items()}}
+
+
+def machine_of(environment: Mapping[str, Any]) -> dict[str, str]:
+    """Device, commit, and the version of each library by its name."""
+    versions = environment.get("versions")
+    facts = dict(versions) if isinstance(versions, dict) else {}
+    facts |= {"device": environment.get("device"), "commit": environment.get("commit")}
+    return {name: str(value) for name, value in facts.items() if value}
+
+
+Ways = Mapping[str, Sequence[tuple[Run, Result]]]  # results of trained encoders by way, the most common way first
+
+
+def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str, Meaning], Mapping[str, Ways]]:
+    """Metrics of each run by name, and by base name their meanings and the ways in which they were measured.
+
+    Names are `probe/top1` on validation, `test/probe/top1`, `baseline/...`, `gain/...`. A way of measuring is an
+    evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
+    counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
+    """
+    measured: dict[str, dict[str, dict[int, dict[str, Result]]]] = {}  # by name, way, number of the run, stage
+    for number, run in enumerate(runs):
+        for each in run.results:
+            stages = measured.setdefault(each.name, {}).setdefault(each.way, {}).setdefault(number, {})
+            if each.stage not in stages or stages[each.stage].value != each.value:  # it is not only repeated
+                stages[each.stage] = each
+    metrics: list[dict[str, float]] = [{} for _ in runs]
+    meanings, ways = {}, {}
+    for name, by_way in measured.items():
+        trained = [(way, [(runs[n], each[""]) for n, each in own.items() if "" in each]) for way, own in by_way.items()]
+        ways[name] = dict(sorted((each for each in trained if each[1]), key=lambda each: -len(each[1])))
+        plain = next(iter(ways[name]), None)
+        for way, by_run in by_way.items():
+            for number, stages in by_run.items():
+                values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
+                if {"", "baseline"} <= stages.keys():
+                    values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
+                metrics[number] |= values if way == plain or plain is None else {}
+                metrics[number] |= {f"{each}#{way}": values[each] for each in values} if len(ways[name]) > 1 else {}
+                meanings[name] = next(iter(stages.values())).meaning
+    return metrics, meanings, ways
+
+
+def base_name(metric: str | None) -> str:
+    """A metric's name without its stage and its way: its meaning is known by that."""
+    name = (metric or "").partition("#")[0]
+    stage, _, rest = name.partition("/")
+    return rest if stage in STAGES else name
+
+
+def companions(metric: str | None) -> tuple[str | None, str | None]:
+    """The names of a metric of the random encoder, and on the test split."""
+    if metric is None or metric.partition("/")[0] in STAGES:
+        return None, None
+    return f"baseline/{metric}", None if metric.startswith("test/") else f"test/{metric}"

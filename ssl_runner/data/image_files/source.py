@@ -1,0 +1,132 @@
+"""Image files as rows: a digest of what they are, all of them decoded one after another, or each when asked for."""
+
+import hashlib
+import logging
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+
+from ssl_runner.data.image_files.decode import read_image
+
+VERSION = 1  # of what read_image makes of a file: a key of another version is another key
+SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes
+BATCH, BATCH_BYTES = 4096, 2**26  # images decoded before the next ones, and bytes that they may be
+LOG_EVERY = 10  # seconds between lines of the log
+GREY = 127  # what a file that cannot be read looks like
+
+logger = logging.getLogger("ssl_runner")
+
+
+@dataclass(frozen=True, eq=False)
+class Source:
+    """Image files below a root, a row each, decoded at each request: for sets that fit on no disk a second time.
+
+    A file that cannot be read is a grey image: a promised row must be there. A request raises ValueError once more than
+    `max_broken` files have been unreadable. It can be pickled: no thread outlives a request.
+    """
+
+    root: Path
+    files: Sequence[str]  # below the root
+    size: int  # see read_image
+    channels: Literal[1, 3]
+    resize: Literal["crop", "squash"]
+    max_broken: int
+    workers: int | None = None  # threads; None for one a core, 16 at most
+    broken: dict[int, str] = field(default_factory=dict)  # why, by row; of what has been read
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(N, C, H, W) of all rows."""
+        return len(self.files), self.channels, self.size, self.size
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
+        images, broken = self.read(index.tolist())
+        for name in self.describe({row: why for row, why in broken.items() if row not in self.broken}):
+            logger.warning("cannot read %s: it is a grey image", name)
+        self.record(broken)
+        return torch.from_numpy(images)
+
+    def read(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "b c s s"], dict[int, str]]:
+        """The images in order, and why by row for those that cannot be read and are plain grey."""
+        images = np.full((len(rows), *self.shape[1:]), GREY, dtype=np.uint8)
+        broken: dict[int, str] = {}
+
+        def fill(positions: range) -> None:
+            for i in positions:
+                try:
+                    images[i] = read_image(self.root / self.files[rows[i]], self.size, self.channels, self.resize)
+                except Exception as problem:  # Pillow's readers raise a dozen types on bytes that they do not expect
+                    broken[rows[i]] = f"{type(problem).__name__}: {problem}"
+
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = max(1, min(self.workers or min(cores, 16), len(rows)))
+        with ThreadPoolExecutor(workers) as pool:
+            list(pool.map(fill, (range(i, len(rows), 4 * workers) for i in range(4 * workers))))
+        return images, dict(sorted(broken.items()))
+
+    def record(self, broken: Mapping[int, str]) -> None:
+        """Adds to what cannot be read. Raises ValueError, with the first three, if it is more than max_broken."""
+        self.broken.update(broken)
+        if len(self.broken) > self.max_broken:
+            raise ValueError(
+                f"more than max_broken={self.max_broken} images cannot be read: "
+                f"{'; '.join(self.describe(self.broken)[:3])}{' ...' * (len(self.broken) > 3)}. "
+                f"Mend or remove them, or type dataset.max_broken=N to allow N of them"
+            )
+
+    def describe(self, broken: Mapping[int, str]) -> list[str]:
+        """Name and reason of each, such that any terminal and log can take it, whatever the bytes of the name."""
+        return [f"{os.fsencode(self.files[i]).decode(errors='backslashreplace')} ({broken[i]})" for i in broken]
+
+    def signature(self) -> str:
+        """Hex digest of how the files are read, their names, sizes and times, and the beginnings of some.
+
+        Archives are often unpacked with one time for all files, and bitmaps are all of one size: so the bytes of some.
+        """
+        digest = hashlib.blake2b(f"{VERSION} {self.size} {self.channels} {self.resize}".encode(), digest_size=16)
+        for file in self.files:
+            digest.update(os.fsencode(f"\0{file}\0"))
+            with suppress(OSError):
+                stat = (self.root / file).stat()
+                digest.update(f"{stat.st_size} {stat.st_mtime_ns}".encode())
+        for file in self.files[:: max(1, len(self.files) // SAMPLED)]:
+            with suppress(OSError), (self.root / file).open("rb") as opened:
+                digest.update(opened.read(HEAD))
+        return digest.hexdigest()
+
+    def decode(self, write: Callable[[memoryview], object]) -> str:
+        """Calls `write` with the bytes of all rows in order, some thousands of rows at a time.
+
+        Returns the hex digest of names and rows. Raises ValueError if more than max_broken cannot be read.
+        """
+        digest = hashlib.blake2b(b"".join(os.fsencode(f"{file}\0") for file in self.files), digest_size=16)
+        rows = range(len(self.files))
+        step = max(1, min(BATCH, BATCH_BYTES // math.prod(self.shape[1:])))
+        started = logged = time.monotonic()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow warns of odd metadata, a line a file
+            for first in rows[::step]:
+                images, broken = self.read(rows[first : first + step])
+                self.record(broken)
+                digest.update(images.data)
+                write(images.data)
+                if time.monotonic() - logged > LOG_EVERY:
+                    logged = time.monotonic()
+                    logger.info("decoded %d of %d images", first + len(images), len(self.files))
+        logger.info("decoded %d images in %.1f s", len(self.files), time.monotonic() - started)
+        return digest.hexdigest()

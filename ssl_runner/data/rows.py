@@ -1,0 +1,98 @@
+"""Rows of samples: stratified splits, subsets by index, channel statistics and fingerprints."""
+
+import hashlib
+from dataclasses import dataclass
+from typing import Annotated
+
+import torch
+from annotated_types import Interval
+from jaxtyping import Int
+from torch import Tensor
+
+from ssl_runner.contract import Rows
+
+CHUNK = 4_000_000  # numbers read at a time
+Share = Annotated[float, Interval(ge=0, lt=1)]  # of every class that is held out, the same of each; 0 for none
+
+
+def held_out_count(count: int, share: float) -> int:
+    """How many rows of a class of `count` are held out: at least one and not all, if there are two or more."""
+    return 0 if count < 2 or share == 0 else min(max(round(share * count), 1), count - 1)
+
+
+def stratified_split(y: Int[Tensor, " n"], share: float, seed: int) -> tuple[Int[Tensor, " r"], Int[Tensor, " h"]]:
+    """Sorted rows of the rest and of the held-out part, the same share of every class.
+
+    The draw has a generator of its own: it depends on `y`, `share` and `seed`, never on the seed of a run.
+    A class of one row stays in the rest.
+    """
+    order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
+    shuffled = y.cpu()[order]
+    held = torch.zeros(len(y), dtype=torch.bool)
+    for label in shuffled.unique():
+        rows = order[shuffled == label]
+        held[rows[: held_out_count(len(rows), share)]] = True
+    return (~held).nonzero().flatten(), held.nonzero().flatten()
+
+
+@dataclass(frozen=True, eq=False)
+class Subset:
+    """Rows of `rows` by index, read when asked for and never copied before."""
+
+    rows: Rows
+    index: Int[Tensor, " n"]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, index: Int[Tensor, " b"]) -> Tensor:
+        return self.rows[self.index[index]]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(n, *shape of a sample), as of a tensor."""
+        return (len(self), *self.rows[self.index[:0]].shape[1:])
+
+
+def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation a channel of uint8 rows scaled to [0, 1], on at most `limit` evenly spaced rows.
+
+    A deviation is never below 1/255, so that normalising a constant channel divides by no zero.
+    Raises ValueError if there are no rows, or if they are not uint8.
+    """
+    if len(rows) == 0:
+        raise ValueError("there are no rows to take the mean of; give at least one")
+    count = min(len(rows), limit)
+    index = torch.arange(count) * len(rows) // count
+    total = square = torch.zeros((), dtype=torch.int64)  # whole numbers: their sum has no order
+    numbers = 0
+    for part in index.split(rows_at_a_time(rows)):
+        x = rows[part]
+        if x.dtype != torch.uint8:
+            raise ValueError(f"the rows are {x.dtype}; their mean is taken of torch.uint8")
+        x = x.cpu().transpose(0, 1).flatten(1).to(torch.int32)  # (C, B * H * W)
+        total, square = total + x.sum(1), square + x.square().sum(1)
+        numbers += x.shape[1]
+    mean = total.double() / numbers
+    variance = (square.double() / numbers - mean.square()).clamp(min=0)
+    deviation = variance.sqrt().clamp(min=1)
+    return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+
+def fingerprint(*parts: Rows) -> str:
+    """Hex digest of the bytes, shapes and types of tensors or rows; equal rows give equal ones on any device."""
+    digest = hashlib.blake2b(digest_size=16)
+    for rows in parts:
+        empty = rows[torch.zeros(0, dtype=torch.int64)]
+        digest.update(f"{(len(rows), *empty.shape[1:])} {empty.dtype};".encode())
+        step = rows_at_a_time(rows)
+        for start in range(0, len(rows), step):
+            stop = min(start + step, len(rows))
+            x = rows[start:stop] if isinstance(rows, Tensor) else rows[torch.arange(start, stop)]
+            digest.update(x.cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def rows_at_a_time(rows: Rows) -> int:
+    """How many rows hold about CHUNK numbers."""
+    return max(1, CHUNK // max(1, rows[torch.arange(min(1, len(rows)))].numel()))
