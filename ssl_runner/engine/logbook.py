@@ -4,8 +4,8 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.run_folder.atomic import write
-from ssl_runner.run_folder.layout import METRICS
+from ssl_runner.run_folder.layout import EVENTS, METRICS
 from ssl_runner.run_folder.metrics import read_rows
 
 PICTURES = 16  # images of each kind in a grid
+HEALTH = "health/text_summary"  # the tag of the collapse detector's verdicts
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
 # Of TensorBoard's custom scalars. What evaluators measure is quality if it stands nowhere else; numbers of the test
 # split are measured once, which makes no curve.
@@ -69,26 +70,33 @@ class Logbook:
     TensorBoard sorts by name, and opens with five columns and two groups. So accuracies stand there twice: `knn/top1`
     also as `accuracy/knn`, and `test/knn/top1` as `accuracy/test_knn`.
 
-    On a resumed run the rows after `start` are dropped, since the same steps will write them again, and TensorBoard is
-    told to drop them as well: the run stays one curve. Raises OSError if the folder cannot be written.
+    `start` is the step of the checkpoint that a run goes on from, None without one. What is later is dropped, since the
+    same steps will write it again; the rest goes into one new event file, so that a run that was killed at any moment
+    leaves what an undisturbed one does. Raises OSError if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, start: int = 0):
+    def __init__(self, folder: Path, start: int | None = None):
         path = folder / METRICS
-        self.rows = [row for row in read_rows(path) if row["step"] <= start]
+        self.rows = [] if start is None else [row for row in read_rows(path) if row["step"] <= start]
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
         self._opened = time.perf_counter()
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = path.open("a")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
-        for end in folder.glob(f"events.out.tfevents.*{ENDED}"):  # of the attempt before
-            end.unlink()
+        self._names: dict[str, None] = {}  # of the numbers that were drawn
+        earlier = sorted(folder.glob(EVENTS))
+        kept = [] if start is None else list(earlier_pictures(earlier, start))
         self._open_events = partial(SummaryWriter, str(folder))
-        # of a new run as well: TensorBoard drops nothing at the first mark that it reads
-        self._events = self._open_events(purge_step=start + 1)
-        self._names = dict.fromkeys(name for row in self.rows for name in row if "/" in name)
-        self._drawn = 0  # how many of the names the layout has
+        self._events = self._open_events(purge_step=0)  # a TensorBoard that has read earlier files forgets them
+        began = time.time() - self._seconds
+        for row in self.rows:
+            self._draw(row["step"], {name: value for name, value in row.items() if "/" in name}, began + row["time"])
+        for event in kept:
+            self._summary(event.summary, event.step, event.wall_time)
+        self._events.flush()
+        for file in earlier:
+            file.unlink()
 
     @property
     def seconds(self) -> float:
@@ -102,13 +110,21 @@ class Logbook:
         self.rows.append(row)
         self._file.write(json.dumps(row) + "\n")
         self._file.flush()
+        self._draw(step, values, time.time())
+
+    def _draw(self, step: int, values: Mapping[str, float], at: float) -> None:
+        """Writes scalars for TensorBoard, as of a time in seconds since 1970."""
         for name, value in values.items():
-            self._events.add_scalar(name, value, step)
+            self._events.add_scalar(name, value, step, at)
             if name.endswith("/top1") and not name.startswith("train/"):
-                self._events.add_scalar(f"accuracy/{name[:-5].replace('/', '_')}", value, step)
-        self._names |= dict.fromkeys(values)
-        if len(self._names) > self._drawn:
+                self._events.add_scalar(f"accuracy/{name[:-5].replace('/', '_')}", value, step, at)
+        if not values.keys() <= self._names.keys():
+            self._names |= dict.fromkeys(values)
             self._arrange(step)
+
+    def flush(self) -> None:
+        """Has all of it written before a checkpoint is, after which it would not be written again."""
+        self._events.flush()
 
     def images(self, step: int, name: str, x: Float[Tensor, "b c h w"]) -> None:
         from torchvision.utils import make_grid
@@ -167,11 +183,10 @@ class Logbook:
             if group != "test":
                 layout[category][name] = ["Multiline", [f"{re.escape(name)}$"]]
         self._summary(custom_scalars(layout), step)
-        self._drawn = len(self._names)
 
-    def _summary(self, summary: Any, step: int = 0) -> None:
+    def _summary(self, summary: Any, step: int = 0, at: float | None = None) -> None:
         assert self._events.file_writer is not None
-        self._events.file_writer.add_summary(summary, step)
+        self._events.file_writer.add_summary(summary, step, at)
 
     def has(self, step: int, group: str) -> bool:
         """Whether a number `<group>/...` of that step is written already."""
@@ -179,3 +194,27 @@ class Logbook:
 
     def latest(self, name: str) -> float | None:
         return next((row[name] for row in reversed(self.rows) if name in row), None)
+
+
+def earlier_pictures(files: Iterable[Path], start: int) -> Iterator[Any]:
+    """TensorBoard's events of earlier attempts with what metrics.jsonl has not: pictures before `start`, and verdicts.
+
+    Pictures of `start` itself are shown again. A file that is torn gives what can be read.
+    """
+    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+
+    seen = set()
+    for file in files:
+        with suppress(Exception):  # a damaged file can raise anything
+            for event in LegacyEventFileLoader(str(file)).Load():
+                values = [value for value in event.summary.value if (value.tag, event.step) not in seen]
+                kept = [
+                    value
+                    for value in values
+                    if (value.HasField("image") and event.step < start) or (value.tag == HEALTH and event.step <= start)
+                ]
+                seen |= {(value.tag, event.step) for value in kept}
+                if kept:
+                    del event.summary.value[:]
+                    event.summary.value.extend(kept)
+                    yield event

@@ -58,6 +58,7 @@ class Trainer:
                 reason = " ".join(str(error).split())[:200]
                 raise checkpoint.Unreadable(f"{path} does not fit this config ({reason})") from None
             self.last_good, self.restored = path, state
+            self.measurements.meanings = dict(state.get("meanings", {}))
             return state["step"]
         return 0
 
@@ -156,7 +157,8 @@ class Trainer:
         self.check_finite(step, weights=True)
         with self.window.pause():
             try:
-                state = {**self.learner.state(), **self.provenance}
+                self.logbook.flush()
+                state = {**self.learner.state(), **self.provenance, "meanings": self.measurements.meanings}
                 self.last_good = checkpoint.save(self.folder / CHECKPOINTS, step, state, self.keep)
             except OSError as error:
                 log.error("checkpoint of step %d could not be written (%s); %s", step, error, self.good)

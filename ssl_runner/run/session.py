@@ -43,8 +43,8 @@ def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console
         folder = claim(data)
         try:
             with locked(folder):
-                write(folder / CONFIG, files.dump(stamped(prepared.content)))
                 write(folder / OVERRIDES, files.dump(prepared.overrides))
+                write(folder / CONFIG, files.dump(stamped(prepared.content)))  # last: with it the folder is a run's
                 book.attach(folder)
                 return Session(prepared, dataset, data, folder, console).carry_out()
         except OSError as error:
@@ -70,8 +70,8 @@ def resume(folder: Path, console: Console, *, overrides: Sequence[str] = (), ane
                 console.print(f"{folder} is completed already", soft_wrap=True)
                 return DONE
             if overrides:
-                write(folder / CONFIG, files.dump(stamped(prepared.content)))
                 write(folder / OVERRIDES, files.dump(prepared.overrides))
+                write(folder / CONFIG, files.dump(stamped(prepared.content)))
             if anew:
                 (folder / STOP).unlink(missing_ok=True)
             try:
@@ -164,7 +164,7 @@ class Session:
             remedy = f"put it back, or begin a new run with it: ssl-runner rerun {folder} KEY=VALUE"
             raise Refused(f"{folder / CONFIG}: {', '.join(keys)} changed since the checkpoint was written; {remedy}")
         print_beginning(run, job, self.data, start)
-        book = self.logbook = Logbook(folder, start)
+        book = self.logbook = Logbook(folder, start if run.last_good else None)
         book.begin(hparams(content, self.prepared.overrides))
         book.text("config", f"```yaml\n{files.dump(content)}\n```")
         self.record("running")

@@ -8,20 +8,24 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.layout import CONFIG, LOCK
+from ssl_runner.run_folder.atomic import HALF
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, LOCK, OVERRIDES
 
 
 @contextlib.contextmanager
 def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     """Holds a folder for this process; the lock goes with the process, however it ends.
 
-    If another process holds it: waits, or raises Refused. Raises OSError if the folder cannot be written.
+    What processes that were killed had half written there is removed. If another process holds the folder: waits, or
+    raises Refused. Raises OSError if the folder cannot be written.
     """
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Refused(f"{folder} is being written by a running process; wait for it or stop it") from None
+        for half in (*folder.glob(f"*{HALF}"), *folder.glob(f"{CHECKPOINTS}/*{HALF}")):
+            half.unlink(missing_ok=True)
         yield
 
 
@@ -49,7 +53,9 @@ def check_free(folder: Path) -> None:
     """Raises Refused if a folder cannot be a new run's."""
     with refuse_errors():
         file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
-        taken = file is None and folder.exists() and any(folder.iterdir())
+        # A folder that was claimed by a process which was killed before there was a run is begun again.
+        begun = (each for each in folder.iterdir() if each.name not in (LOCK, OVERRIDES) and each.suffix != HALF)
+        taken = file is None and folder.exists() and any(begun)
     if file is not None:
         raise Refused(f"run folder: {folder} cannot be made: {file} is a file; name another folder")
     if taken:

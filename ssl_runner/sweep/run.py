@@ -14,7 +14,7 @@ from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.render import print_terminal
 from ssl_runner.comparison.table import Unknown, compare
 from ssl_runner.errors import DONE, FAILED, REFUSED, Refused
-from ssl_runner.run_folder.layout import LOCK, SWEEP
+from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.lock import claim, claim_new, locked
 from ssl_runner.sweep.dispatch import Run, dispatch
 from ssl_runner.sweep.jobs import Jobs
@@ -52,12 +52,7 @@ def open_sweep(request: "Request", command: list[str]) -> Iterator[Ledger]:
     Raises ValueError or OSError if the folder cannot be had, and Refused if another process runs the sweep.
     """
     resume, typed = request.settings.resume, Path(request.folder) if request.folder else None
-    if resume is not None:
-        folder = Path(resume)
-    elif typed and typed.is_dir() and [each.name for each in typed.iterdir()] == [LOCK]:
-        folder = typed  # a sweep was killed before its first word
-    else:
-        folder = claim(typed) if typed else claim_new(Path("outputs/sweeps"))
+    folder = Path(resume) if resume is not None else claim(typed) if typed else claim_new(Path("outputs/sweeps"))
     with locked(folder):
         if resume is None and (folder / SWEEP).exists():  # begun by another process since the folder was looked at
             raise Refused(f"{folder} holds a sweep; go on with it: ssl-runner -m sweep.resume={folder}")

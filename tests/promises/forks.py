@@ -1,4 +1,4 @@
-"""Commands carried out in forks of a warmed-up process: a killed, hung or greedy one harms nobody, and none is slow to start.
+"""Commands carried out in forks of a warmed-up process: a killed, hung or greedy one harms nobody, and all start fast.
 
     python forks.py < [{"words": [...], "folder": "...", "operation": null or n}, ...]
 
@@ -29,7 +29,10 @@ def carry_out(cases: list[dict], tmp_path: Path) -> list[dict]:
     """The cases in a process of their own, from a test."""
     process = subprocess.run(
         [sys.executable, __file__, str(tmp_path)],
-        **{"input": json.dumps(cases), "text": True, "capture_output": True, "check": False},
+        input=json.dumps(cases),
+        text=True,
+        capture_output=True,
+        check=False,
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
     )
     assert process.returncode == 0, process.stderr
@@ -91,7 +94,7 @@ def main() -> None:
 
     from ssl_runner.command import compare, evaluate, export, rerun, resume, save, sweep, train  # noqa: F401
     from ssl_runner.evaluation.measure import Evaluation  # noqa: F401
-    from ssl_runner.run.begin import begin  # noqa: F401
+    from ssl_runner.run.session import begin  # noqa: F401
 
     torch.set_num_threads(1)
     place = Path(sys.argv[1])

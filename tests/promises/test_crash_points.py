@@ -1,4 +1,4 @@
-"""Killed with -9 before each single file operation, a command that is typed again ends in the files of one that never was."""
+"""Killed with -9 before each single file operation, a command typed again ends in the files of one that never was."""
 
 import json
 import os
@@ -51,7 +51,8 @@ def content(path: Path):
 
 def tree(folder: Path) -> dict:
     """All that lies below a folder, but for what is of the moment."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in ("run.log", "console.log")]
+    logs = ("run.log", "console.log")
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in logs]
     found = {str(path.relative_to(folder)): content(path) for path in files if not path.name.startswith(EVENTS)}
     for above in {path.parent for path in files if path.name.startswith(EVENTS)}:
         found[f"{above.relative_to(folder)}/events"] = events(above.glob(f"{EVENTS}*"))

@@ -3,8 +3,8 @@
 Hendrycks & Dietterich: Benchmarking neural network robustness to common corruptions and perturbations, ICLR 2019,
 arXiv 1903.12261, with the strengths of CIFAR-10-C, which are made for images of 32 x 32. Occlusion is after DeVries &
 Taylor, Improved regularization of convolutional neural networks with cutout, 2017, arXiv 1708.04552.
-Differs: seven corruptions of the nineteen, occlusion among them; a blur grows with the image, so that it hides as much of
-a larger one. As in CIFAR-10-C, what comes out is rounded to 8 bits.
+Differs: seven corruptions of the nineteen, occlusion among them; a blur grows with the image, so that it hides as
+much of a larger one. As in CIFAR-10-C, what comes out is rounded to 8 bits.
 """
 
 import io
