@@ -68,10 +68,10 @@ class Targeted(Fitted):
     known = property(lambda self: self.bank.y if self.target is None else self.bank.targets[self.target])
     truth = property(lambda self: self.query.y if self.target is None else self.query.targets[self.target])
 
-    @property
-    def headline(self) -> str:
-        """`top1` of classes, `r2` of numbers, `map` of several labels."""
-        return "r2" if self.known.is_floating_point() else "map" if self.known.dtype == torch.bool else "top1"
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind = "r2" if self.known.is_floating_point() else "map" if self.known.dtype == torch.bool else "top1"
+        object.__setattr__(self, "headline", kind)
 
     @property
     def target_classes(self) -> int:

@@ -156,7 +156,7 @@ CALLED = {"healthy": ("healthy", None), "shrinking": ("shrinking", "complete")}
 def test_runs_that_collapse_are_named_with_their_causes(make, caplog, words, called, remedies):
     aim, typed = AIMS.get(words.split()[0]), [word for word in words.split() if not word.startswith("aim=")]
     planted = SimpleNamespace(build=lambda encoder, **_: Planted(encoder, aim))
-    trainer = make(*LEARNT.split(), *typed, change=(lambda _: planted) if aim else None)
+    trainer = make(*LEARNT.split(), *typed, change=lambda node: planted if aim else node)
     with caplog.at_level(logging.INFO, "ssl_runner"):
         health = fit(trainer).measurements.health
     assert (health.verdict, health.kind) == CALLED.get(called, ("collapsed", called))
