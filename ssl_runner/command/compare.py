@@ -9,8 +9,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from functools import partial
 from pathlib import Path
 
-from rich.console import Console
-
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, FAILED, refuse
 
 EXAMPLES = """\
@@ -84,7 +83,7 @@ def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
         for line in comparison.warnings if piped[0] == "csv" else ():
             print(f"! {line}", file=sys.stderr)
     else:
-        print_terminal(comparison, Console(highlight=False, markup=False), arguments.rows)
+        print_terminal(comparison, Terminal(), arguments.rows)
     for file in written.values():
         print(f"written: {file}", file=sys.stderr)
     return FAILED if broken else DONE

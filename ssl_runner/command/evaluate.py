@@ -7,9 +7,8 @@ runs such as a sweep's. Numbers go to RUN/evaluation/PROTOCOL.json, each with pr
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_runner.config.compose import TREE
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, FAILED, Refused, nearest, refuse
 from ssl_runner.run_folder.find import walk
 from ssl_runner.run_folder.layout import CONFIG, EVALUATION, WEIGHTS
@@ -74,7 +73,7 @@ def evaluate(paths: dict[Path, bool], protocols: list[str], overrides: list[str]
             (problems if named else without).append(str(error))
     if problems or not plans:
         return refuse(problems + without)
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     for line in without:  # of a sweep: a job that failed before its first checkpoint
         console.print(f"left out: {line}", style="yellow", soft_wrap=True)
     evaluation, status = Evaluation(console), FAILED if without else DONE

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, FAILED, refuse
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def main(words: list[str]) -> int:
         written = {name for name, each in exports.items() if each.write(folder)}
     except OSError as error:
         return refuse([str(error)])
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     show(source, folder, exports, written, console)
     for line in errors:
         console.print(line, style="red", soft_wrap=True)

@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from ssl_runner.config import files
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.layout import CONFIG
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
@@ -40,7 +41,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--config-dir", type=Path, help="a folder of configs whose choices KEY=VALUE may name")
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
     arguments = parser.parse_intermixed_args(words)
-    console = Console(highlight=False, markup=False)
+    console = Terminal()
     try:
         read_recorded(arguments.run, arguments.overrides, arguments.config_dir)
         from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none

@@ -7,9 +7,8 @@ is placed (device=cuda, device.threads=4) and where its data lies. To change any
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from rich.console import Console
-
 from ssl_runner.config.recorded import read_recorded
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import Refused, refuse
 
 
@@ -26,6 +25,6 @@ def main(words: list[str]) -> int:
         read_recorded(run, overrides)
         from ssl_runner.run.session import resume  # torch is imported here, after all that needs none
 
-        return resume(run, Console(highlight=False, markup=False), overrides=overrides, anew=True)
+        return resume(run, Terminal(), overrides=overrides, anew=True)
     except (Refused, OSError) as reason:
         return refuse(str(reason).splitlines())

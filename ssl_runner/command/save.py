@@ -34,7 +34,7 @@ def main(words: list[str]) -> int:
 
     try:
         recipe = write_recipe(arguments.run, arguments.name, None if own else folder)
-        there = path.read_text() if path.exists() else None
+        there = path.read_text(encoding="utf-8") if path.exists() else None
         if there is None:
             write(path, recipe.text)
         elif there != recipe.text:

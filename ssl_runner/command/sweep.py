@@ -7,12 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from ssl_runner.command.usage import DEFAULT, composer_of, help_text, missing_folder, options
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
 from ssl_runner.config.trust import VARIABLE, trusted_packages
+from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import refuse
 
 
@@ -47,7 +46,7 @@ def main(words: list[str]) -> int:
         now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=now.folder)
     if problems := missing_folder(arguments):
         return refuse(problems)
-    composer, console = composer_of(arguments), Console(highlight=False, markup=False, stderr=bool(arguments.cfg))
+    composer, console = composer_of(arguments), Terminal(stderr=bool(arguments.cfg))
     request = read(now, composer, prepare, console, recorded, build=not arguments.cfg)
     if request.problems:
         return refuse(request.problems)

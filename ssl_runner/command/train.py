@@ -45,15 +45,14 @@ def main(words: list[str]) -> int:
 
 def train(prepared: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
-    from rich.console import Console  # late, as nothing else here needs it
-
+    from ssl_runner.engine.console import Terminal  # late, as nothing else here needs it
     from ssl_runner.run.session import begin
 
     folder = None if prepared.composed.folder is None else Path(prepared.composed.folder)
     try:
         if folder is not None:
             check_free(folder)  # now, and not after the data is read
-        console, parent = Console(highlight=False, markup=False), Path("outputs") / prepared.name
+        console, parent = Terminal(), Path("outputs") / prepared.name
         place = (lambda _: claim_new(parent)) if folder is None else (lambda _: claim(folder))
         return begin(prepared, place, console)
     except Refused as reason:

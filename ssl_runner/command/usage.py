@@ -79,7 +79,11 @@ def help_text() -> str:
     wide = max(map(len, groups))
     wrapper = textwrap.TextWrapper(110, subsequent_indent=" " * (wide + 4))
     lines = [wrapper.fill(f"  {group:{wide}}  {', '.join(names)}") for group, names in groups.items()]
-    settings = [f"  {line}" for line in (TREE / CONFIG).read_text().splitlines() if re.match(r"[a-z_]+: .*#", line)]
+    settings = [
+        f"  {line}"
+        for line in (TREE / CONFIG).read_text(encoding="utf-8").splitlines()
+        if re.match(r"[a-z_]+: .*#", line)
+    ]
     own = {"hydra/launcher": "local (by default, a queue of processes)", "hydra/sweeper": "grid (by default, all jobs)"}
     plugins = [
         f"{group}={', '.join([first, *sorted(file.stem for file in (TREE / group).glob('*.yaml'))])}"

@@ -10,7 +10,7 @@ import json
 import re
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +22,7 @@ from ssl_runner.config.node import Node
 from ssl_runner.errors import nearest
 
 NAME = re.compile(r"\w[\w-]*")
+LARGEST = 2**32 - 1  # of an integer: the largest seed of numpy; larger ones overflow floats and sizes
 
 
 def check(
@@ -115,6 +116,8 @@ class _Checker:
 
     def plain(self, value: Any, annotation: Any, path: str) -> Any:
         """A value without classes of ours, as pydantic takes it for an annotation; None if it does not fit."""
+        if any(isinstance(each, int) and abs(each) > LARGEST for each in flat(value)):
+            return self.refuse(path, f"given {_show(value)}, and integers up to {LARGEST} are possible")
         try:
             # as JSON, a list may be a tuple but "1" no int
             return schema.adapter(annotation).validate_json(json.dumps(value), strict=True)
@@ -136,10 +139,20 @@ def _wanted(error: Any) -> str:
     return message if item is None else f"item {item}: {message}"
 
 
+def flat(value: Any) -> Iterator[Any]:
+    """The plain values in a value, its lists and its mappings."""
+    if isinstance(value, Mapping | list):
+        for each in value.values() if isinstance(value, Mapping) else value:
+            yield from flat(each)
+    else:
+        yield value
+
+
 def _names(words: Iterable[str]) -> str:
     return ", ".join(words) or "nothing"
 
 
 def _show(value: Any) -> str:
-    text = json.dumps(value, default=str)
+    long = any(isinstance(each, int) and abs(each) > LARGEST for each in flat(value))
+    text = "an integer of many digits" if long else json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."

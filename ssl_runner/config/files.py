@@ -11,6 +11,8 @@ from omegaconf import OmegaConf
 from ssl_runner.config.migrate import KEY, migrated, newest, writer_of
 from ssl_runner.run_folder.layout import GROUPS
 
+MOST = 1_000_000  # bytes or values of a config
+
 
 def read(path: Path, kind: type = dict) -> Any:
     """A resolved config (a mapping) in the newest format, or a list of overrides, from a file.
@@ -18,12 +20,34 @@ def read(path: Path, kind: type = dict) -> Any:
     Raises OSError, or ValueError if the file is torn, holds something else, or has a format that is not read here.
     """
     try:
-        content = yaml.safe_load(path.read_text())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        content = load_yaml(path)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is torn or no YAML ({' '.join(str(error).split())[:300]})") from None
     if not isinstance(content, kind):
         raise ValueError(f"{path} is torn: it holds no {'config' if kind is dict else kind.__name__}")
     return migrated(content, str(path), writer_of(path.parent)) if isinstance(content, dict) else content
+
+
+def load_yaml(path: Path) -> Any:
+    """Plain values of a YAML file. Raises OSError, yaml.YAMLError, RecursionError, or ValueError if it is too large.
+
+    Aliases may repeat a node; a file whose nodes would be more than MOST values, written out, is refused.
+    """
+    if path.stat().st_size > MOST:
+        raise ValueError(f"it has {path.stat().st_size:,} bytes, and a config has {MOST:,} at most")
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    sizes: dict[int, int] = {}
+
+    def size(node: Any) -> int:
+        if id(node) not in sizes and isinstance(node, dict | list):
+            parts = [*node.keys(), *node.values()] if isinstance(node, dict) else node
+            sizes[id(node)] = MOST + 1  # of a node in itself
+            sizes[id(node)] = 1 + sum(map(size, parts))
+        return sizes.get(id(node), 1)
+
+    if size(content) > MOST:
+        raise ValueError(f"its aliases stand for more than {MOST:,} values")
+    return content
 
 
 def dump(content: Any) -> str:
@@ -38,8 +62,8 @@ def format_of(folders: Sequence[Path], place: str) -> int:
     """
     path = next((folder / place for folder in folders if (folder / place).is_file()), None)
     try:
-        content = yaml.safe_load(text := path.read_text()) if path else None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        content, text = (load_yaml(path), path.read_text(encoding="utf-8")) if path else (None, "")
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
         content = None  # Hydra has its own words for it
     if path is None or not isinstance(content, dict):
         return newest()

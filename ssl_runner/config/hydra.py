@@ -76,8 +76,9 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
         parsed.config_loader = loader
         words = dict.fromkeys(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else ()
         values = tuple(f"{parsed.get_key_element()}={word}" for word in words)
-    except (HydraException, ValueError) as error:
-        raise ValueError(f"{text}: cannot be read as key=value ({one_line(error)})") from None
+    except (HydraException, ValueError, RecursionError) as error:
+        shown = text if len(text) <= 80 else f"{text[:77]}..."
+        raise ValueError(f"{shown}: cannot be read as key=value ({one_line(error)})") from None
     is_sweep = parsed.is_sweep_override()
     value = None if is_sweep else parsed.value()
     return Override(text, parsed.key_or_group, parsed.package, parsed.type.name, value, values, is_sweep)

@@ -66,6 +66,6 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
 def writer_of(folder: Path) -> str | None:
     """The version of ssl-runner that made a run folder."""
     try:
-        return str(json.loads((folder / ENVIRONMENT).read_text())["versions"]["ssl-runner"])
+        return str(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["versions"]["ssl-runner"])
     except (OSError, ValueError, LookupError, TypeError):
         return None

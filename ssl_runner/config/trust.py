@@ -25,7 +25,9 @@ def trusted_packages() -> tuple[str, ...]:
     import tomllib  # only who names a package of another needs it
 
     try:
-        listed = tomllib.loads(PROJECT.read_text()).get("tool", {}).get("ssl_runner", {}).get("trust", [])
+        listed = (
+            tomllib.loads(PROJECT.read_text(encoding="utf-8")).get("tool", {}).get("ssl_runner", {}).get("trust", [])
+        )
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, AttributeError):
         return ()  # no project's, or not for us to mend
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):

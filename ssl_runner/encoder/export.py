@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Encoder, Samples
-from ssl_runner.encoder.load import TrainedEncoder, restored_encoder, serialised
+from ssl_runner.encoder.load import TrainedEncoder, restored_encoder
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import ENCODER, WEIGHTS
+from ssl_runner.run_folder.weights import serialise_weights
 
 BATCHES = (1, 2, 3, 17)  # samples, in each of which a file must agree with the encoder
 TOLERANCE = 1e-4  # of the largest feature; another runtime adds in another order, which costs about 1e-6
@@ -157,7 +158,7 @@ def use_onnx(content: bytes, source: TrainedEncoder) -> Function:
 FORMATS = {
     "safetensors": Format(
         WEIGHTS,
-        lambda source: serialised(source.encoder),
+        lambda source: serialise_weights(source.encoder.state_dict()),
         lambda content, source: Named(restored_encoder(source.recipe, from_safetensors(content), Path(WEIGHTS))),
         "from ssl_runner.encoder.load import load_encoder\n"
         'encoder = load_encoder("{folder}")  # encoder(x).pooled, encoder(x).tokens',

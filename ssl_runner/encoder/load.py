@@ -5,8 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ssl_runner.config import files
@@ -17,6 +15,7 @@ from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, WEIGHTS
 from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.weights import read_weights
 
 
 def load_encoder(path: str | Path) -> Encoder:
@@ -61,10 +60,14 @@ def find_encoder(path: Path) -> TrainedEncoder:
     if not path.is_dir():
         raise ValueError(f"{path} is no encoder; give a run folder, a checkpoint RUN/checkpoints/NNN.pt, or {WEIGHTS}")
     # What a run exported before it was resumed is older than its newest checkpoint.
-    older = read_summary(path).get("status") in ("running", "failed") and checkpoint.steps(path / CHECKPOINTS)
+    summary = read_summary(path)
+    older = summary.get("status") in ("running", "failed") and checkpoint.steps(path / CHECKPOINTS)
     if (path / WEIGHTS).is_file() and not older:
         return exported_encoder(path)
     for newest, state in checkpoint.newest_first(path / CHECKPOINTS):
+        if summary.get("status") == "completed" and state["step"] != summary.get("step"):
+            lost = f"{path} has lost {WEIGHTS} and the checkpoint of step {summary.get('step')}"
+            raise ValueError(f"{lost}, where it was completed; for the encoder of step {state['step']} type {newest}")
         return checkpoint_encoder(newest, state)
     raise ValueError(f"{path} holds no encoder: neither {WEIGHTS} nor a readable checkpoint is in it")
 
@@ -72,10 +75,7 @@ def find_encoder(path: Path) -> TrainedEncoder:
 def exported_encoder(folder: Path) -> TrainedEncoder:
     """The encoder that a run, or `ssl-runner export`, has written."""
     weights, recipe, config = folder / WEIGHTS, files.read(folder / ENCODER), folder / CONFIG
-    try:
-        encoder = restored_encoder(recipe, load_file(weights), weights)
-    except SafetensorError as error:
-        raise ValueError(f"{weights} is torn ({error}); resume the run to have it written again") from None
+    encoder = restored_encoder(recipe, read_weights(weights), weights)
     content = files.read(config) if config.is_file() else None
     return TrainedEncoder(encoder, weights, folder, recipe, read_summary(folder).get("step"), content)
 
@@ -83,10 +83,12 @@ def exported_encoder(folder: Path) -> TrainedEncoder:
 def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
     """The encoder of one step of a run."""
     prefix = f"{state.get('trained', 'encoder')}."
-    weights = {k.removeprefix(prefix): v for k, v in state["pretext"].items() if k.startswith(prefix)}
+    pretext = state.get("pretext")
+    parts = pretext.items() if isinstance(pretext, dict) else ()
+    weights = {k.removeprefix(prefix): v for k, v in parts if k.startswith(prefix)}
     folder, content = path.resolve().parent.parent, state.get("config")
     if content is None or not weights:
-        raise ValueError(f"{path} is no checkpoint of a run: it holds no config")
+        raise ValueError(f"{path} is no checkpoint of a run: it holds no config, or no weights")
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     recipe = {**content["model"], **(state.get("input") or first_input(state, weights, path, folder))}
     encoder = restored_encoder(recipe, weights, path)
@@ -117,11 +119,6 @@ def recorded_samples(recipe: dict[str, Any]) -> Samples:
     except ValidationError as error:
         (first, *_) = error.errors()
         raise ValueError(f"model.samples.{'.'.join(map(str, first['loc']))}: {first['msg']}") from None
-
-
-def serialised(encoder: Encoder) -> bytes:
-    """The content of an `encoder.safetensors`."""
-    return save({name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()})
 
 
 def built_encoder(recipe: dict[str, Any]) -> Encoder:

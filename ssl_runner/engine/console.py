@@ -1,12 +1,15 @@
 """Console and run.log: log lines of a run, and on a terminal a live progress line."""
 
 import logging
+import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -17,6 +20,17 @@ from ssl_runner.run_folder.layout import LOG
 
 log = logging.getLogger("ssl_runner")
 REFRESH = 0.25  # seconds between two drawings of the live line
+
+
+class Terminal(Console):
+    """Standard output as it is given, without markup. A reader that closes it, as `| head` does, ends nothing."""
+
+    def __init__(self, **options: Any):
+        super().__init__(highlight=False, markup=False, **options)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 class ConsoleHandler(logging.Handler):

@@ -81,7 +81,7 @@ class Logbook:
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
         self._opened = time.perf_counter()
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
-        self._file = path.open("a")
+        self._file = path.open("a", encoding="utf-8")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
         self._names: dict[str, None] = {}  # of the numbers that were drawn

@@ -49,17 +49,23 @@ class Trainer:
     def restore(self) -> int:
         """Loads the newest readable checkpoint of the folder and returns its step; 0 if there is none.
 
-        Raises checkpoint.Unreadable if it is of another model, pretext task or optimizer.
+        Raises checkpoint.Unreadable if each is of another model, pretext task or optimizer.
         """
+        unfit = ""
         for path, state in checkpoint.newest_first(self.folder / CHECKPOINTS):
             try:
                 self.learner.load(state)
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
                 reason = " ".join(str(error).split())[:200]
-                raise checkpoint.Unreadable(f"{path} does not fit this config ({reason})") from None
+                unfit = unfit or f"{path} does not fit this config ({reason})"
+                continue
             self.last_good, self.restored = path, state
             self.measurements.meanings = dict(state.get("meanings", {}))
+            if unfit:
+                log.warning("%s; going on from the one before it", unfit)
             return state["step"]
+        if unfit:
+            raise checkpoint.Unreadable(unfit)
         return 0
 
     def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
@@ -112,7 +118,7 @@ class Trainer:
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
             return str(health)
         if step % self.log_every == 0 and stop_file.exists():
-            return stop_file.read_text(errors="replace").strip() or "it was asked to"
+            return stop_file.read_text(encoding="utf-8", errors="replace").strip() or "it was asked to"
         return ""
 
     def check_finite(self, step: int, weights: bool = False) -> None:

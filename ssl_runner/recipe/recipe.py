@@ -70,7 +70,7 @@ def recompose(text: str, name: str, left_out: Mapping[str, Any], folder: Path | 
             if each.name != "experiment":
                 (Path(temporary) / each.name).symlink_to(each.resolve())
         (Path(temporary) / "experiment").mkdir()
-        (Path(temporary) / "experiment" / f"{name}.yaml").write_text(text)
+        (Path(temporary) / "experiment" / f"{name}.yaml").write_text(text, encoding="utf-8")
         typed = [f"{key}={quoted(value)}" for key, value in left_out.items()]
         composed = Composer(Path(temporary)).compose([f"experiment={name}", *typed])
     if composed.problems:

@@ -15,7 +15,11 @@ from ssl_runner.contract import Batch, Context, Dataset, Optimizer, Pretext, Reg
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
+from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
+
+# What a part raises if it cannot be; the last three are torch's and Python's for a size that they cannot hold.
+NEEDS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,7 @@ def preflight(job: Job) -> list[str]:
         return problems
     problems += check_lengths(job, dataset, optimizer)
     samples = dataset.samples
-    if wrong := check_kinds(job, samples):
+    if wrong := check_kinds(job, samples) or check_size(job, samples, dataset.rows):
         return problems + wrong
     channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
     neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
@@ -109,7 +113,7 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
     """What `act` returns, or None and a problem with its words."""
     try:
         return act(*arguments, **runtime)
-    except (ValueError, OSError, ImportError, RuntimeError) as error:  # what a part raises if it cannot be
+    except NEEDS as error:
         line = " ".join(str(error).split())
         problems.append(line if line.startswith(f"{key}: ") else f"{key}: {line}")
         return None

@@ -14,7 +14,7 @@ from ssl_runner.config import files
 from ssl_runner.config.migrate import migrated, stamped
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.contract import Data, Dataset
-from ssl_runner.encoder.load import input_of, serialised
+from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.console import journal
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook
@@ -29,6 +29,7 @@ from ssl_runner.run_folder.environment import changed_versions, describe, versio
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, HARMLESS, OVERRIDES, STOP, WEIGHTS
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.weights import serialise_weights
 
 log = logging.getLogger("ssl_runner")
 
@@ -170,7 +171,7 @@ class Session:
         self.record("running")
         with run.progress:
             self.step = run.fit(start, book, interrupt)
-        write(folder / WEIGHTS, serialised(run.measurements.encoder))
+        write(folder / WEIGHTS, serialise_weights(run.measurements.encoder.state_dict()))
         write(folder / ENCODER, files.dump(stamped({**content["model"], **given})))
         if self.step == run.length.steps:
             return "completed"

@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, the newest readable one found again."""
 
+import hashlib
 import io
 import logging
 import re
@@ -13,6 +14,7 @@ import torch
 from ssl_runner.run_folder.atomic import HALF, write
 
 FORMAT = 1
+SEAL = b"ssl_runner blake2b "  # begins the comment
 log = logging.getLogger("ssl_runner")
 
 
@@ -25,13 +27,25 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     path = folder / f"{step:07d}.pt"
-    write(path, buffer.getbuffer())
+    write(path, sealed(buffer.getvalue()))
     for old in steps(folder)[:-keep]:
         old.unlink(missing_ok=True)
     for pattern in (f"*{HALF}", ".*.tmp"):  # left by a process that was killed; before 0.2: .tmp
         for torn in folder.glob(pattern):
             torn.unlink(missing_ok=True)
     return path
+
+
+def sealed(content: bytes) -> bytes:
+    """A zip archive with a digest of itself as its comment: the checksums in it guard its members alone."""
+    comment = SEAL + hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+    return content[:-2] + len(comment).to_bytes(2, "little") + comment  # its last two bytes say how long it is
+
+
+def is_sound(content: bytes) -> bool:
+    """Whether an archive is what was sealed, or was never sealed."""
+    body, seal, digest = content.rpartition(SEAL)
+    return not seal or hashlib.blake2b(body[:-2] + bytes(2), digest_size=16).hexdigest().encode() == digest
 
 
 def steps(folder: Path) -> list[Path]:
@@ -42,16 +56,20 @@ def steps(folder: Path) -> list[Path]:
 def load(path: Path) -> dict[str, Any]:
     """Raises Unreadable with the reason."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        file = io.BytesIO(path.read_bytes())
+        with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()  # torch itself does not look at the checksums
-        if damaged is not None:
-            raise ValueError(f"{damaged} is damaged")
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        if damaged is not None or not is_sound(file.getvalue()):
+            raise ValueError(f"{damaged or 'its directory'} is damaged")
+        file.seek(0)
+        state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # a torn pickle can raise anything
         reason = str(error).partition("\n")[0] or type(error).__name__
         raise Unreadable(f"{path} cannot be read ({reason})") from None
     if not isinstance(state, dict) or not isinstance(state.get("step"), int) or "format" not in state:
         raise Unreadable(f"{path} is no checkpoint of ssl_runner")
+    if state["step"] != int(path.stem):
+        raise Unreadable(f"{path} is of step {state['step']}, which is not its name")
     if state["format"] != FORMAT:
         raise Unreadable(f"{path} has format {state['format']}, and this version of ssl_runner reads format {FORMAT}")
     return state

@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from ssl_runner.run_folder.layout import LOG, METRICS, WEIGHTS
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.weights import read_weights
 
 
 class Mismatch(NamedTuple):
@@ -76,8 +75,8 @@ def diff_runs(old: Path, new: Path) -> RunDiff:
 def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares tensors and not files, whose headers may differ."""
     try:
-        a, b = load_file(old), load_file(new)
-    except (OSError, SafetensorError):
+        a, b = read_weights(old), read_weights(new)
+    except (OSError, ValueError):
         diff.weights.append(Mismatch(WEIGHTS, math.inf))
         return
     diff.tensors = len({**a, **b})
@@ -91,7 +90,7 @@ def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
 def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares metrics.jsonl except time and speed."""
     a, b = rows_by_step(old, diff.step), rows_by_step(new, diff.step)
-    text = (old / LOG).read_text(errors="replace") if (old / LOG).exists() else ""
+    text = (old / LOG).read_text(encoding="utf-8", errors="replace") if (old / LOG).exists() else ""
     resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
     steps = [0, *sorted(step for step, training in a if training)]
     diff.left_out = [end for start, end in itertools.pairwise(steps) if any(start < step < end for step in resumed)]

@@ -15,7 +15,7 @@ RENAMED = {f"{prefix}images_per_second": f"{prefix}samples_per_second" for prefi
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """The rows of a metrics.jsonl; a line that is torn by a crash or not of numbers is left out. No file: no rows."""
     rows = []
-    for line in path.read_text(errors="replace").splitlines() if path.exists() else []:
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -138,7 +138,7 @@ class Jobs:
                 entry.final[self.metric] = curve.points[-1][1]
             if reason := self.stop_reason(entry, self.points(entry)):
                 with contextlib.suppress(OSError):  # reported when the ledger is written
-                    (self.folder(entry) / STOP).write_text(f"{self.metric} {reason}\n")
+                    (self.folder(entry) / STOP).write_text(f"{self.metric} {reason}\n", encoding="utf-8")
         self.view.show(self.ledger.jobs.values())
 
     def stop_reason(self, entry: Entry, points: Points) -> str | None:
@@ -159,7 +159,11 @@ class Jobs:
         """Takes over what became of a job, whose process has an exit status or was killed by signal `-status`."""
         self.refresh(entry)
         console = self.folder(entry) / CONSOLE
-        output = console.read_text(errors="replace").strip().rpartition("\n")[2] if console.exists() else ""
+        output = (
+            console.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+            if console.exists()
+            else ""
+        )
         if status == REFUSED:
             entry.status, entry.error = "refused", output.removeprefix("refused: ")
         elif entry.status == "interrupted" and status in (0, FAILED):

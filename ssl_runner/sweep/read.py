@@ -151,7 +151,7 @@ def read_choice(tables: Tables, words: Sequence[str]) -> tuple[Any, list[str]]:
         elif word not in possible:
             problems.append(f"{group}: given {word}; possible are {', '.join(possible)}{nearest(word, possible)}")
         else:
-            content = yaml.safe_load((TREE / group / f"{word}.yaml").read_text()) or {}
+            content = yaml.safe_load((TREE / group / f"{word}.yaml").read_text(encoding="utf-8")) or {}
             for each in own:
                 *above, last = each.key.removeprefix(prefix).split(".")
                 node = content

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from ssl_runner.engine.console import Terminal
 from ssl_runner.engine.interrupt import SIGNALS
 from ssl_runner.errors import FAILED, REFUSED, Refused
 from ssl_runner.run_folder.atomic import replacing
@@ -35,14 +36,14 @@ def run_job(resume: Callable[[Path, Console], int], folder: str, threads: int | 
     """Begins or goes on with a run in this process, whose output goes to a file. Returns its exit status."""
     import torch
 
-    with (Path(folder) / CONSOLE).open("a") as file:
+    with (Path(folder) / CONSOLE).open("a", encoding="utf-8") as file:
         for stream in (sys.stdout, sys.stderr):  # and what libraries write to them
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())
     if threads is not None:
         torch.set_num_threads(threads)
     try:
-        return resume(Path(folder), Console(highlight=False, markup=False, width=120))
+        return resume(Path(folder), Terminal(width=120))
     except Refused as reason:
         print(f"refused: {reason}", file=sys.stderr)
         return REFUSED

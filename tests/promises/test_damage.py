@@ -61,7 +61,7 @@ TORN = {
     "dates": lambda b: b.replace(b"seed: 0", b"seed: 2026-01-01"),
     "names": lambda b: b.replace(b"pretext: rotation", b"pretext: [rotation]"),
 }
-NEWEST, NAMED, AT_8 = "checkpoints/0000008.pt", ["0000008.pt"], "resumed at step 8"
+NEWEST, AT_8 = "checkpoints/0000008.pt", "resumed at step 8"
 FOLDERS = ("metrics.jsonl", "run.log", "summary.json", "config.yaml", "overrides.yaml", ".lock")
 LOST = ("binary", "foreign", "unclosed", "number")
 ROWS = {
@@ -85,6 +85,7 @@ def test_a_damaged_row_is_left_out(tmp_path, damage):
 
 
 BETWEEN = b"\n".join(ROWS.values()) + b"\n"
+UNFIT = ["0000008.pt does not fit this config", "going on from the one before it"]
 BOTH = ["0000004.pt cannot be read", "0000008.pt cannot be read"]
 RECORDS = [("summary.json", content) for content in (b"[]", b'{"status": [1]}', BINARY, b"[" * 100_000)]
 RECORDS += [("environment.json", content) for content in (b'{"versions": {"torch": []}, "dataset": {}}', BINARY)]
@@ -92,10 +93,10 @@ DAMAGES = {  # a file, what is done to it, the statuses that resuming may end wi
     **{f"config {each}": ("config.yaml", rewritten(act), [2], ["cut/config.yaml"]) for each, act in TORN.items()},
     **{f"overrides {each}": ("overrides.yaml", rewritten(TORN[each]), [2], ["cut/overrides.yaml"]) for each in LOST},
     **{f"folder {name}": (name, as_folder, [1, 2], [name]) for name in FOLDERS},
-    "other keys": (NEWEST, saved_again(lambda s: {"format": 1, "step": 8}), [1, 2], NAMED),
-    "numbers": (NEWEST, saved_again(lambda s: {**s, "pretext": 5, "optimizers": 6, "scalers": 7}), [1, 2], NAMED),
-    "no optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {}}), [1, 2], NAMED),
-    "empty optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {"main": {}}}), [1, 2], NAMED),
+    "other keys": (NEWEST, saved_again(lambda s: {"format": 1, "step": 8}), [0], UNFIT),
+    "numbers": (NEWEST, saved_again(lambda s: {**s, "pretext": 5, "optimizers": 6, "scalers": 7}), [0], UNFIT),
+    "no optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {}}), [0], UNFIT),
+    "empty optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {"main": {}}}), [0], UNFIT),
     "widths": ("config.yaml", changed(model={"widths": [8, 8, 16]}), [1], ["0000008.pt does not fit this config"]),
     "seed": ("config.yaml", changed(seed=1), [2], ["cut/config.yaml", "seed"]),
     "length": ("config.yaml", changed(length="13st"), [2], ["cut/config.yaml", "length"]),
@@ -123,7 +124,7 @@ def test_a_damaged_run_goes_on_to_the_same_end_or_says_why_not(cut, whole, case,
         rows = (cut / "metrics.jsonl").read_text().splitlines()
         assert [json.loads(row)["step"] for row in rows] == [0, 4, 4, 8, 8, 12, 12, 12]
         # A flipped bit may carry nothing, as those of the archive's padding.
-        assert AT_8 in message or "0000008.pt cannot be read" in message
+        assert AT_8 in message or re.search("0000008.pt (cannot be read|does not fit)", message)
         assert AT_8 in message or "resumed at step 4" in message or words == BOTH
         return
     assert not re.search(r"\w+Error", message), "what is wrong is named, and no class of Python's"

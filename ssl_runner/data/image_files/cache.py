@@ -91,7 +91,7 @@ def write_entry(path: Path, source: Source) -> None:
 def read_entry(path: Path, source: Source) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], str] | None:
     """Images, why by row for those that could not be read, and the digest; None if the entry is absent or torn."""
     try:
-        note = json.loads(path.with_suffix(".json").read_text())
+        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         rows = np.lib.format.open_memmap(path, mode="r")
         if rows.shape != source.shape or rows.dtype != np.uint8:
             return None

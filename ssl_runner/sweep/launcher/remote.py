@@ -27,7 +27,7 @@ class Submission:
     changed: float = field(default_factory=time.monotonic)
 
     def read(self) -> str:
-        return self.report.read_text() if self.report.exists() else ""
+        return self.report.read_text(encoding="utf-8") if self.report.exists() else ""
 
 
 class RemoteLauncher:
