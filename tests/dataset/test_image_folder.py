@@ -108,14 +108,14 @@ def test_folders_that_contradict_each_other_are_refused(root, tree, error, messa
         folder(root)
 
 
-SIZES = {"all alike": [28, 28, 28], "two sizes": [28, 30], "no square": [(20, 28)], "too large": [97]}
+SIZES = {"all alike": ([(28, 28)] * 3, 28), "two sizes": ([(28, 28), (30, 30)], 64)}
+SIZES |= {"no square": ([(20, 28)], 64), "too large": ([(97, 97)], 64)}
 
 
-@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
-def test_squares_of_one_size_keep_it(root, sizes):
+@pytest.mark.parametrize(("sizes", "side"), SIZES.values(), ids=SIZES)
+def test_squares_of_one_size_keep_it(root, sizes, side):
     for k, size in enumerate(sizes):
-        paint(root / f"{k}.png", k, size if isinstance(size, tuple) else (size, size))
-    side = 28 if set(sizes) == {28} else 64
+        paint(root / f"{k}.png", k, size)
     assert folder(root).samples.shape == (3, side, side)
     assert folder(root, size=40, channels=1).samples.shape == (1, 40, 40)
     assert load(root, size=40, channels=1).train.shape == (len(sizes), 1, 40, 40)
