@@ -128,7 +128,7 @@ def test_a_corruption_grows_with_its_strength(kind):
     assert corrupt(x[:, :1], kind, 3, torch.Generator()).isfinite().all()
 
 
-def test_each_image_has_noise_and_occlusion_of_its_own_and_noise_is_centred_and_as_strong_as_it_says():
+def test_each_image_has_its_own_noise_as_strong_as_it_says_and_its_own_occlusion_anywhere_with_the_same_probability():
     x = torch.full((100, 3, 32, 32), 0.5)
     for kind in ("noise", "occlusion"):
         first, other = (corrupt(x[:50] / 2, kind, 5, generator(seed)) for seed in (0, 1))
@@ -138,10 +138,7 @@ def test_each_image_has_noise_and_occlusion_of_its_own_and_noise_is_centred_and_
         change = corrupt(x, "noise", strength, generator()) - x
         assert abs(change.mean()) < 4 * deviation / len(x.flatten()) ** 0.5 + 0.5 / 255  # 0.5 lies between two bytes
         assert change.std() == pytest.approx(deviation, rel=0.02)
-
-
-def test_occlusion_lies_anywhere_with_the_same_probability():
-    """A square of 20 fits in 13 places a side; its corner is uniform over them, and its area is as it says."""
+    # A square of 20 fits in 13 places a side; its corner is uniform over them, and its area is as it says.
     hidden = corrupt(torch.zeros(2600, 1, 32, 32), "occlusion", 5, generator())[:, 0] > 0
     assert torch.equal(hidden.sum((1, 2)), torch.full((2600,), 400))
     for axis in (1, 2):

@@ -1,13 +1,10 @@
-"""The datasets that need neither files nor network, shapes and digits; and the settings of every dataset."""
+"""The datasets that need neither files nor network, shapes and digits."""
 
-import inspect
 from functools import partial
 
 import pytest
 import torch
-from conftest import names
 from sklearn.datasets import load_digits
-from toys import choice
 
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.dataset.digits import Digits
@@ -17,13 +14,6 @@ from ssl_runner.dataset.shapes import Shapes
 @pytest.fixture(scope="module")
 def shapes() -> Data:
     return Shapes(images=1000, test=100).load()
-
-
-@pytest.mark.parametrize("name", names("dataset"))
-def test_yaml_spells_out_every_setting_that_the_constructor_has(name):
-    _, given, defaults = choice("dataset", name)
-    assert set(given) == set(defaults)
-    assert {key for key, default in defaults.items() if default is inspect.Parameter.empty} <= {"root"}
 
 
 @pytest.mark.parametrize("dataset", [Shapes(images=205, test=0, size=16), Digits(), Digits(size=16, validation=0.0)])

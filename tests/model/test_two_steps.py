@@ -34,23 +34,21 @@ def x(encoder, rng) -> torch.Tensor:
 def test_forward_is_encode_of_embed_and_keeps_tokens_in_any_order(encoder, x, rng):
     whole = encoder(x)
     for features in (encoder.encode(encoder.embed(x)), encoder(x, torch.arange(24).expand(2, -1))):
-        assert torch.equal(whole.pooled, features.pooled)
-        assert torch.equal(whole.tokens, features.tokens)
+        assert all(map(torch.equal, (whole.pooled, whole.tokens), (features.pooled, features.tokens)))
         assert (features.grid, features.mask, features.layers) == ((4, 6), None, ())
     flat = encoder.embed(x[..., :1, :1].expand_as(x))  # positions come after embed
     close(flat, flat[:, :1].expand_as(flat))
     # Attention knows places by the positions alone, and these travel with their tokens.
     order = torch.rand(2, 24, generator=rng).argsort(1)
     shuffled = encoder(x, order)
-    close(shuffled.tokens, whole.tokens.take_along_dim(order[..., None], 1))
-    close(shuffled.pooled, whole.pooled)
+    expected = whole.tokens.take_along_dim(order[..., None], 1)
+    close((shuffled.tokens, shuffled.pooled), (expected, whole.pooled))
 
 
 def test_gradient_reaches_what_is_kept_and_nothing_else(encoder, x):
     keep = torch.tensor([[7, 0, 23], [1, 2, 3]])  # (row, column): (1, 1), (0, 0), (3, 5) and (0, 1), (0, 2), (0, 3)
     features = encoder(x.requires_grad_(), keep)
-    assert features.tokens.shape == (2, 3, encoder.dim)
-    assert features.grid == (4, 6)
+    assert (features.tokens.shape, features.grid) == ((2, 3, encoder.dim), (4, 6))
     features.pooled.square().sum().backward()
     side = x.shape[2] // 4
     seen = torch.nn.functional.max_pool2d(x.grad.abs().sum(1), side).flatten(1).gt(0)
@@ -66,17 +64,13 @@ def test_padding_is_as_if_it_were_not_there_and_its_mask_follows_the_tokens_that
     assert torch.equal(encoder.encode(torch.where(mask[..., None], z, 99), mask=mask).pooled, features.pooled)
     for row, length in enumerate((20, 11)):
         alone = encoder.encode(z[row : row + 1], keep=torch.arange(length)[None])
-        close(features.tokens[row, :length], alone.tokens[0])
-        close(features.pooled[row], alone.pooled[0])
+        close((features.tokens[row, :length], features.pooled[row]), (alone.tokens[0], alone.pooled[0]))
     assert (features.pooled - encoder.encode(z).pooled).abs().max() > 1e-3
-    mask = torch.ones(2, 24, dtype=torch.bool)
-    mask[0, 5] = mask[1, 6] = False
-    keep = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    mask, keep = torch.arange(24) != torch.tensor([[5], [6]]), torch.tensor([[5, 6, 7], [5, 6, 7]])
     features = encoder.encode(z, keep=keep, mask=mask)
     assert features.mask.tolist() == [[False, True, True], [True, False, True]]
     alone = encoder.encode(z, keep=torch.tensor([[6, 7], [5, 7]]))
-    close(features.tokens[0, 1:], alone.tokens[0])
-    close(features.pooled, alone.pooled)
+    close((features.tokens[0, 1:], features.pooled), (alone.tokens[0], alone.pooled))
 
 
 @pytest.mark.parametrize("dropped", [False, True])

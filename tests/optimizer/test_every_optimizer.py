@@ -1,9 +1,7 @@
 """Optimizers: what decays, what a step is, the rates of a whole run, and that all state is in the state_dict."""
 
-import inspect
 import io
 import math
-import typing
 
 import pytest
 import torch
@@ -188,15 +186,6 @@ def test_each_config_finds_the_minimum_of_a_quadratic(name, rng):
     assert all((p - t).norm() < 0.1 * a.norm() for p, t, a in zip(points, targets, away, strict=True))
 
 
-@every
-def test_each_config_spells_out_the_defaults_and_the_signature_is_a_schema(name):
-    kind, values, defaults = choice("optimizer", name)
-    assert kind.__module__ == f"ssl_runner.optimizer.{name}"
-    assert defaults == {"batch_size": inspect.Parameter.empty, **values}
-    hints = typing.get_type_hints(kind.__init__, include_extras=True)
-    assert hints["lr"].__metadata__[0].gt == 0
-
-
 def rates(steps, per_epoch, **recipe):
     rule = SGD(**{"batch_size": 64, "lr": 1.0, **recipe})
     return [rule.rate(step, Length(steps, per_epoch, 64)) for step in range(steps)]
@@ -216,11 +205,9 @@ def test_rates_of_a_whole_run_by_hand():
     assert rates(100, 10, lr=0.3, final_lr=0.1)[-1] == pytest.approx(0.03, rel=0.01)
     assert rates(1, 1, lr=0.05) == [0.05], "a run of one step"
 
-
-@pytest.mark.parametrize("warm_up", ["2ep", "8st", "40%"])
-def test_warm_up_lasts_as_long_as_its_unit_says(warm_up):
     expected = [(step + 1) / 9 for step in range(8)] + [1.0] * 12
-    assert rates(20, 4, warm_up=Duration.parse(warm_up), schedule="constant") == pytest.approx(expected)
+    for warm_up in ("2ep", "8st", "40%"):
+        assert rates(20, 4, warm_up=Duration.parse(warm_up), schedule="constant") == pytest.approx(expected), warm_up
 
 
 def test_a_warm_up_longer_than_the_run_and_nesterov_without_momentum_are_refused():
