@@ -20,7 +20,7 @@ def test_score_by_hand():
         assert (number(value), hits.tolist()) == (pytest.approx(expected), [1, 0])
 
 
-def test_view_cross_entropy_is_the_mean_over_samples_and_pairs_of_different_views(rng):
+def test_view_cross_entropy_is_the_mean_over_samples_and_pairs_of_different_views_and_its_identities(rng):
     teacher = torch.randn(2, 3, 5, generator=rng).softmax(2)
     student = torch.randn(4, 3, 5, generator=rng).requires_grad_()
     triples = [(t, v, b) for t, v, b in product(range(2), range(4), range(3)) if t != v]
@@ -36,9 +36,6 @@ def test_view_cross_entropy_is_the_mean_over_samples_and_pairs_of_different_view
     assert not torch.equal(moved[1, 0], student.grad[1, 0])
     with pytest.raises(ValueError, match="two views or more, given 1"):
         view_cross_entropy(torch.ones(1, 2, 3), torch.ones(1, 2, 3), 0.1)
-
-
-def test_view_cross_entropy_identities(rng):
     teacher, student = torch.randn(2, 6, 7, generator=rng).softmax(2), torch.randn(3, 6, 7, generator=rng)
     value, order = view_cross_entropy(teacher, student, 0.1), torch.randperm(7, generator=rng)
     torch.testing.assert_close(view_cross_entropy(teacher[..., order], student[..., order], 0.1), value)

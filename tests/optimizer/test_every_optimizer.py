@@ -86,7 +86,6 @@ def test_every_parameter_is_stepped_once_at_the_rate_and_without_a_gradient_weig
     optimizer.step()
     assert moved(net, before) == WEIGHTS
     assert all(net.get_parameter(n).norm() < before[n].norm() for n in WEIGHTS)
-
     net, _, optimizer, before = begun(name, weight_decay=0.0)
     for group in optimizer.param_groups:
         group["lr"] = 0.0
@@ -130,7 +129,6 @@ def test_lamb_steps_a_weight_by_the_rate_times_its_norm_and_clips_only_where_it_
     optimizer.step()
     torch.testing.assert_close((weight.detach() - start[0]).norm(), 0.01 * start[0].norm())
     torch.testing.assert_close((bias.detach() - start[1]).abs(), torch.full((8,), 0.01))  # Adam's first, unclipped
-
     bias = nn.Parameter(torch.zeros(1))
     optimizer = recipe("lamb", lr=1.0).build([("b", bias)])
     for gradient in (100.0, 1.0):
@@ -204,21 +202,17 @@ def test_rates_of_a_whole_run_by_hand():
     assert 0 < last < 1e-4, "the last step still learns"
     assert rates(100, 10, lr=0.3, final_lr=0.1)[-1] == pytest.approx(0.03, rel=0.01)
     assert rates(1, 1, lr=0.05) == [0.05], "a run of one step"
-
     expected = [(step + 1) / 9 for step in range(8)] + [1.0] * 12
     for warm_up in ("2ep", "8st", "40%"):
         assert rates(20, 4, warm_up=Duration.parse(warm_up), schedule="constant") == pytest.approx(expected), warm_up
 
 
-def test_a_warm_up_longer_than_the_run_and_nesterov_without_momentum_are_refused():
+def test_recipes_that_contradict_themselves_are_refused_and_the_rate_scales_with_the_batch_on_demand():
     assert rates(3, 3, warm_up=Duration(3.0, "st"))[2] == 0.75
     with pytest.raises(ValueError, match=r"warm_up=3st is 3 steps, and the whole run has 2.*warm_up=5%"):
         rates(2, 3, warm_up=Duration(3.0, "st"))
     with pytest.raises(ValueError, match=r"momentum=0.9"):
         SGD(batch_size=64, momentum=0.0, nesterov=True)
-
-
-def test_scaling_with_the_batch_is_linear_and_only_on_demand():
     assert SGD(batch_size=1024, lr=0.1).peak == 0.1
     scaled = SGD(batch_size=1024, lr=0.1, scale_lr=True, warm_up=NONE)
     built = scaled.build([("w", nn.Parameter(torch.ones(2, 2)))]).param_groups[0]["lr"]

@@ -95,7 +95,7 @@ def test_all_micro_batches_enter_the_queue_in_order_and_the_centre_at_once(name,
         torch.testing.assert_close(oldest_first, F.normalize(torch.cat(seen)[-7:], dim=1))
 
 
-def test_byols_loss_by_hand_is_symmetrised_and_views_do_not_mix():
+def test_byols_loss_by_hand_is_symmetrised_and_neither_views_mix_nor_target_and_embedding():
     p = torch.tensor([[3.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 1.0]])
     t = torch.tensor([[1.0, 0.0], [0.5, 0.0], [2.0, 0.0], [1.0, 0.0]])
     assert number(distance(p, t)) == pytest.approx((0 + 2 + 4 + 2 - math.sqrt(2)) / 4)
@@ -111,10 +111,7 @@ def test_byols_loss_by_hand_is_symmetrised_and_views_do_not_mix():
     assert number(pretext((first, first)).value) == pytest.approx(0, abs=1e-5)
     assert 0 < number(loss.metrics["spread"]) < 1.2
     assert number(pretext((first[:1].expand(8, -1, -1, -1),) * 2).metrics["spread"]) < 1e-3
-
-
-def test_byols_target_makes_the_loss_and_no_part_of_the_embedding():
-    pretext = task("byol")
+    pretext = task("byol")  # its target makes the loss and no part of the embedding
     wander(pretext.target_encoder)  # away from its student, so that it is a function of its own weights only
     views = pretext.views(batch(), context())
     loss = pretext(views)

@@ -106,15 +106,12 @@ def test_accelerator_refuses_in_a_line(tmp_path, capsys, words, said):
     assert not (tmp_path / "out").exists()
 
 
-def test_device_time_is_counted_once():
+def test_device_time_is_counted_once_and_only_what_waits_is_a_wait(monkeypatch):
     cuda, cpu = DeviceType.CUDA, DeviceType.CPU
     # two kernels, the operation that called one of them, and a range by name
     seen = ((cuda, 3e6, False), (cuda, 1e6, False), (cpu, 3e6, False), (cuda, 5e6, True))
     events = [Mock(device_type=kind, self_device_time_total=us, is_user_annotation=named) for kind, us, named in seen]
     assert accelerator.device_seconds(events) == 4
-
-
-def test_only_what_waits_is_a_wait(monkeypatch):
     modes, device = [], torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     wait, overflow = (Mock(side_effect=RuntimeError(each)) for each in ("a synchronizing operation", "out of memory"))
