@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 from unittest.mock import Mock
@@ -112,25 +113,20 @@ def test_absent_files_are_refused_with_what_to_do_and_their_rows_are_known(tmp_p
 def test_a_download_leaves_the_files_alone(tmp_path, root, monkeypatch):
     """torchvision fetches and unpacks; the files end where they are found the next time. What a killed download left is
     removed once it is old."""
-    server, asked = tmp_path / "server", []
-    write_mnist(server)
+    write_mnist(server := tmp_path / "server")
     old, young = torn = [Path(root, f".ssl_runner-fetch-{name}", "MNIST", "torn") for name in ("old", "young")]
     for each in torn:
         write(each, b"?")
     for each in (old, *old.parents[:2], *young.parents[:2]):  # a file is young in the second
         os.utime(each, (1, 1))
-
-    def retrieve(url, filename, **_):
-        asked.append(url)
-        Path(filename).write_bytes((server / Path(url).name).read_bytes())
-
+    retrieve = Mock(side_effect=lambda url, filename, **_: shutil.copy(server / Path(url).name, filename))
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
     served = [(file.name, md5(file)) for file in sorted(server.iterdir())]
     monkeypatch.setattr("torchvision.datasets.MNIST.resources", served)
     for download in (True, False):
         assert len(MNIST(root=root, download=download, validation=0.0).load().train) == 40
-        assert len(asked) == 4
+        assert retrieve.call_count == 4
     left = {path.relative_to(root).as_posix() for path in Path(root).rglob("*") if path.is_file()}
     assert left == {young.relative_to(root).as_posix(), *(f"MNIST/raw/{file}" for file in MNIST.files)}
     assert not old.parents[1].exists()

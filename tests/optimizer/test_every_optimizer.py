@@ -175,12 +175,10 @@ def test_each_config_finds_the_minimum_of_a_quadratic(name, rng):
     targets = [torch.randn(8, 8, generator=rng), torch.randn(8, generator=rng)]
     away = [0.02 * torch.randn(t.shape, generator=rng) for t in targets]
     points = [nn.Parameter(t + a) for t, a in zip(targets, away, strict=True)]
-
-    def loss(_):
-        return sum((p - t).square().sum() / 2 for p, t in zip(points, targets, strict=True))
-
-    optimizer = (rule := recipe(name)).build([("weight", points[0]), ("bias", points[1])])
-    train(loss, optimizer, rule, 400, length=Length(400, 10, 256))
+    rule, pairs = recipe(name), list(zip(points, targets, strict=True))
+    optimizer = rule.build([("weight", points[0]), ("bias", points[1])])
+    length = Length(400, 10, 256)
+    train(lambda _: sum((p - t).square().sum() / 2 for p, t in pairs), optimizer, rule, 400, length=length)
     assert all((p - t).norm() < 0.1 * a.norm() for p, t, a in zip(points, targets, away, strict=True))
 
 

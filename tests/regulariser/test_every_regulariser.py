@@ -8,7 +8,7 @@ import yaml
 from torch import Tensor, nn
 from toys import number
 
-from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Loss, Pretext, Regulariser
 from ssl_runner.layers.weights import weights
 from ssl_runner.loss.embedding import unit
@@ -182,7 +182,7 @@ def test_an_orthogonal_weight_of_any_shape_costs_nothing_and_the_smaller_gram_ha
     assert number(paper - ours) == pytest.approx(8 - 3, rel=1e-4)
 
 
-def test_a_sum_has_the_terms_of_its_parts_each_under_its_name():
+def test_a_sum_has_the_terms_of_its_parts_each_under_its_name_and_its_config_mounts_theirs(composer):
     parts = {"spread": Variance(weight=2.0), "weights": L1(weight=0.5), "nothing": Nothing()}
     assert terms(Nothing()) == {}
     z = normal(8, 0)
@@ -191,9 +191,6 @@ def test_a_sum_has_the_terms_of_its_parts_each_under_its_name():
         Sum(terms={})
     with pytest.raises(ValueError, match=r"terms.b yields 'l1'"):
         terms(Sum(terms={"a": L1(), "b": L1()}))
-
-
-def test_the_config_of_a_sum_mounts_those_of_its_terms(composer: Composer):
     words = ["regulariser=sum", "+regulariser@regulariser.terms.k=koleo", "pretext=simclr"]
     mounted = composer.compose(words).content["regulariser"]["terms"]
     assert set(mounted) == {"variance", "covariance", "k"}
