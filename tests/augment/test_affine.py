@@ -43,7 +43,7 @@ def test_a_crop_is_torchvisions(shape, size, mirrored):
         near(view[i][:, *inner], want[:, *inner])
 
 
-def test_a_crop_is_the_same_by_reflection_and_by_its_border_copies_whole_pixels_and_is_tilted_before_a_flip():
+def test_a_crop_is_the_same_by_reflection_and_by_its_border_and_whole_pixels_are_copied():
     x = pictures(64, 3, 32, 48)
     draw = Views(scale=(0.05, 1.0), vertical_flip=0.5).draw(64, (32, 48), generator())
     draw.box[:2] = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
@@ -55,7 +55,7 @@ def test_a_crop_is_the_same_by_reflection_and_by_its_border_copies_whole_pixels_
 
 
 @pytest.mark.parametrize(("h", "w", "degrees"), [(33, 33, 20.0), (33, 33, -35.0), (33, 33, 90.0), (21, 41, 30.0)])
-def test_a_tilt_is_torchvisions_without_shear_or_black_corners(h, w, degrees):
+def test_a_tilt_is_torchvisions_without_shear_or_black_corners_and_before_a_flip(h, w, degrees):
     x, angle = pictures(3, 3, h, w), torch.tensor([degrees]).deg2rad().expand(3)
     whole = [each.expand(3) for each in WHOLE]
     view = resample(x, crop_matrix(*whole, angle=angle, aspect=w / h), (h, w))
@@ -63,7 +63,6 @@ def test_a_tilt_is_torchvisions_without_shear_or_black_corners(h, w, degrees):
     disc = y**2 + z**2 < (h // 2 - 1) ** 2
     near(view[..., disc], TF.rotate(x, degrees, InterpolationMode.BILINEAR)[..., disc], 1e-4)
     assert resample(x.clamp(min=0.5), crop_matrix(*whole, angle=torch.ones(3)), (h, w)).min() > 0.49
-    # a flip comes after the tilt
     x, (angle, *box) = pictures(2, 3, 17, 17), torch.tensor([[0.4, 0.1, 0.2, 0.7, 0.6]] * 2).T
     tilted, flip = resample(x, crop_matrix(*box, angle=angle), (12, 12)), torch.tensor([True, False])
     flipped = resample(x, crop_matrix(*box, flip, ~flip, angle), (12, 12))

@@ -74,7 +74,7 @@ def test_padding_is_as_if_it_were_not_there_and_its_mask_follows_the_tokens_that
 
 
 @torch.no_grad()
-def test_no_earlier_token_depends_on_a_later_one_under_a_causal_mask(encoder, x):
+def test_under_a_causal_mask_no_token_depends_on_a_later_one_and_who_sees_nothing_sees_itself(encoder, x):
     z, causal = encoder.embed(x), torch.ones(24, 24, dtype=torch.bool).tril()
     later = z.index_copy(1, torch.tensor([10]), z[:, 20:21])
     for keep in (None, torch.tensor([[9, 4, 12, 10], [2, 9, 11, 10]])):
@@ -84,7 +84,7 @@ def test_no_earlier_token_depends_on_a_later_one_under_a_causal_mask(encoder, x)
         assert (before.pooled != after.pooled).any(1).all()  # a mean of them, or a class token, which sees all
         free = (encoder.encode(each, keep=keep).tokens for each in (z, later))
         assert torch.ne(*free).any(2).all()
-    nothing = torch.zeros(2, 24, dtype=torch.bool)  # who sees nothing sees itself
+    nothing = torch.zeros(2, 24, dtype=torch.bool)
     features = encoder.encode(z, mask=nothing)
     blind, alone = (encoder.encode(z, visible=pairs) for pairs in (nothing[:1].expand(24, -1), torch.eye(24).bool()))
     assert torch.equal(blind.tokens, alone.tokens)

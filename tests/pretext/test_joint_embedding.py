@@ -203,16 +203,11 @@ def test_dino_refuses_what_cannot_be_encoded_with_what_to_type():
 
 
 COSINE = 1 - 0.1 * (math.cos(math.pi / 4) + 1) / 2
+TEACHERS = [("moco_v2", "key", "projector", 0.9), ("byol", "target", "projector", COSINE)]
+TEACHERS.append(("dino", "teacher", "head", COSINE))
 
 
-@pytest.mark.parametrize(
-    ("name", "prefix", "head", "momentum"),
-    [
-        ("moco_v2", "key", "projector", 0.9),
-        ("byol", "target", "projector", COSINE),
-        ("dino", "teacher", "head", COSINE),
-    ],
-)
+@pytest.mark.parametrize(("name", "prefix", "head", "momentum"), TEACHERS)
 def test_a_teacher_starts_as_its_student_follows_it_and_keeps_its_own_statistics(name, prefix, head, momentum):
     pretext = task(name, momentum=0.9)
     pairs = [(getattr(pretext, f"{prefix}_{student}"), getattr(pretext, student)) for student in ("encoder", head)]

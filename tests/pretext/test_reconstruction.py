@@ -93,7 +93,7 @@ def pixels_at(x: Tensor, index: Tensor, value: float) -> Tensor:
     return unpatchify(patches, (2, 2), (4, 4))
 
 
-def test_maes_encoder_never_sees_what_is_hidden_and_its_loss_is_of_that_alone():
+def test_maes_encoder_knows_places_but_no_order_and_never_sees_what_is_hidden_which_alone_is_scored():
     pretext = mae()
     x, keep, masked = pretext.views(batch(), context())
     embedding = pretext((x, keep, masked)).embedding
