@@ -43,6 +43,12 @@ def names(group):
     return sorted(file.stem for file in (TREE / group).glob("*.yaml"))
 
 
+def choose(group, name):
+    """The override that makes a choice of a group."""
+    mount = {"augment": "augment@pretext.augment"}.get(group, group)  # a recipe of views is no key of a job
+    return f"{mount}=[{name}]" if group == "evaluator" and name != "none" else f"{mount}={name}"
+
+
 # A case for each task, optimizer, regulariser and recipe of views: what traces and counted costs are kept of.
 CHOICES = {f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")}
 for group, key, default in (

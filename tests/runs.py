@@ -7,12 +7,14 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
 import yaml
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.sweep.read import read_choice
 
 CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -111,3 +113,18 @@ def refusal(capsys, line, *words):
     assert len(message.splitlines()) == 2, message
     assert set(Path().rglob("*")) == before
     return message
+
+
+def jobs_of(*keys, folder="sweep"):
+    """Each job of a sweep's ledger, or what it has of one key or several."""
+    jobs = json.loads(Path(folder, "sweep.json").read_text())["jobs"].values()
+    return [tuple(each[key] for key in keys) if keys[1:] else each[keys[0]] if keys else each for each in jobs]
+
+
+def sweep_part(tables, *words):
+    """The launcher or the search of these words; the test is skipped if its library is not installed."""
+    chosen, problems = read_choice(tables, words)
+    if any("pip install" in line for line in problems):
+        pytest.skip(problems[0])
+    assert chosen is not None, problems
+    return chosen

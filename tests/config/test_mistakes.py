@@ -1,7 +1,10 @@
 """A wrong config is refused whole: every problem at once, each in a line that says what to type."""
 
+import re
+
 import pytest
 from conftest import names, tiny
+from runs import put
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
@@ -23,27 +26,21 @@ def problems(composer, *overrides):
 @pytest.mark.parametrize("pretext", names("pretext"))
 @pytest.mark.parametrize("model", ["convnet_small", "resnet18", "vit_tiny"])
 def test_pretexts_take_every_model_that_can(composer, pretext, model):
-    found = problems(composer, f"pretext={pretext}", f"model={model}", "dataset.images=200", "evaluator=none")
-    if pretext == "mae" and model != "vit_tiny":
-        (line,) = found
-        assert "cannot drop tokens; use model=vit_tiny" in line
-    else:
-        assert not found
+    lines = problems(composer, f"pretext={pretext}", f"model={model}", "dataset.images=200", "evaluator=none")
+    assert len(lines) == (pretext == "mae" and model != "vit_tiny")
+    assert all("cannot drop tokens; use model=vit_tiny" in line for line in lines)
 
 
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_committed_recipe_is_a_job(composer, experiment):
-    found = problems(composer, f"experiment={experiment}", "dataset=shapes")
-    assert not found
-    assert (
-        composer.compose([f"+experiment={experiment}"]).content
-        == composer.compose([f"experiment={experiment}"]).content
-    )
+    override = f"experiment={experiment}"
+    assert not problems(composer, override, "dataset=shapes")
+    assert composer.compose([f"+{override}"]).content == composer.compose([override]).content
 
 
 def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer):
-    assert composer.compose(["pretext=mae"]).choices["model"] == "vit_tiny"
-    assert composer.compose(["model=vit_small", "pretext=mae"]).choices["model"] == "vit_small"
+    for typed, model in (([], "vit_tiny"), (["model=vit_small"], "vit_small")):
+        assert composer.compose([*typed, "pretext=mae"]).choices["model"] == model
 
 
 @pytest.mark.parametrize(
@@ -101,8 +98,8 @@ def test_each_mistake_has_its_line(composer, override, words):
     assert all(word in line for word in words)
     assert "\n" not in line
     early = check_declared(composer.compose(overrides))
-    assert early.problems == ([] if override in BUILT else [line])
-    assert early.refused == (override not in BUILT), "only what the built job says takes torch"
+    known = ([], False) if override in BUILT else ([line], True)
+    assert (early.problems, early.refused) == known, "only what the built job says takes torch"
 
 
 def test_all_mistakes_at_once(composer):
@@ -117,15 +114,12 @@ def test_all_mistakes_at_once(composer):
 def test_graphs_are_refused_where_micro_batches_share_a_gradient(composer):
     assert not problems(composer, "device.compile=reduce-overhead")
     (line,) = problems(composer, "device.compile=reduce-overhead", "accumulate=2")
-    assert line.startswith("device.compile: given reduce-overhead")
-    assert "type device.compile=true" in line
+    assert re.match("device.compile: given reduce-overhead.*type device.compile=true", line)
 
 
 def test_values_arrive_as_the_signature_has_them(composer):
     job, _ = read_job(composer.compose(tiny("optimizer.lr=1")).content)
-    assert job is not None
-    assert job.length == Duration(12.0, "st")
-    assert job.pretext.arguments["augment"].arguments["scale"] == (0.2, 1.0)
+    assert (job.length, job.pretext.arguments["augment"].arguments["scale"]) == (Duration(12.0, "st"), (0.2, 1.0))
     assert isinstance(job.optimizer.build(batch_size=16).lr, float | int)
 
 
@@ -152,15 +146,13 @@ def test_what_is_no_duration(text):
 
 
 def test_a_folder_given_is_looked_in_first_and_a_broken_file_is_one_line(tmp_path):
-    (tmp_path / "pretext").mkdir()
-    (tmp_path / "pretext" / "mine.yaml").write_text("defaults:\n  - rotation\ncopies: one\n")
+    put(tmp_path / "pretext" / "mine.yaml", "defaults:\n  - rotation\ncopies: one\n")
     composed = Composer(tmp_path).compose(["pretext=mine"])
     assert (composed.choices["pretext"], composed.content["pretext"]["copies"]) == ("mine", "one")
     (tmp_path / "config.yaml").write_text("length: 3ep\n")
     assert Composer(tmp_path).compose([]).content == {"length": "3ep"}
     (tmp_path / "config.yaml").write_text("a: [1\nb: : 2\n")
-    (line,) = Composer(tmp_path).compose([]).problems
-    assert "config" in line
+    assert ["config" in line for line in Composer(tmp_path).compose([]).problems] == [True]
     assert Composer(tmp_path, "absent").compose([]).problems
 
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 
-def run(name: str, threads: int = 1) -> int:
+def run(name, threads=1):
     """Does what the folder's file `how` says: an exit status, a death, something slow that saves, or a real run."""
     folder = Path(name)
     with (folder / "begun").open("a") as file:
@@ -28,6 +28,6 @@ def run(name: str, threads: int = 1) -> int:
     return 0
 
 
-def save(folder: Path) -> None:
+def save(folder):
     (folder / "saved").touch()
     sys.exit(128 + signal.SIGTERM)
