@@ -1,8 +1,4 @@
-"""A mistyped command line is refused without torch, in the very lines of the real check.
-
-What the signatures alone say is compared with what the check of the built modules says: for every choice as it is, with
-every value replaced, with keys left out and keys too many, for what a user may type wrong, and for random pairs.
-"""
+"""A mistyped command line is refused without torch, in the very lines of the real check, that of built modules."""
 
 import copy
 import importlib
@@ -140,15 +136,9 @@ def test_a_target_is_judged_as_text_or_left_to_the_real_check(composer, target):
     assert len(lines) == 3, "and all of it is said at once"
 
 
-# New modules of optimizers
-
-
 @pytest.fixture(scope="module")
 def judged(composer, tmp_path_factory):
-    """Judges a new module by its signatures, twice and the same, and for real: what it does with `optimizer.lr=3`.
-
-    It lies in a copy of our folders, and Python finds it by `__path__`.
-    """
+    """Judges a new module in a copy of our folders, which gets `optimizer.lr=3`: by its signatures, and for real."""
     root, content, numbers = tmp_path_factory.mktemp("copy") / "ssl_runner", content_of(composer), itertools.count()
     shutil.copytree(declared.ROOT, root)
 

@@ -20,19 +20,18 @@ from ssl_runner.recipe.recipe import write_recipe
 from ssl_runner.run.session import recorded_job
 
 
-def renamed(content):
-    """A migration as a later version may bring it: `log_each` is called `log_every`, and `nesterov` is gone."""
-    if "log_each" in content:
-        content["log_every"] = content.pop("log_each")
-    if "nesterov" in content.get("optimizer", {}):
-        raise ValueError("optimizer.nesterov: was removed; leave it out, or type optimizer=sgd")
-    if "width_of_layers" in (model := content.get("model", {})):
-        model["widths"] = model.pop("width_of_layers")
-
-
 @pytest.fixture
 def later(monkeypatch):
-    """The version that reads format 3."""
+    """The version that reads format 3: `log_each` is called `log_every`, and `nesterov` is gone."""
+
+    def renamed(content):
+        if "log_each" in content:
+            content["log_every"] = content.pop("log_each")
+        if "nesterov" in content.get("optimizer", {}):
+            raise ValueError("optimizer.nesterov: was removed; leave it out, or type optimizer=sgd")
+        if "width_of_layers" in (model := content.get("model", {})):
+            model["widths"] = model.pop("width_of_layers")
+
     monkeypatch.setattr(migration, "MIGRATIONS", [*migration.MIGRATIONS, renamed])
 
 

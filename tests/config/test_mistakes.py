@@ -12,11 +12,6 @@ from ssl_runner.duration import Duration
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.run.preflight import read_job
 
-# What takes torch to say: how parts go together, and what a name of a library's is.
-BUILT = ("batch_size=100000", "accumulate=3", "length=5%", "length=0ep", "log_every=0st", "evaluator.knn.k=50000")
-BUILT += ("evaluator.knn.every=0%", "pretext.augment.scale=[0.9,0.1]")
-BUILT += tuple(f"regulariser._target_=ssl_runner.model.{each}" for each in ("vit.os.system", "timm.Tensor"))
-
 
 def problems(composer, *overrides):
     composed = composer.compose(overrides)
@@ -43,55 +38,57 @@ def test_a_pretext_may_presume_a_model_and_the_user_has_the_last_word(composer):
         assert composer.compose([*typed, "pretext=mae"]).choices["model"] == model
 
 
-@pytest.mark.parametrize(
-    ("override", "words"),
-    [
-        ("pretext=simclar", ["pretext: given simclar", "possible are", "did you mean simclr?"]),
-        ("lr=0.1", ["lr: is no setting", "did you mean optimizer.lr?"]),
-        ("optimizer.lrr=0.1", ["optimizer.lrr: is no setting", "optimizer.momentum", "did you mean optimizer.lr?"]),
-        ("optimizer.lr=-1", ["optimizer.lr: given -1", "greater than"]),
-        ("optimizer.lr=fast", ['optimizer.lr: given "fast"', "number is wanted"]),
-        ("optimizer.lr=true", ["optimizer.lr: given true", "number is wanted"]),
-        ("batch_size=0", ["batch_size: given 0", "greater than or equal to 1"]),
-        ("batch_size=8.5", ["batch_size: given 8.5", "integer is wanted"]),
-        ("batch_size=100000", ["batch_size: given 100000", "9000 training rows"]),
-        ("accumulate=3", ["accumulate: given 3", "batch_size=64"]),
-        ("length=20", ["length: '20' is not a duration", "200ep"]),
-        ("length=5%", ["length: 5% is a share of the run"]),
-        ("length=0ep", ["length: given 0ep", "less than one step"]),
-        ("log_every=0st", ["log_every: given 0st"]),
-        ("evaluator.knn.k=50000", ["evaluator.knn: ", "50000", "9000"]),
-        ("evaluator.knn.every=0%", ["evaluator.knn.every: given 0%"]),
-        ("optimizer.schedule=cosin", ["optimizer.schedule", "did you mean cosine?"]),
-        ("pretext.augment.scale=[0.9,0.1]", ["pretext: scale", "upside down"]),
-        ("pretext.augment.scale=[0.9,2]", ["pretext.augment.scale", "item 1", "less than or equal to 1"]),
-        ("+pretext.fancy=1", ["pretext.fancy: is no setting", "possible here"]),
-        ("+optimizer.batch_size=7", ["optimizer.batch_size: is set by the runner"]),
-        ("optimizer.lr=1,2", ["is a sweep over several values; type -m"]),
-        ("optimizer.lr", ["optimizer.lr: cannot be read as key=value"]),
-        ("regulariser._target_=os.system", ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"]),
-        ("regulariser._target_=ssl_runner.model.vit.os.system", ["regulariser._target_", "cannot be imported"]),
-        ("regulariser._target_=ssl_runner.model.timm.Tensor", ["really is of torch and not trusted"]),
-        ("regulariser._target_=ssl_runner.regulariser.uniformity.math", ["regulariser._target_", "no class"]),
-        ("+_target_=os.system", ["_target_: is no setting"]),
-        ("optimizer.lr=inf", ["optimizer.lr: given Infinity", "finite number"]),
-        ("hydra.verbose=true", ["hydra.verbose: is not used here", "hydra.run.dir"]),
-        ("hydra.run.dir=${oops}", ["oops"]),
-        ("learning_rate=1", ["did you mean optimizer.lr?"]),
-        ("epochs=3", ["did you mean length?"]),
-        ("~pretext", ["pretext: is missing; type pretext=..."]),
-        ("optimizer=null", ["optimizer: given null; possible are adam"]),
-        ("pretext=[simclr]", ["pretext: given", "possible are"]),
-        ("model.widths=8", ["model.widths: given 8", "list is wanted"]),
-        ("regulariser._target_=ssl_runner.optimizer.sgd.SGD", ["regulariser._target_", "no Regulariser"]),
-        ("regulariser._target_=ssl_runner.regulariser.l2.L3", ["has no L3", "it has L2"]),
-        ("dataset=image_folder", ["dataset.root: is missing; type dataset.root=..."]),
-        ("pretext.augment=simclr", ['pretext.augment: given "simclr"', "Views with a _target_ is wanted"]),
-        ("optimizer.lr=${oops}", ["oops"]),
-        ("model.widths=[8,${oops}]", ["model.widths[1]: ", "oops"]),
-        ("experiment=nothing_like_it", ["experiment: given nothing_like_it"]),
-    ],
-)
+DECLARED = {  # an override, and words of its line
+    "pretext=simclar": ["pretext: given simclar", "possible are", "did you mean simclr?"],
+    "lr=0.1": ["lr: is no setting", "did you mean optimizer.lr?"],
+    "optimizer.lrr=0.1": ["optimizer.lrr: is no setting", "optimizer.momentum", "did you mean optimizer.lr?"],
+    "optimizer.lr=-1": ["optimizer.lr: given -1", "greater than"],
+    "optimizer.lr=fast": ['optimizer.lr: given "fast"', "number is wanted"],
+    "optimizer.lr=true": ["optimizer.lr: given true", "number is wanted"],
+    "batch_size=0": ["batch_size: given 0", "greater than or equal to 1"],
+    "batch_size=8.5": ["batch_size: given 8.5", "integer is wanted"],
+    "length=20": ["length: '20' is not a duration", "200ep"],
+    "optimizer.schedule=cosin": ["optimizer.schedule", "did you mean cosine?"],
+    "pretext.augment.scale=[0.9,2]": ["pretext.augment.scale", "item 1", "less than or equal to 1"],
+    "+pretext.fancy=1": ["pretext.fancy: is no setting", "possible here"],
+    "+optimizer.batch_size=7": ["optimizer.batch_size: is set by the runner"],
+    "optimizer.lr=1,2": ["is a sweep over several values; type -m"],
+    "optimizer.lr": ["optimizer.lr: cannot be read as key=value"],
+    "regulariser._target_=os.system": ["regulariser._target_", "not trusted", "SSL_RUNNER_TRUST"],
+    "regulariser._target_=ssl_runner.regulariser.uniformity.math": ["regulariser._target_", "no class"],
+    "+_target_=os.system": ["_target_: is no setting"],
+    "optimizer.lr=inf": ["optimizer.lr: given Infinity", "finite number"],
+    "hydra.verbose=true": ["hydra.verbose: is not used here", "hydra.run.dir"],
+    "hydra.run.dir=${oops}": ["oops"],
+    "learning_rate=1": ["did you mean optimizer.lr?"],
+    "epochs=3": ["did you mean length?"],
+    "~pretext": ["pretext: is missing; type pretext=..."],
+    "optimizer=null": ["optimizer: given null; possible are adam"],
+    "pretext=[simclr]": ["pretext: given", "possible are"],
+    "model.widths=8": ["model.widths: given 8", "list is wanted"],
+    "regulariser._target_=ssl_runner.optimizer.sgd.SGD": ["regulariser._target_", "no Regulariser"],
+    "regulariser._target_=ssl_runner.regulariser.l2.L3": ["has no L3", "it has L2"],
+    "dataset=image_folder": ["dataset.root: is missing; type dataset.root=..."],
+    "pretext.augment=simclr": ['pretext.augment: given "simclr"', "Views with a _target_ is wanted"],
+    "optimizer.lr=${oops}": ["oops"],
+    "model.widths=[8,${oops}]": ["model.widths[1]: ", "oops"],
+    "experiment=nothing_like_it": ["experiment: given nothing_like_it"],
+}
+BUILT = {  # what takes torch to say: how parts go together, and what a name of a library's is
+    "batch_size=100000": ["batch_size: given 100000", "9000 training rows"],
+    "accumulate=3": ["accumulate: given 3", "batch_size=64"],
+    "length=5%": ["length: 5% is a share of the run"],
+    "length=0ep": ["length: given 0ep", "less than one step"],
+    "log_every=0st": ["log_every: given 0st"],
+    "evaluator.knn.k=50000": ["evaluator.knn: ", "50000", "9000"],
+    "evaluator.knn.every=0%": ["evaluator.knn.every: given 0%"],
+    "pretext.augment.scale=[0.9,0.1]": ["pretext: scale", "upside down"],
+    "regulariser._target_=ssl_runner.model.vit.os.system": ["regulariser._target_", "cannot be imported"],
+    "regulariser._target_=ssl_runner.model.timm.Tensor": ["really is of torch and not trusted"],
+}
+
+
+@pytest.mark.parametrize(("override", "words"), [*DECLARED.items(), *BUILT.items()])
 def test_each_mistake_has_its_line(composer, override, words):
     overrides = [override, *(["optimizer=sgd"] if "optimizer" in override else [])]
     (line,) = problems(composer, *overrides)

@@ -67,7 +67,7 @@ def test_every_choice_means_what_it_meant(composer, group):
     check(group, text(described(composer, group)))
 
 
-@pytest.mark.parametrize("name", sorted(file.stem for file in TREE.glob("*.yaml")))
+@pytest.mark.parametrize("name", names("."))
 def test_every_config_to_start_from_means_what_it_meant(name, tmp_path):
     put(tmp_path / "dataset" / "run.yaml", "of_the_run: true\n")  # what `ssl-runner evaluate` puts there
     content = Composer(tmp_path, name).tree([])[0]
@@ -79,8 +79,7 @@ def test_every_plugins_settings_are_what_they_were_and_no_snapshot_is_too_many()
     files = sorted((TREE / "hydra").rglob("*.yaml"))
     content = {str(file.relative_to(TREE).with_suffix("")): yaml.safe_load(file.read_text()) for file in files}
     check("hydra", text(content))
-    known = {*GROUPS, "hydra", *(file.stem for file in TREE.glob("*.yaml"))}
-    assert {file.stem for file in SNAPSHOTS.glob("*.yaml")} == known, "no snapshot outlives its group"
+    assert {*names(SNAPSHOTS)} == {*GROUPS, "hydra", *names(".")}, "no snapshot outlives its group"
 
 
 def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(composer, tmp_path, monkeypatch):

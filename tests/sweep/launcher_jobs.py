@@ -22,12 +22,10 @@ def run(name, threads=1):
     if how != "slow":
         return int(how)
     if not (folder / "saved").exists():
-        signal.signal(signal.SIGTERM, lambda *_: save(folder))
-        (folder / "ready").touch()
-        time.sleep(100)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        try:
+            (folder / "ready").touch()
+            time.sleep(100)
+        finally:
+            (folder / "saved").touch()
     return 0
-
-
-def save(folder):
-    (folder / "saved").touch()
-    sys.exit(128 + signal.SIGTERM)

@@ -7,15 +7,15 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import tiny
+from conftest import names, tiny
 from launcher_jobs import run
 from rich.console import Console
 from runs import sweep_part, wait_for
 
-from ssl_runner.config.compose import TREE
 from ssl_runner.config.files import dump
 from ssl_runner.errors import Refused
 from ssl_runner.run.session import resume
@@ -24,12 +24,10 @@ from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
 from ssl_runner.sweep.launcher.remote import REPORTS
 from ssl_runner.sweep.read import LAUNCHERS, SWEEPERS, read_choice
 
-NAMES = sorted(file.stem for file in (TREE / "hydra/launcher").glob("*.yaml"))
+launcher = partial(sweep_part, LAUNCHERS)
+NAMES = names("hydra/launcher")
 LOCAL, SLURM, RAY = (f"hydra/launcher={name}" for name in ("submitit_local", "submitit_slurm", "ray"))
-
-
-def launcher(*words):
-    return sweep_part(LAUNCHERS, *words)
+ONE = "hydra.launcher.ray.init.num_cpus=1"
 
 
 @pytest.fixture
@@ -51,10 +49,7 @@ def sweep(tmp_path, monkeypatch):
 
 
 def launch(chosen, parent, folders, *signals, halt=False):
-    """The news until every job has ended or was withdrawn.
-
-    A signal goes to the first job's worker once a file of this name is there. `halt`: once that job is ready.
-    """
+    """The news until all jobs have ended. A signal goes to the first job's worker once a file of this name is there."""
     news, left = [], [*signals]
     with locked(parent), contextlib.closing(chosen):
         chosen.open(parent, run)
@@ -98,8 +93,7 @@ WRONG_SWEEPER = {
 def test_everything_wrong_is_said_at_once(tables, wrong, monkeypatch):
     monkeypatch.setattr("ssl_runner.sweep.read.find_spec", lambda library: None)
     chosen, problems = read_choice(tables, [*wrong])
-    assert chosen is None
-    assert len(problems) == len(wrong)
+    assert (chosen, len(problems)) == (None, len(wrong))
     for word, (begin, end) in wrong.items():
         key = word.partition("=")[0].removesuffix(".x")
         own = [line for line in problems if line.startswith((f"{key}{begin}", f"{word}{begin}"))]
@@ -111,10 +105,8 @@ def test_the_runners_own_launcher_and_sweeper_need_nothing_installed():
     assert read_choice(SWEEPERS, []) == read_choice(SWEEPERS, ["hydra/sweeper=grid"]) == (None, [])
     assert "type hydra/launcher=..." in read_choice(LAUNCHERS, ["hydra.launcher.timeout_min=2"])[1][0]
     assert "type hydra/sweeper=..." in read_choice(SWEEPERS, ["hydra/sweeper/sampler=random"])[1][0]
-    possible = f"possible are local, {', '.join(NAMES)}"
-    assert read_choice(LAUNCHERS, ["hydra/launcher=rai"])[1] == [
-        f"hydra/launcher: given rai; {possible}; did you mean ray?"
-    ]
+    line = f"hydra/launcher: given rai; possible are local, {', '.join(NAMES)}; did you mean ray?"
+    assert read_choice(LAUNCHERS, ["hydra/launcher=rai"])[1] == [line]
     (line,) = read_choice(LAUNCHERS, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"])[1]
     assert line.endswith("type hydra/launcher=local sweep.jobs_per_device=N"), "it does what joblib did"
 
@@ -135,7 +127,6 @@ def test_what_a_library_takes_can_be_added():
 
 @pytest.mark.parametrize("words", [[LOCAL], [RAY, "hydra.launcher.ray.init.num_cpus=2"]], ids=["submitit", "ray"])
 def test_every_job_is_run_whatever_becomes_of_the_others(sweep, words):
-    """A job that is killed, one that fails and one that is refused take no other with them; nothing is left lying."""
     parent, folders = sweep("0", "die", "1", "2", "0")
     news = launch(launcher(*words), parent, folders)
     assert dict(news) == {0: 0, 1: -signal.SIGKILL, 2: 1, 3: 2, 4: 0}, "each has begun before it ended"
@@ -145,16 +136,14 @@ def test_every_job_is_run_whatever_becomes_of_the_others(sweep, words):
 
 
 @pytest.mark.parametrize(
-    ("word", "number"),
-    [(LOCAL, signal.SIGTERM), (LOCAL, signal.SIGUSR1), (RAY, signal.SIGTERM)],
+    ("words", "number"),
+    [([LOCAL], signal.SIGTERM), ([LOCAL], signal.SIGUSR1), ([RAY, ONE], signal.SIGTERM)],
     ids=["submitit-term", "submitit-usr1", "ray-lost"],
 )
-def test_a_signal_to_its_worker_has_a_job_begin_again(sweep, word, number):
+def test_a_signal_to_its_worker_has_a_job_begin_again(sweep, words, number):
     parent, folders = sweep("slow")
-    own = ["hydra.launcher.ray.init.num_cpus=1"] if word == RAY else []
-    assert dict(launch(launcher(word, *own), parent, folders, ("ready", number))) == {0: 0}
-    assert (folders[0] / "saved").exists()
-    assert len(workers(folders[0])) == 2
+    assert dict(launch(launcher(*words), parent, folders, ("ready", number))) == {0: 0}
+    assert ((folders[0] / "saved").exists(), len(workers(folders[0]))) == (True, 2)
 
 
 SWEEP = """\
@@ -216,7 +205,6 @@ text = open(sys.argv[-1]).read()
 script = HERE + "/script"
 with open(script, "w") as file:  # what was submitted is moved meanwhile
     file.write(text)
-open(HERE + "/sbatch.log", "a").write(text)
 array = re.search(r"--array=0-(\\d+)%(\\d+)", text)
 tasks = range(int(array[1]) + 1)
 for group in [tasks] if array[2] == "1" else [[task] for task in tasks]:
@@ -270,26 +258,19 @@ def test_slurm_queues_a_preempted_job_again(sweep, cluster):
     slurm = launcher(SLURM, "hydra.launcher.partition=short", "hydra.launcher.timeout_min=90")
     parent, folders = sweep("slow", "0")
     news = launch(slurm, parent, folders, ("ready", signal.SIGTERM), ("saved", signal.SIGUSR2))
-    assert dict(news) == {0: 0, 1: 0}
-    assert len(workers(folders[0])) == 2
-    assert (cluster / "requeued").read_text() == "7_0 "
-    script = (cluster / "sbatch.log").read_text()
+    assert (dict(news), len(workers(folders[0])), (cluster / "requeued").read_text()) == ({0: 0, 1: 0}, 2, "7_0 ")
+    script = (cluster / "script").read_text()
     options = ("requeue", "partition=short", "time=90", "signal=USR2@120", "array=0-1%2", "open-mode=append")
     assert all(f"#SBATCH --{each}\n" in script for each in options)
 
 
-@pytest.mark.parametrize(
-    ("word", "own", "cancelled"),
-    [(RAY, "ray.init.num_cpus=1", set()), (SLURM, "array_parallelism=1", {"cancelled-7_1", "cancelled-7_2"})],
-    ids=["ray", "slurm"],
-)
-def test_nothing_begins_after_a_halt(sweep, cluster, word, own, cancelled):
+@pytest.mark.parametrize("words", [(RAY, ONE), (SLURM, "hydra.launcher.array_parallelism=1")], ids=["ray", "slurm"])
+def test_nothing_begins_after_a_halt(sweep, cluster, words):
     """What runs saves and ends without being queued again; what waits is cancelled."""
-    chosen, (parent, folders) = launcher(word, f"hydra.launcher.{own}"), sweep("slow", "0", "0")
+    chosen, (parent, folders) = launcher(*words), sweep("slow", "0", "0")
     assert dict(launch(chosen, parent, folders, halt=True)) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
-    assert (folders[0] / "saved").exists()
-    assert {each.name for each in cluster.glob("cancelled-*")} == cancelled
-    assert not workers(folders[1])
-    assert not (cluster / "requeued").exists()
-    if word == RAY:
+    assert ((folders[0] / "saved").exists(), workers(folders[1])) == (True, [])
+    slurms = {each.name for each in cluster.iterdir() if each.name.startswith(("cancelled", "requeued"))}
+    assert slurms == (set() if RAY in words else {"cancelled-7_1", "cancelled-7_2"})
+    if RAY in words:
         assert dict(launch(chosen, parent, folders)) == {0: 0, 1: 0, 2: 0}

@@ -68,8 +68,8 @@ def ledger_of(*command, jobs=(), cwd="."):
     return folders
 
 
-def with_content(job, mark="", **content):
-    return Plan({**job.content, **content}, [*job.overrides, mark] if mark else job.overrides)
+def with_content(job, **content):
+    return job._replace(content={**job.content, **content})
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -101,7 +101,7 @@ def test_a_sweep_is_done_once(composer):
     raises, kills = ({"_target_": "sweep_parts.Trouble", "breaks": how} for how in ("raise", "kill"))
     rate = composer.compose(tiny("optimizer=sgd", "optimizer.lr=1e30")).content["optimizer"]
     jobs[1] = with_content(jobs[1], optimizer=rate)
-    jobs[2], jobs[3] = with_content(jobs[2], "a", regulariser=raises), with_content(jobs[3], "b", regulariser=kills)
+    jobs[2], jobs[3] = with_content(jobs[2], regulariser=raises), with_content(jobs[3], regulariser=kills)
     jobs[4] = with_content(jobs[4], batch_size=10**6)
     status, output = carry_out([*jobs, jobs[0]], jobs_per_device=2)
     assert status == 1
@@ -113,7 +113,7 @@ def test_a_sweep_is_done_once(composer):
     comparison, lines = "2 completed runs", [f"{folder}  {word}  " for folder, word in jobs_of("folder", "status")]
     assert all(words in output for words in ("ssl-runner -m sweep.resume=sweep", comparison, *lines))
     before = {p: p.stat().st_mtime_ns for p in next(SWEEP.glob("000-*")).iterdir()}
-    status, output = carry_out([Plan(jobs[0].content, each.overrides) for each in jobs], resume="sweep")
+    status, output = carry_out([each._replace(content=jobs[0].content) for each in jobs], resume="sweep")
     assert (status, "2 jobs are done already" in output) == (0, True)
     assert jobs_of("status") == ["completed"] * 6, "what has no checkpoint begins with the config as it is now"
     assert jobs_of("attempts") == [1, 2, 2, 2, 2, 1]
@@ -180,10 +180,7 @@ def at_work():
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 def test_a_sweep_that_was_killed_goes_on(monkeypatch):
-    """Parent, server and workers are killed outright, then the parent alone, whose jobs still save when it goes on.
-
-    Nothing that was done is done again, and weights are those of a run left alone.
-    """
+    """Parent, server and workers are killed outright, then the parent alone, whose jobs still save when it goes on."""
     process = start("-m", *tiny(*FAST, *LONG), "seed=0,1,2,3")
     wait_for(at_work, process)
     for pid in (process.pid, *workers(process)):

@@ -6,6 +6,7 @@ import pickle
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,11 +25,8 @@ from ssl_runner.sweep.run import start
 from ssl_runner.sweep.settings import Settings
 
 pytestmark = pytest.mark.usefixtures("here")
+optuna = partial(sweep_part, SWEEPERS, "hydra/sweeper=optuna")
 SEARCH = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "pretext=rotation,simclr", "seed=range(2,8,3)"]
-
-
-def optuna(*words):
-    return sweep_part(SWEEPERS, "hydra/sweeper=optuna", *words)
 
 
 def test_a_search_space_is_read_and_shown_by_its_ends():
