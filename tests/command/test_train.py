@@ -1,6 +1,7 @@
 """The program as its users meet it: what it shows, how it fails, and the folders of its runs and sweeps."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from conftest import TINY, tiny
@@ -30,10 +31,7 @@ def test_mistakes_leave_nothing_behind_and_show_no_traceback(here, capsys):
 
 
 def test_an_exception_is_told_in_the_summary_and_the_log(monkeypatch):
-    def broken(self, views, group="main"):
-        raise RuntimeError("a bug of the method")
-
-    monkeypatch.setattr(Rotation, "forward", broken)
+    monkeypatch.setattr(Rotation, "forward", Mock(side_effect=RuntimeError("a bug of the method")))
     assert main(tiny("evaluator=none", "hydra.run.dir=bad")) == 1
     assert summary("bad")["error"] == "RuntimeError: a bug of the method"
     assert "Traceback" in Path("bad/run.log").read_text()

@@ -4,6 +4,7 @@ import itertools
 
 import pytest
 from comparison_toys import compared, evaluated, make_run
+from runs import put
 
 from ssl_runner.command.compare import main
 from ssl_runner.comparison.record import load_runs
@@ -18,9 +19,8 @@ TORN = [
 def test_a_tree_of_runs_in_the_order_of_their_paths_and_none_twice(tmp_path):
     for name in ("rotation-shapes/b", "rotation-shapes/a", "sweeps/lr/000-lr-0.1"):
         nested = make_run(tmp_path / "outputs" / name)
-    for name in ("unstarted", "foreign"):
-        (tmp_path / "outputs" / name).mkdir()
-    (tmp_path / "outputs/foreign/config.yaml").write_text("a: 1")
+    (tmp_path / "outputs" / "unstarted").mkdir()
+    put(tmp_path / "outputs/foreign/config.yaml", "a: 1")
     (tmp_path / "outputs/again").symlink_to(nested)
     (nested / "circle").symlink_to(tmp_path / "outputs")
     runs, problems, broken = load_runs([tmp_path / "outputs", nested])

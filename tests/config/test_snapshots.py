@@ -27,7 +27,6 @@ from ssl_runner.run.preflight import read_job
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 COUNT = 16  # random pairs
 UPDATE = "UPDATE_SNAPSHOTS"
-HOW = f"if that is meant: {UPDATE}=1 pytest tests/config/test_snapshots.py"
 GROUPS = sorted(file.name for file in TREE.iterdir() if any(file.glob("*.yaml")))
 
 
@@ -59,7 +58,8 @@ def compared(name, now):
 
 def check(name, now):
     if diff := compared(name, now):
-        pytest.fail("\n".join([f"{name} composes to something else; {HOW}", *diff]), pytrace=False)
+        remedy = f"if that is meant: {UPDATE}=1 pytest tests/config/test_snapshots.py"
+        pytest.fail("\n".join([f"{name} composes to something else; {remedy}", *diff]), pytrace=False)
 
 
 @pytest.mark.parametrize("group", GROUPS)

@@ -14,9 +14,8 @@ import pytest
 from conftest import names, tiny
 from launcher_jobs import run
 from rich.console import Console
-from runs import sweep_part, wait_for
+from runs import put, sweep_part, wait_for
 
-from ssl_runner.config.files import dump
 from ssl_runner.errors import Refused
 from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
@@ -38,11 +37,9 @@ def sweep(tmp_path, monkeypatch):
     def build(*how):
         parent = tmp_path / "a sweep, k='v'"
         folders = [parent / f"{number:03d}-x=[1,2] y" for number in range(len(how))]
-        parent.mkdir()
         for folder, each in zip(folders, how, strict=True):
-            folder.mkdir()
-            (folder / "how").write_text(each)
-            (folder / "begun").touch()
+            put(folder / "how", each)
+            put(folder / "begun", "")
         return parent, folders
 
     return build
@@ -189,8 +186,8 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep, composer):
     parent, (preempted, alone) = sweep("run", "run")
     overrides = tiny("pretext=rotation", "evaluator=none", "length=500st", "log_every=10st", "show_every=100%")
     for folder in (preempted, alone):
-        (folder / "config.yaml").write_text(dump(composer.compose(overrides).record))
-        (folder / "overrides.yaml").write_text("[]")
+        put(folder / "config.yaml", composer.compose(overrides).record)
+        put(folder / "overrides.yaml", "[]")
     assert dict(launch(local, parent, [preempted], ("metrics.jsonl", signal.SIGUSR2))) == {0: 0}
     assert len(workers(preempted)) == 2
     assert re.search(r"interrupted at step \d+ of 500", (preempted / "console.log").read_text())
@@ -244,11 +241,9 @@ COMMANDS = {"sbatch": SBATCH, "srun": SRUN, "scontrol": SCONTROL, "scancel": SCA
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Commands that do as Slurm's, and where they leave what they did."""
-    (tmp_path / "bin").mkdir()
     for name, code in COMMANDS.items():
-        file = tmp_path / "bin" / name
-        file.write_text(f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
-        file.chmod(0o755)
+        put(tmp_path / "bin" / name, f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
+        (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return tmp_path
 

@@ -14,15 +14,14 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 from rich.console import Console
-from runs import enter, jobs_of, saved, start, summary, wait_for
+from runs import enter, jobs_of, put, saved, start, summary, wait_for
 
 from ssl_runner.__main__ import main
 from ssl_runner.command.sweep import prepare, run_job
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.files import dump
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.atomic import read_json, write, write_json
+from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.layout import WEIGHTS
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.sweep.dispatch import LOOK
@@ -62,8 +61,8 @@ def ledger_of(*command, jobs=(), cwd="."):
     ledger = Ledger(folder=SWEEP, command=list(command), jobs={}, cwd=str(Path(cwd).absolute()))
     folders = [SWEEP / ledger.add(each.overrides, each.overrides, ()).folder for each in jobs]
     for folder, each in zip(folders, jobs, strict=True):
-        write(folder / "overrides.yaml", "[]")
-        write(folder / "config.yaml", dump(each.content))
+        put(folder / "overrides.yaml", "[]")
+        put(folder / "config.yaml", each.content)
     write_json(SWEEP / "sweep.json", ledger.model_dump())
     return folders
 
@@ -293,8 +292,7 @@ def test_a_sweep_has_a_folder_of_its_own(capsys):
     """Also another of the same second; and one that was killed before its first word can be begun."""
     with open_sweep(request_of(Settings(), None), []) as one, open_sweep(request_of(Settings(), None), []) as other:
         assert one.folder != other.folder
-    SWEEP.mkdir()
-    (SWEEP / ".lock").touch()
+    put(SWEEP / ".lock", "")
     with open_sweep(request_of(Settings()), tiny("evaluator=none", "seed=0,1")):
         assert Ledger.open(SWEEP).command[-1] == "seed=0,1"
         with pytest.raises(Refused), open_sweep(request_of(Settings()), []):
@@ -319,7 +317,7 @@ def test_nothing_is_imported_from_where_a_sweep_says_it_was_begun(launcher, comp
         pytest.importorskip(launcher.partition("_")[0])
     ran = Path("ran").absolute()
     for name in ("ssl_runner", "torch", "submitit", "ray", "multiprocessing", "json", "encodings"):
-        write(Path("elsewhere", name, "__init__.py"), f"open({str(ran)!r}, 'w').write({name!r})\n")
+        put(f"elsewhere/{name}/__init__.py", f"open({str(ran)!r}, 'w').write({name!r})\n")
     jobs = plans(composer, "length=1st", "seed=0")
     ledger_of("seed=0", f"hydra/launcher={launcher}", jobs=jobs, cwd="elsewhere")
     process = start("-m", "sweep.resume=sweep")
