@@ -169,7 +169,7 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
     environment = {**ENVIRONMENT, "dirty": True, "device": "NVIDIA H100, float32"}
     run = keep("dataset=cifar10", "dataset.root=/x", summary=summary, environment=environment)
     head = " ".join(line.lstrip("# ") for line in write_recipe(run, "mine").text.splitlines()[1:5])
-    assert "ssl-runner experiment=mine      (with dataset.root=FOLDER where the default is not meant)" in head
+    assert "ssl-runner experiment=mine      (with dataset.root=FOLDER if the default is not meant)" in head
     assert "Interrupted at step 12 of 840 (5 epochs) after 32 minutes on NVIDIA H100, float32, seed 0" in head
     assert ("Commit 1a8c505 with uncommitted changes" in head, "test" in head) == (True, False)
     bare = write_recipe(keep(summary={}, environment={}), "mine").text.splitlines()[2]

@@ -151,22 +151,20 @@ def test_a_job_that_is_at_work_elsewhere_is_waited_for(composer, monkeypatch):
         status, output = carry_out(jobs, resume="sweep")
     assert (status, "waiting for 1 of the jobs" in output) == (1, True)
     assert jobs_of("status") == ["interrupted", "completed"]
-    lock = locked(busy)
-    lock.__enter__()
-    threading.Timer(1, lock.__exit__, (None, None, None)).start()
+    stack = contextlib.ExitStack()
+    stack.enter_context(locked(busy))
+    threading.Timer(1, stack.close).start()
     assert carry_out(jobs, resume="sweep")[0] == 0
     assert jobs_of("status") == ["completed", "completed"]
 
 
 def workers(process):
     """The processes below a sweep's own: the server that forks its jobs, and the jobs."""
-    found, below = [], [process.pid]
-    while below:
-        parent = below.pop()
+    below = [process.pid]
+    for parent in below:  # which grows
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            below += (children := [int(number) for number in task.read_text().split()])
-            found += children
-    return found
+            below += [int(number) for number in task.read_text().split()]
+    return below[1:]
 
 
 def at_work():
@@ -260,8 +258,7 @@ def test_a_sweep_that_grew_goes_on_whole(monkeypatch, capsys):
     assert main(["-m", *words, *odd, "seed=1,2", f"sweep.resume={sweep}"]) == 0
     folders = jobs_of("folder", folder=sweep)
     assert all(re.fullmatch(r"[A-Za-z0-9._-]{5,70}", name) for name in folders), folders
-    assert len({name[4:] for name in folders}) == 4
-    assert jobs_of("attempts", folder=sweep) == [1] * 4
+    assert (len({name[4:] for name in folders}), jobs_of("attempts", folder=sweep)) == (4, [1] * 4)
     for name in folders[2:]:  # as if they had been killed: one before it had a config
         (sweep / name / "summary.json").unlink()
     (sweep / folders[3] / "config.yaml").unlink()
@@ -278,10 +275,10 @@ def test_a_sweep_that_grew_goes_on_whole(monkeypatch, capsys):
     enter(capsys, ["-m", *words, "seed=7", "sweep.resume=moved"], line, status=2)
 
 
-@pytest.mark.parametrize(
-    ("metric", "line"),
-    [("kn/top1", "did you mean knn/top1?"), ("seconds", "sweep.halving"), ("test/knn_top1", "sweep.halving")],
-)
+METRICS = {"kn/top1": "did you mean knn/top1?", "seconds": "sweep.halving", "test/knn_top1": "sweep.halving"}
+
+
+@pytest.mark.parametrize(("metric", "line"), METRICS.items())
 def test_a_metric_that_no_job_measures_is_refused(metric, line, capsys):
     words = ["-m", *tiny("evaluator=knn"), "seed=0,1", "sweep.halving=2", f"sweep.metric={metric}"]
     enter(capsys, words, line, status=2)

@@ -87,7 +87,7 @@ class Instant:
     def stop(self, how):
         self.stop_at = 1000
         self.news += [(number, WITHDRAWN) for number in self.left if how != "kill"]
-        self.left = {}
+        self.close()
 
     def close(self):
         self.left = {}
@@ -151,8 +151,7 @@ def test_n_jobs_limits_the_trials_at_once_and_failures_end_a_search():
     failing = Instant(8, lambda trial: None)
     sweeper = optuna("hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2", "hydra.sweeper.max_failure_rate=0.3")
     status, output = search(sweeper, failing)
-    assert (status, failing.most) == (1, 2)
-    assert "4 trials, no trial has a value" in output
+    assert (status, failing.most, "4 trials, no trial has a value" in output) == (1, 2, True)
 
 
 def test_two_trials_that_are_the_same_are_one_job():
