@@ -1,5 +1,6 @@
 """Toy encoders and labelled rows that evaluators are tested on."""
 
+import csv
 import io
 from dataclasses import replace
 
@@ -19,6 +20,16 @@ EVERY = Duration.parse("10%")
 IMAGE, STRIPES = (Samples("image", (3, side, side)) for side in (32, 8))
 AUGMENT = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
 KINDS = {"text": Samples("text", (6,), vocabulary=9), "audio": Samples("audio", (1, 40), rate=8000)}
+# Settings with which a protocol takes a moment, on few rows.
+QUICK = {"finetune": {"epochs": 1}, "few_label": {"labels": (1, 4), "draws": 2, "steps": 2}, "cluster": {"restarts": 2}}
+QUICK |= {"knn": {"k": 3}, "leakage": {"k": 3}, "robustness": {"k": 3, "corruptions": ("noise",)}}
+QUICK |= {"geometry": {"samples": 40}, "projector": {"samples": 40}}
+
+
+def quick(name):
+    """The same as one types them."""
+    settings = {key: list(each) if isinstance(each, tuple) else each for key, each in QUICK.get(name, {}).items()}
+    return [f"evaluator.{name}.{key}={each}" for key, each in settings.items()]
 
 
 class Flat(ImageEncoder):
@@ -122,6 +133,12 @@ def saved(x, **options):
     file = io.BytesIO()
     Image.fromarray(x.permute(1, 2, 0).squeeze(2).numpy()).save(file, **options)
     return torch.from_numpy(np.array(Image.open(file))).reshape(*x.shape[1:], len(x)).permute(2, 0, 1)
+
+
+def table(path, *columns):
+    """Columns of a CSV file, row by row."""
+    with path.open() as file:
+        return [tuple(row[column] for column in columns) for row in csv.DictReader(file)]
 
 
 class Tagged:
