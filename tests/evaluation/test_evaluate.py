@@ -4,11 +4,14 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from conftest import names, tiny
+from evaluator_toys import quick
 from PIL import Image
+from runs import enter
 
 from ssl_runner.__main__ import main
 from ssl_runner.comparison.record import load_runs
@@ -34,14 +37,6 @@ def trained(tmp_path_factory):
 @pytest.fixture
 def run(trained, tmp_path):
     return shutil.copytree(trained, tmp_path / "run")
-
-
-@pytest.fixture
-def sweep(trained, tmp_path):
-    """Two runs in a folder."""
-    for name in ("000-a", "001-b"):
-        shutil.copytree(trained, tmp_path / "sweep" / name)
-    return tmp_path / "sweep"
 
 
 def evaluate(run, *words):
@@ -74,20 +69,11 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert measured["test"]["metrics"] == meanings
         assert measured["test"]["version"] == summary["protocols"][protocol]["version"]
     knn = by_split(run, "knn")["test"]
-    assert (
-        knn.items()
-        >= {
-            "version": 1,
-            "seed": 5,
-            "step": 12,
-            "dataset": "shapes",
-            "encoder": "encoder.safetensors",
-            "settings": {"_target_": "ssl_runner.evaluator.knn.KNN", "target": None, "k": 3, "temperature": 0.07},
-            "value": knn["values"]["top1"],
-            "fingerprint": read_json(run / "environment.json")["dataset"],
-        }.items()
-    )
-    assert knn["settings_hash"] != by_split(run, "probe")["test"]["settings_hash"]
+    known = {"version": 1, "seed": 5, "step": 12, "dataset": "shapes", "encoder": "encoder.safetensors"}
+    known |= {"settings": {"_target_": "ssl_runner.evaluator.knn.KNN", "target": None, "k": 3, "temperature": 0.07}}
+    known |= {"value": knn["values"]["top1"], "fingerprint": read_json(run / "environment.json")["dataset"]}
+    assert {name: knn[name] for name in known} == known
+    assert knn["settings_hash"] != measured["test"]["settings_hash"]
     (compared,), _, _ = load_runs([run])
     (known,), _, _ = name_metrics([compared])
     assert not any("#" in name for name in known), "measured alike in training and by evaluate"
@@ -100,21 +86,13 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
 
 
-SMALL = {  # settings with which a protocol takes a second
-    "few_label": ["labels=[1,2]", "draws=2", "steps=2"],
-    "finetune": ["epochs=1"],
-    "geometry": ["samples=20"],
-    **{name: ["k=3"] for name in ("robustness", "leakage", "knn")},
-}
-
-
 @pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name != "none"])
 def test_every_protocol_is_carried_out(run, protocol):
     """A new YAML in conf/evaluator/ is a new case: finite numbers, its headline among them, and the same ones again."""
     measured = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        assert evaluate(run, protocol, *(f"evaluator.{protocol}.{each}" for each in SMALL.get(protocol, []))) == 0
+        assert evaluate(run, protocol, *quick(protocol)) == 0
         splits = by_split(run, protocol)
         assert all(each["values"] and isinstance(each["value"], float) for each in splits.values())
         measured.append({split: each["values"] for split, each in splits.items()})
@@ -135,9 +113,8 @@ def test_every_form_of_an_encoder_gives_the_same(run, tmp_path):
     assert (b["encoder"], b["step"], b["seed"]) == ("checkpoints/0000012.pt", 12, 5)
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        features = [load_encoder(path)(x).pooled for path in (run, last, alone)]
-    assert torch.equal(features[0], features[1])
-    assert torch.equal(features[0], features[2])
+        a, b, c = (load_encoder(path)(x).pooled.tolist() for path in (run, last, alone))
+    assert a == b == c
 
 
 def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
@@ -189,27 +166,24 @@ def test_results_written_at_once_are_all_there(tmp_path):
     assert {each["seed"] for each in results(tmp_path, "knn")} == {*range(40)}
 
 
-def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(sweep, capsys):
-    words = ("knn", K, "split=test")
-    assert evaluate(sweep, *words) == 0
+def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(trained, tmp_path, capsys):
+    sweep, words = tmp_path / "sweep", ("knn", K, "split=test")
+    for name in ("000-a", "001-b"):
+        shutil.copytree(trained, sweep / name)
+    enter(capsys, ["evaluate", str(sweep), *words], "2 of 2")
     assert all(by_split(sweep / name, "knn") for name in ("000-a", "001-b"))
-    assert "2 of 2" in capsys.readouterr().out
     failed = sweep / "001-b"
     shutil.rmtree(failed / "checkpoints")
     (failed / "encoder.safetensors").unlink()
     (failed / "summary.json").write_text('{"status": "failed"}')
-    assert evaluate(sweep, *words) == 1
-    assert "left out" in capsys.readouterr().out
+    enter(capsys, ["evaluate", str(sweep), *words], "left out", status=1)
     assert evaluate(failed, "knn") == 2
 
 
 def test_a_protocol_that_fails_costs_no_other_and_a_number_that_is_none_is_left_out(run, monkeypatch, capsys):
-    def out_of_memory(*_):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(KNN, "__call__", out_of_memory)
-    assert evaluate(run, "knn", "probe", K, "split=test") == 1
-    assert "knn on test: RuntimeError: out of memory" in capsys.readouterr().out
+    monkeypatch.setattr(KNN, "__call__", Mock(side_effect=RuntimeError("out of memory")))
+    told = "knn on test: RuntimeError: out of memory"
+    enter(capsys, f"evaluate {run} knn probe {K} split=test", told, status=1)
     assert by_split(run, "probe")
     monkeypatch.setattr(KNN, "__call__", lambda *_: {"top1": Metric(float("nan")), "top5": Metric(0.5)})
     assert evaluate(run, "knn", K, "split=test") == 0
@@ -223,10 +197,9 @@ def test_without_labels_what_needs_none_is_measured(run, tmp_path, capsys, rng):
     for number in range(30):
         pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=rng).numpy()
         Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
-    data = ["dataset=image_folder", f"dataset.root={tmp_path / 'images'}", "dataset.cache=false"]
-    assert evaluate(run, "knn", "geometry", *data) == 2
-    assert "possible without labels: geometry" in capsys.readouterr().err
-    assert evaluate(run, "geometry", "evaluator.geometry.samples=20", *data) == 0
+    data = f"dataset=image_folder dataset.root={tmp_path / 'images'} dataset.cache=false"
+    enter(capsys, f"evaluate {run} knn geometry {data}", "possible without labels: geometry", status=2)
+    enter(capsys, f"evaluate {run} geometry evaluator.geometry.samples=20 {data}")
     assert {*by_split(run, "geometry")} == {"train"}
 
 
@@ -244,9 +217,7 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_be_is_refused_before_anything_is_measured(run, words, monkeypatch, capsys):
     monkeypatch.setattr(KNN, "__call__", lambda *_: pytest.fail("for nothing"))
-    assert evaluate(run, *words.format(run=run).split()) == 2
-    error = capsys.readouterr().err
-    assert [part for part in REFUSED[words] if part not in error] == []
+    enter(capsys, f"evaluate {run} {words.format(run=run)}", *REFUSED[words], status=2)
     assert not (run / "evaluation").exists()
 
 
@@ -261,27 +232,22 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(run, words, monke
 def test_what_is_no_encoder_of_a_run_is_refused(run, file, old, new, said, capsys):
     text = (run / file).read_text()
     (run / file).write_text(text.replace(old, new, 1)) if old else (run / file).unlink()
-    assert evaluate(run, "knn") == 2
-    assert said in capsys.readouterr().err
-    assert main(["evaluate", "knn"]) == 2
-    assert "RUN: is missing" in capsys.readouterr().err
-    assert evaluate(run / "metrics.jsonl", "knn") == 2
-    assert "is no encoder" in capsys.readouterr().err
+    enter(capsys, f"evaluate {run} knn", said, status=2)
+    enter(capsys, "evaluate knn", "RUN: is missing", status=2)
+    enter(capsys, f"evaluate {run}/metrics.jsonl knn", "is no encoder", status=2)
 
 
 def test_a_run_is_measured_on_numbers_and_on_labels(tmp_path, monkeypatch, capsys):
     """On a data set of a trusted package, without classes."""
     monkeypatch.setenv("SSL_RUNNER_TRUST", "evaluator_toys")
 
-    def tagged(*words):
-        data = ["--config-dir", str(Path(__file__).parents[1] / "evaluator" / "conf"), "dataset=tagged"]
-        words = [each for each in tiny(*words) if not each.startswith("dataset.")]
-        return main([*data, *words, f"hydra.run.dir={tmp_path / 'run'}"])
-
-    assert tagged("evaluator=[knn]", "evaluator.knn.k=3") == 2  # what needs classes
-    assert "the rows have no class; possible are shape, colour" in capsys.readouterr().err
-    assert tagged("evaluator=[numbers,labels]") == 0, capsys.readouterr()
-    summary = read_summary(run := tmp_path / "run")
+    run, data = tmp_path / "run", ["--config-dir", str(Path(__file__).parents[1] / "evaluator" / "conf")]
+    words = [each for each in tiny("evaluator=[numbers,labels]") if not each.startswith("dataset.")]
+    line = [*data, "dataset=tagged", *words, f"hydra.run.dir={run}"]
+    told = "the rows have no class; possible are shape, colour"
+    enter(capsys, [*line, "evaluator=[knn]", "evaluator.knn.k=3"], told, status=2)  # what needs classes
+    enter(capsys, line, "probe_numbers")
+    summary = read_summary(run)
     headlines = ["probe_numbers/r2", "knn_numbers/r2", "probe_labels/map", "knn_labels/map"]
     assert sorted(summary["headlines"]) == sorted(headlines)
     for name in headlines:
@@ -290,9 +256,7 @@ def test_a_run_is_measured_on_numbers_and_on_labels(tmp_path, monkeypatch, capsy
         assert summary["final"][name] == pytest.approx(summary["final"][f"test/{name}"], abs=0.5)
     assert summary["final"]["probe_numbers/r2"] > 0.3, "the colour of the background is most of an image"
     assert summary["final"]["probe_labels/map"] > 0.7
-    assert "probe_numbers" in capsys.readouterr().out
-    again = ("evaluator.probe.target=tags", "evaluator.probe.l2=[1e-1,1e-3,1e-5]", "split=test")
-    assert evaluate(run, "probe", *again) == 0, capsys.readouterr()
+    enter(capsys, f"evaluate {run} probe split=test evaluator.probe.target=tags evaluator.probe.l2=[1e-1,1e-3,1e-5]")
     assert results(run / "evaluation", "probe")[0]["value"] == summary["final"]["test/probe_labels/map"]
     comparison = compare(load_runs([run])[0])
     assert comparison.metric in headlines
