@@ -2,6 +2,7 @@
 
 import csv
 import io
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -60,7 +61,7 @@ class Small(ImageEncoder):
 
     def __init__(self, seed=0, blind=False, dropout=0.2):
         super().__init__((0.5,) * 3, (0.25,) * 3)
-        torch.manual_seed(seed)  # as the runner does: it seeds the global generators
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed % 2**32)  # noqa: NPY002  as the runner does
         self.conv, self.norm, self.drop = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(dropout)
         if blind:
             self.conv.weight.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0

@@ -76,20 +76,11 @@ def test_clip_bounds_the_step_and_the_log_has_the_norm_before(clip, size, precis
     assert (values["optimizer/gradient_norm"], values["train/loss"]) == pytest.approx((NORM, 10))
 
 
-class Several(Slope):
-    """Two parameters beside the encoder's, whose gradients have norms of 6 and 0.5."""
-
-    def __init__(self):
-        super().__init__()
-        self.large, self.small = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
-
-    def forward(self, views, group="main"):
-        return Loss(super().forward(views).value + 3 * self.large.sum() + 0.5 * self.small.sum())
-
-
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_clip_each_bounds_every_tensor_by_itself_and_before_clip(clip):
-    pretext = Several()
+    """Two parameters beside the encoder's have gradients of norms 6 and 0.5."""
+    pretext = Slope(lambda loss: Loss(loss.value + 3 * pretext.large.sum() + 0.5 * pretext.small.sum()))
+    pretext.large, pretext.small = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
     learn(learner(pretext, clip_each=2.0, clip=clip, lr=1.0))
     moved = START - pretext.encoder.weight, 1 - pretext.large, 1 - pretext.small
     share = 1.0 if clip is None else clip / (2**2 + 2**2 + 0.5**2) ** 0.5
@@ -135,25 +126,24 @@ class Witness(Rivals):
         super().__init__()
         self.calls, self.drawn, self.kept = [], [], []
 
-    def note(self, what, ctx, more):
-        self.calls.append((what, torch.is_grad_enabled(), more))
-        if ctx is not None:
-            self.drawn.append(float(torch.rand((), generator=ctx.rng)))
+    def note(self, what, ctx):
+        self.calls.append((what, torch.is_grad_enabled(), ctx.step))
+        self.drawn.append(float(torch.rand((), generator=ctx.rng)))
 
     def views(self, batch, ctx):
-        self.note("views", ctx, ctx.step)
+        self.note("views", ctx)
         return batch.x, batch.index
 
     def forward(self, views, group="main"):
-        self.note("forward", None, group)
-        loss = super().forward(views, group)
-        return loss._replace(kept={f"rows of {group}": views[1][:, None] * torch.ones(1, requires_grad=True)})
+        self.calls.append(("forward", torch.is_grad_enabled(), group))
+        kept = {f"rows of {group}": views[1][:, None] * torch.ones(1, requires_grad=True)}
+        return super().forward(views, group)._replace(kept=kept)
 
     def before_step(self, ctx):
-        self.note("before_step", ctx, ctx.step)
+        self.note("before_step", ctx)
 
     def after_step(self, ctx, kept):
-        self.note("after_step", ctx, ctx.step)
+        self.note("after_step", ctx)
         self.kept.append(kept)
 
 

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import names, tiny
 from evaluator_toys import quick
-from PIL import Image
-from runs import enter
+from image_trees import paint
+from runs import change, enter, put
 
 from ssl_runner.__main__ import main
 from ssl_runner.comparison.record import load_runs
@@ -20,7 +20,7 @@ from ssl_runner.comparison.table import compare
 from ssl_runner.contract import Metric
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
-from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.results import IDENTITY, record_result
 from ssl_runner.run_folder.summary import read_summary
 
@@ -28,15 +28,11 @@ K = "evaluator.knn.k=3"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "run"
+def whole(tmp_path_factory):
+    """What `run` is a copy of here."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
     assert main([*tiny("pretext=simclr", "seed=5", "save_every=6st"), f"hydra.run.dir={folder}"]) == 0
     return folder
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
 
 
 def evaluate(run, *words):
@@ -50,8 +46,9 @@ def results(folder, protocol):
 def by_split(run, protocol):
     """Each split once."""
     every = results(run / "evaluation", protocol)
-    assert len({each["split"] for each in every}) == len(every)
-    return {each["split"]: each for each in every}
+    splits = {each["split"]: each for each in every}
+    assert len(splits) == len(every)
+    return splits
 
 
 def of_protocol(numbers, protocol):
@@ -100,15 +97,14 @@ def test_every_protocol_is_carried_out(run, protocol):
     assert {*measured[0]} in ({"validation", "test"}, {"train"})
 
 
-def test_every_form_of_an_encoder_gives_the_same(run, tmp_path):
-    (alone := tmp_path / "alone").mkdir()
+def test_every_form_of_an_encoder_gives_the_same(run, here):
+    alone, last, words = here / "alone", run / "checkpoints" / "0000012.pt", ("knn", K, "split=test")
     for name in ("encoder.safetensors", "encoder.yaml"):
-        shutil.copy(run / name, alone)
-    last, words = run / "checkpoints" / "0000012.pt", ("knn", K, "split=test")
-    assert evaluate(run, *words) == evaluate(last, *words, "--to", str(tmp_path / "to")) == 0
+        put(alone / name, (run / name).read_bytes())
+    assert evaluate(run, *words) == evaluate(last, *words, "--to", "to") == 0
     data = ("dataset=shapes", "dataset.images=100", "dataset.test=20")
     assert evaluate(alone / "encoder.safetensors", *words, *data) == 0
-    a, b, c = (results(folder, "knn")[0] for folder in (run / "evaluation", tmp_path / "to", alone / "evaluation"))
+    a, b, c = (results(folder, "knn")[0] for folder in (run / "evaluation", here / "to", alone / "evaluation"))
     assert a["values"] == b["values"] == c["values"]
     assert (b["encoder"], b["step"], b["seed"]) == ("checkpoints/0000012.pt", 12, 5)
     x = torch.rand(2, 3, 32, 32)
@@ -123,7 +119,7 @@ def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
     assert not torch.equal(next(middle.encoder.parameters()), next(load_encoder(run).parameters()))
     assert find_encoder(run).name == "encoder.safetensors"
     # Killed after a resume: the exported file is older than the newest checkpoint.
-    write_json(run / "summary.json", {**read_json(run / "summary.json"), "status": "running"})
+    change(run, "summary.json", status="running")
     assert find_encoder(run).name == "checkpoints/0000012.pt"
     (run / "encoder.safetensors").unlink()
     (run / "checkpoints" / "0000012.pt").write_bytes(b"torn")
@@ -139,8 +135,7 @@ def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(r
         return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in own}
 
     before, file = files(), run / "evaluation" / "knn.json"
-    file.parent.mkdir()
-    file.write_text('{"results": [{"value": 0.5')
+    put(file, '{"results": [{"value": 0.5')
     for words in ([K], [K], ["evaluator.knn.k=4"], [K, "dataset=digits"], [K, "init=random"]):
         assert evaluate(run, "knn", "split=test", *words) == 0
     assert files() == before
@@ -149,11 +144,9 @@ def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(r
     settings = [(each["settings"]["k"], each["dataset"], each["step"]) for each in kept]
     assert settings == [(3, "shapes", 12), (4, "shapes", 12), (3, "digits", 12), (3, "shapes", 0)]
     assert len({each["fingerprint"] for each in kept}) == 2
-    shown = []
-    for folder in (file.parent / "knn").iterdir():
-        events = EventAccumulator(str(folder)).Reload().Scalars("test/knn/top1")
-        shown += [(event.step, pytest.approx(event.value)) for event in events]
-    assert sorted((each["step"], each["value"]) for each in kept) == sorted(shown, key=lambda e: (e[0], e[1].expected))
+    boards = [EventAccumulator(str(folder)).Reload() for folder in (file.parent / "knn").iterdir()]
+    points = sorted((event.step, event.value) for board in boards for event in board.Scalars("test/knn/top1"))
+    assert sorted((each["step"], each["value"]) for each in kept) == [(at, pytest.approx(top1)) for at, top1 in points]
 
 
 def test_results_written_at_once_are_all_there(tmp_path):
@@ -166,17 +159,14 @@ def test_results_written_at_once_are_all_there(tmp_path):
     assert {each["seed"] for each in results(tmp_path, "knn")} == {*range(40)}
 
 
-def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(trained, tmp_path, capsys):
-    sweep, words = tmp_path / "sweep", ("knn", K, "split=test")
-    for name in ("000-a", "001-b"):
-        shutil.copytree(trained, sweep / name)
-    enter(capsys, ["evaluate", str(sweep), *words], "2 of 2")
-    assert all(by_split(sweep / name, "knn") for name in ("000-a", "001-b"))
-    failed = sweep / "001-b"
+def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(whole, here, capsys):
+    _, failed = runs = [shutil.copytree(whole, here / "sweep" / name) for name in ("000-a", "001-b")]
+    enter(capsys, f"evaluate sweep knn {K} split=test", "2 of 2")
+    assert all(by_split(run, "knn") for run in runs)
     shutil.rmtree(failed / "checkpoints")
     (failed / "encoder.safetensors").unlink()
     (failed / "summary.json").write_text('{"status": "failed"}')
-    enter(capsys, ["evaluate", str(sweep), *words], "left out", status=1)
+    enter(capsys, f"evaluate sweep knn {K} split=test", "left out", status=1)
     assert evaluate(failed, "knn") == 2
 
 
@@ -192,12 +182,10 @@ def test_a_protocol_that_fails_costs_no_other_and_a_number_that_is_none_is_left_
     assert (result["values"], result["value"]) == ({"top5": 0.5}, None)
 
 
-def test_without_labels_what_needs_none_is_measured(run, tmp_path, capsys, rng):
-    (tmp_path / "images").mkdir()
+def test_without_labels_what_needs_none_is_measured(run, here, capsys):
     for number in range(30):
-        pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=rng).numpy()
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
-    data = f"dataset=image_folder dataset.root={tmp_path / 'images'} dataset.cache=false"
+        paint(here / "images" / f"{number}.png", (8 * number, number**2 % 256, 7), (32, 32))
+    data = "dataset=image_folder dataset.root=images dataset.cache=false"
     enter(capsys, f"evaluate {run} knn geometry {data}", "possible without labels: geometry", status=2)
     enter(capsys, f"evaluate {run} geometry evaluator.geometry.samples=20 {data}")
     assert {*by_split(run, "geometry")} == {"train"}

@@ -2,9 +2,7 @@
 
 import logging
 import math
-import random
 
-import numpy as np
 import pytest
 import torch
 from evaluator_toys import AUGMENT, EVERY, STRIPES, Small, corners, numbers, stripes, table
@@ -20,15 +18,8 @@ from ssl_runner.probing.label_efficiency import rank_within_class
 METHODS = ("probe", "knn", "finetune", "supervised")
 
 
-def fresh(seed):
-    """As the runner makes one: it seeds every global generator."""
-    random.seed(seed)
-    np.random.seed(seed % 2**32)  # noqa: NPY002  what the runner does
-    return Small(seed)
-
-
 def few(bank, query, folder, classes=2, **settings):
-    settings = {"labels": (1, 4), "draws": 2, "steps": 4, "batch_size": 16, "fresh": fresh, "folder": folder} | settings
+    settings = {"labels": (1, 4), "draws": 2, "steps": 4, "batch_size": 16, "fresh": Small, "folder": folder} | settings
     return FewLabel(every=EVERY, augment=AUGMENT, bank=bank, query=query, sample=STRIPES, classes=classes, **settings)
 
 
