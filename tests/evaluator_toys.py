@@ -34,10 +34,7 @@ def quick(name):
 
 
 class Flat(ImageEncoder):
-    """Features are a measure of the samples, at first these themselves, of whatever kind: they can be written down.
-
-    It keeps what it has seen.
-    """
+    """Features are a measure of the samples, of whatever kind, at first these themselves; it keeps what it has seen."""
 
     def __init__(self, dim=2, measure=lambda x: x.float().flatten(1)):
         super().__init__((0.0,) * 3, (1.0,) * 3)

@@ -75,18 +75,15 @@ def test_streamed_and_resident_rows_give_the_same(monkeypatch):
     streamed.close()
 
 
-def test_every_global_generator_is_seeded():
+def test_seeds_differ_by_purpose_and_place_and_reach_every_global_generator():
     """torch draws as after torch.manual_seed, also if the other devices are left out."""
+    places = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1), (0, "a", 1, 1), (0, "a", 11), (0, "a", "1", "")]
+    seeds = {derive(*place): place for place in places}
+    assert len(seeds) == len(places)
+    assert all(0 <= seed < 2**63 and seed == derive(*place) for seed, place in seeds.items())
     drawn = []
     for _ in range(2):
         seed_everything(3, "step", 7)
         drawn.append((torch.rand(2).tolist(), float(np.random.rand()), random.random()))  # noqa: NPY002
     torch.manual_seed(derive(3, "step", 7))
     assert drawn[0] == drawn[1] == (torch.rand(2).tolist(), *drawn[0][1:])
-
-
-def test_seeds_differ_by_purpose_and_place():
-    places = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1), (0, "a", 1, 1), (0, "a", 11), (0, "a", "1", "")]
-    seeds = {derive(*place): place for place in places}
-    assert len(seeds) == len(places)
-    assert all(0 <= seed < 2**63 and seed == derive(*place) for seed, place in seeds.items())

@@ -98,9 +98,7 @@ def data_server(folder):
         process.terminate()
 
 
-@pytest.fixture(params=[python_backend, data_server], ids=["python", "server"])
-def look(request):
-    return request.param
+pytestmark = pytest.mark.parametrize("look", [python_backend, data_server], ids=["python", "server"])
 
 
 @pytest.fixture(scope="module")

@@ -95,14 +95,11 @@ def test_a_run_measures_logs_and_saves_on_schedule_and_at_its_end(tmp_path):
 
 @pytest.mark.parametrize("at", [0, 2, 4, 5, 7, 10, STEPS - 1])
 def test_nothing_is_measured_twice_after_an_interrupt(tmp_path, at):
-    """In the last step it ends the run whole."""
-    first = Ran(tmp_path, at=at)
+    first, second = Ran(tmp_path, at=at), Ran(tmp_path)
     assert first.end == first.saved[-1] == at + 1
     assert bool(first.tested) == (at + 1 == STEPS)
-    second = Ran(tmp_path)
     assert second.is_whole()
-    asked = first.asked + second.asked
-    assert len(asked) == 5
+    assert len(asked := first.asked + second.asked) == 5
     assert asked[-1] == pytest.approx(1 - 0.02 * STEPS)
 
 
