@@ -98,7 +98,7 @@ def test_without_geometry_there_is_no_verdict():
 def test_the_verdict_says_what_and_what_to_type():
     text = str(diagnose(list(history(std=[0.5, 0.01, 0.01]))))
     assert text.startswith("collapsed (complete) at step 10: all features are one point (std 0.01, 0.5 at the start)")
-    assert "no setting is far from where it usually is" in text
+    assert "no setting is far from its usual value" in text
     told = Health("collapsed", 20, "complete", 10, "a point", [Suspect("a=1, too much", "a=0", 1.0)])
     assert str(told).endswith("likely cause: a=1, too much; type a=0")
     cause = {"cause": "a=1, too much", "remedy": "a=0"}
