@@ -66,8 +66,8 @@ def test_imports_go_down_and_outer_libraries_stay_where_they_belong(file):
 def test_what_is_planted_is_noticed():
     planted = "import ssl_runner.engine.trainer, hydra, timm.layers, torch\nfrom .rotation import Rotation\n"
     planted += "def f():\n    from ssl_runner.pretext import byol"
-    names = ["ssl_runner.engine.trainer", "hydra", "timm.layers", ".rotation.Rotation", "ssl_runner.pretext.byol"]
-    assert list(offences("pretext", planted)) == names
+    offenders = "ssl_runner.engine.trainer hydra timm.layers .rotation.Rotation ssl_runner.pretext.byol"
+    assert " ".join(offences("pretext", planted)) == offenders
     assert list(offences("layers", "import ssl_runner.data.split, ssl_runner.contract")) == ["ssl_runner.data.split"]
     assert list(offences("contract", "import numpy, torch")) == ["numpy"]
 

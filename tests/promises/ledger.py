@@ -59,8 +59,7 @@ class Requests(TorchFunctionMode):
 
     def __init__(self, ledger):
         super().__init__()
-        self.ledger = ledger
-        self.host = {}  # tensors made of what Python holds, and on the CPU as no device was named; by id
+        self.ledger, self.host = ledger, {}  # by id, tensors made of what Python holds that are on the CPU by default
 
     def __torch_function__(self, function, types, arguments=(), named=None):
         named, name = named or {}, getattr(function, "__name__", "")

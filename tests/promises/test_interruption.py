@@ -71,11 +71,10 @@ def test_an_interrupt_while_data_is_read_is_130(cut, whole, monkeypatch, capsys)
 
 
 def test_a_full_disk_keeps_the_checkpoint_before(monkeypatch, capsys):
-    save, full = checkpoint.save, {8}  # the steps at which the disk is full
+    save, full = checkpoint.save, {8}  # the steps at which the disk is full; a later save may succeed
     monkeypatch.setattr(checkpoint, "save", lambda to, at, *others: (FULL if at in full else save)(to, at, *others))
     words = tiny("evaluator=none", "save_every=4st", "keep=1")
-    told = "checkpoint of step 8 could not be written", "0000004.pt"
-    enter(capsys, [*words, "hydra.run.dir=once"], *told)  # a later save may succeed
+    enter(capsys, [*words, "hydra.run.dir=once"], "checkpoint of step 8 could not be written", "0000004.pt")
     full.add(12)
     enter(capsys, [*words, "hydra.run.dir=full"], status=1)
     assert (summary("full")["status"], saved("full")) == ("failed", [4])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -84,21 +85,15 @@ DATASETS = {
 @pytest.mark.parametrize("dataset", DATASETS)
 def test_held_out_rows_are_in_neither_training_nor_the_bank(make, here, dataset):
     paint_classes(Path("images"), ("ant", "bee", "cat"), 20)  # without any split
-    seen = []
-
-    def look(data):
-        seen.append(data)
-        return data
-
+    look = Mock(side_effect=lambda data: data)
     words = (f"dataset={dataset}", "batch_size=8", *DATASETS[dataset])
     run = make(*words, words=lambda *overrides: overrides, change_data=look)
-    (data,) = seen
+    (data,) = look.call_args.args
     train, bank = keys(data.train), keys(data.bank.x)
     assert not train & keys(data.validation.x)
     assert bank <= train, "the kNN bank is of training rows"
     assert data.test is None or not bank & keys(data.test.x)
     for split, evaluators in ((data.validation, run.measurements.validation), (data.test, run.measurements.test)):
-        for evaluator in evaluators.values():
-            if hasattr(evaluator, "bank"):
-                assert evaluator.bank is data.bank
-                assert evaluator.query is split
+        for evaluator in (each for each in evaluators.values() if hasattr(each, "bank")):
+            assert evaluator.bank is data.bank
+            assert evaluator.query is split

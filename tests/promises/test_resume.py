@@ -64,13 +64,10 @@ class Toy(Pretext):
         self.queue.mul_(0.5).add_(kept["seen"].mean(0), alpha=0.5)
 
 
-RUNS = {
+RUNS = {  # overrides, and the turns after which the run is stopped; micro-batches: at the edges of epochs
     **{f"pretext {name}": ([name], None) for name in names("pretext")},
     **{f"optimizer {name}": (["rotation", f"optimizer={name}"], [(7,)]) for name in names("optimizer")},
-    "micro-batches": (
-        ["simclr", "accumulate=2", "optimizer.clip=0.5"],
-        [(1,), (4,), (5,), (6,), (11,)],
-    ),  # epochs' edges
+    "micro-batches": (["simclr", "accumulate=2", "optimizer.clip=0.5"], [(1,), (4,), (5,), (6,), (11,)]),
     "twice": (["byol"], [(3, 4)]),
     "toy": (["toy"], [(7,)]),
 }
