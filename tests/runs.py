@@ -1,5 +1,6 @@
 """Runs by the command line: started in a process, read, compared, and changed by hand."""
 
+import io
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -46,6 +48,13 @@ def put(name, content):
     Path(name).parent.mkdir(parents=True, exist_ok=True)
     text = yaml.safe_dump(content) if isinstance(content, dict) else content
     Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
+
+
+def saved_bytes(content):
+    """As torch.save writes it."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
 
 
 def merged(old, new):

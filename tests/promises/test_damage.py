@@ -1,5 +1,6 @@
 """Run folders that a crash, a disk or a hand has damaged: a line and a status, or the same result, no traceback."""
 
+import io
 import json
 import re
 import shutil
@@ -7,7 +8,7 @@ from contextlib import suppress
 
 import pytest
 import torch
-from runs import change, measured, said, same, saved, summary
+from runs import change, measured, said, same, saved, saved_bytes, summary
 from torch import nn
 
 from ssl_runner.__main__ import main
@@ -30,21 +31,8 @@ def require_same_end(cut, whole):
     assert summary(cut)["status"] == "completed"
 
 
-def rewritten(act):
-    return lambda path: path.write_bytes(act(path.read_bytes()))
-
-
 def saved_again(act):
-    return lambda path: torch.save(act(torch.load(path, weights_only=True)), path)
-
-
-def changed(**values):
-    return lambda path: change(path.parent, path.name, **values)
-
-
-def as_folder(path):
-    path.unlink()
-    path.mkdir()
+    return lambda content: saved_bytes(act(torch.load(io.BytesIO(content), weights_only=True)))
 
 
 TORN = {
@@ -91,10 +79,10 @@ BETWEEN = b"\n".join(ROWS.values()) + b"\n"
 BOTH = [f"{step:07d}.pt cannot be read" for step in (4, 8)]
 RECORDS = [("summary.json", content) for content in (b"[]", b'{"status": [1]}', BINARY, b"[" * 100_000)]
 RECORDS += [("environment.json", content) for content in (b'{"versions": {"torch": []}, "dataset": {}}', BINARY)]
-DAMAGES = {  # a file, what is done to it, the statuses that resuming may end with, and words that are said
-    **{f"config {each}": ("config.yaml", rewritten(act), [2], ["cut/config.yaml"]) for each, act in TORN.items()},
-    **{f"overrides {each}": ("overrides.yaml", rewritten(TORN[each]), [2], ["cut/overrides.yaml"]) for each in LOST},
-    **{f"folder {name}": (name, as_folder, [1, 2], [name]) for name in FOLDERS},
+DAMAGES = {  # a file, its other bytes or keys or that it is a folder, the statuses of resuming, and words that are said
+    **{f"config {each}": ("config.yaml", act, [2], ["cut/config.yaml"]) for each, act in TORN.items()},
+    **{f"overrides {each}": ("overrides.yaml", TORN[each], [2], ["cut/overrides.yaml"]) for each in LOST},
+    **{f"folder {name}": (name, "folder", [1, 2], [name]) for name in FOLDERS},
     "foreign": (NEWEST, saved_again(lambda s: {"model": torch.ones(1)}), [0], ["0000008.pt is no checkpoint", AT_4]),
     "format": (NEWEST, saved_again(lambda s: {**s, "format": 99}), [0], ["0000008.pt has format 99", AT_4]),
     "pickle": (NEWEST, saved_again(lambda s: {**s, "w": nn.Linear(1, 1)}), [0], ["0000008.pt cannot be read", AT_4]),
@@ -102,18 +90,15 @@ DAMAGES = {  # a file, what is done to it, the statuses that resuming may end wi
     "numbers": (NEWEST, saved_again(lambda s: {**s, "pretext": 5, "optimizers": 6, "scalers": 7}), [1, 2], NAMED),
     "no optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {}}), [1, 2], NAMED),
     "empty optimizer": (NEWEST, saved_again(lambda s: {**s, "optimizers": {"main": {}}}), [1, 2], NAMED),
-    "widths": ("config.yaml", changed(model={"widths": [8, 8, 16]}), [1], ["0000008.pt does not fit this config"]),
-    "seed": ("config.yaml", changed(seed=1), [2], ["cut/config.yaml", "seed"]),
-    "length": ("config.yaml", changed(length="13st"), [2], ["cut/config.yaml", "length"]),
-    "batches": ("config.yaml", changed(length="8st", accumulate=2), [2], ["cut/config.yaml", "length", "accumulate"]),
-    "nested": ("config.yaml", changed(optimizer={"lr": 0.5}), [2], ["optimizer.lr changed"]),
-    **{f"{name} {to[:9]}": (name, rewritten(lambda b, to=to: to), [0], [AT_8]) for name, to in RECORDS},
-    "rows": ("metrics.jsonl", rewritten(lambda b: BETWEEN + b + BETWEEN), [0], [AT_8]),
-    **{f"flipped at {at}": (NEWEST, rewritten(lambda b, at=at: flipped(b, at)), [0], []) for at in (0.1, 0.5, 1.0)},
-    **{
-        f"{each} checkpoints": ("checkpoints/*.pt", rewritten(TORN[each]), [0], BOTH)
-        for each in ("torn", "zeros", "empty")
-    },
+    "widths": ("config.yaml", {"model": {"widths": [8, 8, 16]}}, [1], ["0000008.pt does not fit this config"]),
+    "seed": ("config.yaml", {"seed": 1}, [2], ["cut/config.yaml", "seed"]),
+    "length": ("config.yaml", {"length": "13st"}, [2], ["cut/config.yaml", "length"]),
+    "batches": ("config.yaml", {"length": "8st", "accumulate": 2}, [2], ["cut/config.yaml", "length", "accumulate"]),
+    "nested": ("config.yaml", {"optimizer": {"lr": 0.5}}, [2], ["optimizer.lr changed"]),
+    **{f"{name} {to[:9]}": (name, lambda b, to=to: to, [0], [AT_8]) for name, to in RECORDS},
+    "rows": ("metrics.jsonl", lambda b: BETWEEN + b + BETWEEN, [0], [AT_8]),
+    **{f"flipped at {at}": (NEWEST, lambda b, at=at: flipped(b, at), [0], []) for at in (0.1, 0.5, 1.0)},
+    **{f"{each} checkpoints": ("checkpoints/*.pt", TORN[each], [0], BOTH) for each in ("torn", "zeros", "empty")},
 }
 
 
@@ -121,7 +106,13 @@ DAMAGES = {  # a file, what is done to it, the statuses that resuming may end wi
 def test_a_damaged_run_goes_on_to_the_same_end_or_says_why_not(cut, whole, case, capsys):
     name, damage, statuses, words = DAMAGES[case]
     for path in cut.glob(name):
-        damage(path)
+        if damage == "folder":
+            path.unlink()
+            path.mkdir()
+        elif isinstance(damage, dict):
+            change(cut, name, **damage)
+        else:
+            path.write_bytes(damage(path.read_bytes()))
     before = {p: p.read_bytes() for p in cut.rglob("*") if p.is_file() and p.name not in (".lock", "run.log")}
     status = main(["resume", "cut"])
     message = said(capsys, *words)
@@ -137,7 +128,7 @@ def test_a_damaged_run_goes_on_to_the_same_end_or_says_why_not(cut, whole, case,
     assert not re.search(r"\w+Error", message), "what is wrong is named, and no class of Python's"
     if status == 2:
         assert {p: p.read_bytes() for p in before} == before, "nothing in the folder is touched"
-    elif damage is not as_folder:
+    elif damage != "folder":
         assert "Traceback" not in (cut / "run.log").read_text()
     if case == "widths":
         assert summary(cut)["status"] == "failed"
