@@ -148,7 +148,7 @@ def run(whole, here):
 
 @pytest.fixture
 def harmless(here, monkeypatch):
-    """In the current folder `import hostile` would leave a file `touched`; after the test nothing has run."""
+    """In the current folder `import hostile`, as every hostile case, would leave a file `touched`; none is left."""
     monkeypatch.syspath_prepend(str(here))
     put("hostile.py", "open('touched', 'w')\nclass Hostile:\n    def __call__(self, a, b): ...\n")
     yield

@@ -102,22 +102,19 @@ class Drawn(torch.Generator):
 
 def take_step(pretext):
     """Hooks, views, forward passes and regulariser of a task, a group after the other, all on the GPU."""
-    with FakeTensorMode(allow_non_fake_inputs=True):
+    with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         pretext.to_empty(device="cuda")
         batch = Batch(torch.rand(4, 3, 32, 32, device="cuda"), torch.arange(4, device="cuda"))
         ctx, kept = Context(3, Length(12, 5, 4), Drawn(), lambda: iter([batch])), {}
-        with torch.no_grad():
-            pretext.before_step(ctx)
+        pretext.before_step(ctx)
         for group in pretext.groups():
-            with torch.no_grad():
-                views = pretext.views(batch, ctx)
+            views = pretext.views(batch, ctx)
             loss = pretext(views, group)
             terms = [] if loss.embedding is None else Variance()(loss, pretext).values()
-            made = [*views, loss.value, *loss.metrics.values(), *loss.kept.values(), *terms]
-            assert {each.device.type for each in made} == {"cuda"}
+            tensors = [*views, loss.value, *loss.metrics.values(), *loss.kept.values(), *terms]
+            assert {each.device.type for each in tensors} == {"cuda"}
             kept |= loss.kept
-        with torch.no_grad():
-            pretext.after_step(ctx, kept)
+        pretext.after_step(ctx, kept)
 
 
 @every_pretext

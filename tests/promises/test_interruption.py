@@ -1,7 +1,4 @@
-"""Runs that end before their end: by a signal, a kill, a full disk, or weights that overflow.
-
-They go on to the same bits; what is not finite is never saved.
-"""
+"""Runs that end before their end, by a signal, a kill, a full disk or an overflow, and go on to the same bits."""
 
 import os
 import random

@@ -1,7 +1,4 @@
-"""Nothing runs because a run folder, an export or a data file says so, whatever verb reads it.
-
-Every hostile case, if it were obeyed, would leave a file `touched` in the current folder.
-"""
+"""Nothing runs because a run folder, an export or a data file says so, whatever verb reads it."""
 
 import io
 import json
@@ -34,8 +31,6 @@ class Payload:
 
 
 PICKLE = pickle.dumps(Payload())
-
-
 LAST = "run/checkpoints/0000012.pt"
 PUBLISHED = {f"root/{file}": PICKLE for file in CIFAR10.files}
 READ_LAST = [f"evaluate {LAST}", f"export {LAST}"]

@@ -19,20 +19,7 @@ COLLAPSE = tiny(
 )
 
 
-def test_warn_goes_on_and_tensorboard_has_the_verdict(here, capsys):
-    enter(capsys, COLLAPSE, "collapsed (complete) at step")
-    done = summary("run")
-    verdict = {"verdict": "collapsed", "kind": "complete", "remedy": "pretext.predictor=true"}
-    assert done == done | {"status": "completed", "step": 40, "health": done["health"] | verdict}
-    assert (done["baseline"]["geometry/health"], done["final"]["geometry/health"]) == (2, 0)
-    assert "WARNING collapsed (complete)" in (here / "run/run.log").read_text()
-    events = EventAccumulator("run", size_guidance={"tensors": 0, "scalars": 0}).Reload()
-    texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("health/text_summary")]
-    assert any(text.startswith("collapsed (complete) at step") for text in texts)
-    assert events.Scalars("geometry/health")[-1].value == 0
-
-
-def test_stop_stops_and_so_does_its_resumption(here, capsys):
+def test_stop_stops_also_when_resumed_and_warn_goes_on_with_a_verdict(here, capsys):
     remedy, metrics = "type pretext.predictor=true", here / "run/metrics.jsonl"
     enter(capsys, [*COLLAPSE, "on_collapse=stop"], remedy, "ssl-runner resume run on_collapse=warn", status=3)
     done, rows = summary("run"), read_rows(metrics)
@@ -42,8 +29,15 @@ def test_stop_stops_and_so_does_its_resumption(here, capsys):
     enter(capsys, "resume run", remedy, status=3)
     assert summary("run") == summary("run") | {key: done[key] for key in ("health", "step")}
     assert read_rows(metrics) == rows, "nothing was learnt or measured again"
-    enter(capsys, "resume run on_collapse=warn")
-    assert summary("run")["status"] == "completed"
+    enter(capsys, "resume run on_collapse=warn", "collapsed (complete) at step")
+    done, verdict = summary("run"), {"verdict": "collapsed", "kind": "complete", "remedy": "pretext.predictor=true"}
+    assert done == done | {"status": "completed", "step": 40, "health": done["health"] | verdict}
+    assert (done["baseline"]["geometry/health"], done["final"]["geometry/health"]) == (2, 0)
+    assert "WARNING collapsed (complete)" in (here / "run/run.log").read_text()
+    events = EventAccumulator("run", size_guidance={"tensors": 0, "scalars": 0}).Reload()
+    texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("health/text_summary")]
+    assert any(text.startswith("collapsed (complete) at step") for text in texts)
+    assert events.Scalars("geometry/health")[-1].value == 0
 
 
 def test_no_geometry_no_verdict(here, capsys):
