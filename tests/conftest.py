@@ -33,7 +33,6 @@ MEASURED = (
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
 LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small
-FEWER = {**LESS, "dino": ("pretext.local_views=2",)}
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
@@ -51,10 +50,8 @@ def choose(group, name):
 
 # A case for each task, optimizer, regulariser and recipe of views: of these, made tiny, traces and costs are kept.
 CHOICES = {f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")}
-for group, key, default in (
-    *(("optimizer", "optimizer", "adamw"), ("regulariser", "regulariser", "none")),
-    ("augment", "augment@pretext.augment", "simclr"),
-):
+for key, default in {"optimizer": "adamw", "regulariser": "none", "augment@pretext.augment": "simclr"}.items():
+    group = key.partition("@")[0]
     CHOICES |= {f"{group}-{name}": ("pretext=simclr", f"{key}={name}") for name in names(group) if name != default}
 
 
@@ -83,8 +80,8 @@ def composer():
 def make(composer, tmp_path):
     """A trainer for `tiny` overrides in a folder below tmp_path; `change` may put another pretext in the place."""
 
-    def build(*overrides, folder="run", change=lambda node: node, change_data=lambda data: data, words=tiny):
-        composed = composer.compose(words(*overrides))
+    def build(*overrides, folder="run", change=lambda node: node, change_data=lambda data: data):
+        composed = composer.compose(tiny(*overrides))
         job, problems = read_job(composed.content)
         assert job is not None, [*composed.problems, *problems]
         return build_trainer(replace(job, pretext=change(job.pretext)), tmp_path / folder, change_data)
@@ -97,8 +94,7 @@ def method(make):
     """The task of a YAML on a tiny encoder, in training mode."""
 
     def build(name, *overrides):
-        words = ("evaluator=none", f"pretext={name}", *FEWER.get(name, ()), *overrides)
-        return make(*words).learner.pretext.train()
+        return make("evaluator=none", *CHOICES[f"pretext-{name}"], *overrides).learner.pretext.train()
 
     return build
 

@@ -83,13 +83,10 @@ def measured(folder, name="knn/top1"):
 
 def same(a, b):
     """Whether two runs ended in the same tensors, bit for bit, and in the same numbers."""
-    ends = []
-    for folder in (Path(a), Path(b)):
-        _, state = next(checkpoint.newest_first(folder / "checkpoints"))
-        parts = state["pretext"], load_file(folder / "encoder.safetensors")
-        bits = [{name: each.numpy().tobytes() for name, each in part.items()} for part in parts]
-        ends.append((bits, summary(folder)["final"]))
-    return ends[0] == ends[1]
+    states = [next(checkpoint.newest_first(Path(each) / "checkpoints"))[1]["pretext"] for each in (a, b)]
+    encoders = [load_file(Path(each) / "encoder.safetensors") for each in (a, b)]
+    bits = [[{name: x.numpy().tobytes() for name, x in part.items()} for part in pair] for pair in (states, encoders)]
+    return all(first == second for first, second in bits) and summary(a)["final"] == summary(b)["final"]
 
 
 def said(capsys, *words):

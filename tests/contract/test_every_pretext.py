@@ -1,8 +1,4 @@
-"""What the contract asks of every pretext task; a new YAML in conf/pretext is a new case.
-
-Other devices are tried without one: fake tensors refuse what mixes devices, or waits for one. A number that is made on
-the CPU, or drawn there, is found here and not on the first GPU.
-"""
+"""What the contract asks of every pretext task; a new YAML in conf/pretext is a new case."""
 
 import inspect
 
@@ -101,7 +97,7 @@ class Drawn(torch.Generator):
 
 
 def take_step(pretext):
-    """Hooks, views, forward passes and regulariser of a task, a group after the other, all on the GPU."""
+    """All that a task does in a step, on a GPU of fake tensors: they refuse what mixes devices, or waits for one."""
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         pretext.to_empty(device="cuda")
         batch = Batch(torch.rand(4, 3, 32, 32, device="cuda"), torch.arange(4, device="cuda"))

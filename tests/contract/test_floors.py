@@ -44,12 +44,11 @@ def imports(source):
 def offences(room, source):
     """What a file of a room imports and must not."""
     for module in imports(source):
-        library, _, rest = module.partition(".")
-        other = rest.partition(".")[0] if rest.partition(".")[0] in FLOOR else "__init__"
-        own = library == "ssl_runner"
+        library, room_or_name = [*module.split("."), ""][:2]
+        other = room_or_name if room_or_name in FLOOR else "__init__"
         if (
             not library
-            or (own and (room in CHOICES if other == room else FLOOR[other] >= FLOOR[room]))
+            or (library == "ssl_runner" and (room in CHOICES if other == room else FLOOR[other] >= FLOOR[room]))
             or any(library in libraries and room in rooms for libraries, rooms in OUTER.items())
             or (room == "contract" and library not in CONTRACT)
         ):

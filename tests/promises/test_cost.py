@@ -37,6 +37,15 @@ CASES = {
     "bf16": ("pretext=simclr", "device.precision=bf16"),
 }
 every_case = pytest.mark.parametrize("case", sorted({*CASES, *(file.stem for file in COSTS.glob("*.json"))}))
+CONTAINERS = {list, dict, set, deque, Counter, OrderedDict, defaultdict}
+LONG = ("evaluator=none", "dataset.size=16", "length=42st", "log_every=5st", "show_every=100st", "batch_size=4")
+EARLY, LATE = 20, 40
+FEW = 10  # things that may be more for any reason; one thing a step is 20
+HOARDS = {
+    "tensors": lambda hoard, step, numbers: hoard.setdefault("losses", []).extend(numbers.values()),
+    "numbers": lambda hoard, step, numbers: hoard.setdefault("steps", []).append(float(step)),
+    "a table": lambda hoard, step, numbers: hoard.setdefault("table", {}).update({step: float(step)}),
+}
 
 
 @every_case
@@ -68,15 +77,13 @@ def test_nothing_is_excused_that_is_gone_or_asks_for_the_device(place):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the driver's own word needs a GPU")
 @every_case
-def test_the_driver_sees_no_wait_either(case, make):
+def test_the_driver_sees_no_wait_either(case, make, request):
     learner = make("evaluator=none", *CASES[case], "device=cuda").learner
     for step in range(2):
         learner.step(step)
+    request.addfinalizer(partial(torch.cuda.set_sync_debug_mode, "default"))
     torch.cuda.set_sync_debug_mode("error")
-    try:
-        learner.step(2)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
+    learner.step(2)
 
 
 READS = {  # what would wait for the value of a loss, and what the ledger calls it
@@ -128,12 +135,6 @@ def test_views_of_a_batch_are_many_times_faster_than_a_sample_at_a_time(rng):
     assert slow / len(pictures) >= 8 * fast / len(images)
 
 
-CONTAINERS = {list, dict, set, deque, Counter, OrderedDict, defaultdict}
-LONG = ("evaluator=none", "dataset.size=16", "length=42st", "log_every=5st", "show_every=100st", "batch_size=4")
-EARLY, LATE = 20, 40
-FEW = 10  # things that may be more for any reason; one thing a step is 20
-
-
 @pytest.fixture
 def increase(make, tmp_path, monkeypatch):
     """What a run holds more at the later of two steps: tensors by shape, and things in containers but its rows."""
@@ -168,13 +169,6 @@ def test_memory_is_flat_in_the_number_of_steps(name, increase):
     tensors, things = increase(*CHOICES[f"pretext-{name}"])
     assert not tensors, f"alive at step {LATE} and not at {EARLY}, by shape: {dict(tensors)}"
     assert things <= FEW, f"containers hold {things} things more at step {LATE} than at {EARLY}"
-
-
-HOARDS = {
-    "tensors": lambda hoard, step, numbers: hoard.setdefault("losses", []).extend(numbers.values()),
-    "numbers": lambda hoard, step, numbers: hoard.setdefault("steps", []).append(float(step)),
-    "a table": lambda hoard, step, numbers: hoard.setdefault("table", {}).update({step: float(step)}),
-}
 
 
 @pytest.mark.parametrize("kind", HOARDS)

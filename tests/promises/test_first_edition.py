@@ -54,8 +54,7 @@ def test_it_is_compared_with_a_run_of_today(old, capsys):
     message = said(capsys)
     assert "final test/knn/top1" in message
     assert status == int("all 14 tensors are bit-identical" not in message), "1 if this machine rounds in another way"
-    both = "2 completed runs; in all of them: pretext simclr, dataset shapes"
-    enter(capsys, "compare old new", both, "probe/top1")
+    enter(capsys, "compare old new", "2 completed runs; in all of them: pretext simclr, dataset shapes", "probe/top1")
 
 
 def test_it_is_evaluated_exported_and_saved(old, capsys):

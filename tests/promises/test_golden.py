@@ -7,7 +7,6 @@ GOLDEN names a folder of traces made here with the code before a change, for the
 import json
 import os
 import re
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -112,8 +111,8 @@ def test_what_is_planted_is_told_with_its_step(place, change, words, anywhere, t
 
 def test_a_folder_of_traces_is_compared_bit_for_bit(trace, tmp_path, monkeypatch):
     """What another order changes is rounding, which the committed traces let pass on another machine."""
-    case, module, folder = "pretext-simclr", sys.modules[__name__], tmp_path / "traces"
-    monkeypatch.setattr(module, "HERE", CODE)  # also where an installed package is tested
+    case, folder = "pretext-simclr", tmp_path / "traces"
+    monkeypatch.setattr("test_golden.HERE", CODE)  # also where an installed package is tested
     monkeypatch.delenv(UPDATE, raising=False)
     monkeypatch.setenv(FOLDER, str(folder))
 
@@ -133,5 +132,5 @@ def test_a_folder_of_traces_is_compared_bit_for_bit(trace, tmp_path, monkeypatch
         compare("clip", before)
     for key in ("libc", "caches"):
         require_failure(before | {"machine": before["machine"] | {key: "another"}}, f"another machine ({key})")
-    monkeypatch.setattr(module, "HERE", tmp_path)
+    monkeypatch.setattr("test_golden.HERE", tmp_path)
     require_failure(before, "type python -m pytest in")

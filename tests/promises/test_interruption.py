@@ -21,6 +21,17 @@ pytestmark = pytest.mark.usefixtures("here")
 KILLS = int(os.environ.get("SSL_RUNNER_KILLS", "2"))  # how often a process is killed outright in the test of that
 LONG = ("length=400st", "save_every=20st", "log_every=20st", "evaluator.knn.every=100st", "evaluator.probe.every=200st")
 BARE = [*TINY, "evaluator=none", "length=2st", "log_every=1st"]
+BARE_STEPS, TOO_FAST = ("save_every=1st", "evaluator=none"), "optimizer.lr=3e38"
+KNN = ("evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=1st")
+OVERFLOWS = {
+    "in the only step": ("length=1st", "evaluator=none", TOO_FAST, "regulariser=l2", "regulariser.weight=1e4"),
+    "by and by": ("length=4st", *BARE_STEPS, TOO_FAST),
+    "seen at the end": ("length=4st", "evaluator=none", "log_every=100%", TOO_FAST),
+    "in the features alone": ("length=4st", *KNN, TOO_FAST),
+    "in a long run": (*BARE_STEPS, TOO_FAST),
+    "beyond float32, by AdamW": ("length=4st", *BARE_STEPS, "optimizer=adamw", "optimizer.lr=1e300"),
+    "beyond float32, by LARS": ("length=4st", *BARE_STEPS, "optimizer=lars", "optimizer.lr=1e300"),
+}
 
 
 @pytest.mark.slow
@@ -67,7 +78,7 @@ def test_an_interrupt_while_data_is_read_is_130(cut, whole, monkeypatch, capsys)
     assert same(cut, whole)
 
 
-def test_a_full_disk_keeps_the_checkpoint_before(monkeypatch, capsys):
+def test_a_full_disk_keeps_the_checkpoint_before_and_begins_no_run(monkeypatch, capsys):
     save, full = checkpoint.save, {8}  # the steps at which the disk is full; a later save may succeed
     monkeypatch.setattr(checkpoint, "save", lambda to, at, *others: (FULL if at in full else save)(to, at, *others))
     words = tiny("evaluator=none", "save_every=4st", "keep=1")
@@ -78,6 +89,8 @@ def test_a_full_disk_keeps_the_checkpoint_before(monkeypatch, capsys):
     full.clear()
     enter(capsys, "resume full")
     assert same("full", "once")
+    monkeypatch.setattr("ssl_runner.run.session.write", FULL)
+    enter(capsys, [*BARE, "hydra.run.dir=new"], "run folder: [Errno 28] No space left", status=2)
 
 
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(whole):
@@ -95,30 +108,12 @@ def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(whole):
     assert same("full", whole)
 
 
-def test_a_disk_without_any_room_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("ssl_runner.run.session.write", FULL)
-    enter(capsys, [*BARE, "hydra.run.dir=full"], "run folder: [Errno 28] No space left", status=2)
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_log_that_the_disk_refuses_stops_nothing(cut, whole, capsys):
     (cut / "run.log").unlink()
     (cut / "run.log").symlink_to("/dev/full")
     assert "Logging error" not in enter(capsys, "resume cut")
     assert same(cut, whole)
-
-
-BARE_STEPS, TOO_FAST = ("save_every=1st", "evaluator=none"), "optimizer.lr=3e38"
-KNN = ("evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=1st")
-OVERFLOWS = {
-    "in the only step": ("length=1st", "evaluator=none", TOO_FAST, "regulariser=l2", "regulariser.weight=1e4"),
-    "by and by": ("length=4st", *BARE_STEPS, TOO_FAST),
-    "seen at the end": ("length=4st", "evaluator=none", "log_every=100%", TOO_FAST),
-    "in the features alone": ("length=4st", *KNN, TOO_FAST),
-    "in a long run": (*BARE_STEPS, TOO_FAST),
-    "beyond float32, by AdamW": ("length=4st", *BARE_STEPS, "optimizer=adamw", "optimizer.lr=1e300"),
-    "beyond float32, by LARS": ("length=4st", *BARE_STEPS, "optimizer=lars", "optimizer.lr=1e300"),
-}
 
 
 @pytest.mark.parametrize("case", OVERFLOWS)

@@ -24,13 +24,11 @@ TOUCH = "touch touched"
 
 
 class Payload:
-    """What runs a command where it is unpickled."""
-
     def __reduce__(self):
         return os.system, (TOUCH,)
 
 
-PICKLE = pickle.dumps(Payload())
+PICKLE = pickle.dumps(Payload())  # to unpickle it is to run a command
 LAST = "run/checkpoints/0000012.pt"
 PUBLISHED = {f"root/{file}": PICKLE for file in CIFAR10.files}
 READ_LAST = [f"evaluate {LAST}", f"export {LAST}"]

@@ -1,6 +1,5 @@
 """Resuming from any step ends in bit-identical tensors; what would break that is planted here and must be seen."""
 
-import contextlib
 import random
 from types import SimpleNamespace
 
@@ -14,6 +13,14 @@ from torch.utils._pytree import keystr, tree_flatten_with_path
 from ssl_runner.contract import Loss, Pretext
 from ssl_runner.engine.loader import Loader
 
+RUNS = {  # overrides, and the turns after which the run is stopped; micro-batches: at the edges of epochs
+    **{f"pretext {name}": ([name], None) for name in names("pretext")},
+    **{f"optimizer {name}": (["rotation", f"optimizer={name}"], [(7,)]) for name in names("optimizer")},
+    "micro-batches": (["simclr", "accumulate=2", "optimizer.clip=0.5"], [(1,), (4,), (5,), (6,), (11,)]),
+    "twice": (["byol"], [(3, 4)]),
+    "toy": (["toy"], [(7,)]),
+}
+
 
 def leaves(run):
     """Every value of a run's state, by its path; tensors by their bits."""
@@ -23,10 +30,7 @@ def leaves(run):
 
 @pytest.fixture
 def differences(make):
-    """Where two runs end otherwise: one without evaluations, and one with them that is stopped and gone on with.
-
-    `stops` are the runs to compare with the first, each by the turns of the loop after which it is stopped.
-    """
+    """Paths of the states in which a run that is evaluated, stopped and resumed differs from one that is not."""
 
     def compare(pretext, *overrides, stops=((7,),)):
         words = overrides if pretext == "toy" else (f"pretext={pretext}", *overrides)
@@ -61,15 +65,6 @@ class Toy(Pretext):
         self.queue.mul_(0.5).add_(kept["seen"].mean(0), alpha=0.5)
 
 
-RUNS = {  # overrides, and the turns after which the run is stopped; micro-batches: at the edges of epochs
-    **{f"pretext {name}": ([name], None) for name in names("pretext")},
-    **{f"optimizer {name}": (["rotation", f"optimizer={name}"], [(7,)]) for name in names("optimizer")},
-    "micro-batches": (["simclr", "accumulate=2", "optimizer.clip=0.5"], [(1,), (4,), (5,), (6,), (11,)]),
-    "twice": (["byol"], [(3, 4)]),
-    "toy": (["toy"], [(7,)]),
-}
-
-
 @pytest.mark.parametrize("case", RUNS)
 def test_a_run_resumes_bit_exactly(differences, case):
     words, stops = RUNS[case]
@@ -81,11 +76,9 @@ def restarted(self, step, index=Loader.index):
     return index(self, step - self.first)
 
 
-@contextlib.contextmanager
 def left_in_eval(module):
     module.eval()
-    with torch.no_grad():
-        yield
+    return torch.no_grad()
 
 
 BUGS = {  # what is put in the place of what, and the pretext task that shows it

@@ -13,7 +13,7 @@ from runs import change, enter, put, refusal
 
 from ssl_runner.config.check import check
 from ssl_runner.config.trust import OWN, VARIABLE, distrust, foreign_code
-from ssl_runner.contract import Evaluator
+from ssl_runner.regulariser.sum import Sum
 
 ROOTS = ("torch", "torchvision", "timm", "numpy", "sklearn", *sorted(sys.stdlib_module_names - {"antigravity", "this"}))
 HANDLER = "torch.distributed.elastic.multiprocessing.subprocess_handler.subprocess_handler.SubprocessHandler"
@@ -34,6 +34,13 @@ CHOSEN, NOT_TRUSTED = "--config-dir given experiment=hostile", "_target_: given"
 WAYS = [CHOSEN, f"{CHOSEN} --cfg job", f"{CHOSEN} -m seed=1,2", f"{CHOSEN} -m seed=1,2 --cfg job"]
 TRUST = ["hostile", "os", "torch", "subprocess"]
 TRUSTING = {"tool": {"ssl_runner": {"trust": TRUST}}, VARIABLE: ",".join(TRUST)}
+MODULE = "mine_of_a_test"
+MINE = [*tiny("evaluator=none", "length=1st"), "regulariser=l2", f"regulariser._target_={MODULE}.Mine"]
+TRUSTED = {  # pyproject.toml, and the variable of the environment
+    "pyproject": (f'[tool.ssl_runner]\ntrust = ["{MODULE}"]\n', None),
+    "environment": ("", f"other, {MODULE}"),
+    "environment of old": ("", f"other, {MODULE}."),
+}
 
 
 def hostile_configs():
@@ -75,15 +82,6 @@ def test_a_hostile_config_is_refused_in_a_line(files, commands, words, run, harm
             enter(capsys, line, status=2 if words is None else 0)
         else:
             refusal(capsys, line, words)
-
-
-MODULE = "mine_of_a_test"
-MINE = [*tiny("evaluator=none", "length=1st"), "regulariser=l2", f"regulariser._target_={MODULE}.Mine"]
-TRUSTED = {  # pyproject.toml, and the variable of the environment
-    "pyproject": (f'[tool.ssl_runner]\ntrust = ["{MODULE}"]\n', None),
-    "environment": ("", f"other, {MODULE}"),
-    "environment of old": ("", f"other, {MODULE}."),
-}
 
 
 @pytest.mark.parametrize(("pyproject", "variable"), TRUSTED.values(), ids=TRUSTED)
@@ -133,9 +131,6 @@ def test_every_class_of_a_library_is_refused_and_no_module_is_imported_for_it():
     assert sys.modules.keys() == imported.keys()
 
 
-def wanted(*, x: Evaluator): ...
-
-
 def test_every_foreign_class_that_a_choice_imports_is_refused():
     """Through our own modules a library's classes have names of ours; they are judged by where they are defined."""
     packages = [(importlib.import_module(package).__path__, f"{package}.") for package in OWN]
@@ -144,7 +139,7 @@ def test_every_foreign_class_that_a_choice_imports_is_refused():
     for name in modules:
         for attribute, value in list(vars(importlib.import_module(name)).items()):
             if isinstance(value, type) and not value.__module__.startswith(OWN):
-                (problem,) = check({"x": {"_target_": f"{name}.{attribute}"}}, wanted, {})[1]
+                (problem,) = check({"terms": {"x": {"_target_": f"{name}.{attribute}"}}}, Sum, {})[1]
                 assert "not trusted" in problem
                 classes += 1
     assert classes > 100

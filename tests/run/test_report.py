@@ -55,6 +55,8 @@ DONE |= {
     "baseline": {"knn/top1": 0.25, "probe/loss": 2.0, "geometry/rank": 9.0},
     "final": {"knn/top1": 0.5, "probe/loss": 0.5, "geometry/rank": 3.0, "test/knn/top1": 0.475},
 }
+RESUME = "ssl-runner resume '{}'"
+ENDS = {"interrupted": RESUME, "stopped": f"{RESUME} on_collapse=warn", "failed": "the whole story is in {}/run.log"}
 
 
 def told(tmp_path, **changed):
@@ -73,10 +75,6 @@ def test_the_table_has_every_headline_that_can_be_better(tmp_path):
     ]
     assert lines[4:6] == ["shrinking since step 8", "40 steps in 8 s, 1,234 samples/s"]
     assert lines[-1] == f"to see it:    tensorboard --logdir '{tmp_path / 'a run'}'"
-
-
-RESUME = "ssl-runner resume '{}'"
-ENDS = {"interrupted": RESUME, "stopped": f"{RESUME} on_collapse=warn", "failed": "the whole story is in {}/run.log"}
 
 
 @pytest.mark.parametrize("status", ENDS)

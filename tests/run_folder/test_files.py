@@ -20,22 +20,21 @@ from ssl_runner.run_folder.summary import (
     summarise_numbers,
 )
 
-SHARE = {"better": "larger", "unit": "share"}
 MEANINGS = {  # by which side is better and the unit; as version 0.1 did not tell them
     ("larger", "share"): "probe/top1 test/knn/top5 finetune/choice_top1 cluster/nmi few_label/mean robustness/knn_blur",
     ("larger", "number"): "cluster/ari factors/mean geometry/health",
     ("smaller", "share"): "leakage/leaked_share test/leakage/exact_share",
     ("smaller", "number"): "held/loss test/held/error",
     (None, "share"): "few_label/probe_5_interval",
-    (None, "number"): (
-        "geometry/alignment geometry/rankme probe/l2 finetune/epoch leakage/leaked mine/safari projector/samples"
-    ),
+    (None, "number"): "geometry/alignment probe/l2 finetune/epoch leakage/leaked mine/safari projector/samples",
 }
 
 
 def test_checkpoints_are_kept_by_number_and_found_newest_first(tmp_path):
-    torn = (".0000001.pt.abc.tmp", "0000001.pt.abc.half")  # left by killed processes of version 0.1 and of this one
-    for name in torn:
+    for name in (
+        ".0000001.pt.abc.tmp",
+        "0000001.pt.abc.half",
+    ):  # left by killed processes of 0.1 and of this version
         (tmp_path / name).write_bytes(b"half")
     for step in (5, 10, 10_000_000, 15):
         checkpoint.save(tmp_path, step, {"w": torch.full((3,), float(step))}, keep=3)
@@ -79,7 +78,11 @@ def test_a_summary_by_hand(tmp_path):
     ]
     (tmp_path / "metrics.jsonl").write_text("".join(json.dumps({**row, "time": 1.0}) + "\n" for row in rows))
     meanings = {name: guessed_meaning(name) for name in ("knn/top1", "test/knn/top1", "held/loss", "geometry/rankme")}
-    summary = summarise_numbers(tmp_path, {**meanings, "probe/top1": SHARE}, step=20)
+    meanings = {name: guessed_meaning(name) for name in ("knn/top1", "test/knn/top1", "held/loss", "geometry/rankme")}
+    summary = summarise_numbers(tmp_path, {**meanings, "probe/top1": guessed_meaning("probe/top1")}, step=20)
+    expected = {"baseline": {"knn/top1": 0.2, "held/loss": 3.0, "geometry/rankme": 7.0}, "metrics": meanings}
+    expected |= {"final": {"knn/top1": 0.5, "held/loss": 2.0, "test/knn/top1": 0.4}}
+    assert summary == summary | expected | {"best": {"knn/top1": 0.6, "held/loss": 1.0}}
     expected = {"baseline": {"knn/top1": 0.2, "held/loss": 3.0, "geometry/rankme": 7.0}, "metrics": meanings}
     expected |= {"final": {"knn/top1": 0.5, "held/loss": 2.0, "test/knn/top1": 0.4}}
     assert summary == summary | expected | {"best": {"knn/top1": 0.6, "held/loss": 1.0}}
@@ -95,7 +98,7 @@ def test_version_01_is_read_in_todays_names(tmp_path):
     names = {"test/probe/top1": 0.3, "test/few_label/probe_5": 0.4, "test/leakage/knn_top1_clean": 0.5}
     assert summary["final"] == {"probe/top1": 0.2, "probe/l2": 0.001, **names}
     assert (summary.get("test"), summary["samples_per_second"], summary["headlines"]) == (None, 524.1, ["probe/top1"])
-    assert summary["metrics"]["test/probe/top1"] == SHARE
+    assert summary["metrics"]["test/probe/top1"] == guessed_meaning("probe/top1")
     assert summary["protocols"] == {name: {"version": 2} for name in ("probe", "few_label", "leakage")}
     assert {protocol_of(name) for name in names} == {"probe", "few_label", "leakage"}
     lines = ['{"step": 1, "time": 2.0, "test/knn_top1": 0.5, "speed/images_per_second": 9}', '{"step": 2, "ti']
@@ -105,11 +108,10 @@ def test_version_01_is_read_in_todays_names(tmp_path):
     assert read_rows(tmp_path / "absent.jsonl") == []
 
 
-@pytest.mark.parametrize("torn", [None, "", "[]", '{"status": "comp', "[" * 100_000])
+@pytest.mark.parametrize("torn", ["", "[]", '{"status": "comp', "[" * 100_000])
 def test_a_torn_summary_is_empty(tmp_path, torn):
-    if torn is not None:
-        (tmp_path / "summary.json").write_text(torn)
-    assert read_summary(tmp_path) == {}
+    (tmp_path / "summary.json").write_text(torn)
+    assert read_summary(tmp_path) == read_summary(tmp_path / "absent") == {}
 
 
 @pytest.mark.parametrize(("better", "unit"), MEANINGS)
