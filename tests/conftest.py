@@ -50,9 +50,9 @@ def choose(group, name):
 
 # A case for each task, optimizer, regulariser and recipe of views: of these, made tiny, traces and costs are kept.
 CHOICES = {f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")}
-for key, default in {"optimizer": "adamw", "regulariser": "none", "augment@pretext.augment": "simclr"}.items():
-    group = key.partition("@")[0]
-    CHOICES |= {f"{group}-{name}": ("pretext=simclr", f"{key}={name}") for name in names(group) if name != default}
+for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "simclr"}.items():
+    others = [name for name in names(group) if name != default]
+    CHOICES |= {f"{group}-{name}": ("pretext=simclr", choose(group, name)) for name in others}
 
 
 def tiny(*overrides):

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
-from omegaconf import OmegaConf
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
@@ -58,9 +57,16 @@ def saved_bytes(content):
     return buffer.getvalue()
 
 
+def merged(old, new):
+    """A mapping with another's values in it, at any depth."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{key: merged(old.get(key), value) for key, value in new.items()}}
+
+
 def change(folder, name, **values):
     """Changes keys of a file by hand; of a mapping, only the keys that are given."""
-    content = OmegaConf.to_container(OmegaConf.merge(yaml.safe_load((folder / name).read_text()), values))
+    content = merged(yaml.safe_load((folder / name).read_text()), values)
     (folder / name).write_text(json.dumps(content) if name.endswith("json") else yaml.safe_dump(content))
 
 

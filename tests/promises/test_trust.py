@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 from conftest import tiny
-from runs import change, enter, put, refusal
+from runs import change, enter, merged, put, refusal
 
 from ssl_runner.config.check import check
 from ssl_runner.config.trust import OWN, VARIABLE, distrust, foreign_code
@@ -73,8 +73,7 @@ def test_a_hostile_config_is_refused_in_a_line(files, commands, words, run, harm
         if not isinstance(content, dict):
             put(name, content)
         elif name == LAST:
-            state = torch.load(name, weights_only=True)
-            torch.save({**state, "config": {**state["config"], **content["config"]}}, name)
+            torch.save(merged(torch.load(name, weights_only=True), content), name)
         else:
             change(Path(), name, **content)
     for line in commands:
