@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
-import yaml
+from runs import merged
 
 from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.run import Run
 from ssl_runner.comparison.settings import choices_of, flat
-from ssl_runner.comparison.table import Comparison, compare
+from ssl_runner.comparison.table import compare
+from ssl_runner.run_folder.atomic import read_json, write_json
 
 PROBE = {"_target_": "ssl_runner.evaluator.probe.Probe", "l2": [0.1, 0.01]}
 SETTINGS = {
@@ -41,32 +42,24 @@ SUMMARY |= {"status": "completed", "error": None, "step": 1400, "steps": 1400}
 SUMMARY |= {"seconds": 100.0, "samples_per_second": 4321.0}
 ENVIRONMENT = {"versions": {"python": "3.11.7", "torch": "2.14.0"}, "commit": "a" * 40, "dirty": False, "host": "one"}
 ENVIRONMENT |= {"device": "cpu, float32, 2 threads", "dataset": "feed"}
-DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 
-def merged(a: dict, b: dict) -> dict:
-    both = {key: merged(a[key], b[key]) for key in a.keys() & b.keys() if isinstance(a[key], dict) and b[key]}
-    return a | b | {key: value for key, value in both.items() if isinstance(b[key], dict)}
-
-
-def make_run(
-    folder: Path, top1: float | None = None, *, summary: dict | None = None, environment: dict | None = None, **config
-) -> Path:
+def make_run(folder, top1=None, *, summary=None, environment=None, **config):
     """A run folder with a probe's accuracy; keys of the config as keywords, a mapping adds to the one that is there."""
     folder.mkdir(parents=True)
-    final = SUMMARY["final"] if top1 is None else {"probe/top1": top1, "test/probe/top1": 0.79}
-    (folder / "summary.json").write_text(json.dumps(SUMMARY | {"final": final} | (summary or {})))
-    (folder / "config.yaml").write_text(yaml.dump(merged(SETTINGS, config), Dumper=DUMPER))
+    final = {} if top1 is None else {"final": {"probe/top1": top1, "test/probe/top1": 0.79}}
+    (folder / "summary.json").write_text(json.dumps(SUMMARY | final | (summary or {})))
+    (folder / "config.yaml").write_text(json.dumps(merged(SETTINGS, config)))
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | (environment or {})))
     return folder
 
 
-def seeds(folder: Path, name: str, values: dict[int, float], **more) -> None:
+def seeds(folder, name, values, **more):
     for seed, value in values.items():
         make_run(folder / f"{name}-{seed}", value, seed=seed, **more)
 
 
-def several(folder: Path) -> Path:
+def several(folder):
     """Two groups of three seeds, one better than the other, and a run that was stopped."""
     seeds(folder / "runs", "a", {0: 0.80, 1: 0.82, 2: 0.81})
     seeds(folder / "runs", "b|c", {0: 0.60, 1: 0.61, 2: 0.615}, **pretext("flip"))
@@ -74,35 +67,34 @@ def several(folder: Path) -> Path:
     return folder / "runs"
 
 
-def pretext(name: str, **more) -> dict:
+def pretext(name, **more):
     return {"choices": {"pretext": name}, "pretext": {"_target_": f"ssl_runner.pretext.{name}.X", **more}}
 
 
-def plain_run(**config) -> Run:
+def plain_run(**config):
     """A run of these settings that lies nowhere."""
     whole = merged(SETTINGS, config)
     known = {"choices": choices_of(whole), "settings": flat(whole), "seed": whole["seed"]}
     return Run(folder=Path(), name="", status="completed", **known)
 
 
-def compared(folder: Path, *words) -> Comparison:
+def compared(folder, *words):
     runs, problems, broken = load_runs([folder])
     assert not problems + broken
     return compare(runs, *words)
 
 
-def evaluated(run: Path, value: float, **more) -> None:
+def evaluated(run, value, **more):
     """A result of `ssl-runner evaluate`, in the way in which training measures as well."""
     row = {"protocol": "probe", "version": 2, "settings": PROBE, "dataset": "shapes", "fingerprint": "feed"}
     row |= {"split": "test", "seed": 0, "encoder": "encoder.safetensors", "step": 1400, "value": value}
     row |= {"values": {"top1": value, "note": None}, "metrics": {"top1": ACCURACY}, "time": "2026-01-31T12:00:00"}
     file = run / "evaluation" / "probe.json"
-    before = json.loads(file.read_text())["results"] if file.exists() else []
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps({"protocol": "probe", "results": [*before, row | more]}))
+    before = read_json(file).get("results", [])
+    write_json(file, {"protocol": "probe", "results": [*before, row | more]})
 
 
-def logged(run: Path, rows: int) -> None:
+def logged(run, rows):
     """A log of a loss and a few accuracies, with a torn line at its end."""
     lines = [{"step": 10 * k, "epoch": 0.1, "time": 0.5 * k, "train/loss": 2.0 / (1 + k)} for k in range(rows)]
     lines += [{"step": 10 * k, "time": 0.5 * k, "probe/top1": 0.01 * k} for k in range(0, rows, max(1, rows // 4))]

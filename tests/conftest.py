@@ -32,8 +32,7 @@ MEASURED = (
     *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
-LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small; traces and costs are of these
-FEWER = {**LESS, "dino": ("pretext.local_views=2",)}
+LESS = {"bigan": ("pretext.width=8",)}  # what keeps a step of a task small
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
@@ -43,34 +42,32 @@ def names(group):
     return sorted(file.stem for file in (TREE / group).glob("*.yaml"))
 
 
-# A case for each task, optimizer, regulariser and recipe of views: what traces and counted costs are kept of.
+def choose(group, name):
+    """The override that makes a choice of a group."""
+    mount = {"augment": "augment@pretext.augment"}.get(group, group)  # a recipe of views is no key of a job
+    return f"{mount}=[{name}]" if group == "evaluator" and name != "none" else f"{mount}={name}"
+
+
+# A case for each task, optimizer, regulariser and recipe of views: of these, made tiny, traces and costs are kept.
 CHOICES = {f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")}
-for group, key, default in (
-    *(("optimizer", "optimizer", "adamw"), ("regulariser", "regulariser", "none")),
-    ("augment", "augment@pretext.augment", "simclr"),
-):
-    CHOICES |= {f"{group}-{name}": ("pretext=simclr", f"{key}={name}") for name in names(group) if name != default}
-
-
-def masks(overrides):
-    """Whether the task is one whose YAML chooses an encoder that drops tokens."""
-    tasks = [name for name in names("pretext") if f"pretext={name}" in overrides]
-    return any("override /model@" in (TREE / "pretext" / f"{name}.yaml").read_text() for name in tasks)
+for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "simclr"}.items():
+    others = [name for name in names(group) if name != default]
+    CHOICES |= {f"{group}-{name}": ("pretext=simclr", choose(group, name)) for name in others}
 
 
 def tiny(*overrides):
     """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens."""
-    masked = masks(overrides)
-    kept = [each for each in TINY if not each.startswith("model") or not masked]
-    measured = MEASURED if not any(each.startswith("evaluator=") for each in overrides) else ()
-    return [*kept, *(MASKED if masked else ()), *measured, *overrides]
+    tasks = [file for file in (TREE / "pretext").glob("*.yaml") if f"pretext={file.stem}" in overrides]
+    masked = any("override /model@" in file.read_text() for file in tasks)
+    groups = {each.partition("=")[0] for each in overrides}
+    kept = [each for each in TINY if not each.startswith("model") or not (masked or "model" in groups)]
+    return [*kept, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *overrides]
 
 
 def build_trainer(job, folder, change_data=lambda data: data):
     """A job's trainer in a folder that may be there, on data that may be changed first."""
-    dataset = job.dataset.build()
+    dataset, console = job.dataset.build(), Console(file=io.StringIO())
     folder.mkdir(exist_ok=True)
-    console = Console(file=io.StringIO())
     return assemble(job, dataset, change_data(dataset.load()), folder, console, {"seed": job.seed})
 
 
@@ -83,8 +80,8 @@ def composer():
 def make(composer, tmp_path):
     """A trainer for `tiny` overrides in a folder below tmp_path; `change` may put another pretext in the place."""
 
-    def build(*overrides, folder="run", change=lambda node: node, change_data=lambda data: data, words=tiny):
-        composed = composer.compose(words(*overrides))
+    def build(*overrides, folder="run", change=lambda node: node, change_data=lambda data: data):
+        composed = composer.compose(tiny(*overrides))
         job, problems = read_job(composed.content)
         assert job is not None, [*composed.problems, *problems]
         return build_trainer(replace(job, pretext=change(job.pretext)), tmp_path / folder, change_data)
@@ -97,8 +94,7 @@ def method(make):
     """The task of a YAML on a tiny encoder, in training mode."""
 
     def build(name, *overrides):
-        words = ("evaluator=none", f"pretext={name}", *FEWER.get(name, ()), *overrides)
-        return make(*words).learner.pretext.train()
+        return make("evaluator=none", *CHOICES[f"pretext-{name}"], *overrides).learner.pretext.train()
 
     return build
 
@@ -119,12 +115,11 @@ def here(tmp_path, monkeypatch):
 def drop(tmp_path):
     """A folder of configs with one recipe of this text in it."""
 
-    def put(text, name="dropped"):
-        (tmp_path / "conf" / "experiment").mkdir(parents=True, exist_ok=True)
-        (tmp_path / "conf" / "experiment" / f"{name}.yaml").write_text(text)
+    def build(text, name="dropped"):
+        put(tmp_path / f"conf/experiment/{name}.yaml", text)
         return Composer(tmp_path / "conf")
 
-    return put
+    return build
 
 
 @pytest.fixture(scope="session")
@@ -149,7 +144,7 @@ def run(whole, here):
 
 @pytest.fixture
 def harmless(here, monkeypatch):
-    """In the current folder `import hostile` would leave a file `touched`; after the test nothing has run."""
+    """In the current folder `import hostile`, as every hostile case, would leave a file `touched`; none is left."""
     monkeypatch.syspath_prepend(str(here))
     put("hostile.py", "open('touched', 'w')\nclass Hostile:\n    def __call__(self, a, b): ...\n")
     yield

@@ -1,6 +1,8 @@
 """Toy encoders and labelled rows that evaluators are tested on."""
 
+import csv
 import io
+import random
 from dataclasses import replace
 
 import numpy as np
@@ -19,13 +21,20 @@ EVERY = Duration.parse("10%")
 IMAGE, STRIPES = (Samples("image", (3, side, side)) for side in (32, 8))
 AUGMENT = Views(scale=(0.8, 1.0), jitter=0.0, grey=0.0)
 KINDS = {"text": Samples("text", (6,), vocabulary=9), "audio": Samples("audio", (1, 40), rate=8000)}
+# Settings with which a protocol takes a moment, on few rows.
+QUICK = {"finetune": {"epochs": 1}, "few_label": {"labels": (1, 4), "draws": 2, "steps": 2}, "cluster": {"restarts": 2}}
+QUICK |= {"knn": {"k": 3}, "leakage": {"k": 3}, "robustness": {"k": 3, "corruptions": ("noise",)}}
+QUICK |= {"geometry": {"samples": 40}, "projector": {"samples": 40}}
+
+
+def quick(name):
+    """The same as one types them."""
+    settings = {key: list(each) if isinstance(each, tuple) else each for key, each in QUICK.get(name, {}).items()}
+    return [f"evaluator.{name}.{key}={each}" for key, each in settings.items()]
 
 
 class Flat(ImageEncoder):
-    """Features are a measure of the samples, at first these themselves, of whatever kind: they can be written down.
-
-    It keeps what it has seen.
-    """
+    """Features are a measure of the samples, of whatever kind, at first these themselves; it keeps what it has seen."""
 
     def __init__(self, dim=2, measure=lambda x: x.float().flatten(1)):
         super().__init__((0.0,) * 3, (1.0,) * 3)
@@ -49,7 +58,7 @@ class Small(ImageEncoder):
 
     def __init__(self, seed=0, blind=False, dropout=0.2):
         super().__init__((0.5,) * 3, (0.25,) * 3)
-        torch.manual_seed(seed)  # as the runner does: it seeds the global generators
+        torch.manual_seed(seed), random.seed(seed), np.random.seed(seed % 2**32)  # noqa: NPY002  as the runner does
         self.conv, self.norm, self.drop = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.Dropout(dropout)
         if blind:
             self.conv.weight.data[:, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] = 0
@@ -122,6 +131,12 @@ def saved(x, **options):
     file = io.BytesIO()
     Image.fromarray(x.permute(1, 2, 0).squeeze(2).numpy()).save(file, **options)
     return torch.from_numpy(np.array(Image.open(file))).reshape(*x.shape[1:], len(x)).permute(2, 0, 1)
+
+
+def table(path, *columns):
+    """Columns of a CSV file, row by row."""
+    with path.open() as file:
+        return [tuple(row[column] for column in columns) for row in csv.DictReader(file)]
 
 
 class Tagged:

@@ -89,8 +89,6 @@ class Waves(Encoder):
 
 
 class Guess(Pretext):
-    """Tells numbers of a sample from a part of it."""
-
     def __init__(self, *, encoder: Encoder, samples: Samples):
         super().__init__()
         self.encoder, self.head = encoder, nn.Linear(encoder.dim, samples.vocabulary or BANDS)

@@ -1,5 +1,6 @@
 """Runs by the command line: started in a process, read, compared, and changed by hand."""
 
+import io
 import json
 import os
 import subprocess
@@ -7,12 +8,15 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.sweep.read import read_choice
 
 CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
 
@@ -46,6 +50,13 @@ def put(name, content):
     Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
 
 
+def saved_bytes(content):
+    """As torch.save writes it."""
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    return buffer.getvalue()
+
+
 def merged(old, new):
     """A mapping with another's values in it, at any depth."""
     if not isinstance(old, dict) or not isinstance(new, dict):
@@ -76,17 +87,12 @@ def measured(folder, name="knn/top1"):
     return [(row["step"], row[name]) for row in read_rows(Path(folder) / "metrics.jsonl") if name in row]
 
 
-def end(folder):
-    """What a run ended in, by its bits: its last checkpoint's tensors, its encoder, its numbers."""
-    _, state = next(checkpoint.newest_first(Path(folder) / "checkpoints"))
-    encoder = load_file(Path(folder) / "encoder.safetensors")
-    bits = [{name: each.numpy().tobytes() for name, each in part.items()} for part in (state["pretext"], encoder)]
-    return bits, summary(folder)["final"]
-
-
 def same(a, b):
     """Whether two runs ended in the same tensors, bit for bit, and in the same numbers."""
-    return end(a) == end(b)
+    states = [next(checkpoint.newest_first(Path(each) / "checkpoints"))[1]["pretext"] for each in (a, b)]
+    encoders = [load_file(Path(each) / "encoder.safetensors") for each in (a, b)]
+    bits = [[{name: x.numpy().tobytes() for name, x in part.items()} for part in pair] for pair in (states, encoders)]
+    return all(first == second for first, second in bits) and summary(a)["final"] == summary(b)["final"]
 
 
 def said(capsys, *words):
@@ -111,3 +117,18 @@ def refusal(capsys, line, *words):
     assert len(message.splitlines()) == 2, message
     assert set(Path().rglob("*")) == before
     return message
+
+
+def jobs_of(*keys, folder="sweep"):
+    """Each job of a sweep's ledger, or what it has of one key or several."""
+    jobs = json.loads(Path(folder, "sweep.json").read_text())["jobs"].values()
+    return [tuple(each[key] for key in keys) if keys[1:] else each[keys[0]] if keys else each for each in jobs]
+
+
+def sweep_part(tables, *words):
+    """The launcher or the search of these words; the test is skipped if its library is not installed."""
+    chosen, problems = read_choice(tables, words)
+    if any("pip install" in line for line in problems):
+        pytest.skip(problems[0])
+    assert chosen is not None, problems
+    return chosen

@@ -1,6 +1,5 @@
 """Ranks of a distributed job: which process this is, of how many. With one process each function is the identity."""
 
-import torch.distributed as dist
 from torch import Tensor
 
 from ssl_runner.layers.gather import rank_and_count
@@ -22,18 +21,3 @@ def rows_of_rank(index: Tensor) -> Tensor:
     if len(index) % processes:
         raise ValueError(f"batch_size={len(index)} does not divide among {processes} processes")
     return index.chunk(processes)[number] if processes > 1 else index
-
-
-def mean(x: Tensor) -> Tensor:
-    """The mean over ranks of a detached tensor."""
-    if count() == 1:
-        return x
-    total = x.clone()
-    dist.all_reduce(total)
-    return total / count()
-
-
-def barrier() -> None:
-    """Waits until every rank is here."""
-    if count() > 1:
-        dist.barrier()

@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
-from unittest import mock
 
 from ssl_runner.engine.interrupt import Interrupt
 
@@ -32,6 +32,18 @@ class Launcher(Protocol):
     def close(self) -> None: ...  # jobs that still run save and end
 
 
+@contextmanager
+def variables(values: Mapping[str, str]) -> Iterator[None]:
+    """Sets environment variables, and afterwards restores the environment as it was."""
+    before = dict(os.environ)
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
 def dispatch(jobs: "Jobs", launcher: Launcher, run: Run) -> int | None:
     """Runs jobs until there are none left. Returns the signal that cut it off, or None. Raises Refused."""
     running: dict[int, Entry] = {}
@@ -49,7 +61,7 @@ def dispatch(jobs: "Jobs", launcher: Launcher, run: Run) -> int | None:
     # Processes that are started import from where this one does. Python looks in the current folder first: that is
     # where a sweep was begun, by the word of its sweep.json, and may be a stranger's.
     paths = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
-    with mock.patch.dict(os.environ, paths):
+    with variables(paths):
         launcher.open(jobs.ledger.folder, run)  # before the handlers of signals: Ray brings its own
         with Interrupt() as interrupt:
             try:

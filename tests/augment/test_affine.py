@@ -55,7 +55,7 @@ def test_a_crop_is_the_same_by_reflection_and_by_its_border_and_whole_pixels_are
 
 
 @pytest.mark.parametrize(("h", "w", "degrees"), [(33, 33, 20.0), (33, 33, -35.0), (33, 33, 90.0), (21, 41, 30.0)])
-def test_a_tilt_is_torchvisions_without_shear_or_black_corners(h, w, degrees):
+def test_a_tilt_is_torchvisions_without_shear_or_black_corners_and_before_a_flip(h, w, degrees):
     x, angle = pictures(3, 3, h, w), torch.tensor([degrees]).deg2rad().expand(3)
     whole = [each.expand(3) for each in WHOLE]
     view = resample(x, crop_matrix(*whole, angle=angle, aspect=w / h), (h, w))
@@ -63,27 +63,22 @@ def test_a_tilt_is_torchvisions_without_shear_or_black_corners(h, w, degrees):
     disc = y**2 + z**2 < (h // 2 - 1) ** 2
     near(view[..., disc], TF.rotate(x, degrees, InterpolationMode.BILINEAR)[..., disc], 1e-4)
     assert resample(x.clamp(min=0.5), crop_matrix(*whole, angle=torch.ones(3)), (h, w)).min() > 0.49
-
-
-def test_a_flip_comes_after_the_tilt():
-    x, no, yes = pictures(1, 3, 17, 17), torch.tensor([False]), torch.tensor([True])
-    box, angle = torch.tensor([[0.1, 0.2, 0.7, 0.6]]).T, torch.tensor([0.4])
-    tilted = resample(x, crop_matrix(*box, angle=angle), (12, 12))
-    near(resample(x, crop_matrix(*box, yes, no, angle), (12, 12)), tilted.flip(3))
-    near(resample(x, crop_matrix(*box, no, yes, angle), (12, 12)), tilted.flip(2))
+    x, (angle, *box) = pictures(2, 3, 17, 17), torch.tensor([[0.4, 0.1, 0.2, 0.7, 0.6]] * 2).T
+    tilted, flip = resample(x, crop_matrix(*box, angle=angle), (12, 12)), torch.tensor([True, False])
+    flipped = resample(x, crop_matrix(*box, flip, ~flip, angle), (12, 12))
+    near(flipped, torch.stack([tilted[0].flip(2), tilted[1].flip(1)]))
 
 
 def test_a_much_smaller_view_is_not_aliased():
     stripes = ((torch.arange(96) + 1) // 2 % 2).float().expand(1, 1, 96, 96)
     lying, grey = stripes.transpose(2, 3)[:, :, :24], torch.full((1, 1, 24, 24), 0.5)
     crop, whole = torch.full((1,), 0.25), crop_matrix(*WHOLE)
-    near(resample(stripes, whole, (24, 24)), grey)
-    near(resample(stripes, crop_matrix(*WHOLE, angle=torch.tensor([math.pi / 2])), (24, 24)), grey)
-    near(resample(stripes[:, :, :24], whole, (24, 24)), grey)  # narrowed, but not lowered
+    turned = crop_matrix(*WHOLE, angle=torch.tensor([math.pi / 2]))
+    for x, matrix in ((stripes, whole), (stripes, turned), (stripes[:, :, :24], whole)):  # narrowed, but not lowered
+        near(resample(x, matrix, (24, 24)), grey)
     near(resample(lying, whole, (24, 24)), lying[..., :24])
     sharp = resample(stripes, crop_matrix(crop, crop, crop, crop), (24, 24))  # as many pixels as the view has
     near(sharp, stripes[:, :, 24:48, 24:48])
     magnified = resample(stripes, crop_matrix(crop, crop, crop / 4, crop / 4), (24, 24))
     near(magnified[..., 2:-2], TF.resized_crop(stripes, 24, 24, 6, 6, [24, 24])[..., 2:-2])
-    nearest = resample(stripes, whole, (24, 24), mode="nearest")
-    assert set(nearest.unique().tolist()) <= {0.0, 1.0}
+    assert set(resample(stripes, whole, (24, 24), mode="nearest").unique().tolist()) <= {0.0, 1.0}

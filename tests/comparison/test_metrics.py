@@ -1,6 +1,6 @@
 """Metrics: one name for a quantity wherever it was measured, its meaning, and ways of measuring that are not mixed."""
 
-import json
+import itertools
 import re
 
 import pytest
@@ -8,6 +8,7 @@ from comparison_toys import ACCURACY, PROBE, SUMMARY, compared, evaluated, make_
 
 from ssl_runner.comparison.export import page_content
 from ssl_runner.comparison.table import Unknown
+from ssl_runner.run_folder.atomic import write_json
 
 
 def test_training_and_evaluation_measure_the_same_quantity(tmp_path):
@@ -70,17 +71,15 @@ def test_where_it_was_evaluated_is_compared_unless_the_number_is_only_repeated(t
 
 
 def test_numbers_that_only_describe_are_shown_and_not_judged(tmp_path):
-    for name, value in (("simclr", 0.1), ("byol", 0.9)):
-        for seed in range(3):
-            final = {"geometry/alignment": value + 0.01 * value * seed**2, "geometry/rankme": 9.0 + seed}
-            summary = {"final": final, "baseline": {}, "best": {}}
-            make_run(tmp_path / f"{name}-{seed}", summary=summary, seed=seed, **pretext(name))
+    for (name, value), seed in itertools.product((("simclr", 0.1), ("byol", 0.9)), range(3)):
+        final = {"geometry/alignment": value + 0.01 * value * seed**2, "geometry/rankme": 9.0 + seed}
+        summary = {"final": final, "baseline": {}, "best": {}}
+        make_run(tmp_path / f"{name}-{seed}", summary=summary, seed=seed, **pretext(name))
     comparison = compared(tmp_path)
     assert comparison.metric is None
     assert "No accuracy was measured; --metric takes geometry/alignment, geometry/rankme" in comparison.verdict
     comparison = compared(tmp_path, "geometry/alignment")
-    assert comparison.larger is page_content(comparison)["larger"] is None
-    assert not comparison.best
+    assert (comparison.larger, page_content(comparison)["larger"], comparison.best) == (None, None, False)
     assert all(each.to_best is None and not each.front and not each.worse for each in comparison.groups)
     assert comparison.verdict.count("--larger or --smaller") == 1
     for smaller, first in ((True, "simclr"), (False, "byol")):
@@ -122,12 +121,11 @@ def test_runs_of_version_01_are_compared_with_todays(tmp_path):
     old = {key: value for key, value in SUMMARY.items() if key not in ("headlines", "metrics", "protocols")}
     old |= {"final": {"probe/top1": 0.6, "held/loss": 1.0}, "test": {"probe_top1": 0.59}, "images_per_second": 9.0}
     run = make_run(tmp_path / "old", seed=1)
-    (run / "summary.json").write_text(json.dumps(old))
+    write_json(run / "summary.json", old)
     make_run(tmp_path / "new", optimizer={"clip": None})
     for typed in ("test/probe/top1", "test/probe_top1"):  # as it was called then
         comparison = compared(tmp_path, typed)
-        assert comparison.groups[0].values == {0: 0.79, 1: 0.59}
-    assert not comparison.warnings
+        assert (comparison.groups[0].values, comparison.warnings) == ({0: 0.79, 1: 0.59}, [])
     assert comparison.runs[1].samples_per_second == 9.0
     assert compared(tmp_path, "validation/probe/top1").metric == "probe/top1"
     assert compared(tmp_path, "held/loss").larger is False

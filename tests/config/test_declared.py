@@ -1,8 +1,4 @@
-"""A mistyped command line is refused without torch, in the very lines of the real check.
-
-What the signatures alone say is compared with what the check of the built modules says: for every choice as it is, with
-every value replaced, with keys left out and keys too many, for what a user may type wrong, and for random pairs.
-"""
+"""A mistyped command line is refused without torch, in the very lines of the real check, that of built modules."""
 
 import copy
 import importlib
@@ -13,16 +9,18 @@ import shutil
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from types import ModuleType
+from types import SimpleNamespace
 
 import pytest
-from conftest import names
+from conftest import choose, names
 from rich.console import Console
+from runs import put
 
-from ssl_runner import optimizer
-from ssl_runner.config import declared, files
+from ssl_runner import contract, optimizer
+from ssl_runner.config import declared
 from ssl_runner.config.check import check
 from ssl_runner.config.declared import check_declared, declared_problems
+from ssl_runner.optimizer import adamw
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.preflight import prepare_job
 from ssl_runner.sweep.read import read
@@ -55,15 +53,11 @@ def real(content):
     return check(content, Job, RUNTIME)[1]
 
 
-def chosen(group, name):
-    return f"{group}=[{name}]" if group == "evaluator" and name != "none" else f"{group}={name}"
-
-
-def composed(composer, *overrides):
+def content_of(composer, *overrides):
     root = ["dataset.root=somewhere"] if "dataset=image_folder" in overrides else []
-    found = composer.compose([*overrides, *root])
-    assert not found.problems
-    return found.content
+    composed = composer.compose([*overrides, *root])
+    assert not composed.problems
+    return composed.content
 
 
 def places(content):
@@ -82,9 +76,9 @@ def settings(content):
 @pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
 def test_every_choice_is_judged_as_by_the_real_check(composer, group, name):
     """Nothing is wrong with it; and with each of its values replaced, left out or joined by another, the same is."""
-    content = composed(composer, chosen(group, name))
+    content = content_of(composer, choose(group, name))
     assert declared_problems(content) == real(content) == []
-    assert composer.compose([chosen(group, name)]).choices.get(group, name) == name
+    assert composer.compose([choose(group, name)]).choices.get(group, name) == name
     whole = {group: content[group]}
     for value in VALUES:
         for place, key in settings(broken := copy.deepcopy(whole)):
@@ -100,28 +94,27 @@ def test_every_choice_is_judged_as_by_the_real_check(composer, group, name):
 
 @pytest.mark.parametrize("overrides", [*map(str.split, in_parts(WRONG))], ids=" ".join)
 def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer, overrides):
-    found = check_declared(composer.compose(overrides))
-    assert found.refused, "it is wrong"
-    if found.content:
-        expected = real(found.record)
-        assert declared_problems(found.record) == expected
-        assert found.problems[len(found.problems) - len(expected) :] == expected
-    assert prepare_job(found, overrides) == (None, found.problems)
+    composed = check_declared(composer.compose(overrides))
+    assert composed.refused, "it is wrong"
+    if composed.content:
+        expected = real(composed.record)
+        assert declared_problems(composed.record) == expected
+        assert composed.problems[len(composed.problems) - len(expected) :] == expected
+    assert prepare_job(composed, overrides) == (None, composed.problems)
 
 
 def test_random_mistakes_are_refused_in_the_same_lines(composer):
     rng, wrong = random.Random(0), 0
-    pool = [(group, composed(composer, chosen(group, name))[group]) for group, name in rng.sample(CHOICES, 8)]
+    pool = [(group, content_of(composer, choose(group, name))[group]) for group, name in rng.sample(CHOICES, 8)]
     for _ in range(12):
-        whole = {**composed(composer), **dict(rng.sample(pool, 2))}
+        whole = {**content_of(composer), **dict(rng.sample(pool, 2))}
         for _ in range(10):
             content = copy.deepcopy(whole)
             for _ in range(rng.randint(1, 3)):
                 place = rng.choice(places(content))
                 place[rng.choice([*place, "wide"])] = copy.deepcopy(rng.choice(VALUES))
-            expected = real(content)
+            judged, expected = declared_problems(content), real(content)
             wrong += bool(expected)
-            judged = declared_problems(content)
             assert judged == expected or (judged is None and "_target_" in json.dumps(expected)), content
     assert wrong > 60
 
@@ -134,7 +127,7 @@ NOT_TRUSTED += ["null", "ssl_runner..convnet", "ssl_runner.layers.heads.mlp", "m
 
 @pytest.mark.parametrize("target", [*LEFT, *NOT_TRUSTED])
 def test_a_target_is_judged_as_text_or_left_to_the_real_check(composer, target):
-    content = {**composed(composer), "model": {"_target_": None if target == "null" else target}, "seed": -1}
+    content = {**content_of(composer), "model": {"_target_": None if target == "null" else target}, "seed": -1}
     wrong = real(content)
     assert len(wrong) == 2
     assert declared_problems(content) == (None if target in LEFT else wrong)
@@ -143,16 +136,10 @@ def test_a_target_is_judged_as_text_or_left_to_the_real_check(composer, target):
     assert len(lines) == 3, "and all of it is said at once"
 
 
-# New modules of optimizers
-
-
 @pytest.fixture(scope="module")
 def judged(composer, tmp_path_factory):
-    """Judges a new module by its signatures, twice and the same, and for real: what it does with `optimizer.lr=3`.
-
-    It lies in a copy of our folders, and Python finds it by `__path__`.
-    """
-    root, content, numbers = tmp_path_factory.mktemp("copy") / "ssl_runner", composed(composer), itertools.count()
+    """Judges a new module in a copy of our folders, which gets `optimizer.lr=3`: by its signatures, and for real."""
+    root, content, numbers = tmp_path_factory.mktemp("copy") / "ssl_runner", content_of(composer), itertools.count()
     shutil.copytree(declared.ROOT, root)
 
     def judge(lines, annotation=""):
@@ -161,9 +148,9 @@ def judged(composer, tmp_path_factory):
         (root / "optimizer" / f"{name}.py").write_text(f"import torch\nfrom typing import Literal\n{lines}")
         importlib.invalidate_caches()
         job = {**content, "optimizer": {"_target_": f"ssl_runner.optimizer.{name}.Mine", "lr": 3}}
-        first, second = declared_problems(job), declared_problems(job)
-        assert first == second, "one job of a sweep as the next"
-        return first, real(job)
+        judgement = declared_problems(job)
+        assert judgement == declared_problems(job), "one job of a sweep as the next"
+        return judgement, real(job)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(declared, "ROOT", root)
@@ -196,8 +183,7 @@ isinstance(torch.float32, torch.dtype) | issubclass(torch.nn.Linear, torch.nn.Mo
 not hasattr(torch, 'nonsense') | getattr(torch, 'nonsense', True)
 """
 TRIED = "N = str\ntry:\n    {}\nexcept {}:\n    N = int"  # in truth an int
-UNSAID, VALID = (None, []), ([], [])
-WRONG_LR = ["optimizer.lr: given 3, and 1 or 2 is wanted"]
+UNSAID, WRONG_LR = (None, []), ["optimizer.lr: given 3, and 1 or 2 is wanted"]
 WRONG_LIBRARY = (None, ["optimizer.lr: given 3, and a dtype with a _target_ is wanted"])
 CASES = {
     **{f"on import: {fact}": (f"N = int if {fact} else str", "N", UNSAID) for fact in in_parts(FACTS)},
@@ -212,7 +198,7 @@ CASES = {
     "a class of a library": (CLASS.format("int").replace("Mine", "Mine(torch.optim.SGD)"), "", UNSAID),
     "a type of a library": ("", "torch.dtype | None", WRONG_LIBRARY),
     # so that the cases above are left to the real check for what they ask:
-    "a plain value": ("", "int", VALID),
+    "a plain value": ("", "int", ([], [])),
     "words": ("", "Literal[1, 2]", (WRONG_LR, WRONG_LR)),
     "words in quotes": ("", "'Literal[1, 2]'", (WRONG_LR, WRONG_LR)),
     "a union beside it": ("from torch import nn\nBOTH = nn.Module | None", "Literal[1, 2]", (WRONG_LR, WRONG_LR)),
@@ -235,8 +221,8 @@ def test_what_a_base_takes_is_known(judged, base):
     assert judged(recipe + lines) == (WRONG_LR, WRONG_LR)
     recipe += "@dataclass(frozen=True, kw_only=True)\n"
     lines = f"class Mine({base}):\n    lr: Literal[1, 2]\n    def build(self): ..."
-    said, found = judged(recipe + lines)
-    assert said == found == [*WRONG_LR, "optimizer.weight_decay: is missing; type optimizer.weight_decay=..."]
+    wrong = [*WRONG_LR, "optimizer.weight_decay: is missing; type optimizer.weight_decay=..."]
+    assert judged(recipe + lines) == (wrong, wrong)
 
 
 @pytest.mark.parametrize("lines", ["raise KeyboardInterrupt", "1 / 0", "from ssl_runner.contract import nothing", "("])
@@ -251,68 +237,45 @@ def test_a_module_that_does_not_run_is_left_to_the_real_check(lines, monkeypatch
 
 
 def test_what_stands_in_no_file_is_left_to_the_real_check(composer, monkeypatch):
-    from ssl_runner.optimizer import adamw
-
-    class Mine(adamw.AdamW): ...
-
-    Mine.__module__ = "ssl_runner.optimizer.injected"
-    injected = ModuleType(Mine.__module__)
-    injected.Mine = Mine  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, Mine.__module__, injected)
-    content = composed(composer, "optimizer=adamw")
-    target = f"{Mine.__module__}.Mine"
-    job = {**content, "optimizer": {**content["optimizer"], "_target_": target}}
-    assert declared_problems(job) is None
-    assert real(job) == []
-    overrides = ["optimizer=adamw", f"optimizer._target_={target}", "batch_size=1000000000", "optimiser=3"]
-    found = prepare_job(check_declared(composer.compose(overrides)), overrides)[1]
-    assert [line.partition(":")[0] for line in found] == ["optimiser"], "a refusal builds nothing"
+    name = "ssl_runner.optimizer.injected"
+    mine = type("Mine", (adamw.AdamW,), {"__module__": name})
+    monkeypatch.setitem(sys.modules, name, SimpleNamespace(Mine=mine))
+    content = content_of(composer, "optimizer=adamw")
+    content["optimizer"]["_target_"] = f"{name}.Mine"
+    assert (declared_problems(content), real(content)) == (None, [])
+    overrides = ["optimizer=adamw", f"optimizer._target_={name}.Mine", "batch_size=1000000000", "optimiser=3"]
+    lines = prepare_job(check_declared(composer.compose(overrides)), overrides)[1]
+    assert [line.partition(":")[0] for line in lines] == ["optimiser"], "a refusal builds nothing"
 
 
-def test_threads_judge_alike_and_nobody_sees_what_they_read(composer, monkeypatch):
-    content = composed(composer)
+def test_threads_judge_alike_and_nobody_sees_what_they_read(composer, monkeypatch, request):
+    content, interval, before = content_of(composer), sys.getswitchinterval(), dict(sys.modules)
     monkeypatch.setattr(declared, "MODULES", {})
-    before = {name: id(module) for name, module in sys.modules.items()}
-    interval = sys.getswitchinterval()
+    request.addfinalizer(lambda: sys.setswitchinterval(interval))
     sys.setswitchinterval(1e-6)
-    try:
-        with ThreadPoolExecutor(4) as pool:
-            assert list(pool.map(declared_problems, [content] * 4)) == [[]] * 4
-    finally:
-        sys.setswitchinterval(interval)
-    assert {name: id(module) for name, module in sys.modules.items()} == before
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(declared_problems, [content] * 4)) == [[]] * 4
+    assert sys.modules == before
     mine = declared.declared_module("ssl_runner.contract")
-    assert sys.modules["ssl_runner.contract"] is not mine
-    assert mine.Encoder is not sys.modules["ssl_runner.contract"].Encoder
+    assert contract is not mine
+    assert contract.Encoder is not mine.Encoder
 
 
-@pytest.mark.parametrize(
-    ("words", "status"),
-    [
-        ("--help", 0),
-        ("--version", 0),
-        ("optimizer.lrr=3", 2),
-        ("pretext=simclr pretext.temperature=-1 seed=x evaluator=[knn,probe,cluster] evaluator.knn.k=0", 2),
-        ("-m optimizer.lrr=3,4", 2),
-        ("-m optimizer.lr=0.1,-4 seed=range(3)", 2),
-        ("evaluate", 2),
-        ("compare --help", 0),
-        ("--cfg job pretext=simclr", 0),
-        ("rerun {run} optimizer.lrr=3", 2),
-        ("rerun {run}/config.yaml optimizer=sgdd seed=x", 2),
-        ("resume {run} keep=0", 2),
-    ],
-)
-def test_no_library_is_imported_to_help_or_to_refuse(composer, words, status, tmp_path):
+HELPS = ["--help", "--version", "compare --help", "--cfg job pretext=simclr"]
+REFUSALS = ["optimizer.lrr=3", "-m optimizer.lrr=3,4", "-m optimizer.lr=0.1,-4 seed=range(3)", "evaluate"]
+REFUSALS += ["pretext=simclr pretext.temperature=-1 seed=x evaluator=[knn,probe,cluster] evaluator.knn.k=0"]
+REFUSALS += ["rerun ../run optimizer.lrr=3", "rerun ../run/config.yaml optimizer=sgdd seed=x", "resume ../run keep=0"]
+
+
+@pytest.mark.parametrize("words", [*HELPS, *REFUSALS])
+def test_no_library_is_imported_to_help_or_to_refuse(composer, words, tmp_path):
     """Names of modules, and no seconds: those are for `scripts/benchmark.py`."""
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "config.yaml").write_text(files.dump(composer.compose([]).record))
+    put(tmp_path / "run" / "config.yaml", composer.compose([]).record)
     (tmp_path / "here").mkdir()
-    words = words.format(run=tmp_path / "run").split()
-    command = [sys.executable, "-X", "importtime", "-m", "ssl_runner", *words]
-    done = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True)
-    assert done.returncode == status, done.stderr
-    modules = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines() if "import time:" in line}
+    command = [sys.executable, "-X", "importtime", "-m", "ssl_runner", *words.split()]
+    process = subprocess.run(command, cwd=tmp_path / "here", capture_output=True, text=True)
+    assert process.returncode == (0 if words in HELPS else 2), process.stderr
+    modules = {line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if "import time:" in line}
     assert "ssl_runner.errors" in modules
     assert not HEAVY & modules
     assert not list((tmp_path / "here").iterdir())

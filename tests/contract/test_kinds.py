@@ -8,7 +8,7 @@ import torch
 import yaml
 from conftest import build_trainer, names, tiny
 from modality_toys import KINDS, BagOfWords, Bands
-from runs import enter, kill, measured, same, saved, summary
+from runs import enter, kill, measured, put, same, saved, summary
 
 from ssl_runner.contract import Batch
 from ssl_runner.dataset.shapes import Shapes
@@ -68,8 +68,7 @@ def test_noise_is_as_samples_are(kind):
     dataset = DATA[kind]()
     noise = dataset.samples.example(5, torch.Generator().manual_seed(0))
     real = dataset.samples.from_rows(dataset.load().train[:5])
-    assert noise.shape == real.shape == (5, *dataset.samples.shape)
-    assert noise.dtype == real.dtype
+    assert (noise.shape, noise.dtype) == (real.shape, real.dtype) == ((5, *dataset.samples.shape), real.dtype)
     low, high = {"image": (0, 1), "audio": (-1, 1), "text": (0, dataset.samples.vocabulary - 1)}[kind]
     for x in (noise, real):
         assert low <= x.min() < x.max() <= high
@@ -80,14 +79,11 @@ def test_noise_is_as_samples_are(kind):
 def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch, capsys):
     """Choices of the user's own in conf/, whose package must be trusted first."""
     for group, target in KINDS[kind].items():
-        file = Path("conf", group, "mine.yaml")
-        file.parent.mkdir(parents=True)
-        file.write_text(yaml.safe_dump(node(target)))
+        put(f"conf/{group}/mine.yaml", node(target))
     words = ["--config-dir", "conf", *(f"{group}=mine" for group in KINDS[kind]), *WORDS, "hydra.run.dir=run"]
     monkeypatch.delenv(TRUST, raising=False)
     enter(capsys, words, "modality_toys", status=2)
     assert not Path("run").exists()
-
     monkeypatch.setenv(TRUST, "modality_toys")
     assert "image" not in enter(capsys, words, "samples/s")
     done = summary("run")
@@ -96,12 +92,10 @@ def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch
     assert done["final"].keys() >= {"test/knn/top1", "geometry/rankme", "geometry/std", "geometry/health"}
     assert "geometry/lidar" not in done["final"], "there are no views of this kind"
     assert [step for step, _ in measured("run")] == [0, 150, 300]
-
     cut = kill(shutil.copytree("run", here / "cut"), 300)
     assert saved(cut) == [200]
     enter(capsys, "resume cut")
     assert same(cut, "run")
-
     dataset, trained = KINDS[kind]["dataset"](), find_encoder(Path("run"))
     rows = dataset.samples.from_rows(dataset.load().test.x)
     enter(capsys, "export run --format safetensors,torch")

@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import os
 import pickle
+import shutil
 import struct
 from pathlib import Path
 from unittest.mock import Mock
@@ -19,11 +20,9 @@ from ssl_runner.dataset.stl10 import STL10
 from ssl_runner.dataset.svhn import SVHN
 from ssl_runner.run_folder.atomic import write
 
-numbers = np.random.default_rng(0)
-
 
 def random_images(*shape: int) -> np.ndarray:
-    return numbers.integers(0, 256, shape, dtype=np.uint8)
+    return np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
 
 
 def md5(path: Path) -> str:
@@ -33,16 +32,14 @@ def md5(path: Path) -> str:
 def require_loaded(dataset, rows: int, images: np.ndarray, y: np.ndarray, test: int):
     """So many training rows, disjoint parts, each image with its own label; the last `test` are the test rows."""
     data = dataset.load()
-    assert dataset.rows == len(data.train) == rows
-    assert dataset.samples.shape == tuple(data.train.shape[1:])
+    assert (dataset.rows, *data.train.shape) == (rows, rows, *dataset.samples.shape)
     require_disjoint(data)
     assert data.bank.x is data.train
     assert data.train.is_contiguous()
     assert torch.equal(data.test.x.squeeze(1), torch.from_numpy(images[-test:]))
-    assert data.test.y.tolist() == y[-test:].tolist()
     assert data.bank.y.dtype == torch.int64
     label = {image.tobytes(): int(y) for image, y in zip(images, y, strict=True)}
-    for part in (data.bank, data.validation):
+    for part in (data.bank, data.validation, data.test):
         assert [label[x.numpy().tobytes()] for x in part.x] == part.y.tolist()
     return data
 
@@ -76,9 +73,8 @@ def test_mnist_is_read_from_any_layout(root, kind, place, packed):
     before = sorted(Path(root).rglob("*"))
     data = require_loaded(kind(root=root, download=False, validation=0.25), 30, images, y, test=20)
     assert sorted(Path(root).rglob("*")) == before  # nothing is written beside the files
-    assert data.train.shape[1:] == (1, 28, 28)
+    assert (data.train.shape[1:], len(data.classes)) == ((1, 28, 28), 10)
     assert data.validation.y.bincount().tolist() == [1] * 10
-    assert len(data.classes) == 10
     assert data.mean[0] == pytest.approx(float(data.train.double().mean()) / 255, rel=1e-6)
 
 
@@ -99,43 +95,38 @@ ROWS = {MNIST: 60_000, FashionMNIST: 60_000, CIFAR10: 50_000, CIFAR100: 50_000, 
 def test_absent_files_are_refused_with_what_to_do_and_their_rows_are_known(tmp_path, kind, rows, monkeypatch):
     assert kind(validation=0.0).rows == rows
     assert kind(validation=0.1).rows == (rows if kind is STL10 else pytest.approx(0.9 * rows, abs=5))
-    words = (*kind.files, kind.url, "dataset.root=", "dataset=shapes")
-    with pytest.raises(FileNotFoundError) as refused:
-        kind(root=str(tmp_path / "nowhere"), download=False)
-    assert all(word in str(refused.value) for word in (*words, str(tmp_path / "nowhere"), "dataset.download=false"))
-
     for name in ("_get_redirect_url", "_urlretrieve"):
         offline = Mock(side_effect=OSError("the network is unreachable"))
         monkeypatch.setattr(f"torchvision.datasets.utils.{name}", offline)
-    dataset = kind(root=str(tmp_path / "later"))  # may be downloaded: nothing to refuse yet
+    folder = str(tmp_path / "nowhere")
+    with pytest.raises(FileNotFoundError) as refused:
+        kind(root=folder, download=False)
+    dataset = kind(root=folder)  # may be downloaded: nothing to refuse yet
     with pytest.raises(ConnectionError) as failed:
         dataset.load()
-    assert all(word in str(failed.value) for word in (*words, "unreachable", str(tmp_path / "later")))
-    assert list((tmp_path / "later").iterdir()) == []
+    for error, word in ((refused, "dataset.download=false"), (failed, "unreachable")):
+        words = (*kind.files, kind.url, "dataset.root=", "dataset=shapes", folder, word)
+        assert all(each in str(error.value) for each in words)
+    assert list(Path(folder).iterdir()) == []
 
 
 def test_a_download_leaves_the_files_alone(tmp_path, root, monkeypatch):
     """torchvision fetches and unpacks; the files end where they are found the next time. What a killed download left is
     removed once it is old."""
-    server, asked = tmp_path / "server", []
-    write_mnist(server)
-    old, young = (Path(root, f".ssl_runner-fetch-{name}", "MNIST", "torn") for name in ("old", "young"))
-    for torn in (old, young):
-        write(torn, b"?")
+    write_mnist(server := tmp_path / "server")
+    old, young = torn = [Path(root, f".ssl_runner-fetch-{name}", "MNIST", "torn") for name in ("old", "young")]
+    for each in torn:
+        write(each, b"?")
     for each in (old, *old.parents[:2], *young.parents[:2]):  # a file is young in the second
         os.utime(each, (1, 1))
-
-    def retrieve(url, filename, **_):
-        asked.append(url)
-        Path(filename).write_bytes((server / Path(url).name).read_bytes())
-
+    retrieve = Mock(side_effect=lambda url, filename, **_: shutil.copy(server / Path(url).name, filename))
     monkeypatch.setattr("torchvision.datasets.utils._get_redirect_url", lambda url, **_: url)
     monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", retrieve)
     served = [(file.name, md5(file)) for file in sorted(server.iterdir())]
     monkeypatch.setattr("torchvision.datasets.MNIST.resources", served)
     for download in (True, False):
         assert len(MNIST(root=root, download=download, validation=0.0).load().train) == 40
-        assert len(asked) == 4
+        assert retrieve.call_count == 4
     left = {path.relative_to(root).as_posix() for path in Path(root).rglob("*") if path.is_file()}
     assert left == {young.relative_to(root).as_posix(), *(f"MNIST/raw/{file}" for file in MNIST.files)}
     assert not old.parents[1].exists()
@@ -150,8 +141,7 @@ def test_torn_and_foreign_files_are_refused(root, tmp_path, monkeypatch):
     images.write_bytes(images.read_bytes()[:-100])
     with pytest.raises(ValueError, match=r"not those published.*train-images-idx3-ubyte"):
         MNIST(root=root, download=False).load()
-    file = tmp_path / "x"
-    write_idx(file, np.zeros((3, 4), np.uint8), packed=False)
+    write_idx(file := tmp_path / "x", np.zeros((3, 4), np.uint8), packed=False)
     assert read_idx(file).shape == (3, 4)
     whole = file.read_bytes()
     for raw in (b"", b"\0\0\x08", b"\0\0\x09\1\0\0\0\1a", whole[:-1], whole + b"\0", b"\0\0\x08\3\0"):
@@ -210,10 +200,9 @@ def test_stl10_learns_from_the_unlabelled(tmp_path, monkeypatch):
         write(folder / f"{file}_X.bin", images[rows].transpose(0, 1, 3, 2).tobytes())
         write(folder / f"{file}_y.bin", bytes(k % 10 + 1 for k in range(len(images[rows]))))
     data = STL10(root=str(tmp_path), download=False, validation=0.5).load()
-    assert torch.equal(data.train, torch.from_numpy(images[:7]))
+    assert torch.equal(torch.cat([data.train, data.test.x]), torch.from_numpy(images[[*range(7), *range(27, 37)]]))
     assert keys(data.bank.x) | keys(data.validation.x) == {x.tobytes() for x in images[7:27]}
     assert len(data.bank.x) == len(data.validation.x) == 10
-    assert torch.equal(data.test.x, torch.from_numpy(images[27:]))
     assert data.test.y.tolist() == list(range(10))
     os.truncate(folder / "unlabeled_X.bin", 7 * 3 * 96 * 96 - 5)
     with pytest.raises(ValueError, match=r"unlabeled_X\.bin"):

@@ -1,7 +1,9 @@
 """One step, against what a hand computes: toys whose gradient is the mean of their rows."""
 
 import copy
+import functools
 import itertools
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -15,10 +17,7 @@ from ssl_runner.optimizer.adamw import AdamW
 
 NORM = 20**0.5  # of the gradient of Slope
 WAITING = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "numpy", "cpu", "nonzero")
-
-
-def close(a: Tensor, b: Tensor) -> bool:
-    return torch.allclose(a.detach(), b, rtol=1e-6, atol=1e-6)
+assert_close = functools.partial(torch.testing.assert_close, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("pull", [0, 10])
@@ -31,8 +30,7 @@ def test_each_group_follows_its_own_loss_alone_and_the_main_one_the_regulariser(
             w = w - 0.01 * (MEAN * u + pull)
         else:
             u = u + 0.01 * 3 * MEAN * w
-    assert close(pretext.encoder.weight, w)
-    assert close(pretext.rival, u)
+    assert_close([pretext.encoder.weight.data, pretext.rival.data], [w, u])
     assert main_group(pretext) == "own"
     assert ("regulariser/pull" in values) == bool(pull)
 
@@ -51,10 +49,10 @@ def test_micro_batches_are_one_step(accumulate):
     """Two steps by the gradient MEAN + 10: weights of 1, 2, then of -5, -5. The loss is logged without the term."""
     taught = learner(Slope(), accumulate=accumulate, regulariser=Pull())
     values = learn(taught, 2, measure_gradient=True)
-    assert close(weights(taught), START - 2 * 0.5 * (MEAN + 10))
-    assert values["train/loss"] == pytest.approx(((2 * 1 + 4 * 2) + (2 * -5 + 4 * -5)) / 2)
-    assert values["regulariser/pull"] == pytest.approx((10 * 3 + 10 * -10) / 2)
-    assert values["optimizer/gradient_norm"] == pytest.approx((12**2 + 14**2) ** 0.5)
+    assert_close(weights(taught), START - 2 * 0.5 * (MEAN + 10))
+    expected = {"train/loss": ((2 * 1 + 4 * 2) + (2 * -5 + 4 * -5)) / 2, "regulariser/pull": (10 * 3 + 10 * -10) / 2}
+    expected |= {"optimizer/gradient_norm": (12**2 + 14**2) ** 0.5, "train/largest": values["train/largest"]}
+    assert values == pytest.approx(expected)
 
 
 def test_the_rate_of_each_step_is_the_one_that_is_used():
@@ -63,7 +61,7 @@ def test_the_rate_of_each_step_is_the_one_that_is_used():
     for step, rate in enumerate((0.3, 0.6, 0.9, 0.45)):
         taught.step(step)
         weight = weight - rate * MEAN
-        assert close(weights(taught), weight), f"step {step}"
+        assert_close(weights(taught), weight)
         assert taught.settings(step).lr == pytest.approx(rate)
 
 
@@ -74,30 +72,19 @@ def test_clip_bounds_the_step_and_the_log_has_the_norm_before(clip, size, precis
     taught = learner(Slope(), clip=clip, precision=precision)
     assert (taught.optimizers["main"].scaler.get_scale() > 1000) == (precision == "fp16")
     values = learn(taught, measure_gradient=True)
-    assert close(weights(taught) - START, -0.5 * MEAN * size / NORM)
-    assert values["optimizer/gradient_norm"] == pytest.approx(NORM)
-    assert values["train/loss"] == pytest.approx(10)
-
-
-class Several(Slope):
-    """Two parameters beside the encoder's, whose gradients have norms of 6 and 0.5."""
-
-    def __init__(self):
-        super().__init__()
-        self.large, self.small = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
-
-    def forward(self, views, group="main"):
-        return Loss(super().forward(views).value + 3 * self.large.sum() + 0.5 * self.small.sum())
+    assert_close(weights(taught) - START, -0.5 * MEAN * size / NORM)
+    assert (values["optimizer/gradient_norm"], values["train/loss"]) == pytest.approx((NORM, 10))
 
 
 @pytest.mark.parametrize("clip", [None, 1.0])
 def test_clip_each_bounds_every_tensor_by_itself_and_before_clip(clip):
-    pretext = Several()
+    """Two parameters beside the encoder's have gradients of norms 6 and 0.5."""
+    pretext = Slope(lambda loss: Loss(loss.value + 3 * pretext.large.sum() + 0.5 * pretext.small.sum()))
+    pretext.large, pretext.small = nn.Parameter(torch.ones(4)), nn.Parameter(torch.ones(1))
     learn(learner(pretext, clip_each=2.0, clip=clip, lr=1.0))
-    moved = [START - pretext.encoder.weight, 1 - pretext.large, 1 - pretext.small]
+    moved = START - pretext.encoder.weight, 1 - pretext.large, 1 - pretext.small
     share = 1.0 if clip is None else clip / (2**2 + 2**2 + 0.5**2) ** 0.5
-    sizes = [float(each.detach().norm()) for each in moved]
-    assert sizes == pytest.approx([2 * share, 2 * share, 0.5 * share], rel=1e-5)
+    assert [each.norm().item() for each in moved] == pytest.approx([2 * share, 2 * share, 0.5 * share], rel=1e-5)
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
@@ -110,34 +97,24 @@ def test_a_state_of_other_kernels_goes_on_by_its_own(precision):
     for group in state["optimizers"]["main"]["param_groups"]:
         group["fused"] = None
     resumed.load(state)
-    learn(taught)
-    learn(resumed)
+    assert learn(taught) == learn(resumed)
     assert torch.equal(weights(taught), weights(resumed))
 
 
 def test_fp16_skips_a_step_that_overflows_and_halves_its_scale():
-    class Steep(Slope):
-        def forward(self, views, group="main"):
-            return Loss(1e36 * super().forward(views).value)  # times 65536 it is beyond float32
-
-    taught = learner(Steep(), precision="fp16")
-    scaler = taught.optimizers["main"].scaler
-    scale = scaler.get_scale()
+    steep = Slope(lambda loss: Loss(1e36 * loss.value))  # times 65536 it is beyond float32
+    taught = learner(steep, precision="fp16")
+    scale = taught.optimizers["main"].scaler.get_scale()
     learn(taught)
     assert torch.equal(weights(taught), START)
-    assert scaler.get_scale() == scale / 2
+    assert taught.optimizers["main"].scaler.get_scale() == scale / 2
     assert taught.is_finite()
 
 
 def test_numbers_leave_a_step_in_float32_and_without_a_graph():
     """In bf16, 256 + 1 is 256, and a window sums over many steps."""
-
-    class Half(Slope):
-        def forward(self, views, group="main"):
-            value = super().forward(views).value
-            return Loss(value, {"half": value.bfloat16()})
-
-    numbers = learner(Half(), accumulate=2, regulariser=Pull()).step(0, measure_gradient=True)
+    half = Slope(lambda loss: Loss(loss.value, {"half": loss.value.bfloat16()}))
+    numbers = learner(half, accumulate=2, regulariser=Pull()).step(0, measure_gradient=True)
     assert numbers.keys() == {"train/loss", "train/half", "regulariser/pull", "optimizer/gradient_norm"}
     assert not any(value.requires_grad or value.dtype != torch.float32 for value in numbers.values())
 
@@ -149,25 +126,24 @@ class Witness(Rivals):
         super().__init__()
         self.calls, self.drawn, self.kept = [], [], []
 
-    def note(self, what, ctx, more):
-        self.calls.append((what, torch.is_grad_enabled(), more))
-        if ctx is not None:
-            self.drawn.append(float(torch.rand((), generator=ctx.rng)))
+    def note(self, what, ctx):
+        self.calls.append((what, torch.is_grad_enabled(), ctx.step))
+        self.drawn.append(float(torch.rand((), generator=ctx.rng)))
 
     def views(self, batch, ctx):
-        self.note("views", ctx, ctx.step)
+        self.note("views", ctx)
         return batch.x, batch.index
 
     def forward(self, views, group="main"):
-        self.note("forward", None, group)
-        loss = super().forward(views, group)
-        return loss._replace(kept={f"rows of {group}": views[1][:, None] * torch.ones(1, requires_grad=True)})
+        self.calls.append(("forward", torch.is_grad_enabled(), group))
+        kept = {f"rows of {group}": views[1][:, None] * torch.ones(1, requires_grad=True)}
+        return super().forward(views, group)._replace(kept=kept)
 
     def before_step(self, ctx):
-        self.note("before_step", ctx, ctx.step)
+        self.note("before_step", ctx)
 
     def after_step(self, ctx, kept):
-        self.note("after_step", ctx, ctx.step)
+        self.note("after_step", ctx)
         self.kept.append(kept)
 
 
@@ -191,26 +167,23 @@ def test_a_step_calls_in_the_order_of_the_contract_and_keeps_rows_in_that_of_the
 
 
 def test_every_place_draws_its_own_numbers_and_the_same_place_the_same():
-    first, second, other, again = Witness(), Witness(), Witness(), Witness()
-    for pretext, seed in ((first, 0), (second, 0), (other, 1)):
-        learn(learner(pretext, accumulate=2, lr=1e-3, seed=seed), 3)
-    assert len(set(first.drawn)) == len(first.drawn) == 3 * (1 + 2 * 2 + 1), "hooks, groups, micro-batches and steps"
-    assert first.drawn == second.drawn
-    assert not set(first.drawn) & set(other.drawn), "another seed"
-    taught = learner(again, accumulate=2, lr=1e-3)
-    taught.views(taught.loader.batches(2)[1], 2, "own", 1)
-    assert again.drawn == first.drawn[16:17], "the last view of step 2, drawn out of turn"
+    first, second, other, again = (learner(Witness(), accumulate=2, lr=1e-3, seed=seed) for seed in (0, 0, 1, 0))
+    for each in (first, second, other):
+        learn(each, 3)
+    drawn = first.pretext.drawn
+    assert len(set(drawn)) == len(drawn) == 3 * (1 + 2 * 2 + 1), "hooks, groups, micro-batches and steps"
+    assert drawn == second.pretext.drawn
+    assert set(drawn).isdisjoint(other.pretext.drawn), "another seed"
+    again.views(again.loader.batches(2)[1], 2, "own", 1)
+    assert again.pretext.drawn == drawn[16:17], "the last view of step 2, drawn out of turn"
 
 
 @pytest.mark.parametrize("kind", [{}, {"accumulate": 2, "clip": 1.0, "clip_each": 1.0, "regulariser": Pull()}])
 def test_a_step_waits_for_nothing(kind, monkeypatch):
-    def waits(self, *_, **__):
-        raise AssertionError("a step waited for the device")
-
     taught = learner(Rivals(), lr=1e-3, momentum=0.9, **kind)
     taught.step(0)
     for name in WAITING:
-        monkeypatch.setattr(Tensor, name, waits)
+        monkeypatch.setattr(Tensor, name, Mock(side_effect=AssertionError("a step waited for the device")))
     taught.step(1)
     taught.step(2, measure_gradient=True)
     with pytest.raises(AssertionError, match="waited"):

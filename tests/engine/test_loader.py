@@ -48,20 +48,19 @@ def test_batches_carry_the_rows_that_their_index_names_and_a_sweep_every_row_in_
     batches, sweep = loader(batch_size=6, accumulate=3).batches(2), list(loader(batch_size=5).sweep())
     assert [len(b.x) for b in batches] == [2, 2, 2]
     for batch in (*batches, *sweep):
-        assert batch.x.dtype == torch.float32
-        assert torch.equal(batch.x, ROWS[batch.index].float() / 255)
+        torch.testing.assert_close(batch.x, ROWS[batch.index].float() / 255, rtol=0, atol=0)
     assert torch.cat([b.index for b in sweep]).tolist() == list(range(23))
 
 
 def test_audio_and_text_arrive_as_their_kind():
     """Audio in 16 bits becomes numbers in [-1, 1], zeros staying exact; ids stay ids, in whatever they are stored."""
-    sound = torch.tensor([[-32768, 16384, 0]], dtype=torch.int16).repeat(5, 1)[:, None]
-    (batch,) = loader(sound, samples=Samples("audio", (1, 3), rate=8000)).batches(0)
-    assert torch.equal(batch.x, torch.tensor([-1.0, 0.5, 0.0]).expand(4, 1, 3))
-    ids = torch.tensor([[3, 200, 0]], dtype=torch.uint8).repeat(5, 1)
-    (batch,) = loader(ids, samples=Samples("text", (3,), vocabulary=300)).batches(0)
-    assert batch.x.dtype == torch.int64
-    assert torch.equal(batch.x, torch.tensor([3, 200, 0]).expand(4, 3))
+    for samples, stored, dtype, expected in (
+        (Samples("audio", (1, 3), rate=8000), [-32768, 16384, 0], torch.int16, [-1.0, 0.5, 0.0]),
+        (Samples("text", (3,), vocabulary=300), [3, 200, 0], torch.uint8, [3, 200, 0]),
+    ):
+        rows = torch.tensor(stored, dtype=dtype).expand(5, *samples.shape)
+        (batch,) = loader(rows, samples=samples).batches(0)
+        torch.testing.assert_close(batch.x, torch.tensor(expected).expand(4, *samples.shape), rtol=0, atol=0)
 
 
 def test_streamed_and_resident_rows_give_the_same(monkeypatch):
@@ -70,28 +69,21 @@ def test_streamed_and_resident_rows_give_the_same(monkeypatch):
     streamed = loader(source)
     assert streamed.resident is None
     for step in (0, 1, 2, 7, 8, 3):
-        for a, b in zip(resident.batches(step), streamed.batches(step), strict=True):
-            assert torch.equal(a.x, b.x)
-            assert torch.equal(a.index, b.index)
+        torch.testing.assert_close(resident.batches(step), streamed.batches(step), rtol=0, atol=0)
     assert any(name.startswith("fetch") for name in source.threads), "the next batch is fetched ahead"
-    assert torch.equal(torch.cat([b.x for b in resident.sweep()]), torch.cat([b.x for b in streamed.sweep()]))
+    torch.testing.assert_close(list(resident.sweep()), list(streamed.sweep()), rtol=0, atol=0)
     streamed.close()
 
 
-def test_every_global_generator_is_seeded():
+def test_seeds_differ_by_purpose_and_place_and_reach_every_global_generator():
     """torch draws as after torch.manual_seed, also if the other devices are left out."""
+    places = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1), (0, "a", 1, 1), (0, "a", 11), (0, "a", "1", "")]
+    seeds = {derive(*place): place for place in places}
+    assert len(seeds) == len(places)
+    assert all(0 <= seed < 2**63 and seed == derive(*place) for seed, place in seeds.items())
     drawn = []
     for _ in range(2):
         seed_everything(3, "step", 7)
         drawn.append((torch.rand(2).tolist(), float(np.random.rand()), random.random()))  # noqa: NPY002
-    assert drawn[0] == drawn[1]
     torch.manual_seed(derive(3, "step", 7))
-    assert drawn[0][0] == torch.rand(2).tolist()
-
-
-def test_seeds_differ_by_purpose_and_place():
-    places = [(0, "a"), (1, "a"), (0, "b"), (0, "a", 1), (0, "a", 1, 1), (0, "a", 11), (0, "a", "1", "")]
-    seeds = [derive(*place) for place in places]
-    assert len(set(seeds)) == len(places)
-    assert all(0 <= seed < 2**63 for seed in seeds)
-    assert seeds == [derive(*place) for place in places]
+    assert drawn[0] == drawn[1] == (torch.rand(2).tolist(), *drawn[0][1:])

@@ -14,7 +14,6 @@ from tensorboard.backend.event_processing.data_ingester import DEFAULT_SIZE_GUID
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
-from tensorboard.data.provider import RunTagFilter
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
@@ -25,8 +24,6 @@ from ssl_runner.run_folder.layout import GROUPS
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "html5lib's sanitizer", DeprecationWarning)  # TensorBoard's own copy of bleach
     from tensorboard.plugins.custom_scalar.custom_scalars_plugin import CustomScalarsPlugin
-
-STATUSES = ("STATUS_UNKNOWN", "STATUS_SUCCESS", "STATUS_FAILURE", "STATUS_RUNNING")
 
 
 class Board:
@@ -46,8 +43,8 @@ class Board:
 
     def rows(self, *allowed):
         """The table: by run, what stands in its columns, and its status."""
-        wanted, table = [api_pb2.Status.Value(each) for each in allowed or STATUSES], {}
-        request = api_pb2.ListSessionGroupsRequest(allowed_statuses=wanted, slice_size=1000)
+        request, table = api_pb2.ListSessionGroupsRequest(slice_size=1000), {}
+        request.allowed_statuses.extend(map(api_pb2.Status.Value, allowed or api_pb2.Status.keys()))
         for group in list_session_groups.Handler(self.ctx, self.hparams, "", request).run().session_groups:
             (session,) = group.sessions
             assert group.name == session.name
@@ -58,8 +55,8 @@ class Board:
         return table
 
     def curve(self, run, tag):
-        chosen = {"plugin_name": "scalars", "downsample": 1000, "run_tag_filter": RunTagFilter(runs=[run], tags=[tag])}
-        return [(d.step, d.value) for d in self.provider.read_scalars(self.ctx, experiment_id="", **chosen)[run][tag]]
+        more = {"experiment_id": "", "plugin_name": "scalars", "downsample": 1000}
+        return [(each.step, each.value) for each in self.provider.read_scalars(self.ctx, **more)[run][tag]]
 
     def layout(self):
         """Titles of the charts by category."""
@@ -69,11 +66,8 @@ class Board:
 
 @contextlib.contextmanager
 def python_backend(folder):
-    multiplexer = EventMultiplexer(
-        size_guidance=DEFAULT_SIZE_GUIDANCE, tensor_size_guidance=DEFAULT_TENSOR_SIZE_GUIDANCE
-    )
-    multiplexer.AddRunsFromDirectory(str(folder))
-    multiplexer.Reload()
+    multiplexer = EventMultiplexer(None, DEFAULT_SIZE_GUIDANCE, DEFAULT_TENSOR_SIZE_GUIDANCE)
+    multiplexer.AddRunsFromDirectory(str(folder)).Reload()
     yield Board(MultiplexerDataProvider(multiplexer, str(folder)))
 
 
@@ -104,9 +98,7 @@ def data_server(folder):
         process.terminate()
 
 
-@pytest.fixture(params=[python_backend, data_server], ids=["python", "server"])
-def look(request):
-    return request.param
+pytestmark = pytest.mark.parametrize("look", [python_backend, data_server], ids=["python", "server"])
 
 
 @pytest.fixture(scope="module")
@@ -127,8 +119,8 @@ def test_every_job_of_a_sweep_has_every_swept_key_every_final_metric_and_one_lay
     names, swept = sorted(rows), ["optimizer.lr", "pretext"]
     assert names == sorted(folder.name for folder in sweep.iterdir() if folder.is_dir())
     assert differing == columns[:2] == swept, "what differs is what the tab shows first"
-    final = {"knn/top1", "probe/top1", "test/knn/top1", "test/probe/top1", "train/loss", "speed/samples_per_second"}
-    final |= {"geometry/rankme", "geometry/std"}
+    quality, geometry = {"knn/top1", "probe/top1"}, {"geometry/rankme", "geometry/std"}
+    final = {*quality, *geometry, "test/knn/top1", "test/probe/top1", "train/loss", "speed/samples_per_second"}
     assert set(metrics) >= final
     assert metrics[:4] == ["accuracy/knn", "accuracy/probe", "accuracy/test_knn", "accuracy/test_probe"]
     for number, (name, row) in enumerate(sorted(rows.items())):
@@ -136,23 +128,21 @@ def test_every_job_of_a_sweep_has_every_swept_key_every_final_metric_and_one_lay
         assert row.keys() >= {*typed, *GROUPS}
         assert "optimizer.clip" not in row, "null is an empty cell"
         assert name.startswith(f"{number:03d}-{row['pretext']}-")
-        job = summary(sweep / name)
-        if row["optimizer.lr"] == 1e30:
-            assert (row["status"], job["status"]) == ("STATUS_FAILURE", "failed")
-            assert row["knn/top1"] == pytest.approx(job["baseline"]["knn/top1"]), "what it has measured"
-        else:
-            assert (row["status"], job["status"]) == ("STATUS_SUCCESS", "completed")
+        job, failed = summary(sweep / name), row["optimizer.lr"] == 1e30
+        ends = ("STATUS_FAILURE", "failed") if failed else ("STATUS_SUCCESS", "completed")
+        assert (row["status"], job["status"]) == ends
+        assert row["knn/top1"] == pytest.approx(job["baseline" if failed else "final"]["knn/top1"])
+        if not failed:
             assert row.keys() >= final
-            assert row["knn/top1"] == pytest.approx(job["final"]["knn/top1"])
             assert row["accuracy/test_probe"] == pytest.approx(job["final"]["test/probe/top1"])
     assert sorted(row["status"] for row in rows.values()) == ["STATUS_FAILURE"] * 2 + ["STATUS_SUCCESS"] * 2
     assert tuple(layout) == CATEGORIES
     charts = [chart for titles in layout.values() for chart in titles]
     assert len(set(charts)) == len(charts)
-    assert set(layout["learning"]) >= {"train/loss", "train/accuracy", "optimizer/lr", "optimizer/gradient_norm"}
-    assert set(layout["quality"]) >= {"knn/top1", "probe/top1"}
-    assert set(layout["geometry"]) >= {"geometry/rankme", "geometry/std"}
-    assert set(layout["speed"]) >= {"speed/samples_per_second", "speed/data_wait", "speed/peak_memory_mb"}
+    learning = {"train/loss", "train/accuracy", "optimizer/lr", "optimizer/gradient_norm"}
+    speed = {"speed/samples_per_second", "speed/data_wait", "speed/peak_memory_mb"}
+    for titles, expected in zip(layout.values(), (learning, quality, geometry, speed), strict=True):
+        assert expected <= {*titles}
     assert not any(chart.startswith(("test/", "accuracy/")) for chart in charts)
 
 

@@ -1,16 +1,19 @@
 """The loop around the steps: what is measured, logged and saved when, also after an interrupt or a kill."""
 
+import contextlib
+import copy
 import io
-import itertools
 import json
 import logging
 import re
 from types import SimpleNamespace
+from unittest import mock
 
 import pytest
 import torch
 from engine_toys import Slope, learner
 from rich.console import Console
+from runs import saved
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from toys import Conv
 
@@ -21,7 +24,6 @@ from ssl_runner.engine.learner import frozen
 from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.engine.measurements import Measurements, measure
 from ssl_runner.engine.trainer import Trainer
-from ssl_runner.run_folder import checkpoint
 
 STEPS = 12
 
@@ -49,7 +51,7 @@ class Ran:
         def cut(number, **more):
             """The step during which it is interrupted or killed."""
             numbers = step(number, **more)
-            if number == at and death is not None:
+            if number == at and death:
                 raise death
             stop.signal = 2 if number == at else None
             return numbers
@@ -59,30 +61,22 @@ class Ran:
         evaluators = {"validation": {"often": often, "rarely": Counted(5.0)}, "test": {"often": test}}
         self.progress = Progress(Console(file=io.StringIO(), force_terminal=terminal, width=200), taught.length)
         parts = {"learner": taught, "progress": self.progress}
-        plan = {"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **plan}
-        trainer = Trainer(
-            **parts, **plan, folder=folder, measurements=Measurements(**parts, **evaluators), provenance={}
-        )
+        plan = {"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **parts, **plan}
+        trainer = Trainer(**plan, folder=folder, measurements=Measurements(**parts, **evaluators), provenance={})
         self.asked, self.tested, self.end = often.asked, test.asked, None
         start = trainer.restore()
         logbook = Logbook(folder, start)
-        try:
+        with pytest.raises(death) if death else contextlib.nullcontext():
             self.end = trainer.fit(start, logbook, stop)
-        except RuntimeError:
-            assert death is RuntimeError
         logbook.close()
-        self.rows, self.saved = logbook.rows, [int(each.stem) for each in checkpoint.steps(folder / "checkpoints")]
-
-    def measured(self, name="often/top1"):
-        return [row["step"] for row in self.rows if name in row]
+        self.rows, self.saved = logbook.rows, saved(folder)
 
     def is_whole(self):
-        """Whether it was measured and logged as one that nothing disturbed."""
-        assert self.end == STEPS
-        assert self.measured() == [0, 3, 6, 9, 12], "once at the end, though it is on schedule too"
-        assert self.measured("rarely/top1") == [0, 5, 10, 12], "at the end, though it is off schedule"
-        assert self.measured("test/often/top1") == [12]
-        return self.measured("train/loss")[-2:] == [8, 12]
+        """Whether it was measured and logged as if nothing had disturbed it: at the end once, on schedule or off it."""
+        names = ("often/top1", "rarely/top1", "test/often/top1", "train/loss")
+        often, rarely, test, logged = ([row["step"] for row in self.rows if name in row] for name in names)
+        assert (self.end, often, rarely, test) == (STEPS, [0, 3, 6, 9, 12], [0, 5, 10, 12], [12])
+        return logged[-2:] == [8, 12]
 
 
 def test_a_run_measures_logs_and_saves_on_schedule_and_at_its_end(tmp_path):
@@ -101,14 +95,11 @@ def test_a_run_measures_logs_and_saves_on_schedule_and_at_its_end(tmp_path):
 
 @pytest.mark.parametrize("at", [0, 2, 4, 5, 7, 10, STEPS - 1])
 def test_nothing_is_measured_twice_after_an_interrupt(tmp_path, at):
-    """In the last step it ends the run whole."""
-    first = Ran(tmp_path, at=at)
+    first, second = Ran(tmp_path, at=at), Ran(tmp_path)
     assert first.end == first.saved[-1] == at + 1
     assert bool(first.tested) == (at + 1 == STEPS)
-    second = Ran(tmp_path)
     assert second.is_whole()
-    asked = first.asked + second.asked
-    assert len(asked) == 5
+    assert len(asked := first.asked + second.asked) == 5
     assert asked[-1] == pytest.approx(1 - 0.02 * STEPS)
 
 
@@ -130,17 +121,12 @@ def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, ca
     monkeypatch.setattr(logging.getLogger("ssl_runner"), "propagate", True)
     caplog.set_level(logging.INFO)
     Ran(tmp_path, at=6)
-    seen, line = [], Progress.line
-
-    def noting(self, step, done, seconds, doing=""):
-        seen.append((step, done, seconds))
-        return line(self, step, done, seconds, doing)
-
-    monkeypatch.setattr(Progress, "line", noting)
-    progress = Ran(tmp_path, terminal=True).progress
-    assert len(seen) > 5
-    assert all(done == step - 7 for step, done, _ in seen)
-    assert all(a[2] <= b[2] for a, b in itertools.pairwise(seen)), "the seconds go on over a log line"
+    with mock.patch.object(Progress, "line", autospec=True, side_effect=Progress.line) as line:
+        progress = Ran(tmp_path, terminal=True).progress
+    steps, done, seconds = zip(*(call.args[1:4] for call in line.call_args_list), strict=True)
+    assert len(steps) > 5
+    assert done == tuple(step - 7 for step in steps)
+    assert list(seconds) == sorted(seconds), "the seconds go on over a log line"
     assert progress.samples_per_second == pytest.approx(5 * 8 / progress.seconds)
     Progress(Console(file=io.StringIO()), Length(1000, 100, 16)).report(910, 10, 1.0)
     assert "91 % epoch 9.1/10 step 910/1000 160 samples/s 0:09 left" in re.sub(r"\s+", " ", caplog.messages[-1])
@@ -159,7 +145,7 @@ def test_a_resumed_log_has_no_row_twice_in_metrics_nor_in_tensorboard(tmp_path):
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     curve = [(0, 0.0), (5, 5.0), (10, 15.0), (15, 20.0)]
     assert [(row["step"], row["knn/top1"]) for row in rows] == curve
-    assert all(a["time"] <= b["time"] for a, b in itertools.pairwise(rows))
+    assert rows == sorted(rows, key=lambda row: row["time"])
     assert [(e.step, e.value) for e in EventAccumulator(str(tmp_path)).Reload().Scalars("knn/top1")] == curve
 
 
@@ -167,7 +153,7 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
     encoder, data, seen = Conv(), torch.randint(0, 256, (23, 3, 8, 8), dtype=torch.uint8), []
     encoder.convolution.eval()
     encoder.register_forward_hook(lambda module, given, features: seen.append(len(features.pooled)))
-    before = {name: value.clone() for name, value in encoder.state_dict().items()}
+    before = copy.deepcopy(encoder.state_dict())
 
     def evaluator(given, encode):
         assert not given.norm.training
@@ -180,9 +166,8 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
     assert sum(seen) == len(data), "rows are encoded once"
     with pytest.raises(RuntimeError), frozen(encoder):
         raise RuntimeError
-    assert encoder.norm.training
-    assert not encoder.convolution.training, "what was in eval mode stays so"
-    assert all(torch.equal(before[name], value) for name, value in encoder.state_dict().items())
+    assert (encoder.norm.training, encoder.convolution.training) == (True, False), "what was in eval mode stays so"
+    torch.testing.assert_close(encoder.state_dict(), before, rtol=0, atol=0)
 
 
 def test_a_window_averages_over_the_steps_that_have_a_number_and_leaves_pauses_out(monkeypatch):

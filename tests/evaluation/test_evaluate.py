@@ -4,11 +4,14 @@ import json
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
 from conftest import names, tiny
-from PIL import Image
+from evaluator_toys import quick
+from image_trees import paint
+from runs import change, enter, put
 
 from ssl_runner.__main__ import main
 from ssl_runner.comparison.record import load_runs
@@ -17,7 +20,7 @@ from ssl_runner.comparison.table import compare
 from ssl_runner.contract import Metric
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
-from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.results import IDENTITY, record_result
 from ssl_runner.run_folder.summary import read_summary
 
@@ -25,23 +28,11 @@ K = "evaluator.knn.k=3"
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained") / "run"
+def whole(tmp_path_factory):
+    """What `run` is a copy of here."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
     assert main([*tiny("pretext=simclr", "seed=5", "save_every=6st"), f"hydra.run.dir={folder}"]) == 0
     return folder
-
-
-@pytest.fixture
-def run(trained, tmp_path):
-    return shutil.copytree(trained, tmp_path / "run")
-
-
-@pytest.fixture
-def sweep(trained, tmp_path):
-    """Two runs in a folder."""
-    for name in ("000-a", "001-b"):
-        shutil.copytree(trained, tmp_path / "sweep" / name)
-    return tmp_path / "sweep"
 
 
 def evaluate(run, *words):
@@ -55,8 +46,9 @@ def results(folder, protocol):
 def by_split(run, protocol):
     """Each split once."""
     every = results(run / "evaluation", protocol)
-    assert len({each["split"] for each in every}) == len(every)
-    return {each["split"]: each for each in every}
+    splits = {each["split"]: each for each in every}
+    assert len(splits) == len(every)
+    return splits
 
 
 def of_protocol(numbers, protocol):
@@ -74,20 +66,11 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert measured["test"]["metrics"] == meanings
         assert measured["test"]["version"] == summary["protocols"][protocol]["version"]
     knn = by_split(run, "knn")["test"]
-    assert (
-        knn.items()
-        >= {
-            "version": 1,
-            "seed": 5,
-            "step": 12,
-            "dataset": "shapes",
-            "encoder": "encoder.safetensors",
-            "settings": {"_target_": "ssl_runner.evaluator.knn.KNN", "target": None, "k": 3, "temperature": 0.07},
-            "value": knn["values"]["top1"],
-            "fingerprint": read_json(run / "environment.json")["dataset"],
-        }.items()
-    )
-    assert knn["settings_hash"] != by_split(run, "probe")["test"]["settings_hash"]
+    known = {"version": 1, "seed": 5, "step": 12, "dataset": "shapes", "encoder": "encoder.safetensors"}
+    known |= {"settings": {"_target_": "ssl_runner.evaluator.knn.KNN", "target": None, "k": 3, "temperature": 0.07}}
+    known |= {"value": knn["values"]["top1"], "fingerprint": read_json(run / "environment.json")["dataset"]}
+    assert {name: knn[name] for name in known} == known
+    assert knn["settings_hash"] != measured["test"]["settings_hash"]
     (compared,), _, _ = load_runs([run])
     (known,), _, _ = name_metrics([compared])
     assert not any("#" in name for name in known), "measured alike in training and by evaluate"
@@ -100,21 +83,13 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
 
 
-SMALL = {  # settings with which a protocol takes a second
-    "few_label": ["labels=[1,2]", "draws=2", "steps=2"],
-    "finetune": ["epochs=1"],
-    "geometry": ["samples=20"],
-    **{name: ["k=3"] for name in ("robustness", "leakage", "knn")},
-}
-
-
 @pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name != "none"])
 def test_every_protocol_is_carried_out(run, protocol):
     """A new YAML in conf/evaluator/ is a new case: finite numbers, its headline among them, and the same ones again."""
     measured = []
     for seed in (0, 1):
         torch.manual_seed(seed)
-        assert evaluate(run, protocol, *(f"evaluator.{protocol}.{each}" for each in SMALL.get(protocol, []))) == 0
+        assert evaluate(run, protocol, *quick(protocol)) == 0
         splits = by_split(run, protocol)
         assert all(each["values"] and isinstance(each["value"], float) for each in splits.values())
         measured.append({split: each["values"] for split, each in splits.items()})
@@ -122,22 +97,20 @@ def test_every_protocol_is_carried_out(run, protocol):
     assert {*measured[0]} in ({"validation", "test"}, {"train"})
 
 
-def test_every_form_of_an_encoder_gives_the_same(run, tmp_path):
-    (alone := tmp_path / "alone").mkdir()
+def test_every_form_of_an_encoder_gives_the_same(run, here):
+    alone, last, words = here / "alone", run / "checkpoints" / "0000012.pt", ("knn", K, "split=test")
     for name in ("encoder.safetensors", "encoder.yaml"):
-        shutil.copy(run / name, alone)
-    last, words = run / "checkpoints" / "0000012.pt", ("knn", K, "split=test")
-    assert evaluate(run, *words) == evaluate(last, *words, "--to", str(tmp_path / "to")) == 0
+        put(alone / name, (run / name).read_bytes())
+    assert evaluate(run, *words) == evaluate(last, *words, "--to", "to") == 0
     data = ("dataset=shapes", "dataset.images=100", "dataset.test=20")
     assert evaluate(alone / "encoder.safetensors", *words, *data) == 0
-    a, b, c = (results(folder, "knn")[0] for folder in (run / "evaluation", tmp_path / "to", alone / "evaluation"))
+    a, b, c = (results(folder, "knn")[0] for folder in (run / "evaluation", here / "to", alone / "evaluation"))
     assert a["values"] == b["values"] == c["values"]
     assert (b["encoder"], b["step"], b["seed"]) == ("checkpoints/0000012.pt", 12, 5)
     x = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
-        features = [load_encoder(path)(x).pooled for path in (run, last, alone)]
-    assert torch.equal(features[0], features[1])
-    assert torch.equal(features[0], features[2])
+        a, b, c = (load_encoder(path)(x).pooled.tolist() for path in (run, last, alone))
+    assert a == b == c
 
 
 def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
@@ -146,7 +119,7 @@ def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
     assert not torch.equal(next(middle.encoder.parameters()), next(load_encoder(run).parameters()))
     assert find_encoder(run).name == "encoder.safetensors"
     # Killed after a resume: the exported file is older than the newest checkpoint.
-    write_json(run / "summary.json", {**read_json(run / "summary.json"), "status": "running"})
+    change(run, "summary.json", status="running")
     assert find_encoder(run).name == "checkpoints/0000012.pt"
     (run / "encoder.safetensors").unlink()
     (run / "checkpoints" / "0000012.pt").write_bytes(b"torn")
@@ -162,8 +135,7 @@ def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(r
         return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in own}
 
     before, file = files(), run / "evaluation" / "knn.json"
-    file.parent.mkdir()
-    file.write_text('{"results": [{"value": 0.5')
+    put(file, '{"results": [{"value": 0.5')
     for words in ([K], [K], ["evaluator.knn.k=4"], [K, "dataset=digits"], [K, "init=random"]):
         assert evaluate(run, "knn", "split=test", *words) == 0
     assert files() == before
@@ -172,11 +144,9 @@ def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(r
     settings = [(each["settings"]["k"], each["dataset"], each["step"]) for each in kept]
     assert settings == [(3, "shapes", 12), (4, "shapes", 12), (3, "digits", 12), (3, "shapes", 0)]
     assert len({each["fingerprint"] for each in kept}) == 2
-    shown = []
-    for folder in (file.parent / "knn").iterdir():
-        events = EventAccumulator(str(folder)).Reload().Scalars("test/knn/top1")
-        shown += [(event.step, pytest.approx(event.value)) for event in events]
-    assert sorted((each["step"], each["value"]) for each in kept) == sorted(shown, key=lambda e: (e[0], e[1].expected))
+    boards = [EventAccumulator(str(folder)).Reload() for folder in (file.parent / "knn").iterdir()]
+    points = sorted((event.step, event.value) for board in boards for event in board.Scalars("test/knn/top1"))
+    assert sorted((each["step"], each["value"]) for each in kept) == [(at, pytest.approx(top1)) for at, top1 in points]
 
 
 def test_results_written_at_once_are_all_there(tmp_path):
@@ -189,27 +159,21 @@ def test_results_written_at_once_are_all_there(tmp_path):
     assert {each["seed"] for each in results(tmp_path, "knn")} == {*range(40)}
 
 
-def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(sweep, capsys):
-    words = ("knn", K, "split=test")
-    assert evaluate(sweep, *words) == 0
-    assert all(by_split(sweep / name, "knn") for name in ("000-a", "001-b"))
-    assert "2 of 2" in capsys.readouterr().out
-    failed = sweep / "001-b"
+def test_every_run_of_a_folder_is_measured_and_one_without_an_encoder_left_out(whole, here, capsys):
+    _, failed = runs = [shutil.copytree(whole, here / "sweep" / name) for name in ("000-a", "001-b")]
+    enter(capsys, f"evaluate sweep knn {K} split=test", "2 of 2")
+    assert all(by_split(run, "knn") for run in runs)
     shutil.rmtree(failed / "checkpoints")
     (failed / "encoder.safetensors").unlink()
     (failed / "summary.json").write_text('{"status": "failed"}')
-    assert evaluate(sweep, *words) == 1
-    assert "left out" in capsys.readouterr().out
+    enter(capsys, f"evaluate sweep knn {K} split=test", "left out", status=1)
     assert evaluate(failed, "knn") == 2
 
 
 def test_a_protocol_that_fails_costs_no_other_and_a_number_that_is_none_is_left_out(run, monkeypatch, capsys):
-    def out_of_memory(*_):
-        raise RuntimeError("out of memory")
-
-    monkeypatch.setattr(KNN, "__call__", out_of_memory)
-    assert evaluate(run, "knn", "probe", K, "split=test") == 1
-    assert "knn on test: RuntimeError: out of memory" in capsys.readouterr().out
+    monkeypatch.setattr(KNN, "__call__", Mock(side_effect=RuntimeError("out of memory")))
+    told = "knn on test: RuntimeError: out of memory"
+    enter(capsys, f"evaluate {run} knn probe {K} split=test", told, status=1)
     assert by_split(run, "probe")
     monkeypatch.setattr(KNN, "__call__", lambda *_: {"top1": Metric(float("nan")), "top5": Metric(0.5)})
     assert evaluate(run, "knn", K, "split=test") == 0
@@ -218,15 +182,12 @@ def test_a_protocol_that_fails_costs_no_other_and_a_number_that_is_none_is_left_
     assert (result["values"], result["value"]) == ({"top5": 0.5}, None)
 
 
-def test_without_labels_what_needs_none_is_measured(run, tmp_path, capsys, rng):
-    (tmp_path / "images").mkdir()
+def test_without_labels_what_needs_none_is_measured(run, here, capsys):
     for number in range(30):
-        pixels = torch.randint(256, (32, 32, 3), dtype=torch.uint8, generator=rng).numpy()
-        Image.fromarray(pixels).save(tmp_path / "images" / f"{number}.png")
-    data = ["dataset=image_folder", f"dataset.root={tmp_path / 'images'}", "dataset.cache=false"]
-    assert evaluate(run, "knn", "geometry", *data) == 2
-    assert "possible without labels: geometry" in capsys.readouterr().err
-    assert evaluate(run, "geometry", "evaluator.geometry.samples=20", *data) == 0
+        paint(here / "images" / f"{number}.png", (8 * number, number**2 % 256, 7), (32, 32))
+    data = "dataset=image_folder dataset.root=images dataset.cache=false"
+    enter(capsys, f"evaluate {run} knn geometry {data}", "possible without labels: geometry", status=2)
+    enter(capsys, f"evaluate {run} geometry evaluator.geometry.samples=20 {data}")
     assert {*by_split(run, "geometry")} == {"train"}
 
 
@@ -244,9 +205,7 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_be_is_refused_before_anything_is_measured(run, words, monkeypatch, capsys):
     monkeypatch.setattr(KNN, "__call__", lambda *_: pytest.fail("for nothing"))
-    assert evaluate(run, *words.format(run=run).split()) == 2
-    error = capsys.readouterr().err
-    assert [part for part in REFUSED[words] if part not in error] == []
+    enter(capsys, f"evaluate {run} {words.format(run=run)}", *REFUSED[words], status=2)
     assert not (run / "evaluation").exists()
 
 
@@ -261,27 +220,22 @@ def test_what_cannot_be_is_refused_before_anything_is_measured(run, words, monke
 def test_what_is_no_encoder_of_a_run_is_refused(run, file, old, new, said, capsys):
     text = (run / file).read_text()
     (run / file).write_text(text.replace(old, new, 1)) if old else (run / file).unlink()
-    assert evaluate(run, "knn") == 2
-    assert said in capsys.readouterr().err
-    assert main(["evaluate", "knn"]) == 2
-    assert "RUN: is missing" in capsys.readouterr().err
-    assert evaluate(run / "metrics.jsonl", "knn") == 2
-    assert "is no encoder" in capsys.readouterr().err
+    enter(capsys, f"evaluate {run} knn", said, status=2)
+    enter(capsys, "evaluate knn", "RUN: is missing", status=2)
+    enter(capsys, f"evaluate {run}/metrics.jsonl knn", "is no encoder", status=2)
 
 
 def test_a_run_is_measured_on_numbers_and_on_labels(tmp_path, monkeypatch, capsys):
     """On a data set of a trusted package, without classes."""
     monkeypatch.setenv("SSL_RUNNER_TRUST", "evaluator_toys")
 
-    def tagged(*words):
-        data = ["--config-dir", str(Path(__file__).parents[1] / "evaluator" / "conf"), "dataset=tagged"]
-        words = [each for each in tiny(*words) if not each.startswith("dataset.")]
-        return main([*data, *words, f"hydra.run.dir={tmp_path / 'run'}"])
-
-    assert tagged("evaluator=[knn]", "evaluator.knn.k=3") == 2  # what needs classes
-    assert "the rows have no class; possible are shape, colour" in capsys.readouterr().err
-    assert tagged("evaluator=[numbers,labels]") == 0, capsys.readouterr()
-    summary = read_summary(run := tmp_path / "run")
+    run, data = tmp_path / "run", ["--config-dir", str(Path(__file__).parents[1] / "evaluator" / "conf")]
+    words = [each for each in tiny("evaluator=[numbers,labels]") if not each.startswith("dataset.")]
+    line = [*data, "dataset=tagged", *words, f"hydra.run.dir={run}"]
+    told = "the rows have no class; possible are shape, colour"
+    enter(capsys, [*line, "evaluator=[knn]", "evaluator.knn.k=3"], told, status=2)  # what needs classes
+    enter(capsys, line, "probe_numbers")
+    summary = read_summary(run)
     headlines = ["probe_numbers/r2", "knn_numbers/r2", "probe_labels/map", "knn_labels/map"]
     assert sorted(summary["headlines"]) == sorted(headlines)
     for name in headlines:
@@ -290,9 +244,7 @@ def test_a_run_is_measured_on_numbers_and_on_labels(tmp_path, monkeypatch, capsy
         assert summary["final"][name] == pytest.approx(summary["final"][f"test/{name}"], abs=0.5)
     assert summary["final"]["probe_numbers/r2"] > 0.3, "the colour of the background is most of an image"
     assert summary["final"]["probe_labels/map"] > 0.7
-    assert "probe_numbers" in capsys.readouterr().out
-    again = ("evaluator.probe.target=tags", "evaluator.probe.l2=[1e-1,1e-3,1e-5]", "split=test")
-    assert evaluate(run, "probe", *again) == 0, capsys.readouterr()
+    enter(capsys, f"evaluate {run} probe split=test evaluator.probe.target=tags evaluator.probe.l2=[1e-1,1e-3,1e-5]")
     assert results(run / "evaluation", "probe")[0]["value"] == summary["final"]["test/probe_labels/map"]
     comparison = compare(load_runs([run])[0])
     assert comparison.metric in headlines

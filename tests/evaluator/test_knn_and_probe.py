@@ -1,4 +1,7 @@
-"""kNN and the linear probe: chance, peers in scikit-learn, votes by hand, memory, further targets."""
+"""kNN, the linear probe and factors: chance, peers in scikit-learn, votes by hand, memory, further targets."""
+
+import functools
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -10,24 +13,23 @@ from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
 from sklearn.preprocessing import StandardScaler
 
 from ssl_runner.contract import Metric, Split
+from ssl_runner.evaluator.factors import Factors
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.probing import knn_vote, linear
 
 EITHER = pytest.mark.parametrize("kind", [KNN, Probe])
-L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
-def knn(bank, query, classes=3, k=20, temperature=0.07, target=None):
-    return KNN(every=EVERY, k=k, temperature=temperature, target=target, bank=bank, query=query, classes=classes)
+def build(kind, bank, query, classes=3, **settings):
+    return kind(every=EVERY, bank=bank, query=query, classes=classes, **settings)
 
 
-def probe(bank, query, classes=3, l2=L2, target=None):
-    return Probe(every=EVERY, l2=l2, target=target, bank=bank, query=query, classes=classes)
+knn, probe = (functools.partial(build, kind) for kind in (KNN, Probe))
 
 
 def measured(kind, bank, query, classes=3, encode=None):
-    return numbers(kind(every=EVERY, bank=bank, query=query, classes=classes), encode=encode)
+    return numbers(build(kind, bank, query, classes), encode=encode)
 
 
 def shuffled(split, labels_alone=False):
@@ -108,11 +110,11 @@ def test_votes_are_those_of_scikit_learn(k, temperature):
     peer = KNeighborsClassifier(k, metric="cosine", weights=vote(temperature))
     x = query.x.double().numpy()
     guesses = Split(query.x, torch.from_numpy(peer.fit(bank.x.double().numpy(), bank.y.numpy()).predict(x)))
-    assert numbers(knn(bank, guesses, 7, k, temperature))["top1"] == 1.0
+    assert numbers(knn(bank, guesses, 7, k=k, temperature=temperature))["top1"] == 1.0
     shares = peer.predict_proba(x)
     five = [y in np.argsort(-p)[:5] and p[y] > 0 for p, y in zip(shares, query.y.tolist(), strict=True)]
     expected = {"top1": peer.score(x, query.y.numpy()), "top5": np.mean(five)}
-    assert numbers(knn(bank, query, 7, k, temperature)) == pytest.approx(expected, abs=1e-9)
+    assert numbers(knn(bank, query, 7, k=k, temperature=temperature)) == pytest.approx(expected, abs=1e-9)
 
 
 def test_accuracy_of_the_probe_is_that_of_scikit_learn():
@@ -122,8 +124,7 @@ def test_accuracy_of_the_probe_is_that_of_scikit_learn():
         peer = LogisticRegression(C=1 / (len(bank.x) * l2), tol=1e-6, max_iter=3000)
         score = peer.fit(scaler.transform(bank.x), bank.y).score(scaler.transform(query.x), query.y)
         values = numbers(probe(bank, query, 10, l2=(l2,)))
-        assert values["top1"] == pytest.approx(score, abs=1 / len(query.y) + 1e-9)
-        assert values["top1"] <= values["top5"] <= 1
+        assert pytest.approx(score, abs=1 / len(query.y) + 1e-9) == values["top1"] <= values["top5"] <= 1
 
 
 def with_targets(n, seed):
@@ -135,38 +136,31 @@ def with_targets(n, seed):
     return Split(split.x, targets={"position": position, "noise": noise, "labels": labels, "side": side})
 
 
-def expected_scores(query, predict):
-    """Of predictions by name of the target: R squared over all components, mean average precision."""
-    truth = {name: each.numpy() for name, each in query.targets.items()}
-    r2 = {n: r2_score(truth[n], predict(n), multioutput="variance_weighted") for n in ("position", "noise")}
-    return {**r2, "labels": average_precision_score(truth["labels"], predict("labels"), average="macro")}
-
-
 def test_numbers_and_labels_are_those_of_scikit_learn():
     bank, query = with_targets(400, 0), with_targets(300, 1)
     x, z = (split.x.double().numpy() for split in (bank, query))
     neighbours = KNeighborsRegressor(20, metric="cosine", weights=vote(0.07))
+    ridge, logistic = Ridge(1e-2 * 400), LogisticRegression(C=2 / (400 * 1e-2), tol=1e-8, max_iter=2000)
     u, v = (StandardScaler().fit(x).transform(each) for each in (x, z))
-
-    def predict_linearly(name):
-        y = bank.targets[name].double().numpy()
-        if name != "labels":
-            return Ridge(1e-2 * 400).fit(u, y).predict(v)
-        peer = LogisticRegression(C=2 / (400 * 1e-2), tol=1e-8, max_iter=2000)
-        return np.stack([peer.fit(u, label).decision_function(v) for label in y.T], 1)
-
-    of_knn = expected_scores(query, lambda name: neighbours.fit(x, bank.targets[name].double().numpy()).predict(z))
-    of_probe = expected_scores(query, predict_linearly)
+    factors = numbers(Factors(every=EVERY, bank=bank, query=query, circular=(), l2=(1e-2,)))
+    scores = {}
     for name, headline, unit in (("position", "r2", "number"), ("noise", "r2", "number"), ("labels", "map", "share")):
-        for evaluator, score, more in (
-            (knn(bank, query, target=name), of_knn, {}),
-            (probe(bank, query, target=name, l2=(1e-2,)), of_probe, {"l2": Metric(1e-2, None, "number")}),
+        y, truth = (split.targets[name].double().numpy() for split in (bank, query))
+        if headline == "r2":
+            close, score = 1e-5, functools.partial(r2_score, truth, multioutput="variance_weighted")
+            linearly = ridge.fit(u, y).predict(v)
+        else:
+            close, score = 1e-3, functools.partial(average_precision_score, truth)  # votes are equal but for rounding
+            linearly = np.stack([logistic.fit(u, label).decision_function(v) for label in y.T], 1)
+        scores[name] = score(linearly)
+        for evaluator, expected, more in (
+            (knn(bank, query, target=name), score(neighbours.fit(x, y).predict(z)), {}),
+            (probe(bank, query, target=name, l2=(1e-2,)), scores[name], {"l2": Metric(1e-2, None, "number")}),
         ):
             assert evaluator.headline == headline
-            close = 1e-5 if headline == "r2" else 1e-3  # shares of votes are equal but for rounding
-            value = pytest.approx(score[name], abs=close)
-            assert metrics(evaluator) == {headline: (value, "larger", unit), **more}
-    assert of_probe["position"] > 0.6 > 0.1 > of_probe["noise"]
+            assert metrics(evaluator) == {headline: (pytest.approx(expected, abs=close), "larger", unit), **more}
+        assert name == "labels" or factors[name] == pytest.approx(max(scores[name], 0), abs=1e-6)
+    assert scores["position"] > 0.6 > 0.1 > scores["noise"]
 
 
 def test_the_whole_matrix_is_never_held_and_pieces_give_what_it_gives(monkeypatch):
@@ -184,38 +178,32 @@ def test_the_whole_matrix_is_never_held_and_pieces_give_what_it_gives(monkeypatc
 
 def test_the_query_is_not_seen_until_the_end(monkeypatch):
     """Neither its labels nor its samples reach the choice or the fit."""
-    seen, original = [], linear.choose_l2
-
-    def watched(x, y, classes, **settings):
-        choice = original(x, y, classes, **settings)
-        seen.append((choice.l2, x.x @ x.axes.T))
-        return choice
-
-    monkeypatch.setattr(linear, "choose_l2", watched)
+    monkeypatch.setattr(linear, "choose_l2", choose := Mock(wraps=linear.choose_l2))
     bank, query = blobs(200, spread=2), blobs(200, spread=2, seed=1)
     a, b = (numbers(probe(bank, each)) for each in (query, Split(query.x * 100, query.y.flip(0))))
-    assert a["top1"] != b["top1"]
-    assert a["l2"] == b["l2"] == seen[0][0] == seen[1][0]
-    assert torch.equal(seen[0][1], seen[1][1])
-    assert (seen[0][1].mean(0).abs() < 1e-12).all()
+    assert (a["top1"] != b["top1"], a["l2"]) == (True, b["l2"])
+    x, z = (rotated.x @ rotated.axes.T for (rotated, *_), _ in choose.call_args_list)
+    assert torch.equal(x, z)
+    assert (x.mean(0).abs() < 1e-12).all()
 
 
 def test_the_strength_is_chosen_on_rows_that_were_not_fitted(rng):
     """As many features of noise as rows: the weakest penalty fits them all and predicts nothing."""
     x = torch.randn(500, 110, generator=rng)
     z = x[:, 0] + 0.5 * torch.randn(500, generator=rng)
-    for target in (z, torch.stack([z > 0, z > 1], 1)):
+    factors, of_z = functools.partial(Factors, every=EVERY, circular=()), functools.partial(probe, target="z")
+    for make, target in ((of_z, z), (of_z, torch.stack([z > 0, z > 1], 1)), (factors, z)):
         bank, query = (Split(x[s], targets={"z": target[s]}) for s in (slice(120), slice(120, None)))
-        weak, strong, both = (numbers(probe(bank, query, l2=l2, target="z")) for l2 in ((1e-6,), (1.0,), (1e-6, 1.0)))
+        weak, strong, both = (numbers(make(bank=bank, query=query, l2=l2)) for l2 in ((1e-6,), (1.0,), (1e-6, 1.0)))
         assert both == strong
         assert next(iter(strong.values())) > next(iter(weak.values())) + 0.02
 
 
-@pytest.mark.parametrize("evaluator", [knn, probe])
-def test_a_further_class_is_measured_as_the_class_is(evaluator):
+@EITHER
+def test_a_further_class_is_measured_as_the_class_is(kind):
     bank, query = with_targets(300, 0), with_targets(200, 1)
     plain = [Split(split.x, split.targets["side"]) for split in (bank, query)]
-    assert numbers(evaluator(bank, query, target="side")) == numbers(evaluator(*plain, classes=2))
+    assert numbers(build(kind, bank, query, target="side")) == measured(kind, *plain, 2)
 
 
 def test_refusals_say_what_to_type():

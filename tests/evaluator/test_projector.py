@@ -1,13 +1,15 @@
 """Projector: what TensorBoard reads, the t-SNE picture, thumbnails."""
 
 from inspect import signature
+from unittest.mock import Mock
 
+import numpy as np
 import pytest
 import sklearn.manifold
 import torch
 from evaluator_toys import EVERY, STRIPES, Small, corners, encoded, numbers, stripes
 from google.protobuf import text_format
-from PIL import Image
+from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
@@ -34,13 +36,11 @@ def test_the_picture_keeps_classes_apart_and_a_collapsed_or_narrow_encoder_has_o
 
 def test_trustworthiness_is_of_some_points_if_there_are_many(tmp_path, monkeypatch):
     """Its ranks are of n x n points."""
-    sizes, original = [], sklearn.manifold.trustworthiness
+    trustworthiness = Mock(wraps=sklearn.manifold.trustworthiness)
     monkeypatch.setattr(projector_file, "RANKED", 20)
-    monkeypatch.setattr(
-        sklearn.manifold, "trustworthiness", lambda x, y, **kw: sizes.append((len(x), len(y))) or original(x, y, **kw)
-    )
+    monkeypatch.setattr(sklearn.manifold, "trustworthiness", trustworthiness)
     values = numbers(projector(corners(60), tmp_path, 3, Samples("audio", (1, 8))))
-    assert (sizes, values["samples"]) == ([(20, 20)], 60)
+    assert ([len(each) for each in trustworthiness.call_args.args], values["samples"]) == ([20, 20], 60)
     assert 0.5 < values["trustworthiness"] <= 1
     with pytest.raises(ValueError, match="holds 4 rows, and the picture needs 8"):
         projector(stripes(4), tmp_path)
@@ -58,25 +58,19 @@ def test_it_writes_what_tensorboard_reads(tmp_path, capsys):
     files = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file()}
     below = {f"00000/features/{name}" for name in ("tensors.tsv", "metadata.tsv", "sprite.png")}
     assert files == {event.name, "projector_config.pbtxt", "tsne.png"} | below
-    config = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig())
-    (embedding,) = config.embeddings
+    (embedding,) = text_format.Parse((folder / "projector_config.pbtxt").read_text(), ProjectorConfig()).embeddings
     assert {embedding.tensor_path, embedding.metadata_path, embedding.sprite.image_path} == below
-
-    def lines(path):
-        return [line.split("\t") for line in (folder / path).read_text().splitlines()]
-
-    header, *rows = lines(embedding.metadata_path)
-    assert header == ["class", "row"]
-    places = [int(row) for _, row in rows]
-    assert [int(label) for label, _ in rows] == query.y[places].tolist()
+    lines = (folder / embedding.metadata_path).read_text().splitlines()
+    assert lines[0] == "class\trow"
+    labels, places = np.loadtxt(lines[1:], dtype=int, unpack=True)
+    assert labels.tolist() == query.y[places].tolist()
     with torch.no_grad():
-        ratio = torch.tensor([[float(v) for v in line] for line in lines(embedding.tensor_path)])
-        ratio /= encoded(encoder)(query.x)[places]
-    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio), rtol=1e-2, atol=1e-2)
+        ratio = np.loadtxt(folder / embedding.tensor_path) / encoded(encoder)(query.x)[places].numpy()
+    assert ratio == pytest.approx(ratio.mean(), rel=1e-2, abs=1e-2)
     assert list(embedding.sprite.single_image_dim) == [8, 8]
-    with Image.open(folder / embedding.sprite.image_path) as sprite:
-        assert sprite.size == (40, 40)  # five by five
-        assert sprite.getpixel((8 * 3 + 2, 2)) == tuple(query.x[places[3], :, 2, 2].tolist())
+    sprite = imread(folder / embedding.sprite.image_path)
+    assert sprite.shape == (40, 40, 3)  # five by five
+    assert (255 * sprite[2, 8 * 3 + 2]).round().tolist() == query.x[places[3], :, 2, 2].tolist()
     assert EventAccumulator(str(folder)).Reload().Tags()["images"] == ["tsne"]
 
 

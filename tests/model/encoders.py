@@ -14,7 +14,7 @@ def images(rng: torch.Generator, number: int, shape: tuple[int, ...]) -> torch.T
     return torch.rand(number, *shape, generator=rng)
 
 
-def close(a: torch.Tensor, b: torch.Tensor) -> None:
+def close(a, b) -> None:
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5)
 
 

@@ -37,23 +37,12 @@ def test_convnet_by_hand():
     assert features.grid == (1, 2)
 
 
-@pytest.mark.parametrize(
-    ("size", "stem", "grid"),
-    [
-        ((64, 64), "auto", (8, 8)),
-        ((65, 32), "auto", (3, 1)),
-        ((64, 64), "large", (2, 2)),
-        ((96, 96), "small", (12, 12)),
-    ],
-)
 @torch.no_grad()
-def test_stem_of_resnet_goes_by_the_longer_side(size, stem, grid, rng):
-    encoder = ResNet(shape=(3, *size), **colours(3), stem=stem).eval()
-    assert encoder(images(rng, 1, (3, *size))).grid == grid
-
-
-@torch.no_grad()
-def test_resnet_with_the_large_stem_is_torchvisions(rng):
+def test_stem_of_resnet_goes_by_the_longer_side_and_with_the_large_one_it_is_torchvisions(rng):
+    stems = {(64, 64, "auto"): (8, 8), (65, 32, "auto"): (3, 1), (64, 64, "large"): (2, 2), (96, 96, "small"): (12, 12)}
+    for (*size, stem), grid in stems.items():
+        encoder = ResNet(shape=(3, *size), **colours(3), stem=stem).eval()
+        assert encoder(images(rng, 1, (3, *size))).grid == grid
     theirs = resnet18(num_classes=1)
     theirs.fc = nn.Identity()
     encoder = ResNet(shape=(3, 96, 96), **colours(3))
@@ -116,14 +105,13 @@ def test_views_of_other_sizes_and_aspects(rng):
 @torch.no_grad()
 def test_weights_of_version_0_1_are_read(rng):
     """The projection of the patches was `embed`; a method's own layer of that name keeps it."""
-    first, second = vit(), vit()
+    first, second, x = vit(), vit(), images(rng, 2, (3, 16, 24))
     second.patches.weight.zero_()
     method = nn.ModuleDict({"encoder": second, "embed": nn.Linear(16, 2)})
     old = {f"encoder.{key.replace('patches.', 'embed.')}": value for key, value in first.state_dict().items()}
     old |= {"embed.weight": torch.ones(2, 16), "embed.bias": torch.ones(2)}
     keys = list(old)
     method.load_state_dict(old)
-    x = images(rng, 2, (3, 16, 24))
     assert torch.equal(second.eval()(x).pooled, first.eval()(x).pooled)
     assert method["embed"].weight.eq(1).all()
     assert list(old) == keys  # the caller's mapping stays as it is
@@ -142,8 +130,7 @@ def test_layouts_of_timm(name, shape, grid, dim, rng):
     encoder = timm(name, shape).eval()
     features = encoder(images(rng, 2, shape))
     assert (features.grid, encoder.dim) == (grid, dim)
-    assert features.tokens.shape == (2, prod(grid), dim)
-    assert features.pooled.shape == (2, dim)
+    assert (features.tokens.shape, features.pooled.shape) == ((2, prod(grid), dim), (2, dim))
 
 
 def test_what_the_features_of_timm_do_not_reach_is_frozen(rng):
@@ -185,21 +172,15 @@ def test_plain_vision_transformers_are_in_two_steps_with_timms_features_to_the_b
     own = encoder.net.forward_features(encoder.normalise(x))
     assert encoder.in_two_steps
     z = encoder.embed(x)
-    everything = torch.arange(z.shape[1]).expand(2, -1)
-    for features in (encoder(x), encoder.encode(z), encoder(x, everything)):
+    for features in (encoder(x), encoder.encode(z), encoder(x, torch.arange(z.shape[1]).expand(2, -1))):
         assert torch.equal(features.tokens, own[:, encoder.prefix :])
         assert torch.equal(features.pooled, encoder.net.forward_head(own, pre_logits=True))
         assert features.grid == ((2, 3) if shape[2] > shape[1] else (3, 2))
 
 
 @pytest.mark.parametrize(
-    ("name", "side"),
-    [
-        ("resnet18", 64),
-        ("swin_tiny_patch4_window7_224", 64),
-        ("vit_tiny_r_s16_p8_224", 64),
-        ("eva02_tiny_patch14_224", 56),
-    ],
+    "name", ["resnet18", "swin_tiny_patch4_window7_224", "vit_tiny_r_s16_p8_224", "eva02_tiny_patch14_224"]
 )
-def test_other_models_of_timm_are_not(name, side):
+def test_other_models_of_timm_are_not(name):
+    side = 56 if "patch14" in name else 64
     assert not timm(name, (3, side, side)).in_two_steps

@@ -34,23 +34,21 @@ def x(encoder, rng) -> torch.Tensor:
 def test_forward_is_encode_of_embed_and_keeps_tokens_in_any_order(encoder, x, rng):
     whole = encoder(x)
     for features in (encoder.encode(encoder.embed(x)), encoder(x, torch.arange(24).expand(2, -1))):
-        assert torch.equal(whole.pooled, features.pooled)
-        assert torch.equal(whole.tokens, features.tokens)
+        assert all(map(torch.equal, (whole.pooled, whole.tokens), (features.pooled, features.tokens)))
         assert (features.grid, features.mask, features.layers) == ((4, 6), None, ())
     flat = encoder.embed(x[..., :1, :1].expand_as(x))  # positions come after embed
     close(flat, flat[:, :1].expand_as(flat))
     # Attention knows places by the positions alone, and these travel with their tokens.
     order = torch.rand(2, 24, generator=rng).argsort(1)
     shuffled = encoder(x, order)
-    close(shuffled.tokens, whole.tokens.take_along_dim(order[..., None], 1))
-    close(shuffled.pooled, whole.pooled)
+    expected = whole.tokens.take_along_dim(order[..., None], 1)
+    close((shuffled.tokens, shuffled.pooled), (expected, whole.pooled))
 
 
 def test_gradient_reaches_what_is_kept_and_nothing_else(encoder, x):
     keep = torch.tensor([[7, 0, 23], [1, 2, 3]])  # (row, column): (1, 1), (0, 0), (3, 5) and (0, 1), (0, 2), (0, 3)
     features = encoder(x.requires_grad_(), keep)
-    assert features.tokens.shape == (2, 3, encoder.dim)
-    assert features.grid == (4, 6)
+    assert (features.tokens.shape, features.grid) == ((2, 3, encoder.dim), (4, 6))
     features.pooled.square().sum().backward()
     side = x.shape[2] // 4
     seen = torch.nn.functional.max_pool2d(x.grad.abs().sum(1), side).flatten(1).gt(0)
@@ -66,38 +64,27 @@ def test_padding_is_as_if_it_were_not_there_and_its_mask_follows_the_tokens_that
     assert torch.equal(encoder.encode(torch.where(mask[..., None], z, 99), mask=mask).pooled, features.pooled)
     for row, length in enumerate((20, 11)):
         alone = encoder.encode(z[row : row + 1], keep=torch.arange(length)[None])
-        close(features.tokens[row, :length], alone.tokens[0])
-        close(features.pooled[row], alone.pooled[0])
+        close((features.tokens[row, :length], features.pooled[row]), (alone.tokens[0], alone.pooled[0]))
     assert (features.pooled - encoder.encode(z).pooled).abs().max() > 1e-3
-    mask = torch.ones(2, 24, dtype=torch.bool)
-    mask[0, 5] = mask[1, 6] = False
-    keep = torch.tensor([[5, 6, 7], [5, 6, 7]])
+    mask, keep = torch.arange(24) != torch.tensor([[5], [6]]), torch.tensor([[5, 6, 7], [5, 6, 7]])
     features = encoder.encode(z, keep=keep, mask=mask)
     assert features.mask.tolist() == [[False, True, True], [True, False, True]]
     alone = encoder.encode(z, keep=torch.tensor([[6, 7], [5, 7]]))
-    close(features.tokens[0, 1:], alone.tokens[0])
-    close(features.pooled, alone.pooled)
+    close((features.tokens[0, 1:], features.pooled), (alone.tokens[0], alone.pooled))
 
 
-@pytest.mark.parametrize("dropped", [False, True])
 @torch.no_grad()
-def test_no_earlier_token_depends_on_a_later_one_under_a_causal_mask(encoder, x, dropped):
-    z = encoder.embed(x)
+def test_under_a_causal_mask_no_token_depends_on_a_later_one_and_who_sees_nothing_sees_itself(encoder, x):
+    z, causal = encoder.embed(x), torch.ones(24, 24, dtype=torch.bool).tril()
     later = z.index_copy(1, torch.tensor([10]), z[:, 20:21])
-    keep = torch.tensor([[9, 4, 12, 10], [2, 9, 11, 10]]) if dropped else None
-    place = torch.arange(24).expand(2, -1) if keep is None else keep
-    causal = torch.ones(24, 24, dtype=torch.bool).tril()
-    before, after = (encoder.encode(each, keep=keep, visible=causal) for each in (z, later))
-    changed = (before.tokens != after.tokens).any(2)
-    assert torch.equal(changed, place >= 10)
-    assert (before.pooled != after.pooled).any(1).all()  # a mean of them, or a class token, which sees all
-    free = (encoder.encode(each, keep=keep).tokens for each in (z, later))
-    assert torch.ne(*free).any(2).all()
-
-
-@torch.no_grad()
-def test_a_query_that_sees_nothing_sees_itself(encoder, x):
-    z, nothing = encoder.embed(x), torch.zeros(2, 24, dtype=torch.bool)
+    for keep in (None, torch.tensor([[9, 4, 12, 10], [2, 9, 11, 10]])):
+        place = torch.arange(24).expand(2, -1) if keep is None else keep
+        before, after = (encoder.encode(each, keep=keep, visible=causal) for each in (z, later))
+        assert torch.equal((before.tokens != after.tokens).any(2), place >= 10)
+        assert (before.pooled != after.pooled).any(1).all()  # a mean of them, or a class token, which sees all
+        free = (encoder.encode(each, keep=keep).tokens for each in (z, later))
+        assert torch.ne(*free).any(2).all()
+    nothing = torch.zeros(2, 24, dtype=torch.bool)
     features = encoder.encode(z, mask=nothing)
     blind, alone = (encoder.encode(z, visible=pairs) for pairs in (nothing[:1].expand(24, -1), torch.eye(24).bool()))
     assert torch.equal(blind.tokens, alone.tokens)
@@ -106,17 +93,14 @@ def test_a_query_that_sees_nothing_sees_itself(encoder, x):
 
 @torch.no_grad()
 def test_layers_are_the_outputs_of_the_blocks(encoder, x):
-    blocks, outputs = encoder.trunk.blocks, []
-    hooks = [block.register_forward_hook(lambda *call: outputs.append(call[2])) for block in blocks]
+    outputs, depth = [], len(encoder.trunk.blocks)
+    for block in encoder.trunk.blocks:
+        block.register_forward_hook(lambda *call: outputs.append(call[2][:, -24:]))
     features = encoder.encode(encoder.embed(x), layers=(-1, 0))
-    for hook in hooks:
-        hook.remove()
+    assert all(map(torch.equal, features.layers, (outputs[depth - 1], outputs[0])))
     assert torch.equal(features.tokens, encoder(x).tokens)
-    for layer, output in zip(features.layers, (outputs[-1], outputs[0]), strict=True):
-        assert torch.equal(layer, output[:, -24:])
     first = encoder.encode(encoder.embed(x), layers=[0], keep=torch.tensor([[3, 1], [0, 2]])).layers[0]
     assert first.shape == (2, 2, encoder.dim)
-    depth = len(blocks)
     for wrong in (depth, -depth - 1):
         with pytest.raises(ValueError, match=rf"layers=\[{wrong}\]: the encoder has {depth} blocks"):
             encoder.encode(encoder.embed(x), layers=(wrong,))

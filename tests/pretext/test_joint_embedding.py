@@ -1,7 +1,6 @@
 """SimCLR, MoCo v2, BYOL and DINO: losses by their equations, who sees which view, teachers, and what views share."""
 
 import math
-from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,7 +11,6 @@ from toys import SHAPE, Conv, batch, colours, context, number, still, train, wan
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Pretext
 from ssl_runner.duration import Duration
-from ssl_runner.engine.trainer import Trainer
 from ssl_runner.loss.distillation import view_cross_entropy
 from ssl_runner.loss.info_nce import info_nce, nt_xent
 from ssl_runner.model.convnet import ConvNet
@@ -22,7 +20,6 @@ from ssl_runner.pretext.dino import DINO
 from ssl_runner.pretext.moco_v2 import MoCoV2
 from ssl_runner.pretext.simclr import SimCLR
 
-Make = Callable[..., Trainer]
 CROPS, SMALL = Views(scale=(0.5, 1.0)), Views(scale=(0.2, 0.5))
 LOCAL = {"augment_prime": CROPS, "augment_local": SMALL, "local_views": 3, "shape": SHAPE}
 KINDS = {
@@ -58,8 +55,7 @@ def test_moco_tells_queries_keys_from_the_old_queue_and_then_takes_them_in():
     query = F.normalize(pretext.projector(pretext.encoder(first).pooled), dim=1)
     key = F.normalize(pretext.key_projector(pretext.key_encoder(second).pooled), dim=1)
     torch.testing.assert_close(loss.value, info_nce(query, key, old, pretext.temperature)[0])
-    torch.testing.assert_close(loss.kept["keys"], key)
-    torch.testing.assert_close(F.normalize(loss.embedding, dim=1), query)
+    torch.testing.assert_close((loss.kept["keys"], F.normalize(loss.embedding, dim=1)), (key, query))
     assert torch.equal(pretext.queue.rows, old), "a key that is in the queue already is its own query's negative"
     pretext.after_step(context(), loss.kept)
     torch.testing.assert_close(pretext.queue.rows, torch.cat([key, old[8:]]))
@@ -83,26 +79,23 @@ def test_a_collapse_costs_the_log_of_what_is_to_be_told_apart():
 
 
 @pytest.mark.parametrize(
-    ("name", "network", "words"),
-    [
-        ("moco_v2", "key_projector", ["pretext.negatives=7"]),  # a queue may be shorter than a batch
-        ("dino", "teacher_head", ["pretext.local_views=1"]),
-    ],
+    ("name", "network", "word"),
+    [("moco_v2", "key_projector", "pretext.negatives=7"), ("dino", "teacher_head", "pretext.local_views=1")],
 )
-def test_all_micro_batches_enter_the_queue_in_order_and_the_centre_at_once(name, network, words, make: Make):
-    learner, seen = make(f"pretext={name}", "accumulate=4", "evaluator=none", *words).learner, []
+def test_all_micro_batches_enter_the_queue_in_order_and_the_centre_at_once(name, network, word, make):
+    learner, seen = make(f"pretext={name}", "accumulate=4", "evaluator=none", word).learner, []
     pretext = learner.pretext
     getattr(pretext, network).register_forward_hook(lambda module, inputs, output: seen.append(output))
     learner.step(0)
     assert [len(each) for each in seen] == [8 if name == "dino" else 4] * 4
     if name == "dino":
         torch.testing.assert_close(pretext.centre, 0.1 * torch.cat(seen).mean(0))
-    else:
+    else:  # a queue may be shorter than a batch
         oldest_first = pretext.queue.rows.roll(-int(pretext.queue.place), 0)
         torch.testing.assert_close(oldest_first, F.normalize(torch.cat(seen)[-7:], dim=1))
 
 
-def test_byols_loss_by_hand_is_symmetrised_and_views_do_not_mix():
+def test_byols_loss_by_hand_is_symmetrised_and_neither_views_mix_nor_target_and_embedding():
     p = torch.tensor([[3.0, 0.0], [0.0, 1.0], [-1.0, 0.0], [1.0, 1.0]])
     t = torch.tensor([[1.0, 0.0], [0.5, 0.0], [2.0, 0.0], [1.0, 0.0]])
     assert number(distance(p, t)) == pytest.approx((0 + 2 + 4 + 2 - math.sqrt(2)) / 4)
@@ -118,10 +111,7 @@ def test_byols_loss_by_hand_is_symmetrised_and_views_do_not_mix():
     assert number(pretext((first, first)).value) == pytest.approx(0, abs=1e-5)
     assert 0 < number(loss.metrics["spread"]) < 1.2
     assert number(pretext((first[:1].expand(8, -1, -1, -1),) * 2).metrics["spread"]) < 1e-3
-
-
-def test_byols_target_makes_the_loss_and_no_part_of_the_embedding():
-    pretext = task("byol")
+    pretext = task("byol")  # its target makes the loss and no part of the embedding
     wander(pretext.target_encoder)  # away from its student, so that it is a function of its own weights only
     views = pretext.views(batch(), context())
     loss = pretext(views)
@@ -168,18 +158,17 @@ def test_dinos_loss_is_the_equation_of_centred_and_sharpened_targets():
     assert torch.equal(pretext.centre, centre + 5)
 
 
-def test_dinos_prototypes_are_frozen_at_the_start_and_the_teacher_is_what_is_trained(make: Make):
+def test_dinos_prototypes_are_frozen_at_the_start_and_the_teacher_is_what_is_trained(make):
     papers = ("optimizer.final_weight_decay=0.4", "optimizer.clip_each=3", "optimizer.warm_up=0%")
     learner = make("pretext=dino", "pretext.freeze=2st", "pretext.local_views=1", *papers, "evaluator=none").learner
-    pretext, moved = learner.pretext, []
+    pretext, always = learner.pretext, ("encoder.layers.0", "head.projector.0", "teacher_encoder.layers.0")
     assert pretext.trained() is pretext.teacher_encoder is not pretext.encoder
     for step in range(3):
         before = {name: p.detach().clone() for name, p in pretext.named_parameters()}
         learner.step(step)
-        moved.append({name for name, p in pretext.named_parameters() if not torch.equal(p, before[name])})
-    assert ["head.prototypes.weight" in names for names in moved] == [False, False, True]
-    always = {"encoder.layers.0.weight", "head.projector.0.weight", "teacher_encoder.layers.0.weight"}
-    assert all(always <= names for names in moved)
+        moved = {name for name, p in pretext.named_parameters() if not torch.equal(p, before[name])}
+        assert ("head.prototypes.weight" in moved) == (step == 2)
+        assert {f"{layer}.weight" for layer in always} <= moved
 
 
 @pytest.mark.parametrize(
@@ -192,21 +181,18 @@ def test_dinos_temperature_of_the_teacher_warms_up_along_a_line(share, step, exp
     assert number(pretext.sharpness) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ("local", "size", "expected"), [(None, None, 16), (None, 48, 24), (12, None, 12), (12, 48, 12)]
-)
-def test_dinos_local_views_have_half_the_side_of_global_ones(local, size, expected):
-    given = still(size=size)
-    pretext = task("dino", shape=(3, 32, 40), augment=given, augment_prime=given, augment_local=still(size=local))
-    sizes = [tuple(view.shape[2:]) for view in pretext.views(batch(2, shape=(3, 32, 40)), context())]
-    assert sizes == [(size, size) if size else (32, 40), (expected, expected)]
+@pytest.mark.parametrize(("local", "size", "side"), [(None, None, 16), (None, 48, 24), (12, None, 12), (12, 48, 12)])
+def test_dinos_local_views_have_half_the_side_of_global_ones(local, size, side):
+    given, shape = still(size=size), (3, 32, 40)
+    pretext = task("dino", shape=shape, augment=given, augment_prime=given, augment_local=still(size=local))
+    sizes = [tuple(view.shape[2:]) for view in pretext.views(batch(2, shape=shape), context())]
+    assert sizes == [(size, size) if size else (32, 40), (side, side)]
 
 
 def test_dino_refuses_what_cannot_be_encoded_with_what_to_type():
     colour = {"shape": SHAPE, "mean": (0.5,) * 3, "std": (0.5,) * 3}
     convnet = ConvNet(**colour, widths=(4, 4, 4))
-    what = r"ConvNet .* 4x4 px .* pretext\.augment_local\.size=8 or pretext\.local_views=0"
-    with pytest.raises(ValueError, match=what):
+    with pytest.raises(ValueError, match=r"ConvNet .* 4x4 px .*\.augment_local\.size=8 or pretext\.local_views=0"):
         task("dino", encoder=convnet)
     assert task("dino", encoder=convnet, local_views=0).encoder is convnet
     with pytest.raises(ValueError, match=r"differ in size, None and 4 px; type pretext\.augment_prime\.size=null"):
@@ -217,19 +203,14 @@ def test_dino_refuses_what_cannot_be_encoded_with_what_to_type():
 
 
 COSINE = 1 - 0.1 * (math.cos(math.pi / 4) + 1) / 2
+TEACHERS = [("moco_v2", "key", "projector", 0.9), ("byol", "target", "projector", COSINE)]
+TEACHERS.append(("dino", "teacher", "head", COSINE))
 
 
-@pytest.mark.parametrize(
-    ("name", "networks", "momentum"),
-    [
-        ("moco_v2", {"key_encoder": "encoder", "key_projector": "projector"}, 0.9),
-        ("byol", {"target_encoder": "encoder", "target_projector": "projector"}, COSINE),
-        ("dino", {"teacher_encoder": "encoder", "teacher_head": "head"}, COSINE),
-    ],
-)
-def test_a_teacher_starts_as_its_student_follows_it_and_keeps_its_own_statistics(name, networks, momentum):
+@pytest.mark.parametrize(("name", "prefix", "head", "momentum"), TEACHERS)
+def test_a_teacher_starts_as_its_student_follows_it_and_keeps_its_own_statistics(name, prefix, head, momentum):
     pretext = task(name, momentum=0.9)
-    pairs = [(getattr(pretext, teacher), getattr(pretext, student)) for teacher, student in networks.items()]
+    pairs = [(getattr(pretext, f"{prefix}_{student}"), getattr(pretext, student)) for student in ("encoder", head)]
     before = [[p.clone() for p in student.parameters()] for _, student in pairs]
     wander(*(student for _, student in pairs))
     loss = pretext(pretext.views(batch(), context()))
@@ -254,44 +235,37 @@ UNSEEN = Batch(colours(-1, 64), torch.arange(64))
 def test_the_hue_that_views_share_is_found_but_not_from_pairs_without_one(name, settings, steps, least, most, paired):
     pretext = task(name, augment=LIGHT, temperature=0.1, hidden=32, out=16, **settings)
     train(pretext, steps, colours, spoil=lambda v: v if paired else (v[0], v[1].roll(1, 0)))
-    pretext.eval()
-    nearest = []
+    draws = [torch.cat(pretext.eval().views(UNSEEN, context(seed))) for seed in range(20)]  # one alone may fall short
     with torch.no_grad():
-        for seed in range(20):  # one draw alone may fall short
-            z = pretext.projector(pretext.encoder(torch.cat(pretext.views(UNSEEN, context(seed)))).pooled)
-            nearest.append(nt_xent(z, 0.1)[1].float().mean())
-    accuracy = torch.stack(nearest).mean()
+        nearest = [nt_xent(pretext.projector(pretext.encoder(x).pooled), 0.1)[1] for x in draws]
+    accuracy = torch.cat(nearest).float().mean()
     assert (accuracy > least) if paired else (accuracy < most), accuracy  # 0.11 before training
 
 
 def test_byol_and_dino_find_what_views_share_and_do_not_collapse():
     crops = Views(scale=(0.2, 0.5), jitter=0.0, grey=0.0)
-    pretext = task("byol", augment=crops, augment_prime=crops, momentum=0.9, hidden=32, out=16)
+    both = {"augment": crops, "augment_prime": crops, "momentum": 0.9, "hidden": 32}
+    pretext = task("byol", **both, out=16)
     train(pretext, 60, colours)
     with torch.no_grad():
         first, second = pretext.eval().views(UNSEEN, context(7))
         paired, other = pretext((first, second)), pretext((first, second.roll(1, 0)))
     assert paired.value < 0.3 * other.value
     assert paired.metrics["spread"] > 0.5
-    pretext = task(
-        "dino", augment=crops, augment_prime=crops, augment_local=crops, hidden=32, prototypes=32, momentum=0.9,
-        freeze=Duration(0, "%"),
-    )  # fmt: skip
+    pretext = task("dino", **both, augment_local=crops, prototypes=32, freeze=Duration(0, "%"))
     train(pretext, 100, colours)
     with torch.no_grad():
-        both, local = pretext.views(UNSEEN, context(7))
-        pairs = (both, torch.cat([both[:64], both[64:].roll(1, 0)]))
+        x, local = pretext.views(UNSEEN, context(7))
+        pairs = (x, torch.cat([x[:64], x[64:].roll(1, 0)]))
         paired, other = (pretext((each, local)).metrics["divergence"] for each in pairs)
     assert paired < 0.6 * other, (paired, other)
 
 
-@pytest.mark.parametrize(
-    ("name", "key", "value"),
-    [
-        *(("moco_v2", key, value) for key, value in (("momentum", 0.0), ("temperature", 2.0), ("temperature", 0.01))),
-        *(("dino", *each) for each in (("teacher_temperature", 0.2), ("centre_momentum", 0.999), ("momentum", 0.0))),
-    ],
-)
+SUSPECTS = [("moco_v2", "momentum", 0.0), ("moco_v2", "temperature", 2.0), ("moco_v2", "temperature", 0.01)]
+SUSPECTS += [("dino", "momentum", 0.0), ("dino", "teacher_temperature", 0.2), ("dino", "centre_momentum", 0.999)]
+
+
+@pytest.mark.parametrize(("name", "key", "value"), SUSPECTS)
 def test_suspects_are_its_own_settings(name, key, value):
     assert not task(name).suspects()
     (suspect,) = task(name, **{key: value}).suspects()

@@ -25,8 +25,7 @@ def test_damage_has_the_statistics_asked_for():
     grey = Batch(torch.full((200, *SHAPE), 0.5), torch.arange(200))
     damaged, clean = autoencoder(noise=0.1, mask=0.0).views(grey, context())
     assert torch.equal(clean, grey.x)
-    assert number(damaged.std()) == pytest.approx(0.1, rel=0.02)
-    assert number(damaged.mean()) == pytest.approx(0.5, abs=0.002)
+    assert (damaged.std(), damaged.mean()) == (pytest.approx(0.1, rel=0.02), pytest.approx(0.5, abs=0.002))
     damaged, clean = autoencoder(noise=0.0, mask=0.3).views(grey, context())
     black = damaged == 0
     assert torch.equal(black.any(1), black.all(1))  # whole pixels
@@ -42,16 +41,13 @@ def test_the_autoencoders_loss_is_against_the_clean_image(shape):
     pictures, loss = pretext.pictures(views), pretext(views)
     error = (pictures["reconstruction"] - clean).square().mean()
     torch.testing.assert_close(loss.value, error)
-    assert torch.equal(pictures["input"], damaged)
-    assert torch.equal(pictures["target"], clean)
+    assert all(map(torch.equal, (pictures["input"], pictures["target"]), (damaged, clean)))
     assert number(loss.metrics["psnr"]) == pytest.approx(-10 * math.log10(error.item()), abs=1e-4)
 
 
 def test_the_autoencoder_finds_what_the_images_have_in_common():
     """Images vary along two planted directions, so a good code explains most of their variance, damaged or not."""
-    place = (torch.arange(8) + 0.5) / 8
-    torch.manual_seed(0)
-    amount = torch.rand(64, 2, 1, 1)
+    place, amount = (torch.arange(8) + 0.5) / 8, batch(64, shape=(2, 1, 1)).x
     x = ((amount[:, :1] * place[:, None] + amount[:, 1:] * place) / 2).expand(-1, 3, -1, -1).contiguous()
     pretext = autoencoder(noise=0.05, mask=0.05)
     train(pretext, 120, lambda step: x, rate=0.005)
@@ -62,8 +58,8 @@ def test_the_autoencoder_finds_what_the_images_have_in_common():
 
 def mae(encoder: Encoder | None = None, **settings) -> MAE:
     torch.manual_seed(0)
-    settings = {"width": 16, "depth": 1, "heads": 2, "shape": SHAPE, **settings}
-    return MAE(encoder=encoder or Patches(), augment=still(), **settings)
+    own = {"encoder": encoder or Patches(), "width": 16, "depth": 1, "heads": 2, "shape": SHAPE}
+    return MAE(augment=still(), **own | settings)
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.75, 4), (0.5, 8), (0.9, 2), (0.99, 1), (0.01, 15)])
@@ -78,17 +74,12 @@ def test_mae_keeps_the_share(ratio, kept):
     assert torch.equal(torch.get_rng_state(), before)
 
 
-@pytest.mark.parametrize(
-    ("settings", "sentence"),
-    [
-        ({"encoder": Conv()}, "Conv cannot drop tokens; use model=vit_tiny for masked methods"),
-        ({"width": 18}, r"pretext\.width=18"),
-        ({"shape": (3, 2, 2)}, "equal patches"),
-    ],
-)
-def test_mae_refuses(settings, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        mae(**settings)
+def test_mae_refuses_what_it_cannot_hide_patches_of():
+    with pytest.raises(ValueError, match="Conv cannot drop tokens; use model=vit_tiny for masked methods"):
+        mae(Conv())
+    for settings, sentence in (({"width": 18}, r"pretext\.width=18"), ({"shape": (3, 2, 2)}, "equal patches")):
+        with pytest.raises(ValueError, match=sentence):
+            mae(**settings)
 
 
 def predict_zero(pretext: MAE) -> None:
@@ -102,7 +93,7 @@ def pixels_at(x: Tensor, index: Tensor, value: float) -> Tensor:
     return unpatchify(patches, (2, 2), (4, 4))
 
 
-def test_maes_encoder_never_sees_what_is_hidden_and_knows_places_but_no_order():
+def test_maes_encoder_knows_places_but_no_order_and_never_sees_what_is_hidden_which_alone_is_scored():
     pretext = mae()
     x, keep, masked = pretext.views(batch(), context())
     embedding = pretext((x, keep, masked)).embedding
@@ -113,17 +104,13 @@ def test_maes_encoder_never_sees_what_is_hidden_and_knows_places_but_no_order():
     torch.testing.assert_close(pretext((x, keep.flip(1), masked.flip(1))).value, value)
     here, elsewhere = (pretext.decode(features, places, masked) for places in (keep, keep.flip(1)))
     assert not torch.allclose(here, elsewhere, atol=1e-3)
-
-
-def test_maes_loss_is_of_hidden_patches_only():
-    pretext = mae(normalise=False)
+    pretext = mae(normalise=False)  # and its loss is of hidden patches only
     assert "positions" not in pretext.state_dict()
     x, keep, masked = pretext.views(batch(), context())
     features = pretext.encoder(x, keep)
     pretext.encoder.forward = lambda x, keep=None: features  # blind, so that only the target can change
-    value = pretext((x, keep, masked)).value
-    assert torch.equal(pretext((pixels_at(x, keep, 0.9), keep, masked)).value, value)
-    assert not torch.equal(pretext((pixels_at(x, masked[:, :1], 0.9), keep, masked)).value, value)
+    values = [pretext((pixels_at(x, at, 0.9), keep, masked)).value for at in (keep[:, :0], keep, masked[:, :1])]
+    assert values[0] == values[1] != values[2]
 
 
 @pytest.mark.parametrize("normalise", [True, False])
@@ -149,52 +136,36 @@ def test_maes_pictures():
     x, _, masked = views = pretext.views(batch(), context())
     with torch.no_grad():
         pictures = pretext.pictures(views)
+        predict_zero(pretext)  # a normalised prediction of nothing is each patch's own mean
+        means = pretext.pictures(views)["reconstruction"]
     reconstruction = pictures["reconstruction"]
     assert torch.equal(pictures["masked"], pixels_at(x, masked, 0.5))
     assert 0 <= reconstruction.min() <= reconstruction.max() <= 1
     torch.testing.assert_close(pixels_at(reconstruction, masked, 0.5), pictures["masked"])
     assert not torch.allclose(reconstruction, x, atol=0.05)
-    predict_zero(pretext)  # a normalised prediction of nothing is each patch's own mean
-    filled, true = (
-        torch.take_along_dim(patchify(images, (2, 2)), masked[..., None], 1)
-        for images in (pretext.pictures(views)["reconstruction"], x)
-    )
+    filled, true = (torch.take_along_dim(patchify(each, (2, 2)), masked[..., None], 1) for each in (means, x))
     torch.testing.assert_close(filled, true.mean(2, keepdim=True).expand_as(filled))
 
 
 @pytest.mark.parametrize("predictable", [True, False])
 def test_mae_finds_what_patches_share(predictable):
     """One pattern in each image's own colour: what is hidden follows from place and any patch seen; noise does not."""
-    pattern = torch.rand(SHAPE, generator=torch.Generator().manual_seed(99))
+    pattern = batch(1, seed=999).x
 
     def samples(step: int) -> Tensor:
-        rng = torch.Generator().manual_seed(step)
-        if not predictable:
-            return torch.rand(16, *SHAPE, generator=rng)
-        return (pattern + torch.rand(16, 3, 1, 1, generator=rng)) / 2
+        noise = batch(16, seed=step).x
+        return (pattern + noise[..., :1, :1]) / 2 if predictable else noise
 
     std = math.sqrt(1 / 24 if predictable else 1 / 12)  # the target has variance 1
     pretext = mae(Patches(std=std), normalise=False)
     train(pretext, 150, samples)
-    value = number(pretext.eval()(pretext.views(Batch(samples(-1), torch.arange(16)), context(5))).value)
+    value = pretext.eval()(pretext.views(Batch(samples(-1), torch.arange(16)), context(5))).value
     assert (value < 0.3) if predictable else (value > 0.9), value
 
 
 def bigan() -> BiGAN:
     torch.manual_seed(0)
     return BiGAN(encoder=Conv(), shape=SHAPE, augment=still(), latent=5, width=4).train()
-
-
-class Verdict(nn.Module):
-    """A discriminator whose mind is made up: `logit` for encoded pairs and minus that for generated ones."""
-
-    def __init__(self, logit: float):
-        super().__init__()
-        self.logit = logit
-
-    def forward(self, x: Tensor, z: Tensor) -> Tensor:
-        half = len(x) // 2
-        return torch.tensor([self.logit] * half + [-self.logit] * half) + 0 * x.sum()
 
 
 def test_bigans_discriminator_steps_first_and_gradients_stay_in_their_group():
@@ -211,7 +182,8 @@ def test_bigans_discriminator_steps_first_and_gradients_stay_in_their_group():
 def test_bigans_values_by_hand(logit):
     pretext = bigan()
     views = pretext.views(batch(), context())
-    pretext.discriminator = Verdict(logit)
+    # its mind is made up: `logit` for encoded pairs and minus that for generated ones
+    pretext.discriminator.forward = lambda x, z: torch.tensor([logit, -logit]).repeat_interleave(len(x) // 2)
     right, wrong = 2 * math.log1p(math.exp(-logit)), 2 * math.log1p(math.exp(logit))
     loss = pretext(views, "discriminator")
     assert number(loss.value) == pytest.approx(right, rel=1e-5)  # 2 log 2 at equilibrium

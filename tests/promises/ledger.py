@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import ssl_runner
+from ssl_runner.engine.logbook import Window
 
 PACKAGE = Path(ssl_runner.__file__).parent
 WAITS = {  # operations that bring a value or a size to the CPU; indexing by a mask is another, below
@@ -24,6 +25,8 @@ WAITS = {  # operations that bring a value or a size to the CPU; indexing by a m
 INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 READS = ("tolist", "numpy", "cpu", "__array__")  # methods that bring values to the CPU and that no operation tells of
 MAKES = ("tensor", "as_tensor", "asarray")  # functions that put what Python holds on a device, if they are told one
+SLACK, ELSEWHERE = 1.05, 1.5  # how many times more a count may become; with another torch, whose operations are others
+SPARE = {"step": 3, "views": 3, "calls": 3, "bytes of views": 1024, "bytes of step": 1024}  # how much more than that
 CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
 
 
@@ -59,8 +62,7 @@ class Requests(TorchFunctionMode):
 
     def __init__(self, ledger):
         super().__init__()
-        self.ledger = ledger
-        self.host = {}  # tensors made of what Python holds, and on the CPU as no device was named; by id
+        self.ledger, self.host = ledger, {}  # by id, tensors made of what Python holds that are on the CPU by default
 
     def __torch_function__(self, function, types, arguments=(), named=None):
         named, name = named or {}, getattr(function, "__name__", "")
@@ -123,3 +125,43 @@ def calls(act):
         if file.is_relative_to(PACKAGE / "engine") or file.is_relative_to(PACKAGE / "device"):
             counts[str(file.relative_to(PACKAGE))] += entry.callcount
     return dict(sorted(counts.items()))
+
+
+def counters(learner):
+    """Ids of the steps that optimizers count, which torch and timm leave on the CPU wherever the weights are."""
+    optimizers = [each.optimizer for each in learner.optimizers.values()]
+    states = [state for each in optimizers for state in [*each.state.values(), *each.param_groups]]
+    return frozenset(id(s["step"]) for s in states if isinstance(s.get("step"), Tensor))
+
+
+def cost(trainer):
+    """Of a step in the midst of an epoch that logs nothing, and of what it makes its views with."""
+    learner, window = trainer.learner, Window()
+    for step in range(2):
+        window.add(learner.step(step))
+    with Ledger(counters(learner)) as whole, Requests(whole):
+        window.add(learner.step(2))
+    batch = learner.loader.batches(3)[0]
+    with Ledger() as views:
+        learner.views(batch, 3, learner.main)
+    return {
+        "torch": torch.__version__,
+        "waits": dict(whole.waits),
+        "step": dict(sorted(whole.operations.items())),
+        "views": dict(sorted(views.operations.items())),
+        "bytes of views": views.bytes,
+        "bytes of step": whole.bytes,
+        "calls": calls(lambda: window.add(learner.step(3))),
+    }
+
+
+def growth(golden, now):
+    """What costs more than it did and than it may, a line each."""
+    slack, lines = SLACK if golden["torch"] == now["torch"] else ELSEWHERE, []
+    for what, spare in SPARE.items():
+        was, counts = (Counter(c[what] if isinstance(c[what], dict) else {"": c[what]}) for c in (golden, now))
+        if counts.total() > was.total() * slack + spare:
+            more = (counts - was).most_common(8)
+            most = ", ".join(f"{name} {was[name]} -> {counts[name]}" for name, _ in more if name)
+            lines.append(f"{what}: {was.total():,} became {counts.total():,} ({most})")
+    return lines

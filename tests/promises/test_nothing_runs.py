@@ -1,7 +1,4 @@
-"""Nothing runs because a run folder, an export or a data file says so, whatever verb reads it.
-
-Every hostile case, if it were obeyed, would leave a file `touched` in the current folder.
-"""
+"""Nothing runs because a run folder, an export or a data file says so, whatever verb reads it."""
 
 import io
 import json
@@ -16,7 +13,7 @@ import pytest
 import torch
 from image_trees import everything, paint_classes
 from PIL import EpsImagePlugin, Image
-from runs import change, config, enter, put, refusal
+from runs import change, config, enter, put, refusal, saved_bytes
 
 from ssl_runner.data.image_files.decode import read_image
 from ssl_runner.dataset.cifar import CIFAR10
@@ -27,30 +24,19 @@ TOUCH = "touch touched"
 
 
 class Payload:
-    """What runs a command where it is unpickled."""
-
     def __reduce__(self):
         return os.system, (TOUCH,)
 
 
-PICKLE = pickle.dumps(Payload())
-
-
-def in_state(content):
-    """As torch.save writes it."""
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    return buffer.getvalue()
-
-
+PICKLE = pickle.dumps(Payload())  # to unpickle it is to run a command
 LAST = "run/checkpoints/0000012.pt"
 PUBLISHED = {f"root/{file}": PICKLE for file in CIFAR10.files}
 READ_LAST = [f"evaluate {LAST}", f"export {LAST}"]
 FILES = [  # what lies there, the commands that read it, and words that are said
-    ({LAST: in_state({"format": 1, "step": 12, "pretext": Payload()})}, READ_LAST, ""),
-    ({LAST: in_state(Payload())}, READ_LAST, ""),
-    ({"run/encoder.safetensors": in_state({"x": Payload()})}, ["evaluate run", "export run"], ""),
-    ({"encoder.pth": in_state({"x": Payload()})}, ["export encoder.pth"], ""),
+    ({LAST: saved_bytes({"format": 1, "step": 12, "pretext": Payload()})}, READ_LAST, ""),
+    ({LAST: saved_bytes(Payload())}, READ_LAST, ""),
+    ({"run/encoder.safetensors": saved_bytes({"x": Payload()})}, ["evaluate run", "export run"], ""),
+    ({"encoder.pth": saved_bytes({"x": Payload()})}, ["export encoder.pth"], ""),
     (PUBLISHED, ["dataset=cifar10 dataset.root=root dataset.download=false"], "not those published"),
 ]
 for text in (f"!!python/object/apply:os.system ['{TOUCH}']\n", "a: !!python/name:hostile.Hostile"):
@@ -71,8 +57,8 @@ def test_a_file_that_asks_for_objects_is_refused(files, commands, words, run, ca
 
 
 def test_a_run_goes_on_from_the_newest_checkpoint_that_is_no_pickle(run, capsys):
-    put("run/checkpoints/0000008.pt", in_state({"format": 1, "step": 8, "pretext": Payload()}))
-    put("run/checkpoints/0000012.pt", in_state(Payload()))
+    put("run/checkpoints/0000008.pt", saved_bytes({"format": 1, "step": 8, "pretext": Payload()}))
+    put("run/checkpoints/0000012.pt", saved_bytes(Payload()))
     put("run/checkpoints/0000016.pt", PICKLE)
     change(run, "summary.json", status="interrupted")
     assert enter(capsys, "resume run", "resumed at step 4").count("cannot be read") == 3
@@ -84,7 +70,7 @@ def test_an_exported_program_that_is_there_is_not_loaded(run, capsys):
     original = path.read_bytes()
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(poisoned, "w") as new:
         for name in old.namelist():  # the same archive with a payload for all that torch.export.load would unpickle
-            new.writestr(name, in_state(Payload()) if name.endswith(".pt") else old.read(name))
+            new.writestr(name, saved_bytes(Payload()) if name.endswith(".pt") else old.read(name))
     for content in (poisoned.getvalue(), PICKLE):
         path.write_bytes(content)
         refusal(capsys, words, "encoder.pt2 is there and is not what would be written")

@@ -1,12 +1,13 @@
 """A recorded run, as it is or with overrides, and the recipe that `ssl-runner save` writes, give the job again."""
 
-import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import names
+from runs import enter, put, refusal
 
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
@@ -18,25 +19,15 @@ from ssl_runner.recipe.header import numbers
 from ssl_runner.recipe.recipe import write_recipe
 from ssl_runner.recipe.settings import unequal
 from ssl_runner.run.preflight import read_job
+from ssl_runner.run_folder.atomic import write_json
 
-SUMMARY = {
-    "status": "completed",
-    "step": 840,
-    "steps": 840,
-    "seconds": 1894.35,
-    "baseline": {"knn/top1": 0.4154, "probe/top1": 0.5118, "knn/top5": 0.8},
-    "final": {"knn/top1": 0.6194, "probe/top1": 0.6754},
-    "test": {"knn_top1": 0.6219, "probe_top1": 0.6751},
-}
-ENVIRONMENT = {
-    "versions": {"ssl-runner": "0.1.0"},
-    "host": "a-machine-of-mine",
-    "device": "cpu, bf16, 2 threads",
-    "commit": "1a8c505f435cae8f0cd84c012068353b712f70d6",
-    "dirty": False,
-    "argv": "/home/me/ssl_runner dataset.root=/home/me/images",
-    "dataset": "c1a55dbe2b71b32985f25863acc50aa8",
-}
+SUMMARY = {"status": "completed", "step": 840, "steps": 840, "seconds": 1894.35}
+SUMMARY |= {"baseline": {"knn/top1": 0.4154, "probe/top1": 0.5118, "knn/top5": 0.8}}
+SUMMARY |= {"final": {"knn/top1": 0.6194, "probe/top1": 0.6754}, "test": {"knn_top1": 0.6219, "probe_top1": 0.6751}}
+ENVIRONMENT = {"versions": {"ssl-runner": "0.1.0"}, "host": "a-machine-of-mine", "device": "cpu, bf16, 2 threads"}
+ENVIRONMENT |= {"commit": "1a8c505f435cae8f0cd84c012068353b712f70d6", "dirty": False}
+ENVIRONMENT |= {"dataset": "c1a55dbe2b71b32985f25863acc50aa8"}
+ENVIRONMENT |= {"argv": "/home/me/ssl_runner dataset.root=/home/me/images"}
 # Pretext tasks beside choices and settings of other groups, mounts, terms added and taken away.
 MIXES = {
     "autoencoder": "dataset=digits optimizer=muon augment@pretext.augment=crop_flip",
@@ -64,10 +55,9 @@ def keep(tmp_path, composer):
 
     def make(*overrides, summary=SUMMARY, environment=ENVIRONMENT):
         folder = tmp_path / "run"
-        folder.mkdir(exist_ok=True)
-        (folder / "config.yaml").write_text(files.dump(stamped(content_of(composer, *overrides))))
-        (folder / "summary.json").write_text(json.dumps(summary))
-        (folder / "environment.json").write_text(json.dumps(environment))
+        put(folder / "config.yaml", files.dump(stamped(content_of(composer, *overrides))))
+        write_json(folder / "summary.json", summary)
+        write_json(folder / "environment.json", environment)
         return folder
 
     return make
@@ -79,9 +69,8 @@ def test_a_runs_config_and_its_recipe_give_the_job_again(composer, keep, drop, p
     written = files.read(run / "config.yaml")
     again = composer.change(written, ["seed=5"])
     assert not again.problems
-    assert again.content == {**written, "seed": 5}
+    assert again.content == again.record == {**written, "seed": 5}
     assert list(again.content) == list(written), "and in the same order"
-    assert again.record == {**written, "seed": 5}
 
     recipe = write_recipe(run, "saved")
     places = [f"{key}={quoted(value)}" for key, value in recipe.left_out.items()]
@@ -91,18 +80,15 @@ def test_a_runs_config_and_its_recipe_give_the_job_again(composer, keep, drop, p
     if pretext == "transformation":  # what it was to have by default is written down
         written["optimizer"]["betas"] = [0.9, 0.999]
     assert not unequal(written, saved.content)
-    for place in ("/x/y", "../images", "a-machine-of-mine", "/home"):
-        assert place not in recipe.text
+    assert not re.search(r"/x/y|\.\./images|a-machine-of-mine|/home", recipe.text)
     assert recipe.missing == (["dataset.root"] if pretext == "flip" else [])
     assert len(recipe.text.splitlines()) < 40, recipe.text
 
 
 def test_a_recipe_is_as_short_as_a_person_writes_it(keep):
     """The committed recipes, saved, are their own overrides again."""
-    for name in names("experiment"):
-        recipe = yaml.safe_load((TREE / "experiment" / f"{name}.yaml").read_text())
-        if "defaults" not in recipe:
-            continue  # a whole config of a run
+    recipes = {name: yaml.safe_load((TREE / "experiment" / f"{name}.yaml").read_text()) for name in names("experiment")}
+    for name, recipe in recipes.items():
         saved = yaml.safe_load(write_recipe(keep(f"experiment={name}"), name).text)
         assert saved.pop("format") == newest()
         mine, own = ({tuple(each.items()) for each in content.pop("defaults")} for content in (saved, recipe))
@@ -149,12 +135,10 @@ def test_overrides_on_top_of_a_recorded_config(composer):
 
 def test_a_choice_of_ones_own_on_top_of_a_recorded_config(keep, tmp_path, capsys):
     run = keep("pretext=rotation")
-    (tmp_path / "own" / "optimizer").mkdir(parents=True)
-    (tmp_path / "own" / "optimizer" / "mine.yaml").write_text("defaults:\n  - sgd\nlr: -1\n")
-    assert main(["rerun", str(run), "optimizer=mine"]) == 2
-    assert "optimizer: given mine" in capsys.readouterr().err
-    assert main(["rerun", str(run), "optimizer=mine", "--config-dir", str(tmp_path / "own")]) == 2
-    assert "optimizer.lr: given -1" in capsys.readouterr().err
+    put(tmp_path / "own/optimizer/mine.yaml", "defaults:\n  - sgd\nlr: -1\n")
+    words = ["rerun", str(run), "optimizer=mine"]
+    enter(capsys, words, "optimizer: given mine", status=2)
+    enter(capsys, [*words, "--config-dir", str(tmp_path / "own")], "optimizer.lr: given -1", status=2)
 
 
 def test_a_whole_config_and_a_part_without_its_first_line_are_no_recipe(keep, drop):
@@ -185,10 +169,9 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
     environment = {**ENVIRONMENT, "dirty": True, "device": "NVIDIA H100, float32"}
     run = keep("dataset=cifar10", "dataset.root=/x", summary=summary, environment=environment)
     head = " ".join(line.lstrip("# ") for line in write_recipe(run, "mine").text.splitlines()[1:5])
-    assert "ssl-runner experiment=mine      (with dataset.root=FOLDER where the default is not meant)" in head
+    assert "ssl-runner experiment=mine      (with dataset.root=FOLDER if the default is not meant)" in head
     assert "Interrupted at step 12 of 840 (5 epochs) after 32 minutes on NVIDIA H100, float32, seed 0" in head
-    assert "Commit 1a8c505 with uncommitted changes" in head
-    assert "test" not in head
+    assert ("Commit 1a8c505 with uncommitted changes" in head, "test" in head) == (True, False)
     bare = write_recipe(keep(summary={}, environment={}), "mine").text.splitlines()[2]
     assert bare.startswith("# 5 epochs were asked for, of a run without a summary on a machine that is not known")
     name = "geometry/rankme"
@@ -199,23 +182,18 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
 
 def test_save_writes_once_and_says_what_to_type(here, keep, monkeypatch, capsys):
     keep("dataset=image_folder", "dataset.root=/x/y")
-    assert main(["save", "run", "mine", "--to", "conf"]) == 0
-    said = capsys.readouterr().out
-    assert "ssl-runner --config-dir conf experiment=mine dataset.root=FOLDER" in said
-    assert "git add conf/experiment/mine.yaml" in said
+    save = "save run mine --to conf"
+    command = "ssl-runner --config-dir conf experiment=mine dataset.root=FOLDER"
+    enter(capsys, save, command, "git add conf/experiment/mine.yaml")
     before = Path("conf/experiment/mine.yaml").read_text()
-    assert main(["save", "run", "mine", "--to", "conf"]) == 0
-    assert "was there already" in capsys.readouterr().out
+    enter(capsys, save, "was there already")
     keep("dataset=image_folder", "dataset.root=/x/y", "seed=1")
-    assert main(["save", "run", "mine", "--to", "conf"]) == 2
-    assert "says something else; choose another name" in capsys.readouterr().err
+    refusal(capsys, save, "says something else; choose another name")
     assert Path("conf/experiment/mine.yaml").read_text() == before
-    assert main(["--config-dir", "conf", "experiment=mine"]) == 2
-    assert "dataset.root: is missing; type dataset.root=..." in capsys.readouterr().err
+    refusal(capsys, "--config-dir conf experiment=mine", "dataset.root: is missing; type dataset.root=...")
     for name in ("a/b", "../x", "null", "a b", ""):
         assert main(["save", "run", name, "--to", "conf"]) == 2
-    assert main(["save", "nowhere", "mine"]) == 2
-    assert "nowhere holds no run" in capsys.readouterr().err
+    refusal(capsys, "save nowhere mine", "nowhere holds no run")
     assert [file.name for file in Path("conf/experiment").iterdir()] == ["mine.yaml"]
     monkeypatch.setattr("ssl_runner.command.save.TREE", here / "elsewhere")  # as in an installed package
     assert main(["save", "run", "second"]) == 0
@@ -223,23 +201,19 @@ def test_save_writes_once_and_says_what_to_type(here, keep, monkeypatch, capsys)
 
 
 def test_what_overrides_cannot_give_is_not_written(tmp_path, keep, monkeypatch):
-    (tmp_path / "own_of_a_test.py").write_text(
-        "class Own:\n    def __init__(self, *, own: int = 1): self.shape, self.rows = (3, 8, 8), 99\n"
-        "    def load(self): raise OSError\n"
-    )
+    init = "def __init__(self, *, own: int = 1): self.shape, self.rows = (3, 8, 8), 99"
+    put(tmp_path / "own_of_a_test.py", f"class Own:\n    {init}\n    def load(self): raise OSError\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setenv("SSL_RUNNER_TRUST", "own_of_a_test.")
     run = keep()
     content = {**files.read(run / "config.yaml"), "dataset": {"_target_": "own_of_a_test.Own", "own": 2}}
-    (run / "config.yaml").write_text(files.dump(content))
-    with pytest.raises(ValueError, match="a recipe of overrides cannot give") as raised:
+    put(run / "config.yaml", content)
+    remedy = f"it can be run again as it is: ssl-runner rerun {run / 'config.yaml'}"
+    with pytest.raises(ValueError, match=f"a recipe of overrides cannot give(.|\n)*{remedy}"):
         write_recipe(run, "mine")
-    assert f"it can be run again as it is: ssl-runner rerun {run / 'config.yaml'}" in str(raised.value)
-    own = tmp_path / "conf" / "dataset"  # with a YAML of its own it can be said
-    own.mkdir(parents=True)
-    (own / "own.yaml").write_text("_target_: own_of_a_test.Own\nown: 1\n")
+    put(tmp_path / "conf/dataset/own.yaml", "_target_: own_of_a_test.Own\nown: 1\n")  # with which it can be said
     assert "override /dataset: own\n" in write_recipe(run, "mine", tmp_path / "conf").text
-    (run / "config.yaml").write_text(files.dump({**content, "nothing_like_it": 1}))
+    put(run / "config.yaml", {**content, "nothing_like_it": 1})
     with pytest.raises(ValueError, match="nothing_like_it: is no setting"):
         write_recipe(run, "mine")
 
@@ -247,7 +221,4 @@ def test_what_overrides_cannot_give_is_not_written(tmp_path, keep, monkeypatch):
 @pytest.mark.parametrize("text", ["/a b", "it's", "back\\", "\\'", "a,b=[c]", "${x}"])
 def test_a_place_is_typed_as_it_is(composer, text):
     composed = composer.compose(["dataset=cifar10", f"dataset.root={quoted(text)}"])
-    if "$" in text:
-        assert composed.problems
-    else:
-        assert composed.content["dataset"]["root"] == text
+    assert composed.problems if "$" in text else composed.content["dataset"]["root"] == text

@@ -5,12 +5,12 @@ import io
 import pytest
 from conftest import tiny
 from rich.console import Console
-from runs import saved, summary
+from runs import enter, saved, summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from ssl_runner.__main__ import main
 from ssl_runner.run.report import hparams, print_end
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.run_folder.summary import guessed_meaning
 
 COLLAPSE = tiny(
     *("pretext=byol", "pretext.predictor=false", "pretext.momentum=0", "pretext.hidden=32", "pretext.out=16"),
@@ -19,57 +19,44 @@ COLLAPSE = tiny(
 )
 
 
-def test_warn_goes_on_and_tensorboard_has_the_verdict(here, capsys):
-    assert main(COLLAPSE) == 0
-    done = summary(here / "run")
-    assert (done["status"], done["step"]) == ("completed", 40)
-    health = done["health"]
-    assert (health["verdict"], health["kind"], health["remedy"]) == ("collapsed", "complete", "pretext.predictor=true")
+def test_stop_stops_also_when_resumed_and_warn_goes_on_with_a_verdict(here, capsys):
+    remedy, metrics = "type pretext.predictor=true", here / "run/metrics.jsonl"
+    enter(capsys, [*COLLAPSE, "on_collapse=stop"], remedy, "ssl-runner resume run on_collapse=warn", status=3)
+    done, rows = summary("run"), read_rows(metrics)
+    assert (done["status"], done["health"]["verdict"]) == ("stopped", "collapsed")
+    assert 0 < done["step"] == saved("run")[-1] < 40
+    assert "on_collapse" not in (done["error"] or "")
+    enter(capsys, "resume run", remedy, status=3)
+    assert summary("run") == summary("run") | {key: done[key] for key in ("health", "step")}
+    assert read_rows(metrics) == rows, "nothing was learnt or measured again"
+    enter(capsys, "resume run on_collapse=warn", "collapsed (complete) at step")
+    done, verdict = summary("run"), {"verdict": "collapsed", "kind": "complete", "remedy": "pretext.predictor=true"}
+    assert done == done | {"status": "completed", "step": 40, "health": done["health"] | verdict}
     assert (done["baseline"]["geometry/health"], done["final"]["geometry/health"]) == (2, 0)
-    assert "collapsed (complete) at step" in capsys.readouterr().out
     assert "WARNING collapsed (complete)" in (here / "run/run.log").read_text()
-    events = EventAccumulator(str(here / "run"), size_guidance={"tensors": 0, "scalars": 0}).Reload()
+    events = EventAccumulator("run", size_guidance={"tensors": 0, "scalars": 0}).Reload()
     texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("health/text_summary")]
     assert any(text.startswith("collapsed (complete) at step") for text in texts)
     assert events.Scalars("geometry/health")[-1].value == 0
 
 
-def test_stop_stops_and_so_does_its_resumption(here, capsys):
-    folder = here / "run"
-    assert main([*COLLAPSE, "on_collapse=stop"]) == 3
-    done, said = summary(folder), capsys.readouterr().out
-    assert (done["status"], done["health"]["verdict"]) == ("stopped", "collapsed")
-    assert 0 < done["step"] == saved(folder)[-1] < 40
-    assert "type pretext.predictor=true" in said
-    assert "ssl-runner resume run on_collapse=warn" in said
-    assert "on_collapse" not in (done["error"] or "")
-    rows = read_rows(folder / "metrics.jsonl")
-    assert main(["resume", "run"]) == 3
-    again = summary(folder)
-    assert (again["health"], again["step"]) == (done["health"], done["step"])
-    assert read_rows(folder / "metrics.jsonl") == rows, "nothing was learnt or measured again"
-    assert "type pretext.predictor=true" in capsys.readouterr().out
-    assert main(["resume", "run", "on_collapse=warn"]) == 0
-    assert summary(folder)["status"] == "completed"
-
-
 def test_no_geometry_no_verdict(here, capsys):
     bare = tiny("evaluator=none", "length=2st")
-    assert main([*bare, "hydra.run.dir=run"]) == 0
-    assert summary(here / "run")["health"] is None
-    assert main([*bare, "on_collapse=stop", "hydra.run.dir=other"]) == 2
-    assert "type evaluator=[geometry]" in capsys.readouterr().err
+    enter(capsys, [*bare, "hydra.run.dir=run"])
+    assert summary("run")["health"] is None
+    enter(capsys, [*bare, "on_collapse=stop", "hydra.run.dir=other"], "type evaluator=[geometry]", status=2)
 
 
-SHARE, NUMBER = {"better": "larger", "unit": "share"}, {"better": "smaller", "unit": "number"}
-RANK = {"better": None, "unit": "number"}
+HEADLINES = ["knn/top1", "probe/loss", "geometry/rank", "late/top1"]
 DONE = {"status": "completed", "error": None, "step": 40, "steps": 40, "seconds": 7.6, "samples_per_second": 1234.5}
 DONE |= {
-    "headlines": ["knn/top1", "probe/loss", "geometry/rank", "late/top1"],
-    "metrics": {"knn/top1": SHARE, "probe/loss": NUMBER, "late/top1": SHARE, "geometry/rank": RANK},
+    "headlines": HEADLINES,
+    "metrics": {name: guessed_meaning(name) for name in HEADLINES},
     "baseline": {"knn/top1": 0.25, "probe/loss": 2.0, "geometry/rank": 9.0},
     "final": {"knn/top1": 0.5, "probe/loss": 0.5, "geometry/rank": 3.0, "test/knn/top1": 0.475},
 }
+RESUME = "ssl-runner resume '{}'"
+ENDS = {"interrupted": RESUME, "stopped": f"{RESUME} on_collapse=warn", "failed": "the whole story is in {}/run.log"}
 
 
 def told(tmp_path, **changed):
@@ -90,10 +77,6 @@ def test_the_table_has_every_headline_that_can_be_better(tmp_path):
     assert lines[-1] == f"to see it:    tensorboard --logdir '{tmp_path / 'a run'}'"
 
 
-RESUME = "ssl-runner resume '{}'"
-ENDS = {"interrupted": RESUME, "stopped": f"{RESUME} on_collapse=warn", "failed": "the whole story is in {}/run.log"}
-
-
 @pytest.mark.parametrize("status", ENDS)
 def test_a_run_that_did_not_end_says_what_to_type(tmp_path, status):
     lines = told(tmp_path, status=status, error="collapsed", health={"verdict": "collapsed", "text": ""})
@@ -103,13 +86,11 @@ def test_a_run_that_did_not_end_says_what_to_type(tmp_path, status):
 
 def test_the_columns_of_a_run():
     content = {"length": "2ep", "batch_size": 64, "seed": 3, "flag": False, "evaluator": {"knn": {"k": 20}}}
-    content |= {
-        "choices": {"pretext": "simclr", "optimizer": "sgd", "experiment": "None"},
-        "pretext": {"augment": {"hue": 0.1}, "temperature": 0.5},
-        "optimizer": {"lr": 0.1, "clip": None, "betas": [0.9, 0.99]},
-    }
-    typed = ["pretext=simclr", "optimizer.clip=null", "optimizer.betas=[0.9,0.99]", "evaluator=[knn]", "++flag=false"]
-    typed += ["augment@pretext.augment=simclr", "evaluator.knn.k=20", "hydra.run.dir=/x", "~optimizer.eps"]
+    content["choices"] = {"pretext": "simclr", "optimizer": "sgd", "experiment": "None"}
+    content["pretext"] = {"augment": {"hue": 0.1}, "temperature": 0.5}
+    content["optimizer"] = {"lr": 0.1, "clip": None, "betas": [0.9, 0.99]}
+    typed = "pretext=simclr optimizer.clip=null optimizer.betas=[0.9,0.99] evaluator=[knn] ++flag=false ~optimizer.eps"
+    typed += " augment@pretext.augment=simclr evaluator.knn.k=20 hydra.run.dir=/x"
     expected = {"pretext": "simclr", "optimizer": "sgd", "optimizer.lr": 0.1, "batch_size": 64, "length": "2ep"}
     expected |= {"seed": 3, "optimizer.betas": "[0.9, 0.99]", "evaluator": "[knn]", "flag": False}
-    assert hparams(content, typed) == expected | {"evaluator.knn.k": 20, "augment@pretext.augment": "simclr"}
+    assert hparams(content, typed.split()) == expected | {"evaluator.knn.k": 20, "augment@pretext.augment": "simclr"}

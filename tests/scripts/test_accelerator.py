@@ -34,8 +34,7 @@ def test_accelerator_goes_through_its_stages_on_a_cpu(monkeypatch, tmp_path, cap
     monkeypatch.setattr(accelerator, "PEERS", ("limit", "runner"))
     monkeypatch.setattr(accelerator, "LOOKED_AT", 2)
     status, report = measured(tmp_path, "--stage=speed", "--stage=waits", "--seconds=0.01", "--rounds=1")
-    assert status == 0
-    assert [row["contestant"] for row in report["speed"]["rows"]] == ["limit", "runner"]
+    assert (status, [row["contestant"] for row in report["speed"]["rows"]]) == (0, ["limit", "runner"])
     (ratio,) = report["speed"]["ratios"]
     assert (ratio["ratio"], ratio["aim"], ratio["met"]) == ("runner/limit", 0.9, ratio["measured"] >= 0.9)
     assert "runner to it" in (tmp_path / "speed.txt").read_text()
@@ -81,10 +80,9 @@ def test_what_takes_too_long_is_ended(tmp_path):
 
 
 def test_a_run_for_quality_that_is_late_reports_what_there_is(monkeypatch, tmp_path):
-    rows = [{"step": 0, "epoch": 0.0, "time": 1.0, "knn/top1": 0.4}, {"step": 5, "epoch": 0.5, "time": 2.0}]
-    rows.append({"step": 10, "epoch": 1.0, "time": 3.0, "knn/top1": 0.6})
-
     def be_late(command, typed, name):
+        measured = {0: {"knn/top1": 0.4}, 5: {}, 10: {"knn/top1": 0.6}}
+        rows = [{"step": step, "epoch": step / 10, "time": 1.0, **each} for step, each in measured.items()]
         write(typed.out / name / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
         raise accelerator.Late("after 30 minutes")
 
@@ -95,32 +93,25 @@ def test_a_run_for_quality_that_is_late_reports_what_there_is(monkeypatch, tmp_p
     assert (status, report["quality"]) == (1, {"2ep": run, "failed": "Late: after 30 minutes"})
 
 
-REFUSED = {
-    "--rounds=0": "above 0",
-    "--model=resnet": "resnet18",
-    "--stage=speed dataset=shapes": "type --stage quality",
-}
-REFUSED |= {"--stage=quality optimizer.rate=1": "optimizer.rate", "--stage=quality --length=2": "length"}
+REFUSED = {"--rounds=0": "above 0", "--model=resnet": "resnet18", "--stage=quality --length=2": "length"}
+REFUSED |= {"--stage=speed dataset=shapes": "type --stage quality", "--stage=quality optimizer.rate=1": "rate"}
 REFUSED |= {} if torch.cuda.is_available() else {"--device=cuda": "this machine has no cuda device"}
 
 
 @pytest.mark.parametrize(("words", "said"), REFUSED.items())
 def test_accelerator_refuses_in_a_line(tmp_path, capsys, words, said):
     assert accelerator.main(["--out", str(tmp_path / "out"), *SMALL, *words.split()]) == 2
-    told = capsys.readouterr().err
-    assert (said in told, told.count("\n")) == (True, 1), told
+    message = capsys.readouterr().err
+    assert (said in message, message.count("\n")) == (True, 1), message
     assert not (tmp_path / "out").exists()
 
 
-def test_device_time_is_counted_once():
+def test_device_time_is_counted_once_and_only_what_waits_is_a_wait(monkeypatch):
     cuda, cpu = DeviceType.CUDA, DeviceType.CPU
     # two kernels, the operation that called one of them, and a range by name
     seen = ((cuda, 3e6, False), (cuda, 1e6, False), (cpu, 3e6, False), (cuda, 5e6, True))
     events = [Mock(device_type=kind, self_device_time_total=us, is_user_annotation=named) for kind, us, named in seen]
     assert accelerator.device_seconds(events) == 4
-
-
-def test_only_what_waits_is_a_wait(monkeypatch):
     modes, device = [], torch.device("cuda")
     monkeypatch.setattr(torch.cuda, "set_sync_debug_mode", modes.append)
     wait, overflow = (Mock(side_effect=RuntimeError(each)) for each in ("a synchronizing operation", "out of memory"))

@@ -54,9 +54,9 @@ def test_one_command_writes_the_table_as_json(here, tmp_path, capsys):
     assert all(row.keys() == {"work", "contestant", "images_per_second", "ratio"} for row in found["rows"])
     (rounds,) = found["speed"]["rounds"].values()
     assert {name: len(times) for name, times in rounds.items()} == {"limit": 3, "runner": 3}
-    assert found["rows"][1]["images_per_second"] == pytest.approx(16 / sorted(rounds["runner"])[1])
-    quotients = sorted(a / b for a, b in zip(rounds["limit"], rounds["runner"], strict=True))
-    assert found["rows"][1]["ratio"] == pytest.approx(quotients[1])
+    _, quotient, _ = sorted(a / b for a, b in zip(rounds["limit"], rounds["runner"], strict=True))
+    numbers = [found["rows"][1][name] for name in ("images_per_second", "ratio")]
+    assert numbers == pytest.approx([16 / sorted(rounds["runner"])[1], quotient])
     assert [bar["bar"] for bar in found["bars"]] == ["runner/limit, convnet_small simclr"]
     assert "runner to it" in capsys.readouterr().out
 
@@ -88,10 +88,9 @@ def test_a_section_that_fails_is_told_and_the_next_goes_on(here, monkeypatch, tm
 
 def test_a_peer_that_is_not_installed_costs_a_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "lightly", None)
-    can, skipped = present(["limit", "peer-lightly", "peer-lightly+ours"])
-    assert can == ["limit"]
     missing = "skipped, lightly is not installed; pip install 'ssl-runner[bench]'"
-    assert skipped == [f"{name}: {missing}" for name in ("peer-lightly", "peer-lightly+ours")]
+    peers = ["peer-lightly", "peer-lightly+ours"]
+    assert present(["limit", *peers]) == (["limit"], [f"{name}: {missing}" for name in peers])
 
 
 def test_bars_say_what_is_met_by_the_works_as_they_are():
@@ -114,9 +113,9 @@ def test_bars_say_what_is_met_by_the_works_as_they_are():
 
 
 def test_start_up_is_timed_to_the_end_of_the_command():
-    wall, cpu = to_end(["--help"])
-    assert 0.05 < cpu < 60  # it starts an interpreter
-    assert wall > 0.05
+    wall, cpu = to_end(["--help"])  # it starts an interpreter
+    assert min(wall, cpu) > 0.05
+    assert cpu < 60
     idle = started([sys.executable, "-c", "import time; time.sleep(0.5)"], ".")
     assert ended(idle) < 0.5  # processor time, and not the clock's
     assert idle.returncode == 0
@@ -124,10 +123,7 @@ def test_start_up_is_timed_to_the_end_of_the_command():
 
 NO_TORCH = {"--rounds=0": "--rounds: given 0", "--seconds=0": "--seconds: given 0"}
 NO_TORCH |= {"--contestants=limit,peer-lightning": "possible are limit, runner, peer-lightly"}
-NO_TORCH |= {
-    "--work=resnet18": "possible are convnet_small simclr",
-    "--json=no/x.json": "--json: there is no folder no",
-}
+NO_TORCH |= {"--work=resnet18": "possible are convnet_small simclr", "--json=no/x.json": "there is no folder no"}
 REFUSED = {
     "--batch=60000": "possible are 1 to 50000",
     "--section=batch optimizer.rate=1": "optimizer.rate",
@@ -146,22 +142,21 @@ def test_what_cannot_be_is_said_before_anything_starts(monkeypatch, capsys, word
 
 
 def test_only_what_is_asked_for_is_checked():
-    overrides = ("model.widths=[8,8]",)
-    own = replace(SETTINGS, overrides=overrides, works=(replace(WORK, model="resnet18", overrides=overrides),))
+    words = {"overrides": ("model.widths=[8,8]",)}
+    own = replace(SETTINGS, **words, works=(replace(WORK, model="resnet18", **words),))
     assert list(own.check(["startup", "batch"])) == []
     assert any("model.widths" in line for line in own.check(["speed"]))
 
 
 def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
-    monkeypatch.setattr(augmentation, "BATCH", 8)
-    monkeypatch.setattr(augmentation, "ROWS", 40)  # fewer than a turn takes
-    monkeypatch.setattr(augmentation, "cores", lambda: 2)
+    for name, value in {"BATCH": 8, "ROWS": 40, "cores": lambda: 2}.items():  # fewer rows than a turn takes
+        monkeypatch.setattr(augmentation, name, value)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     found = augmentation.measure(replace(SETTINGS, quick=False, seconds=0.02), lambda _: None)
     names = [name for name in augmentation.NAMES if name != "kornia" or augmentation.installed("kornia")]
     assert [(row["contestant"], row["threads"]) for row in found["rows"]] == [(n, t) for t in (1, 2) for n in names]
-    assert all(row["fused_to_it"] == 1 for row in found["rows"] if row["contestant"] == "fused")
-    assert all(row["images_per_second"] > 0 for row in found["rows"])
+    assert {row["fused_to_it"] for row in found["rows"] if row["contestant"] == "fused"} == {1}
+    assert min(row["images_per_second"] for row in found["rows"]) > 0
     assert sum(table.row_count for table in augmentation.tables(found)) == len(found["rows"])
 
 

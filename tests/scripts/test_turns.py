@@ -13,8 +13,7 @@ from benchmarking.turns import alternate, ratio
 
 
 def test_turns_alternate_and_ratios_are_taken_within_a_round():
-    contest = Mock()
-    contest.a.took = contest.b.took = None
+    contest = Mock(**{"a.took": None, "b.took": None})
     # the machine is ten times slower in the second round, for both alike: a ratio of medians would say 2.5
     contest.a.run.side_effect, contest.b.run.side_effect = [0.1, 1.0, 10.0, 4.0], [0.4, 2.0, 20.0, 8.0]
     contest.a.turn, contest.b.turn = lambda steps: steps, lambda steps: whole(steps, 4)
@@ -53,7 +52,9 @@ def test_batches_that_were_fetched_ahead_are_not_taken_for_speed(asked):
     assert took == pytest.approx(0.08 / 4, rel=0.2)
 
 
-def test_workers_end_whatever_happens():
+def test_epochs_follow_one_another_without_an_end_and_workers_end_whatever_happens():
+    order = iter(Endless(5))
+    assert [sorted(islice(order, 5)) for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
     with suppress(ZeroDivisionError), batches_of(endless(range(7), 1, 2)) as batches:
         next(batches)
         workers = batches._workers
@@ -61,21 +62,10 @@ def test_workers_end_whatever_happens():
     assert not any(worker.is_alive() for worker in workers)
 
 
-def test_epochs_follow_one_another_without_an_end():
-    order = iter(Endless(5))
-    assert [sorted(islice(order, 5)) for _ in range(2)] == [[0, 1, 2, 3, 4]] * 2
-
-
 def test_the_fastest_number_of_workers_is_not_judged_by_what_is_cold():
-    calls = []
-
-    def run(steps, workers):
-        calls.append((steps, workers))
-        cold, disturbed = len(calls) == 1, len(calls) == 4
-        return 9.0 if cold or disturbed else {0: 1.0, 8: 1.5}[workers]
-
+    run = Mock(side_effect=[9.0, 1.0, 1.5, 9.0, 1.5])  # the first is cold, the fourth disturbed
     assert fastest(run, (0, 8)) == (0, 1.0)
-    assert calls == [(1, 0), (4, 0), (16, 8), (4, 0), (16, 8)]
+    assert [each.args for each in run.call_args_list] == [(1, 0), (4, 0), (16, 8), (4, 0), (16, 8)]
 
 
 FRAGILE = """

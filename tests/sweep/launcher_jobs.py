@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 
-def run(name: str, threads: int = 1) -> int:
+def run(name, threads=1):
     """Does what the folder's file `how` says: an exit status, a death, something slow that saves, or a real run."""
     folder = Path(name)
     with (folder / "begun").open("a") as file:
@@ -22,12 +22,10 @@ def run(name: str, threads: int = 1) -> int:
     if how != "slow":
         return int(how)
     if not (folder / "saved").exists():
-        signal.signal(signal.SIGTERM, lambda *_: save(folder))
-        (folder / "ready").touch()
-        time.sleep(100)
+        signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+        try:
+            (folder / "ready").touch()
+            time.sleep(100)
+        finally:
+            (folder / "saved").touch()
     return 0
-
-
-def save(folder: Path) -> None:
-    (folder / "saved").touch()
-    sys.exit(128 + signal.SIGTERM)

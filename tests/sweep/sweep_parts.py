@@ -3,12 +3,9 @@
 import os
 import signal
 import time
-from collections.abc import Mapping
 from typing import Literal
 
-from torch import Tensor
-
-from ssl_runner.contract import Loss, Pretext, Regulariser
+from ssl_runner.contract import Regulariser
 
 
 class Trouble(Regulariser):
@@ -18,7 +15,7 @@ class Trouble(Regulariser):
         super().__init__()
         self.seconds, self.breaks, self.calls = seconds, breaks, 0
 
-    def forward(self, loss: Loss, pretext: Pretext) -> Mapping[str, Tensor]:
+    def forward(self, loss, pretext):
         self.calls += 1
         time.sleep(self.seconds)
         if self.calls == 2 and self.breaks == "kill":

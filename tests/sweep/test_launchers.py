@@ -7,89 +7,62 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import tiny
+from conftest import names, tiny
 from launcher_jobs import run
 from rich.console import Console
-from runs import wait_for
+from runs import put, sweep_part, wait_for
 
-from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.config.files import dump
 from ssl_runner.errors import Refused
 from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, Launcher, News
+from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
 from ssl_runner.sweep.launcher.remote import REPORTS
 from ssl_runner.sweep.read import LAUNCHERS, SWEEPERS, read_choice
 
-NAMES = sorted(file.stem for file in (TREE / "hydra/launcher").glob("*.yaml"))
-DEADLINE = 120.0
+launcher = partial(sweep_part, LAUNCHERS)
+NAMES = names("hydra/launcher")
 LOCAL, SLURM, RAY = (f"hydra/launcher={name}" for name in ("submitit_local", "submitit_slurm", "ray"))
-
-
-def launcher(*words: str) -> Launcher:
-    """The launcher of these words; the test is skipped if its library is not installed."""
-    chosen, problems = read_choice(LAUNCHERS, words)
-    if any("pip install" in line for line in problems):
-        pytest.skip(problems[0])
-    assert chosen is not None, problems
-    return chosen
+ONE = "hydra.launcher.ray.init.num_cpus=1"
 
 
 @pytest.fixture
-def sweep(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Path, list[Path]]]:
+def sweep(tmp_path, monkeypatch):
     """A sweep's folder and the run folders of jobs that do what they are told."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
 
-    def build(*how: str) -> tuple[Path, list[Path]]:
+    def build(*how):
         parent = tmp_path / "a sweep, k='v'"
         folders = [parent / f"{number:03d}-x=[1,2] y" for number in range(len(how))]
-        parent.mkdir()
         for folder, each in zip(folders, how, strict=True):
-            folder.mkdir()
-            (folder / "how").write_text(each)
+            put(folder / "how", each)
+            put(folder / "begun", "")
         return parent, folders
 
     return build
 
 
-def launch(
-    chosen: Launcher, parent: Path, folders: list[Path], *signals: tuple[str, int], halt: bool = False
-) -> list[News]:
-    """The news until every job has ended or was withdrawn.
-
-    A signal goes to the first job's worker once a file of this name is there. `halt`: once that job is ready.
-    """
-    news, left = list[News](), [*signals]
-    with locked(parent), contextlib.closing(chosen):  # type: ignore[type-var]
+def launch(chosen, parent, folders, *signals, halt=False):
+    """The news until all jobs have ended. A signal goes to the first job's worker once a file of this name is there."""
+    news, left = [], [*signals]
+    with locked(parent), contextlib.closing(chosen):
         chosen.open(parent, run)
         chosen.start(dict(enumerate(folders)))
-        limit = time.monotonic() + DEADLINE
-        while len(ended(news)) < len(folders):
-            assert time.monotonic() < limit
+        while sum(status != BEGUN for _, status in news) < len(folders):
             if left and (folders[0] / left[0][0]).exists():
-                os.kill(worker(folders[0]), left.pop(0)[1])
+                os.kill(workers(folders[0])[-1], left.pop(0)[1])
             if halt and (folders[0] / "ready").exists():
                 chosen.stop("save")
             news += chosen.look()
     return news
 
 
-def ended(news: list[News]) -> dict[int, str | int]:
-    """What became of each job that has ended or was withdrawn."""
-    return {number: status for number, status in news if status != BEGUN}
-
-
-def worker(folder: Path) -> int:
-    """The process that watches over a job."""
-    return int((folder / "begun").read_text().split()[-1])
-
-
-def begun(folder: Path) -> int:
-    return len((folder / "begun").read_text().split()) if (folder / "begun").exists() else 0
+def workers(folder):
+    """The processes that watched over a job, one for each time that it began."""
+    return [int(number) for number in (folder / "begun").read_text().split()]
 
 
 WRONG_LAUNCHER = {  # what is typed, and how the line about it begins and ends
@@ -114,38 +87,35 @@ WRONG_SWEEPER = {
 @pytest.mark.parametrize(
     ("tables", "wrong"), [(LAUNCHERS, WRONG_LAUNCHER), (SWEEPERS, WRONG_SWEEPER)], ids=["launcher", "sweeper"]
 )
-def test_everything_wrong_is_said_at_once(tables: dict, wrong: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_everything_wrong_is_said_at_once(tables, wrong, monkeypatch):
     monkeypatch.setattr("ssl_runner.sweep.read.find_spec", lambda library: None)
     chosen, problems = read_choice(tables, [*wrong])
-    assert chosen is None
-    assert len(problems) == len(wrong)
+    assert (chosen, len(problems)) == (None, len(wrong))
     for word, (begin, end) in wrong.items():
         key = word.partition("=")[0].removesuffix(".x")
         own = [line for line in problems if line.startswith((f"{key}{begin}", f"{word}{begin}"))]
         assert [line for line in own if line.endswith(end)], word
 
 
-def test_the_runners_own_launcher_and_sweeper_need_nothing_installed() -> None:
+def test_the_runners_own_launcher_and_sweeper_need_nothing_installed():
     assert read_choice(LAUNCHERS, []) == read_choice(LAUNCHERS, ["hydra/launcher=local"]) == (None, [])
     assert read_choice(SWEEPERS, []) == read_choice(SWEEPERS, ["hydra/sweeper=grid"]) == (None, [])
     assert "type hydra/launcher=..." in read_choice(LAUNCHERS, ["hydra.launcher.timeout_min=2"])[1][0]
     assert "type hydra/sweeper=..." in read_choice(SWEEPERS, ["hydra/sweeper/sampler=random"])[1][0]
-    possible = f"possible are local, {', '.join(NAMES)}"
-    assert read_choice(LAUNCHERS, ["hydra/launcher=rai"])[1] == [
-        f"hydra/launcher: given rai; {possible}; did you mean ray?"
-    ]
+    line = f"hydra/launcher: given rai; possible are local, {', '.join(NAMES)}; did you mean ray?"
+    assert read_choice(LAUNCHERS, ["hydra/launcher=rai"])[1] == [line]
     (line,) = read_choice(LAUNCHERS, ["hydra/launcher=joblib", "hydra.launcher.n_jobs=4"])[1]
     assert line.endswith("type hydra/launcher=local sweep.jobs_per_device=N"), "it does what joblib did"
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_launcher_takes_the_settings_of_its_config(name: str) -> None:
+def test_a_launcher_takes_the_settings_of_its_config(name):
     assert launcher(f"hydra/launcher={name}").places is None
 
 
-def test_what_a_library_takes_can_be_added() -> None:
+def test_what_a_library_takes_can_be_added():
     chosen = launcher(SLURM, "+hydra.launcher.additional_parameters.mail-type=END")
-    assert chosen.additional_parameters == {"requeue": True, "mail-type": "END"}  # type: ignore[attr-defined]
+    assert chosen.additional_parameters == {"requeue": True, "mail-type": "END"}
     launcher(RAY, "+hydra.launcher.ray.remote.max_calls=1")
     for word in ("ray.remote.num_gpus=x", "ray.init.adress=auto"):
         (line,) = read_choice(LAUNCHERS, [RAY, f"hydra.launcher.{word}"])[1]
@@ -153,38 +123,24 @@ def test_what_a_library_takes_can_be_added() -> None:
 
 
 @pytest.mark.parametrize("words", [[LOCAL], [RAY, "hydra.launcher.ray.init.num_cpus=2"]], ids=["submitit", "ray"])
-def test_every_job_is_run_whatever_becomes_of_the_others(sweep: Callable, words: list[str]) -> None:
-    """A job that is killed, one that fails and one that is refused take no other with them; nothing is left lying."""
+def test_every_job_is_run_whatever_becomes_of_the_others(sweep, words):
     parent, folders = sweep("0", "die", "1", "2", "0")
     news = launch(launcher(*words), parent, folders)
-    assert ended(news) == {0: 0, 1: -signal.SIGKILL, 2: 1, 3: 2, 4: 0}
+    assert dict(news) == {0: 0, 1: -signal.SIGKILL, 2: 1, 3: 2, 4: 0}, "each has begun before it ended"
     assert sorted(number for number, status in news if status == BEGUN) == list(range(5))
-    assert all(news.index((number, BEGUN)) < news.index((number, status)) for number, status in ended(news).items())
     assert {each.name for each in parent.iterdir()} - {".submitit", ".lock"} == {each.name for each in folders}
     assert all({each.name for each in folder.iterdir()} == {"how", "begun"} for folder in folders)
 
 
-def test_ray_begins_nothing_after_a_halt(sweep: Callable) -> None:
-    ray = launcher(RAY, "hydra.launcher.ray.init.num_cpus=1")
-    parent, folders = sweep("slow", "0", "0")
-    news = launch(ray, parent, folders, halt=True)
-    assert ended(news) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
-    assert (folders[0] / "saved").exists()
-    assert not begun(folders[1])
-    assert ended(launch(ray, parent, folders)) == {0: 0, 1: 0, 2: 0}
-
-
 @pytest.mark.parametrize(
-    ("word", "number"),
-    [(LOCAL, signal.SIGTERM), (LOCAL, signal.SIGUSR1), (RAY, signal.SIGTERM)],
+    ("words", "number"),
+    [([LOCAL], signal.SIGTERM), ([LOCAL], signal.SIGUSR1), ([RAY, ONE], signal.SIGTERM)],
     ids=["submitit-term", "submitit-usr1", "ray-lost"],
 )
-def test_a_signal_to_its_worker_has_a_job_begin_again(sweep: Callable, word: str, number: int) -> None:
+def test_a_signal_to_its_worker_has_a_job_begin_again(sweep, words, number):
     parent, folders = sweep("slow")
-    own = ["hydra.launcher.ray.init.num_cpus=1"] if word == RAY else []
-    assert ended(launch(launcher(word, *own), parent, folders, ("ready", number))) == {0: 0}
-    assert (folders[0] / "saved").exists()
-    assert begun(folders[0]) == 2
+    assert dict(launch(launcher(*words), parent, folders, ("ready", number))) == {0: 0}
+    assert ((folders[0] / "saved").exists(), len(workers(folders[0]))) == (True, 2)
 
 
 SWEEP = """\
@@ -202,44 +158,41 @@ with locked(Path(sys.argv[1])):
 """
 
 
-def test_jobs_of_a_killed_sweep_save_and_end(sweep: Callable) -> None:
+def test_jobs_of_a_killed_sweep_save_and_end(sweep):
     local = launcher(LOCAL)
     parent, folders = sweep("slow")
     with subprocess.Popen([sys.executable, "-c", SWEEP, parent, folders[0]]) as process:
         wait_for((folders[0] / "ready").exists, process)
         process.kill()
-    limit = time.monotonic() + DEADLINE
-    while not (folders[0] / "saved").exists() or Path(f"/proc/{worker(folders[0])}").exists():
-        assert time.monotonic() < limit
+    while not (folders[0] / "saved").exists() or Path(f"/proc/{workers(folders[0])[-1]}").exists():
         time.sleep(0.05)
     assert list(parent.glob(f"{REPORTS}*"))
-    assert ended(launch(local, parent, folders)) == {0: 0}
+    assert dict(launch(local, parent, folders)) == {0: 0}
 
 
-def test_a_launcher_that_cannot_begin_says_why(sweep: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_launcher_that_cannot_begin_says_why(sweep, monkeypatch):
     slurm = launcher(SLURM)
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent))
     parent, folders = sweep("0", "0")
     with pytest.raises(Refused, match="srun"):
         launch(slurm, parent, folders)
-    assert not begun(folders[0])
+    assert not workers(folders[0])
 
 
 @pytest.mark.slow
-def test_a_preempted_run_ends_in_the_same_weights(sweep: Callable, composer: Composer) -> None:
+def test_a_preempted_run_ends_in_the_same_weights(sweep, composer):
     """The signal is submitit's own: the run saves in the midst of it, is queued again and goes on in its folder."""
     local = launcher(LOCAL)
     parent, (preempted, alone) = sweep("run", "run")
     overrides = tiny("pretext=rotation", "evaluator=none", "length=500st", "log_every=10st", "show_every=100%")
     for folder in (preempted, alone):
-        (folder / "config.yaml").write_text(dump(composer.compose(overrides).record))
-        (folder / "overrides.yaml").write_text("[]")
-    assert ended(launch(local, parent, [preempted], ("metrics.jsonl", signal.SIGUSR2))) == {0: 0}
-    assert begun(preempted) == 2
+        put(folder / "config.yaml", composer.compose(overrides).record)
+        put(folder / "overrides.yaml", "[]")
+    assert dict(launch(local, parent, [preempted], ("metrics.jsonl", signal.SIGUSR2))) == {0: 0}
+    assert len(workers(preempted)) == 2
     assert re.search(r"interrupted at step \d+ of 500", (preempted / "console.log").read_text())
     assert resume(alone, Console(quiet=True)) == 0
-    weights = [(folder / "encoder.safetensors").read_bytes() for folder in (preempted, alone)]
-    assert weights[0] == weights[1]
+    assert (preempted / "encoder.safetensors").read_bytes() == (alone / "encoder.safetensors").read_bytes()
 
 
 # Stand-ins for Slurm's commands, and where they leave what they did: HERE.
@@ -249,7 +202,6 @@ text = open(sys.argv[-1]).read()
 script = HERE + "/script"
 with open(script, "w") as file:  # what was submitted is moved meanwhile
     file.write(text)
-open(HERE + "/sbatch.log", "a").write(text)
 array = re.search(r"--array=0-(\\d+)%(\\d+)", text)
 tasks = range(int(array[1]) + 1)
 for group in [tasks] if array[2] == "1" else [[task] for task in tasks]:
@@ -287,37 +239,33 @@ COMMANDS = {"sbatch": SBATCH, "srun": SRUN, "scontrol": SCONTROL, "scancel": SCA
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def cluster(tmp_path, monkeypatch):
     """Commands that do as Slurm's, and where they leave what they did."""
-    (tmp_path / "bin").mkdir()
     for name, code in COMMANDS.items():
-        file = tmp_path / "bin" / name
-        file.write_text(f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
-        file.chmod(0o755)
+        put(tmp_path / "bin" / name, f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
+        (tmp_path / "bin" / name).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
     return tmp_path
 
 
-def test_slurm_queues_a_preempted_job_again(sweep: Callable, cluster: Path) -> None:
+def test_slurm_queues_a_preempted_job_again(sweep, cluster):
     """A job that gets SIGTERM and then SIGUSR2 is queued again, once."""
     slurm = launcher(SLURM, "hydra.launcher.partition=short", "hydra.launcher.timeout_min=90")
     parent, folders = sweep("slow", "0")
     news = launch(slurm, parent, folders, ("ready", signal.SIGTERM), ("saved", signal.SIGUSR2))
-    assert ended(news) == {0: 0, 1: 0}
-    assert begun(folders[0]) == 2
-    assert (cluster / "requeued").read_text() == "7_0 "
-    script = (cluster / "sbatch.log").read_text()
+    assert (dict(news), len(workers(folders[0])), (cluster / "requeued").read_text()) == ({0: 0, 1: 0}, 2, "7_0 ")
+    script = (cluster / "script").read_text()
     options = ("requeue", "partition=short", "time=90", "signal=USR2@120", "array=0-1%2", "open-mode=append")
     assert all(f"#SBATCH --{each}\n" in script for each in options)
 
 
-def test_a_halt_reaches_slurm(sweep: Callable, cluster: Path) -> None:
+@pytest.mark.parametrize("words", [(RAY, ONE), (SLURM, "hydra.launcher.array_parallelism=1")], ids=["ray", "slurm"])
+def test_nothing_begins_after_a_halt(sweep, cluster, words):
     """What runs saves and ends without being queued again; what waits is cancelled."""
-    slurm = launcher(SLURM, "hydra.launcher.array_parallelism=1")
-    parent, folders = sweep("slow", "0", "0")
-    news = launch(slurm, parent, folders, halt=True)
-    assert ended(news) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
-    assert (folders[0] / "saved").exists()
-    assert {each.name for each in cluster.glob("cancelled-*")} == {"cancelled-7_1", "cancelled-7_2"}
-    assert not begun(folders[1])
-    assert not (cluster / "requeued").exists()
+    chosen, (parent, folders) = launcher(*words), sweep("slow", "0", "0")
+    assert dict(launch(chosen, parent, folders, halt=True)) == {0: 128 + signal.SIGTERM, 1: WITHDRAWN, 2: WITHDRAWN}
+    assert ((folders[0] / "saved").exists(), workers(folders[1])) == (True, [])
+    slurms = {each.name for each in cluster.iterdir() if each.name.startswith(("cancelled", "requeued"))}
+    assert slurms == (set() if RAY in words else {"cancelled-7_1", "cancelled-7_2"})
+    if RAY in words:
+        assert dict(launch(chosen, parent, folders)) == {0: 0, 1: 0, 2: 0}

@@ -1,10 +1,9 @@
 """What a sweep knows of its jobs: its ledger, their names, its settings as typed, its objective and early stop."""
 
-from pathlib import Path
+import re
 
 import pytest
 
-from ssl_runner.config.compose import Composer
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.sweep.ledger import Ledger, key_of, slug
@@ -12,12 +11,12 @@ from ssl_runner.sweep.objective import Curve, Halving, is_better_smaller, value
 from ssl_runner.sweep.settings import Settings, check_recorded, merge_words, read_settings, split_words
 
 
-def test_a_job_is_known_by_its_overrides_in_any_order() -> None:
+def test_a_job_is_known_by_its_overrides_in_any_order():
     assert key_of(["a=1", "b=2"]) == key_of(["b=2", "a=1"])
     assert len({key_of(words) for words in (["a=1", "b=2"], ["a=1"], ["a=1b=2"], ["a=1", "b=3"], [])}) == 5
 
 
-def test_the_ledger_believes_the_runs(tmp_path: Path) -> None:
+def test_the_ledger_believes_the_runs(tmp_path):
     """After kill -9 sweep.json is behind: what a run says of itself counts, and `running` means cut off."""
     ledger = Ledger(folder=tmp_path, command=["seed=0,1,2,3"], jobs={})
     for seed in range(4):
@@ -27,14 +26,15 @@ def test_the_ledger_believes_the_runs(tmp_path: Path) -> None:
         summary = {"status": status, "step": 5, "steps": 9, "final": {"knn/top1": 0.5}, "error": "because"}
         write_json(tmp_path / name / "summary.json", summary)
     again = Ledger.open(tmp_path)
-    assert [e.status for e in again.jobs.values()] == ["completed", "interrupted", "failed", "interrupted"]
-    assert next(e.final for e in again.jobs.values()) == {"knn/top1": 0.5}
+    jobs = list(again.jobs.values())
+    assert [each.status for each in jobs] == ["completed", "interrupted", "failed", "interrupted"]
+    assert jobs[0].final == {"knn/top1": 0.5}
     assert again.add(["seed=1"], ["seed=1"], ()).folder == "001-seed-1", "the same job keeps its folder"
     assert again.add(["seed=9"], (), ()).folder == "004-seed-9"
 
 
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 99}', '{"format": 1}', '{"format": 1, "jobs": 3}'])
-def test_a_folder_that_is_no_sweep_is_named(tmp_path: Path, content: str) -> None:
+def test_a_folder_that_is_no_sweep_is_named(tmp_path, content):
     (tmp_path / "sweep.json").write_text(content)
     with pytest.raises(ValueError, match=str(tmp_path)):
         Ledger.open(tmp_path)
@@ -62,30 +62,29 @@ LONG = ["dataset.root=" + "long/" * 40, "model=convnet", "optimizer.weight_decay
         ([f"a{number}.lr=0.1" for number in range(100)], [], None),
     ],
 )
-def test_folders_of_a_sweep_have_names_to_read(composer: Composer, job: list, other: list, name: str | None) -> None:
+def test_folders_of_a_sweep_have_names_to_read(composer, job, other, name):
     """They are cut where they are longest, so that something is left of every setting as long as all fit in."""
-    found = slug(job, {*other}, composer.groups)
-    assert len(found) <= 60
-    assert name in (None, found)
+    short = slug(job, {*other}, composer.groups)
+    assert len(short) <= 60
+    assert name in (None, short)
 
 
-def test_settings_are_checked_as_every_config_is() -> None:
+def test_settings_are_checked_as_every_config_is():
     words = ["seed=0,1", "sweep.resume=a=b c", "sweep.on_eror=stop", "sweep.jobs_per_device=0", "hydra.sweep.dir=x"]
     of_launcher = ["hydra/launcher=ray", "hydra.launcher.n=2", "+hydra.launcher.a.b=1"]
     split = split_words([*words, *of_launcher, "hydra/sweeper/sampler=tpe", "hydra.launchers=1"])
-    assert (split.resume, split.folder) == ("a=b c", ["hydra.sweep.dir=x"])
-    assert split.jobs == ["seed=0,1", "hydra.launchers=1"]
+    assert (split.resume, split.folder, split.jobs) == ("a=b c", words[-1:], ["seed=0,1", "hydra.launchers=1"])
     assert (split.launcher, split.sweeper) == (of_launcher, ["hydra/sweeper/sampler=tpe"])
-    problems = read_settings(split.own)[1]
-    assert any("on_eror" in line and "did you mean on_error?" in line for line in problems)
-    assert any(line.startswith("sweep.jobs_per_device: given 0") for line in problems)
+    problems = "\n".join(read_settings(split.own)[1])
+    assert re.search(r"on_eror.*did you mean on_error\?", problems)
+    assert re.search("^sweep.jobs_per_device: given 0", problems, re.MULTILINE)
     assert read_settings(["sweep.halving=1"])[1]
     assert read_settings(["sweep.threads=["])[1][0].startswith("sweep.threads=[: cannot be read")
     words = ["sweep.halving=3", "sweep.metric=probe/top1", "sweep.first_rung=1e-1"]
     assert read_settings(words) == (Settings(halving=3, metric="probe/top1", first_rung=0.1), [])
 
 
-def test_what_is_typed_now_counts_more_than_what_a_sweep_was_begun_with() -> None:
+def test_what_is_typed_now_counts_more_than_what_a_sweep_was_begun_with():
     before = ["--config-dir", "my", "seed=0,1", "sweep.halving=3", "hydra/launcher=ray", "hydra.launcher.n_jobs=2"]
     now = ["-m", "sweep.resume=F", "hydra.sweep.dir=x", "sweep.threads=1", "sweep.halving=0"]
     kept = ["--config-dir", "my", "seed=0,1"]
@@ -94,41 +93,32 @@ def test_what_is_typed_now_counts_more_than_what_a_sweep_was_begun_with() -> Non
     assert merge_words(before, ["hydra/launcher=local"]) == [*kept, "sweep.halving=3", "hydra/launcher=local"]
 
 
-def test_what_a_strangers_sweep_would_run_is_typed_again() -> None:
-    harmless = [
-        "hydra/launcher=submitit_slurm",
-        "hydra.launcher.partition=gpu",
-        "hydra.launcher.gres=gpu:2",
-        "seed=0,1",
-    ]
-    harmless += ["hydra.launcher.ray.remote.num_gpus=0.5", "hydra/sweeper=optuna"]
-    wrong = ["hydra.launcher.setup=[touch x]", "hydra.launcher.setup@x=[touch x]"]
-    wrong += ["+hydra.launcher.additional_parameters.prolog=x", "hydra.launcher.comment='a\ntouch x'"]
-    wrong += ["hydra.launcher.ray.init.address=evil:1", "+hydra.launcher.ray.remote.runtime_env={pip:[x]}"]
-    wrong += ["hydra.launcher.ray={init:{address:evil}}"]
-    lines = check_recorded([*harmless, *wrong], ["seed=0,1"])
+def test_what_a_strangers_sweep_would_run_is_typed_again():
+    harmless = ["partition=gpu", "gres=gpu:2", "ray.remote.num_gpus=0.5"]
+    chosen = ["hydra/launcher=submitit_slurm", "hydra/sweeper=optuna", "seed=0,1"]
+    wrong = ["setup=[touch x]", "setup@x=[touch x]", "comment='a\ntouch x'"]
+    wrong += ["ray={init:{address:evil}}", "ray.init.address=evil:1"]
+    harmless, wrong = ([f"hydra.launcher.{each}" for each in words] for words in (harmless, wrong))
+    wrong += ["+hydra.launcher.additional_parameters.prolog=x", "+hydra.launcher.ray.remote.runtime_env={pip:[x]}"]
+    lines = check_recorded([*chosen, *harmless, *wrong], ["seed=0,1"])
     assert [line.partition(": may run")[0] for line in lines] == wrong
     assert check_recorded([*harmless, wrong[0]], [wrong[0]]) == []
 
 
-def test_rungs_are_powers_of_eta() -> None:
-    assert Halving(2, 0.1).rungs == pytest.approx([0.1, 0.2, 0.4, 0.8])
-    assert Halving(3, 1 / 9).rungs == pytest.approx([1 / 9, 1 / 3])
-    assert Halving(4, 0.5).rungs == [0.5]
-
-
-def test_halving_by_hand() -> None:
+def test_halving_by_hand():
     """Of six jobs that come to the first rung one after another, those stop that are below the best third so far."""
-    halving = Halving(3, 0.25)
-    stopped = {}
+    for eta, first, rungs in ((2, 0.1, [0.1, 0.2, 0.4, 0.8]), (3, 1 / 9, [1 / 9, 1 / 3]), (4, 0.5, [0.5])):
+        assert Halving(eta, first).rungs == pytest.approx(rungs), "powers of eta"
+    halving, stopped = Halving(3, 0.25), set()
     for job, accuracy in zip("abcdef", (0.5, 0.6, 0.4, 0.7, 0.65, 0.1), strict=True):
-        stopped[job] = halving.stop_reason(job, [(0.0, 0.9), (0.2, 0.9), (0.25, accuracy), (0.5, 0.0)]) is not None
+        if halving.stop_reason(job, [(0.0, 0.9), (0.2, 0.9), (0.25, accuracy), (0.5, 0.0)]) is not None:
+            stopped.add(job)
     # a, b: too few to tell. c: best 1 of 3 had 0.6. d is best. e: best 1 of 5 has 0.7. f: best 2 of 6 have 0.65.
-    assert stopped == {"a": False, "b": False, "c": True, "d": False, "e": True, "f": True}
+    assert stopped == {"c", "e", "f"}
     assert halving.stop_reason("c", [(0.25, 0.4)]) is None, "judged once at a rung"
 
 
-def test_a_job_is_judged_by_its_next_measurement_after_a_rung() -> None:
+def test_a_job_is_judged_by_its_next_measurement_after_a_rung():
     halving, losses = Halving(2, 0.5), Halving(2, 0.5, smaller=True)
     assert halving.stop_reason("a", [(0.4, 0.1)]) is None
     assert not halving.values
@@ -141,7 +131,7 @@ def test_a_job_is_judged_by_its_next_measurement_after_a_rung() -> None:
     assert [is_better_smaller(each) for each in ("train/loss", "seconds", "knn/top1", "test/knn/top1")] == [1, 1, 0, 0]
 
 
-def test_an_objective_is_any_number_of_a_job_that_came_to_its_end(tmp_path: Path) -> None:
+def test_an_objective_is_any_number_of_a_job_that_came_to_its_end(tmp_path):
     """Of a failed job `final` may hold what a random encoder had; of a stopped one it may hold nothing."""
     old = {"probe_top1": 0.6, "few_label_mean": 0.7}  # as version 0.1 called numbers on test
     final = {"knn/top1": 0.5, "loss": float("nan")}
@@ -156,19 +146,16 @@ def test_an_objective_is_any_number_of_a_job_that_came_to_its_end(tmp_path: Path
     assert value({**done, "status": "failed"}, [(0, 0.1)], "knn/top1") is None
 
 
-def test_a_curve_reads_each_row_once(tmp_path: Path) -> None:
+def test_a_curve_reads_each_row_once(tmp_path):
     path = tmp_path / "metrics.jsonl"
     curve = Curve(path, "knn/top1")
     assert not curve.read()
     path.write_text('{"step": 1, "knn/top1": 0.1}\n{"step": 2}\n{"step": 3, "knn')
-    assert curve.read()
-    assert (curve.step, curve.points) == (2, [(1, 0.1)])
+    assert (curve.read(), curve.step, curve.points) == (True, 2, [(1, 0.1)])
     assert not curve.read(), "a part of a row is not new"
     with path.open("a") as file:
         file.write('/top1": 0.3}\ntorn\n')
-    assert curve.read()
-    assert (curve.step, curve.points) == (3, [(1, 0.1), (3, 0.3)])
+    assert (curve.read(), curve.step, curve.points) == (True, 3, [(1, 0.1), (3, 0.3)])
     (tmp_path / "new").write_text('{"step": 1, "knn/top1": 0.7}\n')
     (tmp_path / "new").rename(path)
-    assert curve.read()
-    assert curve.points == [(1, 0.7)], "a run that goes on from a checkpoint writes its file anew"
+    assert (curve.read(), curve.points) == (True, [(1, 0.7)]), "a resumed run writes its file anew"

@@ -6,37 +6,30 @@ import pickle
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
 from conftest import tiny
 from rich.console import Console
+from runs import enter, jobs_of, sweep_part
 
-from ssl_runner.__main__ import main
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.files import read
 from ssl_runner.config.hydra import Axis, examples, is_searched, read_axes
-from ssl_runner.run_folder.atomic import read_json, write_json
-from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN, News, Stop
-from ssl_runner.sweep.read import SWEEPERS, Request, read_choice
+from ssl_runner.run_folder.atomic import write_json
+from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
+from ssl_runner.sweep.read import SWEEPERS, Request
 from ssl_runner.sweep.run import start
 from ssl_runner.sweep.settings import Settings
-from ssl_runner.sweep.study import Optuna
 
 pytestmark = pytest.mark.usefixtures("here")
+optuna = partial(sweep_part, SWEEPERS, "hydra/sweeper=optuna")
 SEARCH = ["optimizer.lr=tag(log,interval(1e-4,1e-1))", "pretext=rotation,simclr", "seed=range(2,8,3)"]
 
 
-def optuna(*words: str) -> Optuna:
-    chosen, problems = read_choice(SWEEPERS, ["hydra/sweeper=optuna", *words])
-    if any("pip install" in line for line in problems):
-        pytest.skip(problems[0])
-    assert chosen is not None, problems
-    return chosen
-
-
-def test_a_search_space_is_read_and_shown_by_its_ends() -> None:
+def test_a_search_space_is_read_and_shown_by_its_ends():
     fixed = ["length=5st", "evaluator=[knn,probe]", "~regulariser"]
     assert [is_searched(word) for word in (*fixed, *SEARCH)] == [False] * 3 + [True] * 3
     axes, problems = read_axes(SEARCH)
@@ -53,7 +46,7 @@ def test_a_search_space_is_read_and_shown_by_its_ends() -> None:
 
 @dataclass
 class Instant:
-    """A launcher with places for `size` jobs, whose jobs take as many looks as `lasts` says."""
+    """A launcher with places for `size` jobs, each worth `value` after `lasts` looks."""
 
     size: int
     value: Callable[[list[str]], float | None] = lambda trial: 0.5
@@ -63,21 +56,21 @@ class Instant:
     started: list[list[str]] = field(default_factory=list)
     folders: dict[int, Path] = field(default_factory=dict)
 
-    def open(self, sweep: Path, work: object) -> None:
-        self.news, self.left = list[News](), dict[int, int]()
+    def open(self, sweep, work):
+        self.news, self.left = [], {}
 
     @property
-    def places(self) -> int:
+    def places(self):
         return self.size - len(self.left)
 
-    def start(self, folders: dict[int, Path]) -> None:
+    def start(self, folders):
         self.folders |= folders
         self.left |= {number: self.lasts(number) for number in folders}
         self.news += [(number, BEGUN) for number in folders]
         self.started += [read(folder / "overrides.yaml", list) for folder in folders.values()]
         self.most = max(self.most, len(self.left))
 
-    def look(self) -> list[News]:
+    def look(self):
         if len(self.started) >= self.stop_at:
             raise KeyboardInterrupt
         news, self.news = self.news, []
@@ -91,16 +84,16 @@ class Instant:
             news.append((number, 1 if value is None else 0))
         return news
 
-    def stop(self, how: Stop) -> None:
+    def stop(self, how):
         self.stop_at = 1000
         self.news += [(number, WITHDRAWN) for number in self.left if how != "kill"]
+        self.close()
+
+    def close(self):
         self.left = {}
 
-    def close(self) -> None:
-        self.left = {}
 
-
-def value(trial: list[str]) -> float | None:
+def value(trial):
     """Best at a learning rate of 0.01 with rotation; simclr fails at seed 5."""
     words = dict(word.split("=") for word in trial)
     if words["pretext"] == "simclr" and words["seed"] == "5":
@@ -108,35 +101,32 @@ def value(trial: list[str]) -> float | None:
     return -abs(float(words["optimizer.lr"]) - 0.01) - (words["pretext"] == "simclr")
 
 
-def search(sweeper: Optuna, launcher: Instant, *words: str, metric: str = "knn/top1") -> tuple[int, str]:
+def search(sweeper, launcher, *words, metric="knn/top1"):
     """Begins a search or goes on with it. Returns the exit status and what was printed."""
     resume = "sweep" if Path("sweep").exists() else None
-    console, axes = Console(file=io.StringIO(), width=200), read_axes(words or SEARCH)[0]
-    settings = Settings(resume=resume, metric=metric)
-    request = Request(Composer(), prepare, settings, launcher, sweeper, axes=axes, folder="sweep")  # type: ignore
-    request.compose = lambda overrides: {"of": overrides}  # type: ignore[method-assign]
-    status = start(request, [], console, print)
-    return status, console.file.getvalue()  # type: ignore[attr-defined]
+    console, settings = Console(file=io.StringIO(), width=200), Settings(resume=resume, metric=metric)
+    axes = read_axes(words or SEARCH)[0]
+    request = Request(Composer(), prepare, settings, launcher, sweeper, axes=axes, folder="sweep")
+    request.compose = lambda overrides: {"of": overrides}
+    return start(request, [], console, print), console.file.getvalue()
 
 
-def trials() -> list:
+def trials():
     import optuna
 
     return optuna.load_study(study_name="sweep", storage="sqlite:///sweep/study.db").trials
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
-def test_a_study_goes_on_where_it_was_cut_off(sampler: str) -> None:
+def test_a_study_goes_on_where_it_was_cut_off(sampler):
     """Trials cut off are evaluated first and only the missing ones are added; none of them comes twice by its seed."""
     sweeper = optuna(f"hydra/sweeper/sampler={sampler}", "hydra.sweeper.n_trials=14")
     launcher = Instant(3, value, lambda number: 2, stop_at=8)
     search(sweeper, launcher)
-    states = [each.state.name for each in trials()]
-    cut_off = launcher.started[-states.count("RUNNING") :]
-    assert 0 < len(cut_off) <= 3
-    before = len(launcher.started)
+    before, running = len(launcher.started), [each.state.name for each in trials()].count("RUNNING")
+    assert 0 < running <= 3
     status, output = search(sweeper, launcher)
-    assert launcher.started[before : before + len(cut_off)] == cut_off
+    assert launcher.started[before : before + running] == launcher.started[before - running : before]
     done = trials()
     params = [tuple(f"{key}={each}" for key, each in trial.params.items()) for trial in done]
     assert len(done) == len(set(params)) == 14
@@ -149,50 +139,47 @@ def test_a_study_goes_on_where_it_was_cut_off(sampler: str) -> None:
     assert search(sweeper, launcher)[0] == status, "a study that has its trials is done"
 
 
-def test_a_place_is_never_left_free_for_a_slow_trial() -> None:
+def test_a_place_is_never_left_free_for_a_slow_trial():
     """One that takes forever is still running when all others have come and gone."""
     lasting = Instant(3, lasts=lambda number: 13 if number == 0 else 1)
-    assert search(optuna("hydra.sweeper.n_trials=20"), lasting)[0] == 0
-    assert lasting.most == 3
+    assert (search(optuna("hydra.sweeper.n_trials=20"), lasting)[0], lasting.most) == (0, 3)
     order = [each.number for each in sorted(trials(), key=lambda each: each.datetime_complete)]
     assert order.index(0) >= 15
 
 
-def test_n_jobs_limits_the_trials_at_once_and_failures_end_a_search() -> None:
+def test_n_jobs_limits_the_trials_at_once_and_failures_end_a_search():
     failing = Instant(8, lambda trial: None)
     sweeper = optuna("hydra.sweeper.n_trials=10", "hydra.sweeper.n_jobs=2", "hydra.sweeper.max_failure_rate=0.3")
     status, output = search(sweeper, failing)
-    assert status == 1
-    assert "4 trials, no trial has a value" in output
-    assert failing.most == 2
+    assert (status, failing.most, "4 trials, no trial has a value" in output) == (1, 2, True)
 
 
-def test_two_trials_that_are_the_same_are_one_job() -> None:
+def test_two_trials_that_are_the_same_are_one_job():
     launcher = Instant(1)
     assert search(optuna("hydra.sweeper.n_trials=6"), launcher, "seed=1,2")[0] == 0
     assert len(launcher.started) <= 2
     assert [each.value for each in trials()] == [0.5] * 6
 
 
-def test_a_study_of_another_search_is_refused() -> None:
+def test_a_study_of_another_search_is_refused():
     launcher = Instant(1)
     search(optuna("hydra.sweeper.n_trials=2"), launcher, "seed=1,2")
-    more = optuna("hydra.sweeper.n_trials=4")
-    with pytest.raises(ValueError, match=r"study\.db: .*dynamic value space"):
-        search(more, launcher, "seed=1,2,3")
-    with pytest.raises(ValueError, match=r"its trials are of sweep\.metric=knn/top1, not knn/top5"):
-        search(more, launcher, "seed=1,2", metric="knn/top5")
-    with pytest.raises(ValueError, match=r"its trials are of hydra\.sweeper\.direction=maximize"):
-        search(optuna("hydra.sweeper.direction=minimize"), launcher, "seed=1,2")
+    for word, seeds, metric, line in (
+        ("n_trials=4", "1,2,3", "knn/top1", r"study\.db: .*dynamic value space"),
+        ("n_trials=4", "1,2", "knn/top5", r"its trials are of sweep\.metric=knn/top1, not knn/top5"),
+        ("direction=minimize", "1,2", "knn/top1", r"its trials are of hydra\.sweeper\.direction=maximize"),
+    ):
+        with pytest.raises(ValueError, match=line):
+            search(optuna(f"hydra.sweeper.{word}"), launcher, f"seed={seeds}", metric=metric)
     assert len(trials()) == 2
 
 
-def test_a_pruned_trial_is_stopped_and_told_so() -> None:
+def test_a_pruned_trial_is_stopped_and_told_so():
     """By the median of what others had at the same share of a run."""
     median = ["hydra/sweeper/pruner=median", "hydra.sweeper.pruner.n_startup_trials=2", "hydra.sweeper.n_trials=4"]
 
     class Curves(Instant):
-        def look(self) -> list[News]:
+        def look(self):
             for number in self.left:
                 folder = self.folders[number]
                 value = 0.5 if number < 3 else 0.1
@@ -208,16 +195,16 @@ def test_a_pruned_trial_is_stopped_and_told_so() -> None:
     assert [each.state.name for each in trials()] == ["COMPLETE"] * 3 + ["PRUNED"]
 
 
-def test_nothing_in_a_strangers_study_runs() -> None:
+def test_nothing_in_a_strangers_study_runs():
     """Optuna keeps the state of CMA-ES as a pickle beside each trial."""
 
     class Hostile:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self):
             return Path("ran").touch, ()
 
-    sweeper = optuna("hydra/sweeper/sampler=cmaes", "hydra.sweeper.n_trials=6")
-    launcher = Instant(1)
-    search(sweeper, launcher, "optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)")
+    sweeper, launcher = optuna("hydra/sweeper/sampler=cmaes", "hydra.sweeper.n_trials=6"), Instant(1)
+    words = ("optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)")
+    search(sweeper, launcher, *words)
     with sqlite3.connect("sweep/study.db") as study:
         values = "select trial_id, 'cma:optimizer:0', ? from trials"
         study.execute("delete from trial_system_attributes where key like 'cma:optimizer%'")
@@ -225,32 +212,23 @@ def test_nothing_in_a_strangers_study_runs() -> None:
         study.execute(f"insert into trial_system_attributes (trial_id, key, value_json) {values}", [planted])
     study.close()
     sweeper.n_trials = 12
-    search(sweeper, launcher, "optimizer.lr=interval(0,1)", "optimizer.momentum=interval(0,1)")
+    search(sweeper, launcher, *words)
     assert len(trials()) == 12
     assert not Path("ran").exists()
 
 
-def test_optuna_searches_real_jobs(capsys: pytest.CaptureFixture) -> None:
+def test_optuna_searches_real_jobs(capsys):
     optuna()
-
-    def jobs() -> list[dict]:
-        return list(read_json(Path("sweep/sweep.json"))["jobs"].values())
-
-    more = ["hydra/sweeper=optuna", "optimizer.lr=tag(log,interval(1e-4,1e-1))", "hydra.sweep.dir=sweep"]
-    words = [*tiny("evaluator=knn", "length=3st"), *more, "sweep.jobs_per_device=2"]
-    assert main(["-m", *words, "hydra.sweeper.n_trials=3"]) == 0
-    first = jobs()
+    more = ["hydra/sweeper=optuna", SEARCH[0], "hydra.sweep.dir=sweep", "sweep.jobs_per_device=2"]
+    words = ["-m", *tiny("evaluator=knn", "length=3st"), *more]
+    enter(capsys, [*words, "hydra.sweeper.n_trials=3"], "3 trials, the best has")
+    first = jobs_of()
     assert [each["status"] for each in first] == ["completed"] * 3
     assert len({each["overrides"][-1] for each in first}) == 3
-    assert "3 trials, the best has" in capsys.readouterr().out
-    assert main(["-m", "hydra.sweeper.n_trials=4", "sweep.resume=sweep"]) == 0
-    assert jobs()[:3] == first, "what was tried is not tried again"
-    assert len(jobs()) == 4
-    assert "4 trials, the best has" in capsys.readouterr().out
-    for wrong, line in (
-        (["sweep.resume=sweep", "sweep.metric=speed/images_per_second"], "its trials are of sweep.metric=knn/top1"),
-        ([*words, "sweep.metric=train/loss"], "type hydra.sweeper.direction=minimize"),
-        ([*words, "optimizer.weight_decay=interval(-1,1)"], "weight_decay: given -1"),
-    ):
-        assert main(["-m", *wrong]) == 2
-        assert line in capsys.readouterr().err
+    enter(capsys, "-m hydra.sweeper.n_trials=4 sweep.resume=sweep", "4 trials, the best has")
+    assert jobs_of()[:3] == first, "what was tried is not tried again"
+    assert len(jobs_of()) == 4
+    other = "-m sweep.resume=sweep sweep.metric=speed/images_per_second"
+    enter(capsys, other, "its trials are of sweep.metric=knn/top1", status=2)
+    enter(capsys, [*words, "sweep.metric=train/loss"], "type hydra.sweeper.direction=minimize", status=2)
+    enter(capsys, [*words, "optimizer.weight_decay=interval(-1,1)"], "weight_decay: given -1", status=2)
