@@ -10,11 +10,6 @@ def rank() -> int:
     return rank_and_count()[0]
 
 
-def count() -> int:
-    """How many processes share the job."""
-    return rank_and_count()[1]
-
-
 def rows_of_rank(index: Tensor) -> Tensor:
     """The share of a step's rows that is this rank's: (B,) to (B / count,), consecutive. Raises ValueError."""
     number, processes = rank_and_count()

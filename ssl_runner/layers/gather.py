@@ -4,6 +4,8 @@ Each rank's loss is a mean over its own rows, and gradients are averaged over ra
 ranks say of a row. Then two ranks of B rows have the gradient of one rank of 2B.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed as dist
 from jaxtyping import Float
@@ -18,13 +20,26 @@ def rank_and_count() -> tuple[int, int]:
 
 def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     """The rows of all ranks in the order of ranks, n = b * ranks; with one process `x` itself."""
-    if rank_and_count()[1] == 1:
-        return x
-    from torch.distributed.nn.functional import all_gather  # only if torch is built with it
-
-    return torch.cat(all_gather(x))
+    return x if rank_and_count()[1] == 1 else Gather.apply(x)
 
 
 def first_row(x: Float[Tensor, "b ..."]) -> int:
     """Where this rank's rows begin among those that `gather` returns."""
     return len(x) * rank_and_count()[0]
+
+
+class Gather(torch.autograd.Function):
+    """torch.distributed.nn's own sums gradients by all-to-all, after which gloo aborts one run in two (torch 2.14)."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        parts = [torch.empty_like(x) for _ in range(rank_and_count()[1])]
+        dist.all_gather(parts, x.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        total = gradient.contiguous().clone()
+        dist.all_reduce(total)
+        rank, count = rank_and_count()
+        return total.chunk(count)[rank]
