@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ssl_runner.command.usage import composer_of, help_text, missing_folder, options
-from ssl_runner.config.declared import check_declared
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
 from ssl_runner.errors import Refused, refuse
@@ -23,6 +22,8 @@ def main(words: list[str]) -> int:
     if arguments.help:
         print(help_text())
         return 0
+    from ssl_runner.config.declared import check_declared  # pydantic is imported here, after all that needs none
+
     stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]
     if problems := missing_folder(arguments) or [f"{key}: is a setting of a sweep; type -m" for key in stray]:
         return refuse(problems)
