@@ -11,7 +11,7 @@ from pathlib import Path
 from ssl_runner.config.compose import CHECKOUT, TREE
 from ssl_runner.errors import refuse
 
-NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z0-9_-]+", re.IGNORECASE)  # experiment=null is none
+NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z0-9_-]+", re.IGNORECASE | re.ASCII)  # experiment=null is none
 
 
 def main(words: list[str]) -> int:

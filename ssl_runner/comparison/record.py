@@ -66,7 +66,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         steps=int(numbers.get("steps", 0)),
         seconds=numbers.get("seconds", 0.0),
         samples_per_second=numbers.get("samples_per_second", 0.0),
-        health=(summary.get("health") or {}).get("verdict"),
+        health=health.get("verdict") if isinstance(health := summary.get("health"), dict) else None,
         error=None if error is None else str(error),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),

@@ -37,14 +37,14 @@ def flat(node: Any, prefix: str = "") -> dict[str, str]:
 
 def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
     """The choice of each group, by the path at which it is mounted; the class if no choice is recorded."""
-    choices = {}
-    for group, choice in (config.get("choices") or {}).items():
+    choices, recorded = {}, config.get("choices")
+    for group, choice in recorded.items() if isinstance(recorded, Mapping) else ():
         path = (str(group).partition("@")[2] or str(group)).removeprefix("_global_.").replace("/", ".")
         if path != "experiment" and not path.startswith(("hydra", "evaluator")):
             choices[path] = str(choice)
     for group in ORDER:
-        if group not in choices and (target := (config.get(group) or {}).get("_target_")):
-            choices[group] = target.rpartition(".")[2]
+        if group not in choices and isinstance(node := config.get(group), Mapping) and "_target_" in node:
+            choices[group] = str(node["_target_"]).rpartition(".")[2]
     return choices
 
 

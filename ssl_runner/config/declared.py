@@ -104,7 +104,7 @@ def imported(origin: str, name: str | None = None) -> Any:
         return OPEN
     if name is None:
         return module
-    return vars(module)[name] if name in vars(module) else imported(f"{origin}.{name}")
+    return getattr(module, name) if hasattr(module, name) else imported(f"{origin}.{name}")
 
 
 def declared_class(node: ast.ClassDef, space: dict[str, Any]) -> Any:

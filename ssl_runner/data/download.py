@@ -86,9 +86,9 @@ class Published:
         remove_abandoned(base, f"{ASIDE}*")
         if present := self.find():
             return present
-        from torchvision import datasets
-
         try:
+            from torchvision import datasets  # may not fit torch
+
             base.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=ASIDE, dir=base) as aside, contextlib.ExitStack() as at_end:
                 at_end.callback(socket.setdefaulttimeout, socket.getdefaulttimeout())

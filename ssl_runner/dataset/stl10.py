@@ -45,9 +45,8 @@ class STL10(Published):
         train = self.images(folder / "unlabeled_X.bin")
         if len(train) != self.rows:
             raise self.torn(folder, f"{len(train)} images in unlabeled_X.bin, published {self.rows}")
-        labelled, test = (
-            Split(self.images(folder / f"{part}_X.bin"), labels(folder / f"{part}_y.bin")) for part in ("train", "test")
-        )
+        files = ((folder / f"{part}_X.bin", folder / f"{part}_y.bin") for part in ("train", "test"))
+        labelled, test = (Split(self.images(x), labels(y)) for x, y in files)
         bank, validation = self.split(folder, labelled)
         some = Subset(train, torch.arange(0, len(train), 100))  # 2.8 GB would take long
         digest = fingerprint(some, bank.x, bank.y, test.y)

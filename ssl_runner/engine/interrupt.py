@@ -22,7 +22,8 @@ class Interrupt:
     def __enter__(self) -> "Interrupt":
         if threading.current_thread() is threading.main_thread():
             ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
-            self._before = {number: signal.signal(number, self._note) for number in SIGNALS if number not in ignored}
+            for number in set(SIGNALS) - ignored:  # one by one: a Ctrl-C may come between two of them
+                self._before[number] = signal.signal(number, self._note)
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -71,12 +71,9 @@ class FewLabel(Trained):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.label_counts():
-            asked = (
-                f"labels={list(self.labels)} and shares={list(self.shares)} take the whole bank of {len(self.bank.x)}"
-            )
-            raise ValueError(
-                f"{asked} rows; give smaller ones, as evaluator.few_label.labels=[1], or leave few_label out"
-            )
+            given = f"labels={list(self.labels)} and shares={list(self.shares)} take the whole bank"
+            remedy = "give smaller ones, as evaluator.few_label.labels=[1], or leave few_label out"
+            raise ValueError(f"{given} of {len(self.bank.x)} rows; {remedy}")
 
     trains = property(lambda self: bool({"finetune", "supervised"} & set(self.methods)))
     class_sizes = property(lambda self: self.bank.y.cpu().bincount(minlength=self.classes))  # rows of the bank

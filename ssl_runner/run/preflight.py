@@ -1,6 +1,5 @@
 """Validation of a job: its config against constructor signatures, then every part built once and tried on noise."""
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,7 +48,7 @@ def prepare_job(
     if composed.refused:
         return None, composed.problems
     content, tried = composed.record, set() if tried is None else tried
-    known = json.dumps({**content, "seed": None}, default=str)
+    known = repr({**content, "seed": None})
     builds = build and not composed.problems and known not in tried
     job, problems = read_job(content, builds)
     problems = [*composed.problems, *(f"{composed.where}{line}" for line in problems)]

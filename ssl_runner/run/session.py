@@ -41,8 +41,8 @@ def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console
     """
     with journal(console) as book:
         dataset, data = load_data(prepared)
-        folder = claim(data)
         try:
+            folder = claim(data)
             with locked(folder):
                 write(folder / OVERRIDES, files.dump(prepared.overrides))
                 write(folder / CONFIG, files.dump(stamped(prepared.content)))  # last: with it the folder is a run's
@@ -75,15 +75,17 @@ def resume(folder: Path, console: Console, *, overrides: Sequence[str] = (), ane
                 write(folder / CONFIG, files.dump(stamped(prepared.content)))
             if anew:
                 (folder / STOP).unlink(missing_ok=True)
+            begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself
+            if begun:
+                book.attach(folder)
             try:
                 dataset, data = load_data(prepared)
             except Exception as reason:  # whoever called says it on the console
-                if (folder / OVERRIDES).exists():  # else a config may have come here by itself
-                    book.attach(folder)
                 trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
                 book.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace))
                 raise
-            book.attach(folder)
+            if not begun:
+                book.attach(folder)
             if changes := changed_versions(read_json(folder / ENVIRONMENT), data.fingerprint):
                 log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changes))
             return Session(prepared, dataset, data, folder, console).carry_out()

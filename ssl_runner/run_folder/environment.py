@@ -88,9 +88,8 @@ def changes(old: Path, new: Path) -> list[str]:
         for name in {**a, **b}
         if a.get(name) != b.get(name) and name not in hidden
     ]
-    diffs = [
-        path.read_text(encoding="utf-8", errors="replace") if path.exists() else "" for path in (old / DIFF, new / DIFF)
-    ]
+    texts = {"encoding": "utf-8", "errors": "replace"}
+    diffs = [path.read_text(**texts) if path.is_file() else "" for path in (old / DIFF, new / DIFF)]
     if same_code and diffs[0] != diffs[1]:
         lines.append(f"uncommitted changes of the code differ: see {old / DIFF} and git diff")
     if (threads := then.get("threads")) != now.get("threads"):

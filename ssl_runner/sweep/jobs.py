@@ -2,6 +2,7 @@
 
 import contextlib
 import shlex
+import shutil
 import signal
 import time
 from collections.abc import Mapping, Sequence
@@ -20,6 +21,7 @@ from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, OVERRIDES, ST
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.sweep.dispatch import LOOK
+from ssl_runner.sweep.launcher.remote import REPORTS
 from ssl_runner.sweep.ledger import ENDED, Entry, Ledger, key_of
 from ssl_runner.sweep.objective import Curve, Halving, Points, is_better_smaller, value
 from ssl_runner.sweep.view import View
@@ -62,11 +64,9 @@ class Jobs:
             contents = {each.number: self.request.compose(each.overrides) for each in lacking}
         elif known and not any(key_of(each.overrides) in known for each in typed):
             folder = shlex.quote(str(self.ledger.folder))
-            line = f"sweep.resume: none of the {len(typed)} jobs typed is one of the {len(known)} in {folder}; to go on"
-            line += (
-                f" with those type ssl-runner -m sweep.resume={folder}, and for a sweep of the ones typed leave it out"
-            )
-            raise ValueError(line)
+            line = f"none of the {len(typed)} jobs typed is one of the {len(known)} in {folder}; to go on with those"
+            line += f" type ssl-runner -m sweep.resume={folder}, and for a sweep of the ones typed leave it out"
+            raise ValueError(f"sweep.resume: {line}")
         else:
             groups = self.request.composer.groups
             common = set.intersection(*(set(each.overrides) for each in typed))
@@ -80,6 +80,8 @@ class Jobs:
 
     def wait(self, entries: Sequence[Entry]) -> tuple[list[Entry], int | None]:
         """Waits for jobs of a killed sweep to save. Returns the entries to be run, and the signal that cut it off."""
+        for each in self.ledger.folder.glob(f"{REPORTS}*"):  # those of an earlier launch save and end without it
+            shutil.rmtree(each, ignore_errors=True)
         todo = list({entry.number: entry for entry in entries if entry.status not in ENDED}.values())
         waited = busy = [entry for entry in todo if held(self.folder(entry))]
         if busy:

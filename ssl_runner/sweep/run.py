@@ -2,7 +2,6 @@
 
 import contextlib
 import shlex
-import shutil
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -19,7 +18,6 @@ from ssl_runner.run_folder.lock import claim, claim_new, locked
 from ssl_runner.sweep.dispatch import Run, dispatch
 from ssl_runner.sweep.jobs import Jobs
 from ssl_runner.sweep.launcher.local import LocalQueue
-from ssl_runner.sweep.launcher.remote import REPORTS
 from ssl_runner.sweep.ledger import ENDED, Ledger
 from ssl_runner.sweep.search import Search
 
@@ -60,8 +58,6 @@ def open_sweep(request: "Request", command: list[str]) -> Iterator[Ledger]:
         ledger.command = command or ledger.command
         if resume is None:
             ledger.write()  # from here on it can be gone on with
-        for each in folder.glob(f"{REPORTS}*"):  # jobs of an earlier launch save and end if their sweep was killed
-            shutil.rmtree(each, ignore_errors=True)
         yield ledger
 
 

@@ -75,9 +75,13 @@ class Search(Jobs):
             if entry.status in ENDED:
                 self.tell(self.trials.pop(entry.number), entry)
             elif len(self.trials[entry.number]) == 1:
-                self.asked |= {entry.number: trial} if trial else {}
+                for kept in (self.asked, self.reported):  # of an attempt before
+                    kept.pop(entry.number, None)
+                self.pruned.discard(entry.number)
                 self.prepare([entry], {entry.number: content})
                 taken.append(entry)
+            if trial and entry.number in self.trials:
+                self.asked.setdefault(entry.number, trial)
         if taken:
             self.ledger.write()
         return taken

@@ -58,7 +58,7 @@ def split_words(words: Sequence[str]) -> Words:
     split = Words()
     for word in words:
         key = f"{key_of(word).replace('/', '.')}."
-        kind = next((kind for kind, prefix in KINDS.items() if key.startswith(prefix)), "jobs")
+        kind = next((kind for kind, prefix in KINDS.items() if key.startswith(prefix) and "=" in word), "jobs")
         getattr(split, kind).append(word)
     return split
 

@@ -48,6 +48,7 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
         logger.warning("cannot keep decoded images in %s (%s): they stay in memory for this run only", folder, problem)
     if images is None:
         content = io.BytesIO()
+        source.broken.clear()  # of a pass whose images could not be kept
         digest = source.decode(content.write)
         images = torch.frombuffer(content.getbuffer(), dtype=torch.uint8).view(source.shape), digest
     for name in source.describe(source.broken)[:10]:
@@ -71,6 +72,7 @@ def cached_images(source: Source, folder: Path) -> tuple[UInt8[Tensor, "n c h w"
     else:
         logger.info("images mapped from %s", path)
     rows, broken, digest = entry
+    source.broken.clear()
     source.record(broken)  # the entry may come from a run that allowed more
     return rows, digest
 
