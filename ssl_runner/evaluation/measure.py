@@ -133,12 +133,9 @@ def plan_measurements(
             "step": source.step if trained else 0,
         }
 
-    try:
-        built = evaluators(
-            plan.evaluator, data, source.samples, fresh, lambda *each: result_folder(folder, identity(*each))
-        )
-    except ValueError as error:
-        raise Refused(f"evaluator: {error}") from None
+    built = evaluators(
+        plan.evaluator, data, source.samples, fresh, lambda *each: result_folder(folder, identity(*each))
+    )
     measurements = [
         (identity(name, split), each[name])
         for name in plan.evaluator
@@ -148,8 +145,6 @@ def plan_measurements(
     missing = [name for name in plan.evaluator if name not in {each["protocol"] for each, _ in measurements}]
     if missing and (plan.named or not measurements):
         place = "it" if plan.split == "both" else f"its {plan.split} split"
-        raise Refused(
-            f"evaluator: {', '.join(missing)}: the dataset has no labelled rows for that in {place}; "
-            "possible without labels: geometry, as in evaluate RUN geometry"
-        )
+        why = f"{', '.join(missing)}: the dataset has no labelled rows for that in {place}"
+        raise Refused(f"evaluator: {why}; possible without labels: geometry, as in evaluate RUN geometry")
     return measurements

@@ -31,10 +31,8 @@ def patch_of(height: int, width: int) -> int:
     target = 2 if longer <= 16 else 4 if longer <= 48 else 8 if longer <= 112 else 16
     near = [p for p in divisors(height, width) if target / 2 <= p <= target * 2]
     if not near:
-        raise ValueError(
-            f"no patch of about {target} px divides {height}x{width}; choose an image size that is a multiple "
-            f"of {target}, or model.patch out of {divisors(height, width)}"
-        )
+        remedy = f"choose an image size that is a multiple of {target}, or model.patch out of {divisors(height, width)}"
+        raise ValueError(f"no patch of about {target} px divides {height}x{width}; {remedy}")
     return min(near, key=lambda p: max(p / target, target / p))
 
 

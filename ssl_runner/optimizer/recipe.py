@@ -63,10 +63,8 @@ class Recipe:
         """
         rising = self.warm_up.steps(length.steps_per_epoch, length.steps)
         if rising > length.steps:
-            raise ValueError(
-                f"optimizer.warm_up={self.warm_up} is {rising} steps, and the whole run has {length.steps}; "
-                "shorten it, or write it as a share of the run: optimizer.warm_up=5%"
-            )
+            given = f"optimizer.warm_up={self.warm_up} is {rising} steps, and the whole run has {length.steps}"
+            raise ValueError(f"{given}; shorten it, or write it as a share of the run: optimizer.warm_up=5%")
         if step < rising:
             return self.peak * ((step + 1) / (rising + 1))
         progress = (step - rising) / (length.steps - rising)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -19,6 +20,15 @@ if TYPE_CHECKING:
 AT_ONCE = 2  # trials, if neither n_jobs nor the launcher says how many
 
 
+@dataclass
+class Attempt:
+    """A job's attempt in this start of the search."""
+
+    trial: "Trial | None"  # of this start, whose curve it has; None if all its trials are of an earlier one
+    reported: int = -1  # per cent of the run up to which the curve is reported
+    pruned: bool = False
+
+
 class Search(Jobs):
     """Jobs that Optuna chooses, each of one trial or of several that are the same.
 
@@ -33,9 +43,7 @@ class Search(Jobs):
         self.distributions = {axis.key: distribution(axis) for axis in request.axes}
         self.cut_off: list[tuple[int, dict[str, Any]]] = []  # trials of an earlier start
         self.trials: dict[int, list[int]] = {}  # trials that are not told yet, by the number of their job
-        self.asked: dict[int, Trial] = {}  # the trial of this start that a job is of, by the number of the job
-        self.reported: dict[int, int] = {}  # per cent of a job up to which its curve is reported
-        self.pruned: set[int] = set()  # jobs
+        self.attempts: dict[int, Attempt] = {}  # at jobs in this start, by number
 
     def collect(self) -> int | None:
         """Has trials that were cut off evaluated first. Returns a signal that came in the meantime."""
@@ -75,13 +83,11 @@ class Search(Jobs):
             if entry.status in ENDED:
                 self.tell(self.trials.pop(entry.number), entry)
             elif len(self.trials[entry.number]) == 1:
-                for kept in (self.asked, self.reported):  # of an attempt before
-                    kept.pop(entry.number, None)
-                self.pruned.discard(entry.number)
+                self.attempts[entry.number] = Attempt(trial)
                 self.prepare([entry], {entry.number: content})
                 taken.append(entry)
-            if trial and entry.number in self.trials:
-                self.asked.setdefault(entry.number, trial)
+            elif self.attempts[entry.number].trial is None:
+                self.attempts[entry.number].trial = trial
         if taken:
             self.ledger.write()
         return taken
@@ -99,23 +105,24 @@ class Search(Jobs):
 
         value = entry.final.get(self.metric, math.nan) if entry and entry.status in ENDED else math.nan
         state = TrialState.COMPLETE if math.isfinite(value) else TrialState.FAIL
-        if entry and entry.status == "stopped" and entry.number in self.pruned:
+        attempt = self.attempts.get(entry.number) if entry else None
+        if entry and entry.status == "stopped" and attempt and attempt.pruned:
             state = TrialState.PRUNED  # it has the last value that was reported
         for number in trials:
             self.study.tell(number, value if state == TrialState.COMPLETE else None, state)
 
     def stop_reason(self, entry: Entry, points: Points) -> str | None:
         """Why halving or the pruner wants a job to stop, or None. It compares values at the same per cent of a run."""
-        reason, trial = super().stop_reason(entry, points), self.asked.get(entry.number)
-        if reason or trial is None or entry.number in self.pruned:
+        reason, attempt = super().stop_reason(entry, points), self.attempts[entry.number]
+        if reason or attempt.trial is None or attempt.pruned:
             return reason
         for share, value in points:
-            if (percent := round(100 * share)) > self.reported.get(entry.number, -1):
-                trial.report(value, percent)
-                self.reported[entry.number] = percent
-        if not trial.should_prune():
+            if (percent := round(100 * share)) > attempt.reported:
+                attempt.trial.report(value, percent)
+                attempt.reported = percent
+        attempt.pruned = attempt.trial.should_prune()
+        if not attempt.pruned:
             return None
-        self.pruned.add(entry.number)
         return f"{points[-1][1]:.4g} at {100 * points[-1][0]:.0f} % of the run; pruned"
 
     def conclude(self, cut_off: bool) -> bool:

@@ -9,6 +9,7 @@ from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
 from ssl_runner.config.hydra import quoted, read_assignments
+from ssl_runner.layers.ranges import Count
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
@@ -22,7 +23,6 @@ HARMLESS = re.compile(
 )
 LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
 Natural = Annotated[int, Ge(0)]
-Positive = Annotated[int, Ge(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Settings:
 
     resume: str | None = None  # folder of a sweep to go on with: runs what is not completed
     on_error: Literal["continue", "stop"] = "continue"  # stop: running jobs end and no other begins
-    jobs_per_device: Positive = 1  # jobs at once on each GPU, or on the CPU
-    threads: Positive | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
+    jobs_per_device: Count = 1  # jobs at once on each GPU, or on the CPU
+    threads: Count | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
     metric: str = "knn/top1"  # what tells the best job, what halving looks at, what a search is for
     halving: Natural = 0  # how many times fewer jobs go on at each rung: 3 stops all but the best third
     first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1  # share of a run after which jobs are first compared

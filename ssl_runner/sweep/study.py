@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from annotated_types import Gt, Interval
+from annotated_types import Interval
 
 from ssl_runner.config.hydra import Axis
 from ssl_runner.config.node import Node
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.run_folder.metrics import new_name
-from ssl_runner.sweep.settings import Natural, Positive
+from ssl_runner.sweep.settings import Natural
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 METRIC = "metric"  # an attribute of the study
 
 
-def tpe(*, seed: Natural | None, n_startup_trials: Natural, n_ei_candidates: Positive, multivariate: bool) -> Any:
+def tpe(*, seed: Natural | None, n_startup_trials: Natural, n_ei_candidates: Count, multivariate: bool) -> Any:
     from optuna.samplers import TPESampler
 
     return TPESampler(
@@ -37,7 +38,7 @@ def random(*, seed: Natural | None) -> Any:
     return RandomSampler(seed=seed)
 
 
-def cmaes(*, seed: Natural | None, sigma0: Annotated[float, Gt(0)] | None) -> Any:
+def cmaes(*, seed: Natural | None, sigma0: Positive | None) -> Any:
     """CMA-ES whose state stays in this process; a search that goes on builds it again from its trials.
 
     Optuna would unpickle it from the study, which may be a stranger's. Raises ValueError if that cannot be prevented.
@@ -78,8 +79,8 @@ PRUNERS: Mapping[str, Callable[..., Any]] = {"none": none, "median": median}
 class Optuna:
     """A study and how it is searched. The settings are explained in conf/hydra/sweeper/optuna.yaml."""
 
-    n_trials: Positive
-    n_jobs: Positive | None
+    n_trials: Count
+    n_jobs: Count | None
     direction: Literal["minimize", "maximize"]
     max_failure_rate: Annotated[float, Interval(ge=0, le=1)]
     storage: str | None

@@ -41,10 +41,9 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
         images = cached_images(source, folder) if cache else None
     except OSError as problem:
         if size > IN_MEMORY:
-            raise OSError(
-                f"cannot keep {size / 2**30:.1f} GiB of decoded images in {folder} ({problem}); "
-                f"name a folder with dataset.cache=FOLDER, or decode on demand with dataset.stream=true"
-            ) from problem
+            given = f"cannot keep {size / 2**30:.1f} GiB of decoded images in {folder} ({problem})"
+            remedy = "name a folder with dataset.cache=FOLDER, or decode on demand with dataset.stream=true"
+            raise OSError(f"{given}; {remedy}") from problem
         logger.warning("cannot keep decoded images in %s (%s): they stay in memory for this run only", folder, problem)
     if images is None:
         content = io.BytesIO()

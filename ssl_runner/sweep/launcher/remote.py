@@ -72,7 +72,8 @@ class RemoteLauncher:
                 news.append((number, -signal.SIGKILL if job.state else WITHDRAWN))
                 if not self.begun and len(self.jobs) == 1:
                     reason = job.handle.exception() or f"a job has ended with {job.handle.result()} before it began"
-                    raise Refused(f"{self.program}: {str(reason).strip().rpartition(chr(10))[2] or 'it said nothing'}")
+                    last_line = str(reason).strip().rpartition("\n")[2]
+                    raise Refused(f"{self.program}: {last_line or 'it said nothing'}")
             else:
                 continue
             self.jobs.pop(number).report.unlink(missing_ok=True)  # it may be begun again

@@ -8,14 +8,13 @@ import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Annotated, Any, ClassVar
-
-from annotated_types import Ge
+from typing import Any, ClassVar
 
 from ssl_runner.errors import Refused
+from ssl_runner.layers.ranges import Count, NotNegative
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
-from ssl_runner.sweep.settings import Natural, Positive
+from ssl_runner.sweep.settings import Natural
 from ssl_runner.sweep.worker import Task
 
 ENDING = 10.0  # seconds for the processes that watch over jobs of this machine to end
@@ -48,7 +47,7 @@ class Local(RemoteLauncher):
     cluster: ClassVar[str] = "local"
     on_this_machine = True
     handles: ClassVar[Sequence[Any]] = ()
-    timeout_min: Positive
+    timeout_min: Count
     gpus_per_node: Natural | None
     stderr_to_stdout: bool
 
@@ -92,10 +91,10 @@ class Slurm(Local):
     cluster = "slurm"
     on_this_machine = False
     max_num_timeout: Natural
-    signal_delay_s: Positive
-    array_parallelism: Positive
-    cpus_per_task: Positive | None
-    mem_gb: Annotated[float, Ge(0)] | None
+    signal_delay_s: Count
+    array_parallelism: Count
+    cpus_per_task: Count | None
+    mem_gb: NotNegative | None
     name: str
     partition: str | None
     account: str | None
@@ -104,7 +103,7 @@ class Slurm(Local):
     exclude: str | None
     gres: str | None
     comment: str | None
-    cpus_per_gpu: Positive | None
+    cpus_per_gpu: Count | None
     gpus_per_task: Natural | None
     mem_per_gpu: str | None
     mem_per_cpu: str | None
