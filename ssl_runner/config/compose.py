@@ -11,27 +11,30 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ssl_runner.config import hydra_node
 from ssl_runner.config.files import format_of
-from ssl_runner.config.hydra import Override, Tree, compose_tree, read_overrides, resolve
+from ssl_runner.config.grammar import Override, read_overrides
+from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
-from ssl_runner.config.override import apply_override, get, leaves, paths, put
-from ssl_runner.errors import nearest
+from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
+from ssl_runner.config.text import as_typed, read_text
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent / "conf"
 TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the latter in an installed wheel
-FOLDERS = ("hydra.run.dir", "hydra.sweep.dir")
 
 
 @dataclass
 class Composed:
-    """A job's config: resolved plain values, the choice made in each group, the folder typed, what is wrong with it."""
+    """A job's config: resolved plain values, the choice made in each group, its folder, what is wrong with it."""
 
     content: dict[str, Any] = field(default_factory=dict)
     choices: dict[str, str] = field(default_factory=dict)
-    folder: str | None = None  # hydra.run.dir, if it was typed
+    folder: str | None = None  # hydra.run.dir, if it was typed or stands in a file
     sweep_folder: str | None = None  # hydra.sweep.dir, likewise
+    subfolder: str | None = None  # hydra.sweep.subdir, likewise
+    sweep_words: list[str] = field(default_factory=list)  # what the files say of launcher, sweeper and swept keys
     problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
     decided: bool = False  # whether the problems are all that the check would find
     where: str = ""  # begins each line about a config that was read
@@ -60,12 +63,19 @@ class Composer:
         self.groups = {group: sorted(names[group]) for group in sorted(names) if group != "hydra"}
         self._composed: dict[tuple[str, ...], Tree] = {}  # by the choices: jobs of a sweep share them
 
-    def compose(self, overrides: Sequence[str]) -> Composed:
-        """One job. Never raises for what the user typed: that is in `problems`."""
+    def compose(self, overrides: Sequence[str], number: int = 0) -> Composed:
+        """One job, and its number in a sweep. Never raises for what the user typed: that is in `problems`."""
         result = Composed()
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
-            self._finish(result, copy.deepcopy(tree.content), tree, values)
+            unused = hydra_node.unused_keys(tree, TREE)
+            result.problems += [f"{self.name}: {line}" for line in unused]
+            own, settings = hydra_node.file_node(tree), hydra_node.sweep_settings(tree, self.folders)
+            own |= {**settings, "job.num": number}
+            hydra = self._finish(result, copy.deepcopy(tree.content), tree, [*choices, *values], own)
+            result.folder, result.sweep_folder, result.subfolder = (hydra[key] for key in hydra_node.FOLDERS)
+            settings = {key: hydra[key] for key in settings}
+            result.sweep_words = hydra_node.sweep_words(hydra_node.sweep_choices(tree), settings)
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
         return result
 
@@ -95,7 +105,8 @@ class Composer:
         for place in sorted({(each.mount or each.key).removeprefix("_global_.") for each in choices}, key=len):
             put(content, place, get(tree.content if tree else {}, place))
         result.choices = {**known, **{key: value for key, value in typed.items() if isinstance(value, str)}}
-        self._finish(result, content, tree, values)
+        own = (hydra_node.file_node(tree) if tree else {}) | dict.fromkeys(hydra_node.FOLDERS)
+        result.folder = self._finish(result, content, tree, [*choices, *values], own)["run.dir"]
         return result
 
     def tree(self, choices: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
@@ -106,6 +117,7 @@ class Composer:
         problems: list[str] = []
         if tree := self._compose(choices, problems):
             content, wrong = resolve(tree.content, [], tree)
+            content.pop("hydra")
             problems += [f"{self.name}: {key}: {line}" for key, line in wrong.items()]
         if tree is None or problems:
             raise ValueError("\n".join(problems))
@@ -125,32 +137,23 @@ class Composer:
 
     def _sort(self, overrides: Iterable[str], problems: list[str]) -> tuple[list[Override], list[Override]]:
         """Choices of groups, and values."""
-        choices, values = [], []
+        choices, values, broken = [], [], []
         parsed, wrong = read_overrides(overrides, self.groups)
         problems += wrong
         for each in parsed:
-            if each.is_sweep:
-                problems.append(f"{each.text}: is a sweep over several values; type -m to run it")
-            elif each.key == "experiment" and each.value is None and each.action != "DEL":
+            if each.key == "experiment" and each.value is None and each.raw is not None and not each.is_sweep:
                 continue  # as by default
-            elif each.key in self.groups:
-                unknown = self._unknown_choices(each)
+            if each.key in self.groups:
+                unknown = choice_problems(each, self.groups[each.key])
                 problems += unknown
                 choices += [] if unknown else [each]
-            elif each.key.startswith("hydra.") and each.key not in FOLDERS:
-                problems.append(f"{each.key}: is not used here; possible are {', '.join(FOLDERS)}")
+                broken += [f"{each.mount or each.key}."] if unknown else []
+            elif hydra_node.is_unused(each):
+                problems.append(hydra_node.not_used(each.key))
             else:
                 values.append(each)
-        return choices, values
-
-    def _unknown_choices(self, override: Override) -> list[str]:
-        """A line for each word that is no choice of its group."""
-        group, value, options = override.key, override.value, self.groups[override.key]
-        if override.action == "DEL":
-            return []  # what is then missing is for the check to say
-        words = value if isinstance(value, list) and group == "evaluator" else [value]
-        unknown = ["null" if word is None else str(word) for word in words if str(word) not in options]
-        return [f"{group}: given {each}; possible are {', '.join(options)}{nearest(each, options)}" for each in unknown]
+        # Below what cannot be chosen, what is possible cannot be said.
+        return choices, [each for each in values if not each.key.startswith(tuple(broken))]
 
     def _compose(self, choices: Sequence[str], problems: list[str]) -> Tree | None:
         """What choices give, in the newest format."""
@@ -169,22 +172,37 @@ class Composer:
                 problems.append(str(error) if known else f"{self.name}: {error}")
         return self._composed.get(key)
 
-    def _finish(self, result: Composed, content: dict[str, Any], tree: Tree | None, values: Iterable[Override]) -> None:
-        """Values applied, interpolations resolved; what is missing or wrong is a problem each."""
-        possible = dict(paths(content)) | dict(paths(tree.content if tree else {}))
-        content["hydra"] = {"run": {"dir": None}, "sweep": {"dir": None}}
-        for each in values:
+    def _finish(
+        self,
+        result: Composed,
+        content: dict[str, Any],
+        tree: Tree | None,
+        overrides: Sequence[Override],
+        own: dict[str, Any],
+    ) -> dict[str, Any]:
+        """Values applied, interpolations resolved; what is missing or wrong is a problem each.
+
+        `own`: values by their keys below `hydra`, before what was typed. Returns them with it, resolved.
+        """
+        possible, unread = dict(paths(content)) | dict(paths(tree.content if tree else {})), set()
+        for each in (each for each in overrides if each.key not in self.groups):
             try:
-                apply_override(content, each, possible, self.groups)
+                if each.key.startswith("hydra."):
+                    key = each.key.removeprefix("hydra.")
+                    own[key] = as_typed(each, str | None if key in hydra_node.TEXTS else list[str]).value
+                else:
+                    apply_override(content, read_text(each, content), possible, self.groups)
             except ValueError as error:
                 result.problems.append(str(error))
+                unread.add(each.key)
+        if tree:
+            own["job.override_dirname"] = hydra_node.override_dirname(overrides, own)
         every = leaves(content)
-        wrong = {key: f"is missing; type {key}=..." for key, value in every.items() if value == "???"}
-        if "${" in repr(content):
-            content, unresolved = resolve(content, [key for key in every if key not in wrong], tree)
-            wrong |= unresolved
+        wrong = {key: f"is missing; type {key}=..." for key, v in every.items() if v == "???" and key not in unread}
+        if "${" in repr(content) or "${" in repr(own):
+            content, unresolved = resolve(content, [key for key in every if key not in wrong], tree, own)
+            own, wrong = content.pop("hydra"), wrong | unresolved
         result.problems += [f"{key}: {line}" for key, line in wrong.items()]
         if not wrong:
-            folders = [each["dir"] for each in content.pop("hydra").values()]
-            result.folder, result.sweep_folder = (None if each is None else str(each) for each in folders)
             result.content = content
+        return own

@@ -13,12 +13,15 @@ from collections.abc import Mapping
 from inspect import Parameter
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config.check import check
-from ssl_runner.config.compose import Composed
-from ssl_runner.config.node import DECLARED
+from ssl_runner.config.node import DECLARED, parameters
+from ssl_runner.config.override import get
 from ssl_runner.config.trust import lies_in
+
+if TYPE_CHECKING:
+    from ssl_runner.config.compose import Composed
 
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
 # What is imported as it is: without torch, and cheap.
@@ -46,7 +49,7 @@ OPEN = Open()
 MODULE = type("Module", (), {"__call__": undecided})
 
 
-def check_declared(composed: Composed) -> Composed:
+def check_declared(composed: "Composed") -> "Composed":
     """The same config with what declared signatures find wrong among its problems."""
     wrong = declared_problems(composed.record) if composed.content else []
     composed.decided = wrong is not None
@@ -62,6 +65,17 @@ def declared_problems(content: Mapping[str, Any]) -> list[str] | None:
             return check(content, job.Job, job.RUNTIME, declared_module)[1]
         except Exception:  # whatever happens, the real check meets it
             return None
+
+
+def declared_annotation(content: Mapping[str, Any], key: str) -> Any:
+    """The annotation of the parameter that a key of a config sets; OPEN if it takes a library to say."""
+    parent, _, last = key.rpartition(".")
+    try:
+        with LOCK:
+            module, _, name = (get(content, parent)["_target_"] if parent else "ssl_runner.run.job.Job").rpartition(".")
+            return parameters(getattr(declared_module(module), name))[last][0]
+    except Exception:  # whatever it is, the check has words for it
+        return OPEN
 
 
 def declared_module(name: str) -> types.ModuleType:

@@ -1,10 +1,11 @@
 """Overrides applied to a plain dictionary, as Hydra would apply them to its own."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from ssl_runner.config.hydra import Override
+from ssl_runner.config.grammar import Override
 from ssl_runner.errors import nearest
+from ssl_runner.run_folder.layout import GROUPS
 
 ABSENT = object()
 # What others call our settings.
@@ -25,6 +26,24 @@ def apply_override(content: dict[str, Any], override: Override, possible: Iterab
     if override.action == "ADD" and before not in (ABSENT, None) and not isinstance(override.value, dict | list):
         raise ValueError(f"{override.text}: is there already; type {override.text.removeprefix('+')}")
     put(content, override.key, ABSENT if deletes else merge(before, override.value))
+
+
+def choice_problems(override: Override, options: Sequence[str]) -> list[str]:
+    """A line for each word that is no choice of its group, of which there are `options`."""
+    group, value = override.key, override.raw if override.error else override.value
+    if override.is_sweep:
+        return [f"{override.text}: is a sweep over several values; type -m to run it"]
+    if override.mount is None and group in (*GROUPS, "evaluator", "experiment"):
+        if override.action == "DEL":
+            needed = "null" if group == "experiment" else "none" if "none" in options else f"NAME, of {', '.join(options)}"
+            return [f"{override.text}: a job has a choice of it; type {group}={needed}"]
+        if override.action == "FORCE_ADD" or (override.action == "ADD" and group != "experiment"):
+            return [f"{override.text}: a job has a choice of it; type {override.text.lstrip('+')}"]
+    elif override.action == "DEL":
+        return []
+    words = value if isinstance(value, list) and group == "evaluator" else [value]
+    unknown = ["null" if word is None else str(word) for word in words if str(word) not in options]
+    return [f"{group}: given {each}; possible are {', '.join(options)}{nearest(each, options)}" for each in unknown]
 
 
 def get(content: Any, key: str) -> Any:

@@ -12,7 +12,7 @@ import yaml
 from ssl_runner.config import files
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.hydra import quoted
+from ssl_runner.config.grammar import quoted
 from ssl_runner.config.migrate import stamped
 from ssl_runner.config.override import ABSENT, get, leaves, put
 from ssl_runner.recipe.header import header

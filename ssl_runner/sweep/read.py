@@ -15,7 +15,7 @@ from rich.console import Console
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.declared import check_declared
-from ssl_runner.config.hydra import Axis, examples, is_searched, read_assignments, read_axes
+from ssl_runner.config.grammar import Axis, examples, is_searched, read_assignments, read_axes
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.launcher.ray import Ray

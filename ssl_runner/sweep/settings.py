@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.config.hydra import quoted, read_assignments
+from ssl_runner.config.grammar import quoted, read_assignments
 from ssl_runner.layers.ranges import Count
 from ssl_runner.run_folder.metrics import new_name
 

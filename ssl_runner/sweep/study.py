@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from annotated_types import Interval
 
-from ssl_runner.config.hydra import Axis
+from ssl_runner.config.grammar import Axis
 from ssl_runner.config.node import Node
 from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.run_folder.metrics import new_name

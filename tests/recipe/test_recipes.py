@@ -12,7 +12,7 @@ from runs import enter, put, refusal
 from ssl_runner.__main__ import main
 from ssl_runner.config import files
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.config.hydra import quoted
+from ssl_runner.config.grammar import quoted
 from ssl_runner.config.migrate import newest, stamped
 from ssl_runner.config.override import leaves
 from ssl_runner.recipe.header import numbers

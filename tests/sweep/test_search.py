@@ -17,7 +17,7 @@ from runs import enter, jobs_of, sweep_part
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.files import read
-from ssl_runner.config.hydra import Axis, examples, is_searched, read_axes
+from ssl_runner.config.grammar import Axis, examples, is_searched, read_axes
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
 from ssl_runner.sweep.read import SWEEPERS, Request

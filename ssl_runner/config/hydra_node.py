@@ -1,0 +1,82 @@
+"""Hydra's own node of a config: folders, names, launcher and sweeper that are honoured, by their keys below `hydra`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ssl_runner.config.grammar import Override, encoded
+from ssl_runner.config.hydra import Tree, default_node
+from ssl_runner.config.override import ABSENT, get, leaves
+
+FOLDERS = ("run.dir", "sweep.dir", "sweep.subdir")
+DIRNAME = "job.config.override_dirname"
+NAME = "job.name"
+TEXTS = (*FOLDERS, NAME, f"{DIRNAME}.kv_sep", f"{DIRNAME}.item_sep")
+HONOURED = (*TEXTS, f"{DIRNAME}.exclude_keys")
+DIRNAMES = f"hydra.{DIRNAME}.{{kv_sep,item_sep,exclude_keys}}"
+GROUPS = ("launcher", "sweeper", "sweeper/sampler", "sweeper/pruner")
+PARAMS = "sweeper.params."  # below it, what is swept
+OF_HYDRA = re.compile(r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$")  # it fills them itself
+
+
+def file_node(tree: Tree) -> dict[str, Any]:
+    """What the files of a tree say by the keys that are honoured; None if they do not."""
+    values = {key: get(tree.hydra, key) for key in HONOURED}
+    return {key: None if value in (ABSENT, "???") else value for key, value in values.items()}
+
+
+def unused_keys(tree: Tree, folder: Path) -> list[str]:
+    """A line for each key that the files of a tree set and that is not honoured."""
+    now, before = leaves(tree.hydra), leaves(default_node(str(folder)))
+    keys = [key for key in now if now[key] != before.get(key, ABSENT) and not OF_HYDRA.match(key)]
+    keys = [key for key in keys if key not in HONOURED and key.partition(".")[0] not in ("launcher", "sweeper")]
+    return list(dict.fromkeys(not_used(f"hydra.{'.'.join(key.split('.')[:2])}") for key in keys))
+
+
+def is_unused(override: Override) -> bool:
+    """Whether an override is for Hydra's node and not honoured."""
+    if not re.match(r"hydra([./]|$)", override.key):
+        return False
+    return override.key.removeprefix("hydra.") not in HONOURED or override.action == "DEL"
+
+
+def not_used(key: str) -> str:
+    return f"{key}: is not used here; possible are {', '.join(f'hydra.{each}' for each in (*FOLDERS, NAME))}, {DIRNAMES}"
+
+
+def sweep_choices(tree: Tree) -> dict[str, str]:
+    """Launcher, sweeper and what belongs to it, as far as the files of a tree choose one."""
+    choices = tree.hydra["runtime"]["choices"]
+    return {group: name for group in GROUPS if (name := choices.get(f"hydra/{group}")) not in (None, "basic")}
+
+
+def sweep_settings(tree: Tree, folders: Sequence[Path]) -> dict[str, Any]:
+    """What the files of a tree change in their launcher and sweeper, by keys below `hydra`."""
+    usual = leaves(default_node(str(folders[-1])))
+    for group, name in sweep_choices(tree).items():
+        file = next(each for folder in folders if (each := folder / "hydra" / group / f"{name}.yaml").is_file())
+        content, key = yaml.safe_load(file.read_text(encoding="utf-8")) or {}, group.replace("/", ".")
+        usual |= {f"{key}.{each}": value for each, value in leaves(content).items()}
+    now = leaves({group: tree.hydra[group] for group in ("launcher", "sweeper")})
+    return {key: value for key, value in now.items() if usual.get(key, ABSENT) != value}
+
+
+def sweep_words(choices: Mapping[str, str], settings: Mapping[str, Any]) -> list[str]:
+    """Choices and settings of a file as the words that one would type after -m."""
+    words = [f"hydra/{group}={name}" for group, name in choices.items()]
+    for key, value in settings.items():
+        swept = key.startswith(PARAMS)  # in the grammar of the command line
+        text = value if swept and isinstance(value, str) else encoded(value)
+        words.append(f"{key.removeprefix(PARAMS) if swept else f'hydra.{key}'}={text}")
+    return words
+
+
+def override_dirname(overrides: Sequence[Override], node: Mapping[str, Any]) -> str:
+    """Hydra's `hydra.job.override_dirname`: what was typed of a job, sorted, in one name."""
+    typed = [each.text for each in overrides if each.key not in (node[f"{DIRNAME}.exclude_keys"] or ())]
+    own = [each for each in typed if not re.match(r"[+~]*hydra[./]", each)]
+    between, behind = (node[f"{DIRNAME}.{each}"] for each in ("item_sep", "kv_sep"))
+    return between.join(sorted(own)).replace("=", behind)
