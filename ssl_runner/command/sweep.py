@@ -43,7 +43,7 @@ def main(words: list[str]) -> int:
             arguments.config_dir = arguments.config_dir or before.config_dir
             arguments.config_name = before.config_name if arguments.config_name == DEFAULT else arguments.config_name
         own = [*kept.own, f"{RESUME}={folder}"]
-        now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=now.folder)
+        now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=[*kept.folder, *now.folder])
     if problems := missing_folder(arguments):
         return refuse(problems)
     composer, console = composer_of(arguments), Terminal(stderr=bool(arguments.cfg))

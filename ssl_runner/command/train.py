@@ -13,7 +13,7 @@ from ssl_runner.run_folder.lock import check_free, claim, claim_new
 if TYPE_CHECKING:
     from ssl_runner.run.preflight import PreparedJob
 
-OF_SWEEP = re.compile(r"(sweep\.|hydra[./](launcher|sweeper))")
+OF_SWEEP = re.compile(r"\+*(sweep\.|hydra[./](launcher|sweeper|sweep\.subdir))")
 
 
 def main(words: list[str]) -> int:
@@ -28,7 +28,7 @@ def main(words: list[str]) -> int:
     if problems := missing_folder(arguments) or [f"{key}: is a setting of a sweep; type -m" for key in stray]:
         return refuse(problems)
     composed = check_declared(composer_of(arguments).compose(arguments.overrides))
-    if composed.sweep_folder:
+    if any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in arguments.overrides):
         composed.problems.append("hydra.sweep.dir: names the folder of a sweep; type hydra.run.dir=... without -m")
     if composed.refused:
         return refuse(composed.problems)

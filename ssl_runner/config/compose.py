@@ -7,11 +7,11 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ssl_runner.config import hydra_node
+from ssl_runner.config.composed import Composed
 from ssl_runner.config.files import format_of
 from ssl_runner.config.grammar import Override, read_overrides
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
@@ -23,32 +23,6 @@ from ssl_runner.run_folder.layout import CONFIG, GROUPS
 PACKAGE = Path(__file__).resolve().parents[1]
 CHECKOUT = PACKAGE.parent / "conf"
 TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the latter in an installed wheel
-
-
-@dataclass
-class Composed:
-    """A job's config: resolved plain values, the choice made in each group, its folder, what is wrong with it."""
-
-    content: dict[str, Any] = field(default_factory=dict)
-    choices: dict[str, str] = field(default_factory=dict)
-    folder: str | None = None  # hydra.run.dir, if it was typed or stands in a file
-    sweep_folder: str | None = None  # hydra.sweep.dir, likewise
-    subfolder: str | None = None  # hydra.sweep.subdir, likewise
-    sweep_words: list[str] = field(default_factory=list)  # what the files say of launcher, sweeper and swept keys
-    problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
-    decided: bool = False  # whether the problems are all that the check would find
-    where: str = ""  # begins each line about a config that was read
-
-    @property
-    def refused(self) -> bool:
-        """Whether all is said, and torch need not be imported."""
-        return bool(self.problems) and self.decided
-
-    @property
-    def record(self) -> dict[str, Any]:
-        """The content with the choices in it, as a run folder has it."""
-        own = self.content.get("choices", {})
-        return {**self.content, "choices": {**own, **self.choices} if isinstance(own, dict) else own}
 
 
 class Composer:
@@ -68,14 +42,12 @@ class Composer:
         result = Composed()
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
-            unused = hydra_node.unused_keys(tree, TREE)
-            result.problems += [f"{self.name}: {line}" for line in unused]
-            own, settings = hydra_node.file_node(tree), hydra_node.sweep_settings(tree, self.folders)
-            own |= {**settings, "job.num": number}
+            result.problems += [f"{self.name}: {line}" for line in hydra_node.unused_keys(tree, TREE)]
+            settings = hydra_node.sweep_settings(tree, self.folders)
+            own = {**hydra_node.file_node(tree), **settings, "job.num": number}
             hydra = self._finish(result, copy.deepcopy(tree.content), tree, [*choices, *values], own)
             result.folder, result.sweep_folder, result.subfolder = (hydra[key] for key in hydra_node.FOLDERS)
-            settings = {key: hydra[key] for key in settings}
-            result.sweep_words = hydra_node.sweep_words(hydra_node.sweep_choices(tree), settings)
+            result.sweep_words = hydra_node.sweep_words(tree, {key: hydra[key] for key in settings})
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
         return result
 

@@ -79,14 +79,6 @@ def read_overrides(words: Iterable[str], groups: Mapping[str, list[str]] = {}) -
     return overrides, problems
 
 
-def read_assignments(words: Iterable[str]) -> tuple[list[Override], list[str]]:
-    """The words `key=value`, and a line for each that is none."""
-    overrides, problems = read_overrides(words)
-    several = [each for each in overrides if each.action == "DEL" or each.is_sweep]
-    problems += [f"{each.text}: a sweep has one value of it; type key=value" for each in several]
-    return [each for each in overrides if each not in several], problems
-
-
 def is_searched(word: str) -> bool:
     """Whether a word has more than one value."""
     return any(each.is_sweep for each in read_overrides([word])[0])
@@ -100,6 +92,8 @@ def read_axes(words: Iterable[str]) -> tuple[list[Axis], list[str]]:
 
 def parse_axis(text: str) -> Axis | None:
     """What a word searches: `a=x,y`, `a=range(1,9)`, `a=tag(log,interval(1e-4,1))`. None for a glob, or nothing."""
+    if (read := parse_override(text)).error:
+        return Axis(read.key, tuple(each.partition("=")[2] for each in read.values)) if read.is_sweep else None
     override = OverridesParser.create().parse_override(text)
     key, value = str(override.get_key_element()), override.value()
     if isinstance(value, IntervalSweep):

@@ -18,8 +18,9 @@ TEXTS = (*FOLDERS, NAME, f"{DIRNAME}.kv_sep", f"{DIRNAME}.item_sep")
 HONOURED = (*TEXTS, f"{DIRNAME}.exclude_keys")
 DIRNAMES = f"hydra.{DIRNAME}.{{kv_sep,item_sep,exclude_keys}}"
 GROUPS = ("launcher", "sweeper", "sweeper/sampler", "sweeper/pruner")
-PARAMS = "sweeper.params."  # below it, what is swept
-OF_HYDRA = re.compile(r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$")  # it fills them itself
+OF_HYDRA = re.compile(
+    r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$"
+)  # it fills them itself
 
 
 def file_node(tree: Tree) -> dict[str, Any]:
@@ -44,7 +45,9 @@ def is_unused(override: Override) -> bool:
 
 
 def not_used(key: str) -> str:
-    return f"{key}: is not used here; possible are {', '.join(f'hydra.{each}' for each in (*FOLDERS, NAME))}, {DIRNAMES}"
+    return (
+        f"{key}: is not used here; possible are {', '.join(f'hydra.{each}' for each in (*FOLDERS, NAME))}, {DIRNAMES}"
+    )
 
 
 def sweep_choices(tree: Tree) -> dict[str, str]:
@@ -61,17 +64,15 @@ def sweep_settings(tree: Tree, folders: Sequence[Path]) -> dict[str, Any]:
         content, key = yaml.safe_load(file.read_text(encoding="utf-8")) or {}, group.replace("/", ".")
         usual |= {f"{key}.{each}": value for each, value in leaves(content).items()}
     now = leaves({group: tree.hydra[group] for group in ("launcher", "sweeper")})
-    return {key: value for key, value in now.items() if usual.get(key, ABSENT) != value}
+    return {key: now[key] for key in now if usual.get(key, ABSENT) != now[key] and not key.startswith("sweeper.params")}
 
 
-def sweep_words(choices: Mapping[str, str], settings: Mapping[str, Any]) -> list[str]:
-    """Choices and settings of a file as the words that one would type after -m."""
-    words = [f"hydra/{group}={name}" for group, name in choices.items()]
-    for key, value in settings.items():
-        swept = key.startswith(PARAMS)  # in the grammar of the command line
-        text = value if swept and isinstance(value, str) else encoded(value)
-        words.append(f"{key.removeprefix(PARAMS) if swept else f'hydra.{key}'}={text}")
-    return words
+def sweep_words(tree: Tree, settings: Mapping[str, Any]) -> list[str]:
+    """What files choose, set and sweep, as the words that one would type after -m. `settings`: resolved."""
+    words = [f"hydra/{group}={name}" for group, name in sweep_choices(tree).items()]
+    words += [f"hydra.{key}={encoded(value)}" for key, value in settings.items()]
+    swept = leaves(tree.hydra["sweeper"].get("params") or {})  # in the grammar of the command line
+    return [*words, *(f"{key}={each if isinstance(each, str) else encoded(each)}" for key, each in swept.items())]
 
 
 def override_dirname(overrides: Sequence[Override], node: Mapping[str, Any]) -> str:

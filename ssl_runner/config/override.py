@@ -35,7 +35,9 @@ def choice_problems(override: Override, options: Sequence[str]) -> list[str]:
         return [f"{override.text}: is a sweep over several values; type -m to run it"]
     if override.mount is None and group in (*GROUPS, "evaluator", "experiment"):
         if override.action == "DEL":
-            needed = "null" if group == "experiment" else "none" if "none" in options else f"NAME, of {', '.join(options)}"
+            needed = (
+                "null" if group == "experiment" else "none" if "none" in options else f"NAME, of {', '.join(options)}"
+            )
             return [f"{override.text}: a job has a choice of it; type {group}={needed}"]
         if override.action == "FORCE_ADD" or (override.action == "ADD" and group != "experiment"):
             return [f"{override.text}: a job has a choice of it; type {override.text.lstrip('+')}"]

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_runner.config import files
-from ssl_runner.config.compose import Composed, Composer
+from ssl_runner.config.compose import Composer
+from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import check_declared
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES

@@ -38,6 +38,13 @@ def as_typed(each: Override, annotation: Any, before: Any = None) -> Override:
     return each
 
 
+def one_value(each: Override, annotation: Any) -> Any:
+    """What a setting of a sweep is set to. Raises ValueError in one line."""
+    if each.action == "DEL" or (each.is_sweep and not takes_text(each, annotation, None)):
+        raise ValueError(f"{each.text}: a sweep has one value of it; type key=value")
+    return as_typed(each, annotation).value
+
+
 def takes_text(each: Override, annotation: Any, before: Any) -> bool:
     """Whether a parameter takes what was typed, and not what Hydra's grammar makes of it."""
     raw = str(each.raw)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ssl_runner.config.check import check
-from ssl_runner.config.compose import Composed
+from ssl_runner.config.composed import Composed
 from ssl_runner.contract import Batch, Context, Dataset, Optimizer, Pretext, Regulariser, Samples, Split
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY

@@ -70,7 +70,7 @@ class Jobs:
         else:
             groups = self.request.composer.groups
             common = set.intersection(*(set(each.overrides) for each in typed))
-            entries = [self.ledger.add(each.overrides, common, groups) for each in typed]
+            entries = [self.ledger.add(each.overrides, common, groups, self.request.subfolder) for each in typed]
             contents = {entry.number: each.content for entry, each in zip(entries, typed, strict=True)}
             self.ledger.write()
         self.waiting, cut_off = self.wait(entries)

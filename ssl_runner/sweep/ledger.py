@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -16,10 +16,16 @@ from ssl_runner.run_folder.summary import read_summary
 
 ENDED = ("completed", "stopped")  # what is not run again
 LONGEST = 60  # characters of a slug
+Subfolder = Callable[[list[str], int], str | None]  # a name of a user's own for the folder of a job and its number
+
+
+def lies_inside(name: str) -> bool:
+    """Whether a name is a place below the folder that it is given for."""
+    return not Path(name).is_absolute() and bool(Path(name).parts) and ".." not in Path(name).parts
 
 
 def check_inside(name: str) -> str:
-    if name != Path(name).name:
+    if not lies_inside(name):
         raise ValueError(f"the folder of a job is {name}, which does not lie in it")
     return name
 
@@ -29,7 +35,7 @@ class Entry(BaseModel):
 
     number: int
     overrides: list[str]
-    folder: Annotated[str, AfterValidator(check_inside)]  # its name below the sweep's
+    folder: Annotated[str, AfterValidator(check_inside)]  # its place below the sweep's
     status: str = "waiting"
     attempts: int = 0  # how often a process has begun or gone on with it
     step: int = 0
@@ -64,11 +70,14 @@ class Ledger(BaseModel):
             ledger.refresh(entry)
         return ledger
 
-    def add(self, overrides: list[str], common: Container[str], groups: Container[str]) -> Entry:
+    def add(self, overrides: list[str], common: Container[str], groups: Container[str], subfolder: Subfolder) -> Entry:
         """The entry of a job: the one that it has already, or a new one with the next number."""
-        number = 1 + max((each.number for each in self.jobs.values()), default=-1)
-        entry = Entry(number=number, overrides=overrides, folder=f"{number:03d}-{slug(overrides, common, groups)}")
-        return self.jobs.setdefault(key_of(overrides), entry)
+        if (key := key_of(overrides)) not in self.jobs:
+            number = 1 + max((each.number for each in self.jobs.values()), default=-1)
+            name = subfolder(overrides, number) or f"{number:03d}-{slug(overrides, common, groups)}"
+            name += f"-{number:03d}" * (name in {each.folder for each in self.jobs.values()})
+            self.jobs[key] = Entry(number=number, overrides=overrides, folder=name)
+        return self.jobs[key]
 
     def write(self) -> None:
         """Raises OSError."""

@@ -6,7 +6,6 @@ A launcher or sweeper is a YAML of conf/hydra/ with the values, and a constructo
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -14,14 +13,17 @@ from rich.console import Console
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.config.declared import check_declared
-from ssl_runner.config.grammar import Axis, examples, is_searched, read_assignments, read_axes
+from ssl_runner.config.declared import OPEN, check_declared
+from ssl_runner.config.grammar import Axis, examples, is_searched, read_axes, read_overrides
+from ssl_runner.config.node import parameters
+from ssl_runner.config.text import one_value
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.dispatch import Launcher
+from ssl_runner.sweep.files import read_folders, with_files
 from ssl_runner.sweep.launcher.ray import Ray
 from ssl_runner.sweep.launcher.submitit import Local, Slurm
 from ssl_runner.sweep.objective import SUMMARY, is_better_smaller
-from ssl_runner.sweep.settings import FOLDER, Settings, Words, key_of, read_settings
+from ssl_runner.sweep.settings import Settings, Words, key_of, read_settings
 from ssl_runner.sweep.study import PRUNERS, SAMPLERS, Optuna
 
 if TYPE_CHECKING:
@@ -55,6 +57,8 @@ class Request:
     axes: list[Axis] = field(default_factory=list)  # of a search
     jobs: list["PreparedJob"] = field(default_factory=list)  # of a search: those that were checked in the place of all
     folder: str | None = None
+    naming: list[str] = field(default_factory=list)  # what was typed of folders
+    names: bool = False  # whether hydra.sweep.subdir names the folders of jobs
     problems: list[str] = field(default_factory=list)
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
@@ -64,12 +68,17 @@ class Request:
             raise ValueError("\n".join(f"{' '.join(overrides)}: {line}" for line in problems))
         return ready.content
 
+    def subfolder(self, overrides: list[str], number: int) -> str | None:
+        """The name of a job's folder below the sweep's by hydra.sweep.subdir; None if it names none."""
+        return self.composer.compose([*overrides, *self.naming], number).subfolder if self.names else None
+
 
 def read(
     words: Words, composer: Composer, prepare: Prepare, console: Console, recorded: bool = False, build: bool = True
 ) -> Request:
     """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
-    settings, problems = read_settings(words.own)
+    words, problems = with_files(words, composer)
+    settings, wrong_settings = read_settings(words.own)
     launcher, wrong_launcher = read_choice(LAUNCHERS, words.launcher)
     optuna, wrong_sweeper = read_choice(SWEEPERS, words.sweeper)
     request = Request(composer, prepare, settings, launcher, optuna, recorded and optuna is None)
@@ -80,21 +89,12 @@ def read(
         jobs = [[*request.fixed, *trial] for trial in examples(request.axes)]
     elif not recorded:
         jobs, wrong = composer.expand(words.jobs)
-    problems += [*wrong_launcher, *wrong_sweeper, *wrong]
+    problems += [*wrong_settings, *wrong_launcher, *wrong_sweeper, *wrong]
     if len(jobs) >= MANY:
         console.print(f"checking {len(jobs)} jobs")
-    composed = [check_declared(composer.compose(job)) for job in jobs]
-    for each in composed:
-        problems += each.problems
-        if each.folder:
-            problems.append(f"hydra.run.dir: names the folder of a single run; type {FOLDER}=... with -m")
-    if words.folder:  # resolved once for all jobs
-        job = jobs[0] if jobs else []
-        known, named = composer.compose(job).problems, composer.compose([*job, *words.folder])
-        problems += [line for line in named.problems if line not in known]
-        request.folder, resume = named.sweep_folder, settings.resume
-        if request.folder and resume and Path(request.folder).resolve() != Path(resume).resolve():
-            problems.append(f"{FOLDER}: given {request.folder}, and sweep.resume={resume}; leave one out")
+    composed = [check_declared(composer.compose(job, number)) for number, job in enumerate(jobs)]
+    problems += [line for each in composed for line in each.problems]
+    problems += read_folders(request, words, jobs)
     tried: set[str] = set()
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
         ready, wrong = prepare(each, job, tried, build)
@@ -130,9 +130,9 @@ def read_choice(tables: Tables, words: Sequence[str]) -> tuple[Any, list[str]]:
 
     None if it is the runner's own, or if something is wrong: a line for each such thing.
     """
-    assignments, problems = read_assignments(words)
+    assignments, problems = read_overrides(words)
     chosen = {group: DEFAULT[group] for group in tables}
-    chosen |= {each.key: str(each.value) for each in assignments if "/" in each.key}
+    chosen |= {each.key: str(each.raw if each.value is None else each.value) for each in assignments if "/" in each.key}
     first, name = next(iter(chosen.items()))
     if name == "joblib":
         return None, [JOBLIB]
@@ -159,7 +159,11 @@ def read_choice(tables: Tables, words: Sequence[str]) -> tuple[Any, list[str]]:
                     if not isinstance(node.get(key), dict):
                         node[key] = {}
                     node = node[key]
-                node[last] = each.value
+                try:
+                    annotation = OPEN if above else parameters(possible[word]).get(last, (OPEN,))[0]
+                    node[last] = one_value(each, annotation)
+                except ValueError as error:
+                    problems.append(str(error))
             nodes[group], wrong = check(content, possible[word], {})
             problems += [f"{prefix}{line}" for line in wrong]
     try:

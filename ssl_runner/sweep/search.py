@@ -78,7 +78,7 @@ class Search(Jobs):
                 self.console.print(f"cannot be: {error}", style="red", soft_wrap=True)
                 self.tell([number])
                 continue
-            entry = self.ledger.add(overrides, self.fixed, self.request.composer.groups)
+            entry = self.ledger.add(overrides, self.fixed, self.request.composer.groups, self.request.subfolder)
             self.trials.setdefault(entry.number, []).append(number)
             if entry.status in ENDED:
                 self.tell(self.trials.pop(entry.number), entry)

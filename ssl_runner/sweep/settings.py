@@ -3,19 +3,22 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.config.grammar import quoted, read_assignments
+from ssl_runner.config.declared import OPEN
+from ssl_runner.config.grammar import quoted, read_overrides
+from ssl_runner.config.text import one_value
 from ssl_runner.layers.ranges import Count
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
-KINDS = {"own": PREFIX, "folder": f"{FOLDER}.", "launcher": "hydra.launcher.", "sweeper": "hydra.sweeper."}
+SUBFOLDER = "hydra.sweep.subdir"
+KINDS = {"own": PREFIX, "folder": "hydra.sweep.", "launcher": "hydra.launcher.", "sweeper": "hydra.sweeper."}
 # A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
 HARMLESS = re.compile(
     r"hydra/launcher=\w+|hydra\.launcher\.(?!setup|additional_parameters)\w+=[\w.:-]+"
@@ -77,19 +80,22 @@ def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
     return [*kept, *(each for each in now if each not in ("-m", "--multirun") and key_of(each) not in (RESUME, FOLDER))]
 
 
-def check_recorded(command: Sequence[str], typed: Sequence[str]) -> list[str]:
-    """What a sweep that goes on would run that is not typed now. Its folder may be a stranger's."""
+def check_recorded(command: Sequence[str], typed: Sequence[str], place: str = "the sweep's folder") -> list[str]:
+    """What a sweep would run that is not typed now, but stands in a `place`, which may be a stranger's."""
     words = [word for word in split_words(command).launcher if not HARMLESS.fullmatch(word) and word not in typed]
-    return [
-        f"{each}: may run commands; it stands in the sweep's folder, so type it again, or another" for each in words
-    ]
+    return [f"{each}: may run commands; it stands in {place}, so type it again, or another" for each in words]
 
 
 def read_settings(words: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings, and a line for each thing that is wrong with them."""
     texts = {each: f"{key_of(each)}={quoted(each.partition('=')[2])}" for each in words if key_of(each) in LITERAL}
-    assignments, problems = read_assignments([texts.get(each, each) for each in words])
-    content = {each.key.removeprefix(PREFIX): each.value for each in assignments}
+    assignments, problems = read_overrides([texts.get(each, each) for each in words])
+    content: dict[str, Any] = {}
+    for each in assignments:
+        try:
+            content[each.key.removeprefix(PREFIX)] = one_value(each, OPEN)
+        except ValueError as error:
+            problems.append(str(error))
     node, wrong = check({**content, "metric": new_name(content.get("metric", Settings.metric))}, Settings, {})
     problems += [f"{PREFIX}{line}" for line in wrong]
     if node.arguments.get("halving") == 1:
