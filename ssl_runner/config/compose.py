@@ -12,12 +12,13 @@ from typing import Any
 
 from ssl_runner.config import hydra_node
 from ssl_runner.config.composed import Composed
+from ssl_runner.config.declared import declared_annotation
 from ssl_runner.config.files import format_of
 from ssl_runner.config.grammar import Override, read_overrides
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
-from ssl_runner.config.text import as_typed, read_text
+from ssl_runner.config.text import as_typed, is_text, read_text
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -99,9 +100,12 @@ class Composer:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
         axes: dict[str, Sequence[str]] = {}
         parsed, problems = read_overrides(overrides, self.groups)
+        first = [each.values[0] if each.values else each.text for each in parsed if each.key in self.groups]
+        tree = self._compose(first, [])
         for each in parsed:
+            texts = tree is not None and is_text(declared_annotation(tree.content, each.key))
             # Of a key typed twice the last counts, as in a single run.
-            axes[each.text.partition("=")[0]] = each.values if each.is_sweep else [each.text]
+            axes[each.text.partition("=")[0]] = (each.texts if texts else each.values) if each.is_sweep else [each.text]
             if each.is_sweep and not each.values:
                 possible = ", ".join(self.groups.get(each.key, [])) or "values, as in a=1,2 or a=range(1,4)"
                 problems.append(f"{each.text}: gives a grid no values; possible are {possible}")

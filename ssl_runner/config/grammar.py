@@ -26,6 +26,7 @@ class Override:
     values: tuple[str, ...] = ()  # of a sweep: an override each; none of an interval
     is_sweep: bool = False
     raw: str | None = None  # the value as typed
+    texts: tuple[str, ...] = ()  # in the place of `values` if the key takes text: what is no text to Hydra as typed
     error: str | None = None  # why Hydra's grammar cannot read the value
 
 
@@ -50,8 +51,7 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     try:
         parsed = OverridesParser.create().parse_override(text)
         parsed.config_loader = loader
-        words = dict.fromkeys(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else ()
-        values = tuple(f"{parsed.get_key_element()}={word}" for word in words)
+        words = list(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else []
     except (HydraException, ValueError, RecursionError) as error:
         shown = text if len(text) <= 80 else f"{text[:77]}..."
         why = f"{shown}: cannot be read as key=value ({one_line(error)})"
@@ -61,11 +61,16 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
         action = ("CHANGE", "ADD", "FORCE_ADD")[len(signs)]
         words = raw.split(",") if "," in raw and not re.search(r"""[()\[\]{}'"]""", raw) else ()
         values = tuple(f"{signs}{key}={word.strip()}" for word in words)
-        return Override(text, key, None, action, None, values, bool(values), raw, why)
-    is_sweep = parsed.is_sweep_override()
-    value = None if is_sweep else parsed.value()
-    raw = text.partition("=")[2] if "=" in text else None
-    return Override(text, parsed.key_or_group, parsed.package, parsed.type.name, value, values, is_sweep, raw)
+        return Override(text, key, None, action, None, values, bool(values), raw, values, why)
+    is_sweep, raw = parsed.is_sweep_override(), text.partition("=")[2] if "=" in text else None
+    value, texts, start = None if is_sweep else parsed.value(), words, f"{parsed.get_key_element()}="
+    if isinstance(sweep := parsed.value(), ChoiceSweep) and sweep.simple_form:
+        parts = [each.strip() for each in str(raw).split(",")]  # unless a comma stands within quotes
+        pairs = zip(parts, sweep.list, words, strict=False) if len(parts) == len(words) else ()
+        texts = [word if isinstance(each, str | QuotedString) else part for part, each, word in pairs] or words
+    values, typed = (tuple(start + word for word in dict.fromkeys(each)) for each in (words, texts))
+    mount, action = parsed.package, parsed.type.name
+    return Override(text, parsed.key_or_group, mount, action, value, values, is_sweep, raw, typed)
 
 
 def read_overrides(words: Iterable[str], groups: Mapping[str, list[str]] = {}) -> tuple[list[Override], list[str]]:

@@ -52,10 +52,15 @@ def takes_text(each: Override, annotation: Any, before: Any) -> bool:
         return False  # quotes, or escapes
     if annotation is OPEN:
         return each.error is not None or (isinstance(before, str) and before != "???" and each.value is not None)
-    kinds = members(annotation)
     if each.error is not None or isinstance(each.value, str):
-        return bool(kinds & TEXT)
-    return bool(kinds & TEXT) and kinds <= {*TEXT, type(None)} and (each.is_sweep or not {type(each.value)} & kinds)
+        return bool(members(annotation) & TEXT)
+    return is_text(annotation) and (each.is_sweep or type(each.value) not in members(annotation))
+
+
+def is_text(annotation: Any) -> bool:
+    """Whether a parameter takes text and, at most, null beside it."""
+    kinds = set() if annotation is OPEN else members(annotation)
+    return bool(kinds & TEXT) and kinds <= {*TEXT, type(None)}
 
 
 def members(annotation: Any) -> set[Any]:

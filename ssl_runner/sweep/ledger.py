@@ -70,7 +70,13 @@ class Ledger(BaseModel):
             ledger.refresh(entry)
         return ledger
 
-    def add(self, overrides: list[str], common: Container[str], groups: Container[str], subfolder: Subfolder) -> Entry:
+    def add(
+        self,
+        overrides: list[str],
+        common: Container[str],
+        groups: Container[str],
+        subfolder: Subfolder = lambda overrides, number: None,
+    ) -> Entry:
         """The entry of a job: the one that it has already, or a new one with the next number."""
         if (key := key_of(overrides)) not in self.jobs:
             number = 1 + max((each.number for each in self.jobs.values()), default=-1)
