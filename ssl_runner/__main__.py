@@ -1,8 +1,13 @@
 """`ssl-runner VERB ...`: without a verb it trains."""
 
+import contextlib
+import errno
 import importlib
+import os
 import sys
 from pathlib import Path
+
+from ssl_runner.errors import refuse
 
 MULTIRUN = {"-m", "--multirun"}
 VERBS = sorted(p.stem for p in (Path(__file__).parent / "command").glob("[a-z]*.py"))
@@ -12,6 +17,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs a verb and returns the exit status: 0 done, 1 failed, 2 refused, 3 stopped by a collapse,
     130 and 143 interrupted."""
     words = sys.argv[1:] if arguments is None else arguments
+    for stream in (sys.stdout, sys.stderr):  # a terminal that is no UTF-8 shows \u753b
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
+    if lines := [line for word in words if (line := foreign(word))]:
+        return refuse(lines)
     without = "sweep" if MULTIRUN.intersection(words) else "train"
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else (without, words)
     try:
@@ -19,6 +29,22 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except OSError as error:  # any other is met where it happens
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return refuse([str(error)])
+
+
+def foreign(word: str) -> str | None:
+    """A line if a word cannot be written into a file, all of which are UTF-8."""
+    try:
+        word.encode()
+        return None
+    except UnicodeEncodeError:
+        shown = os.fsencode(word).decode("utf-8", "backslashreplace")
+    if "\\x" in shown:
+        return f"{shown}: is no UTF-8, as all files here are; give the file or folder another name, or a link"
+    return f"{shown}: cannot be read in this locale; type PYTHONUTF8=1 ssl-runner ..."
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Column, Table
 
+from ssl_runner.command.usage import missing_folder
 from ssl_runner.config import files
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
@@ -42,6 +43,8 @@ def main(words: list[str]) -> int:
     parser.add_argument("--strict", action="store_true", help="exit with 1 unless both runs are complete and identical")
     arguments = parser.parse_intermixed_args(words)
     console = Terminal()
+    if problems := missing_folder(arguments.config_dir):
+        return refuse(problems)
     try:
         read_recorded(arguments.run, arguments.overrides, arguments.config_dir)
         from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none

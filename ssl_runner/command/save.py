@@ -5,6 +5,7 @@ on what, and the numbers. It is composed before it is written: it gives the conf
 """
 
 import re
+import shlex
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
@@ -46,9 +47,10 @@ def main(words: list[str]) -> int:
     for key in recipe.left_out:
         remedy = f": to be typed, as {key}=FOLDER" if key in recipe.missing else "; the default stands in for it"
         print(f"{key} is left out, being a place on this machine{remedy}")
-    words = ["ssl-runner", *([] if own else [f"--config-dir {shown(folder)}"]), f"experiment={arguments.name}"]
+    place = [] if own else [f"--config-dir {shlex.quote(shown(folder))}"]
+    words = ["ssl-runner", *place, f"experiment={arguments.name}"]
     print("to run it:    " + " ".join([*words, *(f"{key}=FOLDER" for key in recipe.missing)]))
-    print(f"to commit it: git add {shown(path)}")
+    print(f"to commit it: git add {shlex.quote(shown(path))}")
     return 0
 
 

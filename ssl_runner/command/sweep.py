@@ -44,7 +44,7 @@ def main(words: list[str]) -> int:
             arguments.config_name = before.config_name if arguments.config_name == DEFAULT else arguments.config_name
         own = [*kept.own, f"{RESUME}={folder}"]
         now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=[*kept.folder, *now.folder])
-    if problems := missing_folder(arguments):
+    if problems := missing_folder(arguments.config_dir):
         return refuse(problems)
     composer, console = composer_of(arguments), Terminal(stderr=bool(arguments.cfg))
     request = read(now, composer, prepare, console, recorded, build=not arguments.cfg)

@@ -67,10 +67,9 @@ def composer_of(arguments: argparse.Namespace) -> Composer:
     return Composer(arguments.config_dir, arguments.config_name.removesuffix(".yaml"))
 
 
-def missing_folder(arguments: argparse.Namespace) -> list[str]:
+def missing_folder(folder: Path | None) -> list[str]:
     """A line if --config-dir names no folder."""
-    absent = arguments.config_dir is not None and not arguments.config_dir.is_dir()
-    return [f"--config-dir: there is no folder {arguments.config_dir}"] if absent else []
+    return [f"--config-dir: there is no folder {folder}"] if folder is not None and not folder.is_dir() else []
 
 
 def help_text() -> str:

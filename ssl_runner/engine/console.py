@@ -65,7 +65,7 @@ class Journal(MemoryHandler):
 
     def attach(self, folder: Path) -> None:
         """Raises OSError."""
-        file = RunLogHandler(folder / LOG)
+        file = RunLogHandler(folder / LOG, encoding="utf-8", errors="backslashreplace")
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self.setTarget(file)
         self.flush()

@@ -15,13 +15,15 @@ from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.summary import read_summary
 
 ENDED = ("completed", "stopped")  # what is not run again
+PART = 200  # characters of a folder's name
 LONGEST = 60  # characters of a slug
 Subfolder = Callable[[list[str], int], str | None]  # a name of a user's own for the folder of a job and its number
 
 
 def lies_inside(name: str) -> bool:
-    """Whether a name is a place below the folder that it is given for."""
-    return not Path(name).is_absolute() and bool(Path(name).parts) and ".." not in Path(name).parts
+    """Whether a name is a place below the folder that it is given for, each of its parts short enough."""
+    parts = Path(name).parts
+    return bool(parts) and not Path(name).is_absolute() and ".." not in parts and max(map(len, parts)) <= PART
 
 
 def check_inside(name: str) -> str:
