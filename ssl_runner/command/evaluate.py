@@ -44,6 +44,8 @@ def main(words: list[str]) -> int:
     places = [word for word in arguments.words if word not in (*overrides, *protocols)]
     lines = {word: f"{word}: is neither a path nor a protocol; possible are {possible}" for word in places}
     problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not Path(word).exists()]
+    stray = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
+    problems += [f"{word}: is not used here; type --to FOLDER, by default it is RUN/evaluation" for word in stray]
     if not places:
         problems.append("RUN: is missing; give a run folder, a checkpoint or an encoder.safetensors")
     if problems:

@@ -10,6 +10,7 @@ from annotated_types import Ge, Interval
 from ssl_runner.config.check import check
 from ssl_runner.config.declared import OPEN
 from ssl_runner.config.grammar import quoted, read_overrides
+from ssl_runner.config.node import parameters
 from ssl_runner.config.text import one_value
 from ssl_runner.layers.ranges import Count
 from ssl_runner.run_folder.metrics import new_name
@@ -90,10 +91,11 @@ def read_settings(words: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings, and a line for each thing that is wrong with them."""
     texts = {each: f"{key_of(each)}={quoted(each.partition('=')[2])}" for each in words if key_of(each) in LITERAL}
     assignments, problems = read_overrides([texts.get(each, each) for each in words])
-    content: dict[str, Any] = {}
+    content, known = dict[str, Any](), parameters(Settings)
     for each in assignments:
+        key = each.key.removeprefix(PREFIX)
         try:
-            content[each.key.removeprefix(PREFIX)] = one_value(each, OPEN)
+            content[key] = one_value(each, known.get(key, (OPEN,))[0])
         except ValueError as error:
             problems.append(str(error))
     node, wrong = check({**content, "metric": new_name(content.get("metric", Settings.metric))}, Settings, {})

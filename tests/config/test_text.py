@@ -115,6 +115,7 @@ def test_a_class_that_is_not_ours_has_text_where_its_file_has(tmp_path):
         (["~hydra"], "hydra: is not used here; possible are hydra.run.dir"),
         (["~hydra.run.dir"], "hydra.run.dir: is not used here"),
         (["hydra.run={dir:x}"], "hydra.run: is not used here"),
+        (["evaluate", ".", "hydra.run.dir=x"], "type --to FOLDER"),
         (["hydra.sweep.dir=x"], "hydra.sweep.dir: names the folder of a sweep"),
         (["hydra.sweep.subdir=x"], "hydra.sweep.subdir: is a setting of a sweep; type -m"),
     ],
