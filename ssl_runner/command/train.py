@@ -25,7 +25,8 @@ def main(words: list[str]) -> int:
     from ssl_runner.config.declared import check_declared  # pydantic is imported here, after all that needs none
 
     stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]
-    if problems := missing_folder(arguments.config_dir) or [f"{key}: is a setting of a sweep; type -m" for key in stray]:
+    lines = [f"{key}: is a setting of a sweep; type -m" for key in stray]
+    if problems := missing_folder(arguments.config_dir) or lines:
         return refuse(problems)
     composed = check_declared(composer_of(arguments).compose(arguments.overrides))
     if any(word.lstrip("+").startswith("hydra.sweep.dir=") for word in arguments.overrides):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, 
 from hydra.errors import HydraException
 
 KEY = re.compile(r"(\+{0,2})([a-z_$][\w$/@.:-]*)=(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
+MOST = 100_000  # values of a sweep
 EXAMPLE = "a search needs choices, a range or an interval, as in a=x,y or a=interval(0,1)"
 
 
@@ -51,26 +53,31 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     try:
         parsed = OverridesParser.create().parse_override(text)
         parsed.config_loader = loader
-        words = list(parsed.sweep_string_iterator()) if parsed.is_discrete_sweep() else []
+        words = [*islice(parsed.sweep_string_iterator(), MOST + 1)] if parsed.is_discrete_sweep() else []
+        if len(words) > MOST:
+            raise ValueError(f"it gives more than {MOST:,} values")
     except (HydraException, ValueError, RecursionError) as error:
-        shown = text if len(text) <= 80 else f"{text[:77]}..."
-        why = f"{shown}: cannot be read as key=value ({one_line(error)})"
-        if not (match := KEY.fullmatch(text)):
-            raise ValueError(why) from None
-        signs, key, raw = match.groups()
-        action = ("CHANGE", "ADD", "FORCE_ADD")[len(signs)]
-        words = raw.split(",") if "," in raw and not re.search(r"""[()\[\]{}'"]""", raw) else ()
-        values = tuple(f"{signs}{key}={word.strip()}" for word in words)
-        return Override(text, key, None, action, None, values, bool(values), raw, values, why)
-    is_sweep, raw = parsed.is_sweep_override(), text.partition("=")[2] if "=" in text else None
-    value, texts, start = None if is_sweep else parsed.value(), words, f"{parsed.get_key_element()}="
-    if isinstance(sweep := parsed.value(), ChoiceSweep) and sweep.simple_form:
+        return unread(text, one_line(error))
+    sweep, raw, start = parsed.value(), text.partition("=")[2] if "=" in text else None, parsed.get_key_element()
+    texts, value = words, None if parsed.is_sweep_override() else sweep
+    if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
         parts = [each.strip() for each in str(raw).split(",")]  # unless a comma stands within quotes
         pairs = zip(parts, sweep.list, words, strict=False) if len(parts) == len(words) else ()
         texts = [word if isinstance(each, str | QuotedString) else part for part, each, word in pairs] or words
-    values, typed = (tuple(start + word for word in dict.fromkeys(each)) for each in (words, texts))
-    mount, action = parsed.package, parsed.type.name
-    return Override(text, parsed.key_or_group, mount, action, value, values, is_sweep, raw, typed)
+    values, typed = (tuple(f"{start}={word}" for word in dict.fromkeys(each)) for each in (words, texts))
+    key, mount, action = parsed.key_or_group, parsed.package, parsed.type.name
+    return Override(text, key, mount, action, value, values, parsed.is_sweep_override(), raw, typed)
+
+
+def unread(text: str, why: str) -> Override:
+    """An override that Hydra's grammar cannot read. Raises ValueError if it is no key=value."""
+    line = f"{text if len(text) <= 80 else f'{text[:77]}...'}: cannot be read as key=value ({why})"
+    if not (match := KEY.fullmatch(text)):
+        raise ValueError(line)
+    signs, key, raw = match.groups()
+    words = raw.split(",") if "," in raw and not re.search(r"""[()\[\]{}'"]""", raw) else ()
+    values, action = tuple(f"{signs}{key}={word.strip()}" for word in words), ("CHANGE", "ADD", "FORCE_ADD")[len(signs)]
+    return Override(text, key, None, action, None, values, bool(values), raw, values, line)
 
 
 def read_overrides(words: Iterable[str], groups: Mapping[str, list[str]] = {}) -> tuple[list[Override], list[str]]:

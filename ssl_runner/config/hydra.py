@@ -66,7 +66,8 @@ def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> 
 def default_node(folder: str) -> dict[str, Any]:
     """Hydra's own node if no file sets anything in it. `folder`: any that is there."""
     with initialize_config_dir(folder, version_base="1.3", job_name=JOB):
-        return dict(OmegaConf.to_container(compose(None, [*OWN], return_hydra_config=True).hydra))
+        node: Any = OmegaConf.to_container(compose(None, [*OWN], return_hydra_config=True).hydra)
+    return node
 
 
 def resolve(

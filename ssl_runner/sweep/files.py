@@ -40,7 +40,7 @@ def read_folders(request: "Request", words: Words, jobs: Sequence[list[str]]) ->
         problems.append(f"{RUN_FOLDER}: names the folder of a single run; type {FOLDER}=... with -m")
     names = [Path(request.subfolder(job, number) or "") for number, job in enumerate(jobs)] if request.names else []
     if outside := [name for name in names if not lies_inside(str(name))]:
-        problems.append(f"{SUBFOLDER}: given {outside[0]}, which does not lie in the folder of the sweep, or is too long")
+        problems.append(f"{SUBFOLDER}: given {outside[0]}, which is too long, or not in the folder of the sweep")
     every = Counter(names)
     shared = [name for name in names if every[name] > 1 or any(each in every for each in name.parents)]
     if shared and request.optuna is None:

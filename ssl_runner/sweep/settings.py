@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Interval
+from annotated_types import Interval
 
 from ssl_runner.config.check import check
 from ssl_runner.config.declared import OPEN
 from ssl_runner.config.grammar import quoted, read_overrides
 from ssl_runner.config.node import parameters
 from ssl_runner.config.text import one_value
-from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.ranges import Count, Natural
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
@@ -26,7 +26,6 @@ HARMLESS = re.compile(
     r"|hydra\.launcher\.ray\.(init|remote)\.(num_[cg]pus|max_retries)=[\d.]+"
 )
 LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
-Natural = Annotated[int, Ge(0)]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,8 @@ from annotated_types import Interval
 
 from ssl_runner.config.grammar import Axis
 from ssl_runner.config.node import Node
-from ssl_runner.layers.ranges import Count, Positive
+from ssl_runner.layers.ranges import Count, Natural, Positive
 from ssl_runner.run_folder.metrics import new_name
-from ssl_runner.sweep.settings import Natural
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -11,10 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
 from ssl_runner.errors import Refused
-from ssl_runner.layers.ranges import Count, NotNegative
+from ssl_runner.layers.ranges import Count, Natural, NotNegative
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
-from ssl_runner.sweep.settings import Natural
 from ssl_runner.sweep.worker import Task
 
 ENDING = 10.0  # seconds for the processes that watch over jobs of this machine to end
