@@ -2,6 +2,7 @@
 
 import difflib
 import sys
+import traceback
 from collections.abc import Iterable
 
 # Exit statuses; that of an interrupted run is 128 + the signal.
@@ -26,6 +27,15 @@ def refuse(problems: Iterable[str]) -> int:
     many = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     print("\n  ".join([f"ssl-runner: {many}, nothing was started", *lines]), file=sys.stderr)
     return REFUSED
+
+
+def last_line(error: BaseException) -> str:
+    """What a traceback ends in, and where: `ZeroDivisionError: division by zero, in mine.py, line 7`."""
+    said = " ".join("".join(traceback.format_exception_only(error)[-1:]).split())[:300]
+    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<")]
+    place = (error.filename, error.lineno) if isinstance(error, SyntaxError) else None
+    file, line = place or ((frames[-1].filename, frames[-1].lineno) if frames else (None, None))
+    return f"{said}, in {file}, line {line}" if file else said
 
 
 def nearest(word: str, possible: Iterable[str]) -> str:

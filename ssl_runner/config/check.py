@@ -19,17 +19,26 @@ import pydantic
 from ssl_runner.config import node as schema
 from ssl_runner.config import trust
 from ssl_runner.config.node import Node
-from ssl_runner.errors import nearest
+from ssl_runner.errors import last_line, nearest
 
 NAME = re.compile(r"\w[\w-]*")
 LARGEST = 2**32 - 1  # of an integer: the largest seed of numpy; larger ones overflow floats and sizes
+
+
+def load_module(name: str) -> types.ModuleType:
+    """Raises ImportError with the last line and the file of whatever goes wrong while it is imported."""
+    try:
+        return importlib.import_module(name)
+    except (Exception, SystemExit) as error:
+        absent = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
+        raise ImportError(str(error) if absent else last_line(error)) from None
 
 
 def check(
     content: Mapping[str, Any],
     target: Callable[..., Any],
     runtime: Mapping[str, Iterable[str]],
-    load: Callable[[str], types.ModuleType] = importlib.import_module,
+    load: Callable[[str], types.ModuleType] = load_module,
 ) -> tuple[Node, list[str]]:
     """A config's content against a target's signature: the node to build, and one line for each thing that is wrong.
 

@@ -14,6 +14,7 @@ from ssl_runner.contract import Batch, Context, Dataset, Optimizer, Pretext, Reg
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
+from ssl_runner.errors import last_line
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
 
@@ -99,10 +100,15 @@ def preflight(job: Job) -> list[str]:
         for named in pretext.groups().values():
             attempt("optimizer", problems, optimizer.build, named)
     if not problems:
+        micro_batch = job.batch_size // job.accumulate
         try:
-            rehearse(pretext, regulariser, samples, job.batch_size // job.accumulate)
+            rehearse(pretext, regulariser, samples, micro_batch)
         except ValueError as error:
-            problems.append(f"pretext: {' '.join(str(error).split())}")
+            line = f"pretext: {' '.join(str(error).split())}"
+            if micro_batch == 1 and "more than 1 value per channel" in line:  # torch's words
+                given = f"batch_size: given {job.batch_size} with accumulate={job.accumulate}, one sample at a time"
+                line = f"{given}, and batch normalisation needs two; type batch_size={2 * job.accumulate}, or more"
+            problems.append(line)
         except Exception:  # a bug of a method: the run itself will tell it, with its traceback
             pass
     return problems
@@ -112,8 +118,8 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
     """What `act` returns, or None and a problem with its words."""
     try:
         return act(*arguments, **runtime)
-    except NEEDS as error:
-        line = " ".join(str(error).split())
+    except Exception as error:
+        line = " ".join(str(error).split()) if isinstance(error, NEEDS) else last_line(error)
         problems.append(line if line.startswith(f"{key}: ") else f"{key}: {line}")
         return None
 
