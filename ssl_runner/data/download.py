@@ -12,6 +12,7 @@ from typing import Annotated, ClassVar
 from annotated_types import Ge
 
 from ssl_runner.contract import Data, Samples, Split
+from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 from ssl_runner.run_folder.atomic import remove_abandoned
 
@@ -67,7 +68,7 @@ class Published:
     def places(self) -> list[Path]:
         """Folders to look in: the root may be any folder above the files, or the one that holds them."""
         steps = Path(self.folder).parts
-        return [Path(self.root).expanduser().joinpath(*steps[i:]) for i in range(len(steps) + 1)]
+        return [expand_home(self.root).joinpath(*steps[i:]) for i in range(len(steps) + 1)]
 
     def find(self) -> Path | None:
         """The folder that holds all the files, as they are or gzipped."""
@@ -82,7 +83,7 @@ class Published:
         They are fetched and unpacked aside and then renamed, each at once, so that neither a kill nor a second run
         that downloads the same leaves a torn file.
         """
-        base = Path(self.root).expanduser()
+        base = expand_home(self.root)
         remove_abandoned(base, f"{ASIDE}*")
         if present := self.find():
             return present

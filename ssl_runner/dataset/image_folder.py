@@ -2,7 +2,6 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -15,6 +14,7 @@ from ssl_runner.data.image_files.cache import load_images
 from ssl_runner.data.image_files.decode import SUFFIXES, common_side
 from ssl_runner.data.image_files.folders import plan_rows
 from ssl_runner.data.image_files.source import Source
+from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
@@ -51,7 +51,7 @@ class ImageFolder:
     workers: Annotated[int, Ge(1)] | None = None  # threads that decode; None for one a core
 
     def __post_init__(self) -> None:
-        self._folder = Path(self.root).expanduser()
+        self._folder = expand_home(self.root)
         if not self._folder.is_dir():
             raise FileNotFoundError(
                 f"dataset.root={self.root} is no folder (looked at {self._folder.absolute()}"

@@ -20,6 +20,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from ssl_runner.data.image_files.source import Source
+from ssl_runner.data.places import expand_home
 from ssl_runner.run_folder.atomic import HALF, remove_abandoned, replacing
 
 IN_MEMORY = 2**32  # bytes that are held in memory if the folder cannot be written
@@ -35,10 +36,10 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
     many for memory.
     """
     default = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"
-    folder, size = Path(cache if isinstance(cache, str) else default).expanduser(), math.prod(source.shape)
+    folder, size = cache if isinstance(cache, str) else default, math.prod(source.shape)
     images = None
     try:
-        images = cached_images(source, folder) if cache else None
+        images = cached_images(source, expand_home(folder)) if cache else None
     except OSError as problem:
         if size > IN_MEMORY:
             given = f"cannot keep {size / 2**30:.1f} GiB of decoded images in {folder} ({problem})"

@@ -1,0 +1,84 @@
+"""Odd surroundings: a user without a home, a module of one's own with an error, a locale that is no UTF-8."""
+
+import pwd
+from pathlib import Path
+
+import pytest
+from conftest import TINY
+from image_trees import paint_classes
+from runs import change, enter, put, refusal, start
+
+from ssl_runner.config.trust import VARIABLE
+
+SMALL = [each for each in TINY if not each.startswith(("dataset", "length", "log_every"))]
+SHORT = [*SMALL, "evaluator=none", "length=1st", "log_every=1st"]
+
+
+@pytest.fixture
+def homeless(here, monkeypatch):
+    """A user without HOME and without an entry in passwd, as in many a container."""
+
+    def absent(uid):
+        raise KeyError(f"getpwuid(): uid not found: {uid}")
+
+    monkeypatch.setattr(pwd, "getpwuid", absent)
+    for name in ("HOME", "XDG_CACHE_HOME", "USER", "LOGNAME"):
+        monkeypatch.delenv(name, raising=False)
+    return here
+
+
+@pytest.mark.parametrize("cache", ["true", "~/cache"])
+def test_without_a_home_images_stay_in_memory_and_it_is_said(cache, homeless, capsys):
+    paint_classes(homeless / "images")
+    words = ["dataset=image_folder", "dataset.root=images", f"dataset.cache={cache}", "hydra.run.dir=run"]
+    enter(capsys, [*SHORT, "batch_size=8", *words], "cannot keep decoded images in ~/", "there is no home folder here")
+    assert not Path("~").exists()
+
+
+@pytest.mark.parametrize("words", ["dataset=image_folder dataset.root=~/x", "dataset=mnist dataset.root=~/x"])
+def test_without_a_home_a_place_below_it_is_refused(words, homeless, capsys):
+    refusal(capsys, [*SHORT, *words.split()], "dataset: ~/x: there is no home folder here; type the whole path")
+
+
+BROKEN = {
+    "zero": ("x = 1 / 0\n", "ZeroDivisionError: division by zero, in {file}, line 1"),
+    "syntax": ("\ndef f(:\n", "SyntaxError: invalid syntax, in {file}, line 2"),
+    "leaves": ("raise SystemExit(0)\n", "SystemExit: 0, in {file}, line 1"),
+    "lacks": ("import nothing_like_it\n", "ModuleNotFoundError: No module named 'nothing_like_it', in {file}, line 1"),
+}
+VERBS = ["LAST", "-m seed=1,2 LAST", "resume run", "rerun run", "save run mine", "evaluate run", "export run"]
+
+
+@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_module_of_ones_own_with_an_error_is_refused(name, verb, run, here, capsys, monkeypatch):
+    text, line = BROKEN[name]
+    monkeypatch.syspath_prepend(str(here))
+    monkeypatch.setenv(VARIABLE, f"broken_{name}")
+    put(f"broken_{name}.py", text)
+    target = f"broken_{name}.Mine"
+    change(run, "config.yaml", regulariser={"_target_": target})
+    change(run, "encoder.yaml", _target_=target)
+    (run / "summary.json").write_text("{}")
+    words = verb.replace("LAST", f"regulariser._target_={target}").split()
+    before = set(Path().rglob("*"))
+    said = enter(capsys, words, line.format(file=here / f"broken_{name}.py"), status=2)
+    assert len(said.splitlines()) == 2
+    assert {each for each in set(Path().rglob("*")) - before if "__pycache__" not in str(each)} == set()
+
+
+def test_one_sample_at_a_time_is_refused_in_our_words(here, capsys):
+    words = ["pretext=byol", *TINY, "evaluator=none", "hydra.run.dir=run"]
+    for micro, typed in ((["batch_size=1"], 2), (["batch_size=8", "accumulate=8"], 16)):
+        line = refusal(capsys, [*words, *micro], "batch normalisation needs two", f"type batch_size={typed}, or more")
+        assert "per channel" not in line
+
+
+def test_a_locale_that_is_no_utf8_writes_and_reads_utf8(here, monkeypatch):
+    for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
+        monkeypatch.setenv(name, value)
+    put("conf/experiment/mine.yaml", "# @package _global_\n# naïve 画像\nseed: 3\n")
+    with start("--config-dir", "conf", "experiment=mine", *TINY[:2], *SHORT, "hydra.run.dir=run") as process:
+        assert "run folder:   run" in process.communicate()[0]
+    with start("resume", "画像") as process:
+        assert "type PYTHONUTF8=1 ssl-runner" in process.communicate()[0]
