@@ -162,6 +162,6 @@ def _names(words: Iterable[str]) -> str:
 
 
 def _show(value: Any) -> str:
-    long = any(isinstance(each, int) and abs(each) > LARGEST for each in flat(value))
+    long = any(isinstance(each, int) and abs(each) > 10**60 for each in flat(value))
     text = "an integer of many digits" if long else json.dumps(value, default=str)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -16,6 +16,7 @@ from ssl_runner.data.image_files.folders import plan_rows
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
+from ssl_runner.layers.ranges import Threads
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 
@@ -48,7 +49,7 @@ class ImageFolder:
     cache: bool | str = True
     # Decode on demand, for sets larger than the disk. An unreadable file is then a grey image, its row being promised.
     stream: bool = False
-    workers: Annotated[int, Ge(1)] | None = None  # threads that decode; None for one a core
+    workers: Threads | None = None  # threads that decode; None for one a core
 
     def __post_init__(self) -> None:
         self._folder = expand_home(self.root)

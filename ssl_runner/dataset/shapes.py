@@ -1,5 +1,6 @@
 """Synthetic images of ten pictograms with known factors of variation, drawn by rendering/scene.py."""
 
+import os
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -26,6 +27,13 @@ class Shapes:
     seed: Annotated[int, Ge(0)] = 0  # of images and split, not of a run: runs of other seeds see the same data
 
     targets: ClassVar = FACTORS
+
+    def __post_init__(self) -> None:
+        amount = 3 * self.size**2 * (self.images + self.test)
+        if amount > (memory := os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")):
+            given = f"dataset: given images={self.images}, test={self.test} and size={self.size}"
+            sizes = f"{amount / 1e9:,.1f} GB of images, and there are {memory / 1e9:,.1f} GB"
+            raise ValueError(f"{given}, which are {sizes}; choose fewer or smaller ones")
 
     @property
     def samples(self) -> Samples:

@@ -4,11 +4,12 @@ import contextlib
 import ctypes
 import os
 import sys
-from typing import Annotated, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
-from annotated_types import Ge
 from torch import nn
+
+from ssl_runner.layers.ranges import Threads
 
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
@@ -36,7 +37,7 @@ class Placement:
         channels_last: bool | None = None,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
         deterministic: bool = False,
-        threads: Annotated[int, Ge(1)] | None = None,
+        threads: Threads | None = None,
     ):
         here = available()
         if name != "auto" and name not in here:

@@ -11,7 +11,7 @@ from ssl_runner.contract import Samples
 from ssl_runner.run.job import Job
 
 BYTES = 16  # a float32 parameter with its gradient and Adam's two averages
-PARTS = 100_000  # parameter tensors: a network of more is not meant
+PARTS = 10_000  # parameter tensors: a network of more is not meant
 
 
 class TooLarge(ValueError):

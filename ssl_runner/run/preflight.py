@@ -120,6 +120,8 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
         return act(*arguments, **runtime)
     except Exception as error:
         line = " ".join(str(error).split()) if isinstance(error, NEEDS) else last_line(error)
+        if type(error) in (RuntimeError, OverflowError, TypeError, MemoryError):  # none of our words
+            line = f"cannot be built ({line[:200] or 'out of memory'}); choose smaller or other settings of {key}"
         problems.append(line if line.startswith(f"{key}: ") else f"{key}: {line}")
         return None
 

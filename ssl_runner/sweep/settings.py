@@ -12,7 +12,7 @@ from ssl_runner.config.declared import OPEN
 from ssl_runner.config.grammar import quoted, read_overrides
 from ssl_runner.config.node import parameters
 from ssl_runner.config.text import one_value
-from ssl_runner.layers.ranges import Count, Natural
+from ssl_runner.layers.ranges import Count, Natural, Threads
 from ssl_runner.run_folder.metrics import new_name
 
 PREFIX = "sweep."
@@ -35,7 +35,7 @@ class Settings:
     resume: str | None = None  # folder of a sweep to go on with: runs what is not completed
     on_error: Literal["continue", "stop"] = "continue"  # stop: running jobs end and no other begins
     jobs_per_device: Count = 1  # jobs at once on each GPU, or on the CPU
-    threads: Count | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
+    threads: Threads | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
     metric: str = "knn/top1"  # what tells the best job, what halving looks at, what a search is for
     halving: Natural = 0  # how many times fewer jobs go on at each rung: 3 stops all but the best third
     first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1  # share of a run after which jobs are first compared

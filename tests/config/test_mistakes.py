@@ -1,6 +1,8 @@
 """A wrong config is refused whole: every problem at once, each in a line that says what to type."""
 
 import re
+import time
+from unittest.mock import Mock
 
 import pytest
 from conftest import names, tiny
@@ -10,7 +12,7 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
 from ssl_runner.duration import Duration
 from ssl_runner.pretext.byol import BYOL
-from ssl_runner.run.preflight import read_job
+from ssl_runner.run.preflight import attempt, read_job
 
 
 def problems(composer, *overrides):
@@ -74,6 +76,20 @@ DECLARED = {  # an override, and words of its line
     "model.widths=[8,${oops}]": ["model.widths[1]: ", "oops"],
     "experiment=nothing_like_it": ["experiment: given nothing_like_it"],
 }
+# Sizes that nothing can hold, in the order of the groups; each is refused within a second or two, in our words.
+SIZES = {
+    "device.threads=65536": ["device.threads: given 65536", "less than or equal to 1024"],
+    "seed=4294967296": ["seed: given 4294967296, and integers up to 4294967295 are possible"],
+    "dataset.seed=18446744073709551616": ["dataset.seed: given 18446744073709551616, and integers up to"],
+    "model.widths=[18446744073709551616]": ["model.widths: given [18446744073709551616], and integers up to"],
+    "optimizer.warm_up=1e400st": ["optimizer.warm_up: ", "is not a duration"],
+}
+SIZES_BUILT = {
+    "dataset.images=4294967295": ["dataset: given images=4294967295", "GB of images", "choose fewer or smaller ones"],
+    "dataset.test=4294967295": ["dataset: given images=10000, test=4294967295", "choose fewer or smaller ones"],
+    "dataset.size=4294967295": ["dataset: given ", "size=4294967295", "choose fewer or smaller ones"],
+    "model.widths=[4294967295]": ["model: a network of at least", "choose smaller sizes"],
+}
 BUILT = {  # what takes torch to say: how parts go together, and what a name of a library's is
     "batch_size=100000": ["batch_size: given 100000", "9000 training rows"],
     "accumulate=3": ["accumulate: given 3", "batch_size=64"],
@@ -88,6 +104,10 @@ BUILT = {  # what takes torch to say: how parts go together, and what a name of 
 }
 
 
+DECLARED |= SIZES
+BUILT |= SIZES_BUILT
+
+
 @pytest.mark.parametrize(("override", "words"), [*DECLARED.items(), *BUILT.items()])
 def test_each_mistake_has_its_line(composer, override, words):
     overrides = [override, *(["optimizer=sgd"] if "optimizer" in override else [])]
@@ -97,6 +117,25 @@ def test_each_mistake_has_its_line(composer, override, words):
     early = check_declared(composer.compose(overrides))
     known = ([], False) if override in BUILT else ([line], True)
     assert (early.problems, early.refused) == known, "only what the built job says takes torch"
+
+
+def test_a_network_of_endless_depth_is_refused_in_seconds(composer):
+    began = time.monotonic()
+    (line,) = problems(composer, "model=vit_tiny", "model.depth=4294967295")
+    assert re.match("model: a network of at least .* choose smaller sizes", line)
+    assert time.monotonic() - began < 10, "a loaded machine takes three seconds"
+
+
+def test_what_a_part_raises_is_told_by_its_key():
+    lines = []
+    for error in (RuntimeError("Storage size calculation overflowed"), KeyError("lacking"), MemoryError()):
+        assert attempt("model", lines, Mock(side_effect=error)) is None
+    assert (
+        lines[0]
+        == "model: cannot be built (Storage size calculation overflowed); choose smaller or other settings of model"
+    )
+    assert re.match(r"model: KeyError: 'lacking', in .*, line \d+", lines[1])
+    assert "out of memory" in lines[2]
 
 
 def test_all_mistakes_at_once(composer):
