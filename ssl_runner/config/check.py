@@ -7,6 +7,7 @@ choices included, checked by pydantic), and `_target_` names a trusted class of 
 import importlib
 import inspect
 import json
+import math
 import re
 import types
 import typing
@@ -22,6 +23,7 @@ from ssl_runner.config.node import Node
 from ssl_runner.errors import last_line, nearest
 
 NAME = re.compile(r"\w[\w-]*")
+MOST = 1e30  # of any other number: float32, in which we compute, ends at 3e38
 LARGEST = 2**32 - 1  # of an integer: the largest seed of numpy; larger ones overflow floats and sizes
 
 
@@ -127,6 +129,8 @@ class _Checker:
         """A value without classes of ours, as pydantic takes it for an annotation; None if it does not fit."""
         if any(isinstance(each, int) and abs(each) > LARGEST for each in flat(value)):
             return self.refuse(path, f"given {_show(value)}, and integers up to {LARGEST} are possible")
+        if any(isinstance(each, float) and MOST < abs(each) < math.inf for each in flat(value)):
+            return self.refuse(path, f"given {_show(value)}, and numbers up to {MOST:.0e} are possible")
         try:
             # as JSON, a list may be a tuple but "1" no int
             return schema.adapter(annotation).validate_json(json.dumps(value), strict=True)

@@ -47,7 +47,7 @@ class Views:
     Raises ValueError if a range is upside down.
     """
 
-    size: Annotated[int, Gt(0)] | None = None  # side of the square view in pixels; None keeps the image's sides
+    size: Annotated[int, Interval(ge=1, le=4096)] | None = None  # pixels a side of the square view; None: the image's
     # The crop is distributed as in torchvision's RandomResizedCrop; scale (1, 1) is the whole image for any ratio.
     scale: tuple[Share, Share] = (0.2, 1.0)  # its area as a share of the image
     ratio: tuple[Positive, Positive] = (3 / 4, 4 / 3)  # its width over its height, in pixels
