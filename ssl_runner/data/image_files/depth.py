@@ -1,0 +1,159 @@
+"""Pixels deeper than 8 bits: which files have them, what range of values they use, and that range as 0 to 255."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+from PIL import Image
+
+Setting = Literal["auto", "full", "image"] | tuple[float, float]
+SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2", ".j2k")  # of files that can be deep
+SAMPLED = 64  # files, at least, of which headers and, if they are deep, pixels are read
+BITS = (8, 10, 12, 14, 16)  # that cameras and scanners have
+BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
+ORIENTATION = 274  # a tag of EXIF
+
+
+class Depth(NamedTuple):
+    """A type of deep pixels and its whole range; of floating point [0, 1]."""
+
+    kind: str
+    low: float
+    high: float
+
+
+def depth_of(image: Image.Image) -> Depth | None:
+    """The type of the pixels, from the header alone; None for 8 bits."""
+    if image.mode == "F":
+        return Depth("floating-point", 0.0, 1.0)
+    if image.mode.startswith("I"):
+        tags = getattr(image, "tag_v2", {})
+        bits, signed = tags.get(BITS_PER_SAMPLE, (16,))[0], tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
+        low = -(2.0 ** (bits - 1)) if signed else 0.0
+        return Depth(f"{'signed ' * signed}{bits}-bit", low, low + 2.0**bits - 1)
+    # Pillow opens colours of 16 bits with 8; the tiles tell what is in the file.
+    colours = image.format in ("PNG", "TIFF") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+    return Depth("16-bit", 0.0, 65535.0) if colours else None
+
+
+def deep_values(image: Image.Image, depth: Depth, path: Path) -> Shaped[np.ndarray, "h w *c"]:
+    """Pixels as the file has them; of 2 or 4 channels the last is opacity."""
+    if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LA") and image.format == "PNG":
+        import torch
+        from torchvision.io import ImageReadMode, decode_png
+
+        read = decode_png(torch.from_numpy(np.fromfile(path, dtype=np.uint8)), ImageReadMode.UNCHANGED)
+        return read.permute(1, 2, 0).numpy()
+    values = np.asarray(image)
+    if values.dtype == np.uint8:  # the upper half of each number
+        return values.astype(np.uint16) * 257
+    return values.view(np.uint32) if depth.low == 0 and values.dtype == np.int32 else values
+
+
+def colours_of(values: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w *d"]:
+    """The channels without opacity."""
+    return values[..., :-1] if values.ndim == 3 and values.shape[2] in (2, 4) else values
+
+
+@dataclass(frozen=True, eq=False)
+class PixelRange:
+    """What 0 and 255 stand for in deep files, the same in all files of a set unless the setting is `image`."""
+
+    setting: Setting = "auto"
+    sampled: dict[str, tuple[float, float]] = field(default_factory=dict)  # by kind, of the sampled files
+    remarks: dict[str, set[Path]] = field(default_factory=dict)  # on what was read so far
+
+    @property
+    def key(self) -> str:
+        """What it adds to the key of a cache: nothing if all files have 8 bits."""
+        return f" range={self.setting} {sorted(self.sampled.items())}" if self.sampled or self.setting != "auto" else ""
+
+    def limits(self, values: Shaped[np.ndarray, "h w *c"], depth: Depth, path: Path) -> tuple[float, float]:
+        if self.setting == "image":
+            finite = values[np.isfinite(values)]
+            return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+        if self.setting == "auto" and depth.kind not in self.sampled:
+            remark = f"{depth.kind} pixels, which no sampled file has, and are read over {span(*depth[1:])}"
+            self.remarks.setdefault(remark, set()).add(path)
+        if isinstance(self.setting, str):
+            return self.sampled.get(depth.kind, depth[1:]) if self.setting == "auto" else depth[1:]
+        return self.setting
+
+    def to_bytes(self, image: Image.Image, depth: Depth, path: Path) -> Image.Image:
+        """The image in 8 bits. Raises ValueError if Pillow reads too few bits of it for the range."""
+        values = deep_values(image, depth, path)
+        colours = colours_of(values)
+        low, high = self.limits(colours, depth, path)
+        if image.format == "TIFF" and colours.ndim == 3:
+            if (low, high) == depth[1:]:
+                return image
+            raise ValueError(
+                f"colours of 16 bits in a TIFF are read with their upper 8 bits, too few for {span(low, high)}; "
+                f"save it as PNG, or type dataset.range=full"
+            )
+        if not (low <= colours.min() and colours.max() <= high):  # NaN is in no range
+            self.remarks.setdefault(f"values outside {span(low, high)}, which are clipped", set()).add(path)
+        scaled = scale(colours, low, high)
+        if colours.shape != values.shape:
+            scaled = np.concatenate([scaled, scale(values[..., -1:], 0.0, 65535.0)], axis=2)
+        made = Image.fromarray(scaled)
+        made.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
+        return made
+
+    def describe(self) -> str:
+        """`16-bit images over 0 to 4095 (12 bits; dataset.range=auto)`, or nothing if all sampled files have 8 bits."""
+        how = {"full": "over the whole range of the type", "image": "each over its own range"}
+        if isinstance(self.setting, tuple):
+            how[self.setting] = f"over {span(*self.setting)}"
+        shown = ",".join(f"{each:g}" for each in self.setting) if isinstance(self.setting, tuple) else self.setting
+        return ", ".join(
+            f"{kind} images read {how.get(self.setting) or f'over {span(*limits)}'} (dataset.range={shown})"
+            for kind, limits in sorted(self.sampled.items())
+        )
+
+
+def scale(values: Shaped[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
+    numbers = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    scaled = np.nan_to_num((numbers - low) / ((high - low) / 255 or 1.0), nan=0.0) + 0.5
+    return scaled.clip(0, 255).astype(np.uint8)
+
+
+def span(low: float, high: float) -> str:
+    bits = next((f" ({bits} bits)" for bits in BITS if (low, high) == (0, 2**bits - 1)), "")
+    return f"{low:.10g} to {high:.10g}{bits}"
+
+
+def auto_range(kind: str, low: float, high: float) -> tuple[float, float]:
+    """Of the least and largest value: [0, 1], the fewest bits that hold both, or from one to the other."""
+    if kind == "floating-point":
+        return (0.0, 1.0) if low >= 0 and high <= 1 else (low, high)
+    fewest = next((bits for bits in BITS if low >= 0 and high < 2**bits), None)
+    return (low, high) if fewest is None else (0.0, 2.0**fewest - 1)
+
+
+def sampled_range(paths: Sequence[Path], setting: Setting, opened: Callable[[Path], Image.Image]) -> PixelRange:
+    """The range of a set of files, from evenly spaced ones. `opened`: a file by its header, with a limit of pixels."""
+    candidates = [path for path in paths if path.suffix.lower() in SUFFIXES]
+
+    def extent(path: Path) -> tuple[str, float, float] | None:
+        with suppress(Exception), opened(path) as image:  # what cannot be read is named when it is read
+            depth = depth_of(image)
+            if depth is None or setting != "auto":
+                return depth
+            values = colours_of(deep_values(image, depth, path))
+            finite = values[np.isfinite(values)]
+            return (depth.kind, float(finite.min()), float(finite.max())) if finite.size else None
+        return None
+
+    with ThreadPoolExecutor() as pool:
+        extents = [each for each in pool.map(extent, candidates[:: max(1, len(candidates) // SAMPLED)]) if each]
+    sampled = {}
+    for kind in {each[0] for each in extents}:
+        lows, highs = zip(*(each[1:] for each in extents if each[0] == kind), strict=True)
+        sampled[kind] = auto_range(kind, min(lows), max(highs)) if setting == "auto" else (lows[0], highs[0])
+    return PixelRange(setting, sampled)
