@@ -55,8 +55,8 @@ def list_images(root: Path, without: Collection[str] = ()) -> Listing:
             continue
         outside = listing.left_out.setdefault(place.rpartition("/")[0].partition("/")[0], Counter())
         try:
-            stat = (root / place).stat()
-            with os.scandir(root / place) as scanned:
+            stat = os.stat(path := f"{root}/{place}")  # noqa: PTH116  pathlib takes a path apart at every level
+            with os.scandir(path) as scanned:
                 entries = sorted(scanned, key=lambda entry: natural_key(entry.name), reverse=True)
         except OSError as error:
             if not place:
