@@ -75,11 +75,14 @@ def open_image(path: Path, size: int, max_pixels: int = MAX_PIXELS) -> Image.Ima
     """
     file = Image.open(path, formats=formats())
     file.draft(None, (2 * size, 2 * size))
-    if file.width * file.height > max_pixels:
-        reduce_image(file, 2 * size, max_pixels)
     width, height = file.size
-    levels = getattr(file, "reduce", 0) if file.format == "JPEG2000" else 0
-    if (width >> levels) * (height >> levels) > max_pixels:
+    if width * height > max_pixels:
+        try:
+            width, height = reduce_image(file, 2 * size, max_pixels)
+        except BaseException:
+            file.close()
+            raise
+    if width * height > max_pixels:
         file.close()
         raise ValueError(
             f"{width} x {height} pixels are more than dataset.max_pixels={max_pixels}; "
@@ -88,19 +91,26 @@ def open_image(path: Path, size: int, max_pixels: int = MAX_PIXELS) -> Image.Ima
     return file
 
 
-def reduce_image(file: Image.Image, side: int, max_pixels: int) -> None:
-    """Sets a JPEG 2000 or TIFF file to a smaller copy of its image, if it has one of at least `side` pixels a side."""
+def reduce_image(file: Image.Image, side: int, max_pixels: int) -> tuple[int, int]:
+    """Sets a JPEG 2000 or TIFF file to a smaller copy of its image, if it has one of at least `side` pixels a side.
+
+    Returns width and height that it decodes to.
+    """
+    width, height = file.size
     if file.format == "JPEG2000":
-        levels = range(1, max(2, (min(file.size) // side).bit_length()))
-        fits = (each for each in levels if (file.width >> each) * (file.height >> each) <= max_pixels)
-        file.reduce = next(fits, levels[-1])
-    elif file.format == "TIFF":
-        sizes = {}
+        levels = (min(file.size) // side).bit_length() - 1
+        enough = (each for each in range(levels) if (width >> each) * (height >> each) <= max_pixels)
+        if file_levels := next(enough, max(levels, 0)):
+            file.reduce = file_levels
+        return width >> file_levels, height >> file_levels
+    if file.format == "TIFF":
+        pages = {}
         for page in range(1, file.n_frames):
             file.seek(page)
             if file.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED and min(file.size) >= side:
-                sizes[file.width * file.height] = page
-        file.seek(sizes[min(sizes)] if sizes else 0)
+                pages[file.width * file.height] = page
+        file.seek(pages[min(pages)] if pages else 0)
+    return file.size
 
 
 def to_channels(image: Image.Image, channels: int) -> Image.Image:

@@ -1,11 +1,12 @@
 """Pixels deeper than 8 bits: which files have them, what range of values they use, and that range as 0 to 255."""
 
+import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
@@ -17,47 +18,52 @@ SAMPLED = 64  # files, at least, of which headers and, if they are deep, pixels 
 BITS = (8, 10, 12, 14, 16)  # that cameras and scanners have
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
 ORIENTATION = 274  # a tag of EXIF
+GREY_ALPHA = "LA;16B"  # in a PNG, which Pillow opens as RGBA
 
 
 class Depth(NamedTuple):
-    """A type of deep pixels and its whole range; of floating point [0, 1]."""
+    """A type of deep pixels."""
 
     kind: str
-    low: float
-    high: float
+    whole: tuple[float, float]  # its range; of floating point [0, 1]
+    mode: str = "L"  # Pillow's, of the same image in 8 bits
 
 
 def depth_of(image: Image.Image) -> Depth | None:
     """The type of the pixels, from the header alone; None for 8 bits."""
     if image.mode == "F":
-        return Depth("floating-point", 0.0, 1.0)
+        return Depth("floating-point", (0.0, 1.0))
     if image.mode.startswith("I"):
         tags = getattr(image, "tag_v2", {})
         bits, signed = tags.get(BITS_PER_SAMPLE, (16,))[0], tags.get(SAMPLE_FORMAT, (1,))[0] == SIGNED
         low = -(2.0 ** (bits - 1)) if signed else 0.0
-        return Depth(f"{'signed ' * signed}{bits}-bit", low, low + 2.0**bits - 1)
+        return Depth(f"{'signed ' * signed}{bits}-bit", (low, low + 2.0**bits - 1))
     # Pillow opens colours of 16 bits with 8; the tiles tell what is in the file.
-    colours = image.format in ("PNG", "TIFF") and any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
-    return Depth("16-bit", 0.0, 65535.0) if colours else None
+    tiles = " ".join(str(tile.args) for tile in image.tile) if image.format in ("PNG", "TIFF") else ""
+    return Depth("16-bit", (0.0, 65535.0), "LA" if GREY_ALPHA in tiles else image.mode) if ";16" in tiles else None
 
 
 def deep_values(image: Image.Image, depth: Depth, path: Path) -> Shaped[np.ndarray, "h w *c"]:
-    """Pixels as the file has them; of 2 or 4 channels the last is opacity."""
-    if image.mode in ("RGB", "RGBA", "RGBX", "CMYK", "LA") and image.format == "PNG":
-        import torch
-        from torchvision.io import ImageReadMode, decode_png
+    """Pixels as the file has them, channels last."""
+    if depth.mode == "L":
+        values = np.asarray(image)
+        return values.view(np.uint32) if depth.whole[0] == 0 and values.dtype == np.int32 else values
+    # Pillow keeps one byte of two, by the order that it is told they have: of the wrong order it keeps the other one.
+    with Image.open(path, formats=(str(image.format),)) as other:
+        if image.format == "TIFF":
+            other.seek(image.tell())
+        other.tile = [tile._replace(args=swapped(tile.args)) for tile in other.tile]
+        lower, upper = np.asarray(other), np.asarray(image)
+    return lower.view(">u2") if depth.mode == "LA" else upper.astype(np.uint16) * 256 + lower
 
-        read = decode_png(torch.from_numpy(np.fromfile(path, dtype=np.uint8)), ImageReadMode.UNCHANGED)
-        return read.permute(1, 2, 0).numpy()
-    values = np.asarray(image)
-    if values.dtype == np.uint8:  # the upper half of each number
-        return values.astype(np.uint16) * 257
-    return values.view(np.uint32) if depth.low == 0 and values.dtype == np.int32 else values
 
-
-def colours_of(values: Shaped[np.ndarray, "h w *c"]) -> Shaped[np.ndarray, "h w *d"]:
-    """The channels without opacity."""
-    return values[..., :-1] if values.ndim == 3 and values.shape[2] in (2, 4) else values
+def swapped(arguments: Any) -> Any:
+    """What a decoder of Pillow is told of a tile, with the other order of bytes; all bytes of grey with opacity."""
+    if not isinstance(arguments, str):
+        return (swapped(arguments[0]), *arguments[1:])
+    native = "L" if sys.byteorder == "little" else "B"
+    order = arguments[-1].replace("N", native)
+    return "RGBA" if arguments == GREY_ALPHA else arguments[:-1] + {"B": "L", "L": "B"}[order]
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,30 +84,23 @@ class PixelRange:
             finite = values[np.isfinite(values)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
         if self.setting == "auto" and depth.kind not in self.sampled:
-            remark = f"{depth.kind} pixels, which no sampled file has, and are read over {span(*depth[1:])}"
+            remark = f"{depth.kind} pixels, which no sampled file has, and are read over {span(*depth.whole)}"
             self.remarks.setdefault(remark, set()).add(path)
         if isinstance(self.setting, str):
-            return self.sampled.get(depth.kind, depth[1:]) if self.setting == "auto" else depth[1:]
+            return self.sampled.get(depth.kind, depth.whole) if self.setting == "auto" else depth.whole
         return self.setting
 
     def to_bytes(self, image: Image.Image, depth: Depth, path: Path) -> Image.Image:
-        """The image in 8 bits. Raises ValueError if Pillow reads too few bits of it for the range."""
+        """The image in 8 bits."""
         values = deep_values(image, depth, path)
-        colours = colours_of(values)
+        colours = colours_of(values, depth)
         low, high = self.limits(colours, depth, path)
-        if image.format == "TIFF" and colours.ndim == 3:
-            if (low, high) == depth[1:]:
-                return image
-            raise ValueError(
-                f"colours of 16 bits in a TIFF are read with their upper 8 bits, too few for {span(low, high)}; "
-                f"save it as PNG, or type dataset.range=full"
-            )
         if not (low <= colours.min() and colours.max() <= high):  # NaN is in no range
             self.remarks.setdefault(f"values outside {span(low, high)}, which are clipped", set()).add(path)
         scaled = scale(colours, low, high)
         if colours.shape != values.shape:
-            scaled = np.concatenate([scaled, scale(values[..., -1:], 0.0, 65535.0)], axis=2)
-        made = Image.fromarray(scaled)
+            scaled = np.concatenate([scaled, scale(values[..., -1:], *depth.whole)], axis=2)
+        made = Image.frombytes(depth.mode, scaled.shape[1::-1], scaled.tobytes())
         made.getexif()[ORIENTATION] = image.getexif().get(ORIENTATION, 1)
         return made
 
@@ -115,6 +114,11 @@ class PixelRange:
             f"{kind} images read {how.get(self.setting) or f'over {span(*limits)}'} (dataset.range={shown})"
             for kind, limits in sorted(self.sampled.items())
         )
+
+
+def colours_of(values: Shaped[np.ndarray, "h w *c"], depth: Depth) -> Shaped[np.ndarray, "h w *d"]:
+    """The channels without opacity."""
+    return values[..., :-1] if depth.mode in ("LA", "RGBA", "RGBX") else values
 
 
 def scale(values: Shaped[np.ndarray, "*shape"], low: float, high: float) -> UInt8[np.ndarray, "*shape"]:
@@ -144,8 +148,8 @@ def sampled_range(paths: Sequence[Path], setting: Setting, opened: Callable[[Pat
         with suppress(Exception), opened(path) as image:  # what cannot be read is named when it is read
             depth = depth_of(image)
             if depth is None or setting != "auto":
-                return depth
-            values = colours_of(deep_values(image, depth, path))
+                return depth and (depth.kind, *depth.whole)
+            values = colours_of(deep_values(image, depth, path), depth)
             finite = values[np.isfinite(values)]
             return (depth.kind, float(finite.min()), float(finite.max())) if finite.size else None
         return None
