@@ -102,6 +102,9 @@ class ImageFolder:
         train = select(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
         self.rows = len(train)
         counts = {part: len(i) for part, i in index.items()}
+        trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
+        if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
+            logger.warning("no training image of these classes can be read: %s", ", ".join(lost))
         deep = f"; {pixels.describe()}" if pixels.sampled else ""
         logger.info("images: %s; read as %d x %d, %s%s", plan.describe(counts), size, size, self._why, deep)
         whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())

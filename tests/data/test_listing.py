@@ -3,11 +3,11 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from image_trees import WHOLE, folder, load, paint, paint_classes
-from PIL import Image
+from image_trees import WHOLE, folder, forget_extras, load, paint, paint_classes
 
 from ssl_runner.data.image_files import decode, listing
 from ssl_runner.data.image_files.listing import list_images
@@ -19,6 +19,11 @@ HEIC = "pip install 'ssl-runner[heic]'"
 @pytest.fixture
 def root(tmp_path) -> Path:
     return paint_classes(tmp_path / "set", each=2)
+
+
+@pytest.fixture(autouse=True)
+def bare(monkeypatch) -> None:
+    forget_extras(monkeypatch)
 
 
 def left_out(root: Path) -> dict[str, int]:
@@ -125,7 +130,7 @@ def test_what_is_left_out_is_counted_by_suffix_with_the_reason(root):
 
 
 @pytest.fixture
-def plugin(tmp_path, monkeypatch):
+def plugin(bare, tmp_path, monkeypatch):
     """A stand-in for the extra: what it registers reads a JPEG under another suffix."""
     (tmp_path / "pillow_heif.py").write_text(
         "from PIL import Image, JpegImagePlugin\n"
@@ -134,17 +139,9 @@ def plugin(tmp_path, monkeypatch):
         "    Image.register_open('HEIF', JpegImagePlugin.jpeg_factory, lambda head: head[:2] == b'\\xff\\xd8')\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    registered = [(each, dict(each)) for each in (Image.EXTENSION, Image.OPEN)]
-    caches = (decode.readable, decode.formats)
-    for each in caches:
-        each.cache_clear()
+    monkeypatch.delitem(sys.modules, "pillow_heif")
     yield
-    for table, before in registered:
-        table.clear()
-        table.update(before)
-    Image.ID[:] = [name for name in Image.ID if name != "HEIF"]
-    for each in caches:
-        each.cache_clear()
+    sys.modules.pop("pillow_heif")
 
 
 def test_what_an_extra_reads_is_read_if_it_is_installed(root, plugin):
@@ -156,10 +153,9 @@ def test_what_an_extra_reads_is_read_if_it_is_installed(root, plugin):
 def test_an_avif_is_told_apart_from_what_pillow_lacks(root, monkeypatch):
     (root / "ant" / "x.avif").write_bytes(b"1")
     assert "ant/x.avif" in list_images(root).files
+    forget_extras(monkeypatch)
     monkeypatch.setattr(decode.features, "check", lambda _: False)
-    decode.readable.cache_clear()
     assert left_out(root) == {".avif (needs: pip install 'pillow>=11.3')": 1}
-    decode.readable.cache_clear()
 
 
 def test_names_reach_no_terminal_raw(root, caplog):

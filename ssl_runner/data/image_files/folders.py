@@ -95,7 +95,8 @@ class RowPlan:
 
     def describe_left_out(self) -> str:
         """`; left out: 3 .txt (no image)`, the most frequent first, or nothing."""
-        rest = ", ".join(f"{n:,} {reason}" for reason, n in self.left_out.most_common(SHOWN))
+        most = sorted(self.left_out.items(), key=lambda each: (-each[1], each[0]))
+        rest = ", ".join(f"{n:,} {reason}" for reason, n in most[:SHOWN])
         more = f", {len(self.left_out) - SHOWN} reasons more" if len(self.left_out) > SHOWN else ""
         return f"; left out: {rest}{more}" if rest else ""
 
