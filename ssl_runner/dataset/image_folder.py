@@ -66,7 +66,7 @@ class ImageFolder:
                 f"dataset=shapes and dataset=digits need neither files nor network"
             )
         if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
-            raise ValueError(f"dataset.range: given {list(self.range)}; type [LOW,HIGH] with LOW below HIGH")
+            raise ValueError(f"range: given {list(self.range)}; type dataset.range=[LOW,HIGH] with LOW below HIGH")
         shares = {"test": self.test, "validation": self.validation}
         plan = self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
         self.rows = len(train_rows(plan.parts))  # before unreadable files are left out; exact once loaded

@@ -71,7 +71,7 @@ CASES = {  # suffix, dtype, least and largest value, setting, what is expected a
     "16 bits": ("png", np.uint16, 0, 65535, "auto", (0, 255), "(16 bits)"),
     "12 bits over all of the type": ("png", np.uint16, 0, 4095, "full", (0, 16), "over the whole range of the type"),
     "each image's own": ("png", np.uint16, 2048, 3000, "image", (0, 255), "each over its own range"),
-    "a pair": ("png", np.uint16, 0, 4095, (1000.0, 3000.0), (0, 255), "over 1000 to 3000 (dataset.range=1000,3000)"),
+    "a pair": ("png", np.uint16, 0, 4095, (1000.0, 3000.0), (0, 255), "over 1000 to 3000 (dataset.range=[1000,3"),
     "32-bit integers": ("tif", np.int32, 0, 4095, "auto", (0, 255), "signed 32-bit images read over 0 to 4095 (12"),
     "below zero": ("tif", np.int32, -1000, 3000, "auto", (0, 255), "-1000 to 3000"),
     "above 16 bits": ("tif", np.int32, 0, 1_000_000, "auto", (0, 255), "0 to 1000000 "),
@@ -132,7 +132,7 @@ def test_images_of_a_set_stay_comparable_and_what_is_clipped_is_said(root, caplo
     for name in names:
         Image.fromarray(np.full((8, 8), 500, dtype=np.uint16)).save(root / name)
     Image.fromarray(np.full((8, 8), 4000, dtype=np.uint16)).save(root / names[0])
-    Image.fromarray(np.full((8, 8), 60000, dtype=np.uint16)).save(root / names[1])  # every third is sampled
+    Image.fromarray(np.full((8, 8), 60000, dtype=np.uint16)).save(root / names[1])  # every fourth is sampled
     for _ in range(2):  # decoded, and from the cache
         caplog.clear()
         data = load(root, size=8, **WHOLE)
@@ -195,7 +195,7 @@ def test_the_range_is_the_fewest_bits_that_hold_all(root):
     for most, bits in ((0, 8), (255, 8), (256, 10), (4095, 12), (4096, 14), (65535, 16)):
         assert auto_range("16-bit", 0.0, float(most)) == (0, 2**bits - 1)
     assert auto_range("16-bit", -1.0, 5.0) == (-1, 5)
-    with pytest.raises(ValueError, match=r"dataset\.range: given \[5\.0, 5\.0\]"):
+    with pytest.raises(ValueError, match=r"range: given \[5\.0, 5\.0\]; type dataset\.range"):
         load(root, range=(5.0, 5.0))
 
 

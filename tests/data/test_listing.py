@@ -84,7 +84,7 @@ def test_folders_that_cannot_be_read_are_named(root, monkeypatch, caplog):
 
 
 RUNS = [(layout.CONFIG, layout.OVERRIDES), (layout.CONFIG, layout.CHECKPOINTS), (layout.SUMMARY, layout.METRICS)]
-RUNS += [(layout.WEIGHTS, layout.ENCODER), (layout.SWEEP,)]
+RUNS += [(layout.WEIGHTS, layout.ENCODER), (layout.SWEEP,), (layout.EVENTS.replace("*", "1.host"),)]
 
 
 @pytest.mark.parametrize("names", RUNS, ids=str)

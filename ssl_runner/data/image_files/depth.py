@@ -14,7 +14,7 @@ from PIL import Image
 
 Setting = Literal["auto", "full", "image"] | tuple[float, float]
 SUFFIXES = (".png", ".tif", ".tiff", ".pgm", ".pnm", ".ppm", ".jp2", ".j2k")  # of files that can be deep
-SAMPLED = 64  # files, at least, of which headers and, if they are deep, pixels are read
+SAMPLED = 64  # files, at most, of which headers and, if they are deep, pixels are read
 BITS = (8, 10, 12, 14, 16)  # that cameras and scanners have
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
 ORIENTATION = 274  # a tag of EXIF
@@ -105,14 +105,13 @@ class PixelRange:
         return made
 
     def describe(self) -> str:
-        """`16-bit images over 0 to 4095 (12 bits; dataset.range=auto)`, or nothing if all sampled files have 8 bits."""
-        how = {"full": "over the whole range of the type", "image": "each over its own range"}
-        if isinstance(self.setting, tuple):
-            how[self.setting] = f"over {span(*self.setting)}"
-        shown = ",".join(f"{each:g}" for each in self.setting) if isinstance(self.setting, tuple) else self.setting
+        """`16-bit images read over 0 to 4095 (12 bits) (dataset.range=auto)`; nothing if all sampled ones have 8."""
+        how = {"full": "over the whole range of the type", "image": "each over its own range"}.get(str(self.setting))
+        shown = self.setting if isinstance(self.setting, str) else "[{:.10g},{:.10g}]".format(*self.setting)
+        ranges = self.sampled if isinstance(self.setting, str) else dict.fromkeys(self.sampled, self.setting)
         return ", ".join(
-            f"{kind} images read {how.get(self.setting) or f'over {span(*limits)}'} (dataset.range={shown})"
-            for kind, limits in sorted(self.sampled.items())
+            f"{kind} images read {how or f'over {span(*limits)}'} (dataset.range={shown})"
+            for kind, limits in sorted(ranges.items())
         )
 
 
@@ -155,7 +154,7 @@ def sampled_range(paths: Sequence[Path], setting: Setting, opened: Callable[[Pat
         return None
 
     with ThreadPoolExecutor() as pool:
-        extents = [each for each in pool.map(extent, candidates[:: max(1, len(candidates) // SAMPLED)]) if each]
+        extents = [each for each in pool.map(extent, candidates[:: -(-len(candidates) // SAMPLED) or 1]) if each]
     sampled = {}
     for kind in {each[0] for each in extents}:
         lows, highs = zip(*(each[1:] for each in extents if each[0] == kind), strict=True)

@@ -1,5 +1,6 @@
 """Walk through folders of image files: what is read, in natural order, and what is left out and why."""
 
+import fnmatch
 import os
 import re
 from collections import Counter
@@ -19,10 +20,12 @@ MARKS = (
     {layout.WEIGHTS, layout.ENCODER},
     {layout.SWEEP},
 )
+EVENTS = re.compile(fnmatch.translate(layout.EVENTS))  # of a result's folder too, in which its pictures are
 SYSTEM = ("__macosx", "@eadir", "$recycle.bin", "lost+found")  # folders that hold copies and previews, if any images
 ARCHIVES = (".7z", ".bz2", ".gz", ".parquet", ".rar", ".tar", ".tfrecord", ".tgz", ".xz", ".zip", ".zst")
 FOREIGN = (".arw", ".cr2", ".cr3", ".dcm", ".dng", ".exr", ".hdr", ".ico", ".jxl", ".nef", ".nii", ".orf", ".pfm")
 FOREIGN += (".psd", ".raf", ".rw2", ".svg", ".xcf")  # images that are not read
+REASONS = {**dict.fromkeys(ARCHIVES, "unpack it"), **dict.fromkeys(FOREIGN, "not read; save as PNG or TIFF")}
 LONGEST = 12  # letters of a suffix; a longer one is none
 
 
@@ -67,7 +70,7 @@ def list_images(root: Path, without: Collection[str] = ()) -> Listing:
         if (stat.st_dev, stat.st_ino) in above:
             outside["link to a folder above it"] += 1
             continue
-        if place and any(mark <= names for mark in MARKS):
+        if place and (any(mark <= names for mark in MARKS) or any(map(EVENTS.match, names))):
             outside["folder of a run"] += 1
             continue
         left_out = listing.left_out.setdefault(place.partition("/")[0], Counter())
@@ -102,5 +105,4 @@ def classify(entry: os.DirEntry[str]) -> Literal["folder", "image"] | str:
         return f"{suffix} (needs: {REMEDIES[suffix]})"
     if not 1 < len(suffix) <= LONGEST:
         return "without suffix (no image)"
-    reasons = {**dict.fromkeys(ARCHIVES, "unpack it"), **dict.fromkeys(FOREIGN, "not read; save as PNG or TIFF")}
-    return f"{printable(suffix)} ({reasons.get(suffix, 'no image')})"
+    return f"{printable(suffix)} ({REASONS.get(suffix, 'no image')})"
