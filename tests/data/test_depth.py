@@ -215,6 +215,14 @@ def test_an_image_of_more_pixels_than_pillow_allows_is_read_if_the_limit_does(ro
     assert read_image(root / "x.png", 8, max_pixels=200_000_000).min() == 255
 
 
+def test_a_progressive_jpeg_is_held_whole_and_so_counts_as_whole(root):
+    for progressive in (False, True):
+        paint(root / f"{progressive}.jpg", 1, (512, 256), progressive=progressive)
+    assert read_image(root / "False.jpg", 8, max_pixels=9999).shape == (3, 8, 8)
+    with pytest.raises(ValueError, match="512 x 256 pixels are more than"):
+        read_image(root / "True.jpg", 8, max_pixels=9999)
+
+
 @pytest.mark.parametrize("kind", ["jpg", "jp2", "tif"])
 def test_an_image_above_the_limit_is_decoded_to_a_smaller_one_if_its_format_can(root, kind):
     coarse = np.random.default_rng(0).integers(0, 256, (16, 16, 3), dtype=np.uint8)

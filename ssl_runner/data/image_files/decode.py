@@ -74,9 +74,11 @@ def open_image(path: Path, size: int, max_pixels: int = MAX_PIXELS) -> Image.Ima
     TIFF a smaller copy among its pages is taken. Raises ValueError if there are still too many.
     """
     file = Image.open(path, formats=formats())
-    file.draft(None, (2 * size, 2 * size))
     width, height = file.size
-    if width * height > max_pixels:
+    file.draft(None, (2 * size, 2 * size))
+    if not file.info.get("progressive"):  # such a JPEG is held whole, however small it becomes
+        width, height = file.size
+    if width * height > max_pixels and file.format in ("JPEG2000", "TIFF"):
         try:
             width, height = reduce_image(file, 2 * size, max_pixels)
         except BaseException:
@@ -100,16 +102,15 @@ def reduce_image(file: Image.Image, side: int, max_pixels: int) -> tuple[int, in
     if file.format == "JPEG2000":
         levels = (min(file.size) // side).bit_length() - 1
         enough = (each for each in range(levels) if (width >> each) * (height >> each) <= max_pixels)
-        if file_levels := next(enough, max(levels, 0)):
-            file.reduce = file_levels
-        return width >> file_levels, height >> file_levels
-    if file.format == "TIFF":
-        pages = {}
-        for page in range(1, file.n_frames):
-            file.seek(page)
-            if file.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED and min(file.size) >= side:
-                pages[file.width * file.height] = page
-        file.seek(pages[min(pages)] if pages else 0)
+        if level := next(enough, max(levels, 0)):
+            file.reduce = level
+        return width >> level, height >> level
+    pages = {}
+    for page in range(1, file.n_frames):
+        file.seek(page)
+        if file.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED and min(file.size) >= side:
+            pages[file.width * file.height] = page
+    file.seek(pages[min(pages)] if pages else 0)
     return file.size
 
 
