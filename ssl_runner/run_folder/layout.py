@@ -23,4 +23,5 @@ GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  
 # Paths into a config.yaml. Where data lies cannot change a result as long as its fingerprint is the same.
 HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
-HARMLESS |= {f"dataset.{each}" for each in ("root", "download", "cache", "stream", "workers", "max_broken", "max_pixels")}
+READING = ("root", "download", "cache", "stream", "workers", "max_broken", "max_pixels")
+HARMLESS |= {f"dataset.{each}" for each in READING}
