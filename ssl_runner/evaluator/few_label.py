@@ -23,13 +23,17 @@ from torch import Tensor
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset
 from ssl_runner.layers.weights import device_of
+from ssl_runner.probing.class_scores import class_labels, top_accuracies
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.label_efficiency import half_width, overlap, rank_within_class, write_plot
 from ssl_runner.probing.linear import fit_classifier
-from ssl_runner.probing.protocol import L2, Count, Encode, Part, Penalties, Positive, Seed, top_accuracies
+from ssl_runner.probing.protocol import L2, Count, Encode, Part, Penalties, Positive, Seed
 from ssl_runner.probing.supervised import Trained, isolated_generators, rank_classes, train
 from ssl_runner.run_folder.atomic import write
 
+log = logging.getLogger("ssl_runner")
+
+SHOWN = 5  # classes in a line
 METHODS = ("probe", "knn", "finetune", "supervised")
 
 
@@ -40,7 +44,7 @@ class FewLabel(Trained):
     `probe_5` is the probe's at five labels a class, `probe_0.01` at 1 % of them, and `probe_5_interval` half the width
     of the 95 % interval of that mean, over draws of labels from this bank, of one encoder on one query: see
     probing.label_efficiency.half_width. `mean` averages the first method over all numbers of labels. In `folder`,
-    few_label.csv holds every draw and few_label.png shows them.
+    few_label.csv holds every draw and few_label.png shows them. `short_20` is how many classes have fewer than 20 rows.
     All methods see the same draws, and a draw's larger sets hold its smaller ones. A class with fewer rows than asked
     gives all it has; a number of labels that would take the whole bank is left out. Nothing is chosen on the query: the
     probe's L2 weight is chosen within the drawn rows, and is the strongest if no class has two; training has a fixed
@@ -85,6 +89,19 @@ class FewLabel(Trained):
         asked |= {f"{share:g}": (share * has).round().long().clamp(min=1) for share in sorted(set(self.shares))}
         return {name: each.minimum(has) for name, each in asked.items() if bool((each < has).any())}
 
+    def short_classes(self) -> dict[str, Metric]:
+        """How many classes have fewer rows than labels are drawn of each: `short_20` of twenty, with their rows."""
+        short = {}
+        rows = dict(zip(class_labels(self.class_names, self.classes), self.class_sizes.tolist(), strict=True))
+        for name in filter(str.isdecimal, self.label_counts()):
+            if few := {each: float(has) for each, has in rows.items() if has < int(name)}:
+                listed = ", ".join(f"{each} ({has:g})" for each, has in [*few.items()][:SHOWN])
+                more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+                what = f"{name} labels a class are more than the rows of {listed}{more}"
+                log.warning("few_label: %s, which give all they have", what)
+                short[f"short_{name}"] = Metric(float(len(few)), None, "number", classes=few)
+        return short
+
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         rng, y = torch.Generator().manual_seed(self.seed), self.bank.y.cpu()
         table, top1 = ["labels,draw,rows,method,top1"], {}
@@ -99,9 +116,9 @@ class FewLabel(Trained):
                     table.append(f"{name},{draw},{len(rows)},{method},{hits}")
                     top1.setdefault((name, method), []).append(hits)
             if self.trains:
-                logging.getLogger("ssl_runner").info("few_label: draw %d of %d is done", draw + 1, self.draws)
+                log.info("few_label: draw %d of %d is done", draw + 1, self.draws)
         write(self.folder / "few_label.csv", "\n".join(table) + "\n")
-        return self.report(top1)
+        return self.report(top1) | self.short_classes()
 
     def report(self, top1: dict[tuple[str, str], list[float]]) -> dict[str, Metric]:
         """Means and half-widths of their intervals, by number of labels and method, also as a plot."""
@@ -127,11 +144,11 @@ class FewLabel(Trained):
             bank, query = self.encode_both(encode)
             bank = bank[rows.to(bank.device)]
             if method == "probe":
-                return fit_classifier(bank, y, self.classes, l2=self.l2, held_out=self.held_out).rank_classes(query)
+                return fit_classifier(bank, y, self.classes, l2=self.l2, held_out=self.held_out).rank_classes(query)[0]
             k = min(self.k, int(y.bincount().max()))
-            return Neighbours(bank, y, self.classes, k, self.temperature).rank_classes(query)
+            return Neighbours(bank, y, self.classes, k, self.temperature).rank_classes(query)[0]
         if method == "supervised":
             with isolated_generators(seed):
                 encoder = self.fresh(seed).to(device_of(encoder))
         network = train(encoder, Split(Subset(self.bank.x, rows), y), self, steps=self.steps, seed=seed)
-        return rank_classes(network, self.query.x)
+        return rank_classes(network, self.query.x)[0]
