@@ -28,7 +28,7 @@ def meaning_of(metric: Metric) -> dict[str, Any]:
 def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
     """Numbers, what they mean, and those of each class. One that is not finite is left out: JSON has none."""
     finite = {name: float(each.value) for name, each in metrics.items() if math.isfinite(each.value)}
-    result = {"value": finite.get(headline), "values": finite}
+    result: dict[str, Any] = {"value": finite.get(headline), "values": finite}
     result["metrics"] = {name: meaning_of(metrics[name]) for name in finite}
     if classes := {name: dict(metrics[name].classes) for name in finite if metrics[name].classes}:
         result["classes"] = classes

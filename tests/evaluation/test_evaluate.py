@@ -99,6 +99,8 @@ def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_pictur
             assert each["metrics"]["ece"] == {"better": "smaller", "unit": "share"}
             (picture,) = (run / "evaluation" / protocol).glob(f"{split}-*/confusion.png")
             assert imread(picture).ndim == 3
+    log = (run / "run.log").read_text()
+    assert ("knn/top5" in log, "balanced_accuracy" in log) == (True, False), "a line that one can read"
     (compared,), _, _ = load_runs([run])
     comparison = compare([compared], "test/probe/balanced_accuracy")
     assert comparison.metric == "test/probe/balanced_accuracy"

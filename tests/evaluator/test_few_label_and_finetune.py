@@ -93,18 +93,18 @@ def test_a_class_with_fewer_rows_than_labels_is_named_and_accuracy_is_as_before(
     bank, query = stripes(60), stripes(40, seed=1)
     few_up = (torch.arange(60) < 14) | (bank.y == 1)
     bank = Split(bank.x[few_up], bank.y[few_up])
-    more = {"methods": ("knn",), "labels": (5, 20, 30), "shares": (0.5,), "classes": 3}
+    more = {"methods": ("knn",), "labels": (7, 20, 30), "shares": (0.5,), "classes": 3}
     evaluator = few(bank, query, tmp_path, **more)
     with caplog.at_level(logging.WARNING, "ssl_runner"):
         values = metrics(evaluator, Small())
     assert [each.message for each in caplog.records] == [
-        "few_label: 5 labels a class are more than the rows of none (0), which give all they have",
+        "few_label: 7 labels a class are more than the rows of none (0), which give all they have",
         "few_label: 20 labels a class are more than the rows of up (7), none (0), which give all they have",
     ]
-    assert values["short_5"] == Metric(1.0, None, "number", classes={"none": 0.0})
+    assert values["short_7"] == Metric(1.0, None, "number", classes={"none": 0.0})
     assert values["short_20"] == Metric(2.0, None, "number", classes={"up": 7.0, "none": 0.0})
     assert not {"short_30", "short_0.5"} & values.keys()
-    assert {"knn_5", "knn_20", "knn_0.5"} < values.keys()
+    assert {"knn_7", "knn_20", "knn_0.5"} < values.keys()
     tail = torch.arange(9).repeat_interleave(torch.tensor([3, *[1] * 8]))
     tail = Split(torch.zeros(len(tail), 3, 8, 8, dtype=torch.uint8), tail)
     assert [*few(tail, tail, tmp_path, 9, class_names=tuple("abcdefghi"), labels=(2,)).short_classes()] == ["short_2"]

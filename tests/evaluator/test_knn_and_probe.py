@@ -75,6 +75,8 @@ def test_no_row_and_no_class_of_the_query_disturbs_another(kind, rng):
     among = measured(kind, bank, Split(query.x[known], query.y[known]), 8)
     assert measured(kind, bank, query, 8)["top1"] == pytest.approx(among["top1"] * known.double().mean().item())
     assert 0.5 < among["top1"] <= among["top5"] == 1
+    recalls = [*metrics(build(kind, bank, query, 8))["top1"].classes.values()]
+    assert (recalls[3:], min(recalls[:3]) > 0) == ([0.0] * 4 + [None], True)
     assert measured(kind, blobs(90, classes=5), blobs(90, classes=5), 5).keys() - {"l2"} == {"top1"}
     x = torch.randn(24, 6, generator=rng)
     alike, apart = Split(x, torch.zeros(24, dtype=torch.int64)), Split(x, torch.arange(24))
