@@ -17,13 +17,13 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import MinLen
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset
 from ssl_runner.layers.weights import device_of
-from ssl_runner.probing.class_scores import class_labels, top_accuracies
+from ssl_runner.probing.class_scores import class_labels, score_classes
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.label_efficiency import half_width, overlap, rank_within_class, write_plot
 from ssl_runner.probing.linear import fit_classifier
@@ -33,6 +33,7 @@ from ssl_runner.run_folder.atomic import write
 
 log = logging.getLogger("ssl_runner")
 
+COLUMNS = ("top1", "balanced_accuracy", "macro_f1", "ece")  # of few_label.csv
 SHOWN = 5  # classes in a line
 METHODS = ("probe", "knn", "finetune", "supervised")
 
@@ -104,7 +105,7 @@ class FewLabel(Trained):
 
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         rng, y = torch.Generator().manual_seed(self.seed), self.bank.y.cpu()
-        table, top1 = ["labels,draw,rows,method,top1"], {}
+        table, top1 = [",".join(("labels,draw,rows,method", *COLUMNS))], {}
         for draw in range(self.draws):
             ranks = rank_within_class(y, rng)
             seed = int(torch.randint(2**63 - 1, (), generator=rng))  # not seed + draw: seed=1 would repeat all but one
@@ -112,9 +113,11 @@ class FewLabel(Trained):
                 rows = (ranks < counts[y]).nonzero().flatten()
                 for method in self.methods:
                     guesses = self.guess(method, rows, seed, encoder, encode)
-                    hits = top_accuracies(guesses, self.query.y, self.classes)["top1"]
-                    table.append(f"{name},{draw},{len(rows)},{method},{hits}")
-                    top1.setdefault((name, method), []).append(hits)
+                    scores = score_classes(*guesses, self.query.y, self.classes)
+                    table.append(
+                        f"{name},{draw},{len(rows)},{method},{','.join(f'{scores[c].value}' for c in COLUMNS)}"
+                    )
+                    top1.setdefault((name, method), []).append(scores["top1"].value)
             if self.trains:
                 log.info("few_label: draw %d of %d is done", draw + 1, self.draws)
         write(self.folder / "few_label.csv", "\n".join(table) + "\n")
@@ -137,18 +140,18 @@ class FewLabel(Trained):
 
     def guess(
         self, method: str, rows: Int[Tensor, " n"], seed: int, encoder: Encoder, encode: Encode
-    ) -> Int[Tensor, "q r"]:
-        """Classes of the query, the likeliest first, by a method that knows the labels of some rows of the bank."""
+    ) -> tuple[Int[Tensor, "q r"], Float[Tensor, "q r"]]:
+        """Ranked classes of the query, and their probabilities, of a method that knows some labels of the bank."""
         y = self.bank.y.cpu()[rows]
         if method in ("probe", "knn"):
             bank, query = self.encode_both(encode)
             bank = bank[rows.to(bank.device)]
             if method == "probe":
-                return fit_classifier(bank, y, self.classes, l2=self.l2, held_out=self.held_out).rank_classes(query)[0]
+                return fit_classifier(bank, y, self.classes, l2=self.l2, held_out=self.held_out).rank_classes(query)
             k = min(self.k, int(y.bincount().max()))
-            return Neighbours(bank, y, self.classes, k, self.temperature).rank_classes(query)[0]
+            return Neighbours(bank, y, self.classes, k, self.temperature).rank_classes(query)
         if method == "supervised":
             with isolated_generators(seed):
                 encoder = self.fresh(seed).to(device_of(encoder))
         network = train(encoder, Split(Subset(self.bank.x, rows), y), self, steps=self.steps, seed=seed)
-        return rank_classes(network, self.query.x)[0]
+        return rank_classes(network, self.query.x)

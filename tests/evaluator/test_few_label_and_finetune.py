@@ -42,7 +42,7 @@ def test_draws_are_stratified_paired_nested_and_of_the_size_asked(tmp_path, monk
 
     def guess(self, method, rows, seed, encoder, encode):
         drawn.setdefault((seed, len(rows)), []).append((method, rows.tolist()))
-        return torch.zeros(12, 1, dtype=torch.int64)
+        return torch.zeros(12, 1, dtype=torch.int64), torch.ones(12, 1)
 
     monkeypatch.setattr(FewLabel, "guess", guess)
     measured(few(bank, stripes(12, 3, seed=1), tmp_path, 3, labels=(5, 1), shares=(0.1,), draws=3))
@@ -66,12 +66,17 @@ def test_the_interval_is_that_of_draws_that_share_half_of_their_rows(tmp_path, m
     assert numbers(evaluator) == {"mean": 1.0, "knn_5": 1.0}
     hits = iter([4, 5, 6])
     rows, y = torch.arange(10), torch.arange(10) % 2
-    monkeypatch.setattr(FewLabel, "guess", lambda *_: torch.where(rows < next(hits), y, -1)[:, None])
+    sure = torch.ones(10, 1)
+    monkeypatch.setattr(FewLabel, "guess", lambda *_: (torch.where(rows < next(hits), y, 1 - y)[:, None], sure))
     evaluator = few(stripes(20), stripes(10), tmp_path, labels=(5,), draws=3, methods=("knn",))
     width = 4.3026527 * 0.1 * (1 / 3 + 1) ** 0.5
     assert measured(evaluator) == pytest.approx({"mean": 0.5, "knn_5": 0.5, "knn_5_interval": width})
     assert bars == pytest.approx([math.nan, 100 * width], nan_ok=True)
-    assert [float(top1) for (top1,) in table(tmp_path / "few_label.csv", "top1")] == [0.4, 0.5, 0.6]
+    scores = table(tmp_path / "few_label.csv", "top1", "balanced_accuracy", "ece")
+    right, balanced, wrong = ([*map(float, column)] for column in zip(*scores, strict=True))
+    assert right == [0.4, 0.5, 0.6]
+    assert balanced == pytest.approx(right)
+    assert wrong == pytest.approx([0.6, 0.5, 0.4])
 
 
 def test_few_labels_end_to_end(tmp_path, caplog):
