@@ -136,6 +136,8 @@ def tell(diff: "RunDiff", console: Console, changed: bool) -> None:
     if diff.left_out:
         steps = ", ".join(map(str, diff.left_out))
         say(f"left out: training averages of step {steps}, amid which the old run was resumed")
+    if diff.one_sided:
+        say(f"left out: {', '.join(diff.one_sided)}, which one of the two runs does not have")
     if diff.identical:
         say("bit-identical" + (f", up to step {diff.step}" if diff.unfinished else ""))
     elif worst:

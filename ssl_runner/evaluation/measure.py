@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
-from ssl_runner.contract import Data, Encoder, Evaluator, Rows, Samples
+from ssl_runner.contract import Data, Encoder, Evaluator, Metric, Rows, Samples
 from ssl_runner.data.check import check_data
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
@@ -19,6 +19,7 @@ from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan
+from ssl_runner.probing.confusion_plot import write_confusion
 from ssl_runner.run.assemble import evaluators
 from ssl_runner.run_folder import environment
 from ssl_runner.run_folder.atomic import digest
@@ -87,8 +88,15 @@ class Evaluation:
             values = list(result["values"].items())
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in values[:SHOWN])
             more = f", {len(values) - SHOWN} more in {about['protocol']}.json" if len(values) > SHOWN else ""
+            headline = metrics.get(evaluator.headline, Metric(0.0))
+            if headline.majority is not None:
+                more += f"; majority class {headline.majority:.4g}"
             self.console.print(f"{what:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
             record_result(folder, result)
+            if headline.confusion:
+                write_confusion(headline, result_folder(folder, result) / "confusion.png")
+            elif headline.classes:
+                log.info("%s: %d classes are too many for a picture of their confusion", what, len(headline.classes))
         except Exception as error:  # one protocol's failure is not the others': each may have taken hours
             log.error("%s: %s: %s", what, type(error).__name__, error)
             return False

@@ -92,7 +92,7 @@ def evaluators(
     for split, query in (("validation", data.validation), ("test", data.test)):
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
         if data.bank is not None and query is not None:
-            had |= {"bank": data.bank, "query": query, "classes": len(data.classes)}
+            had |= {"bank": data.bank, "query": query, "classes": len(data.classes), "class_names": data.classes}
         for name, node in nodes.items():
             if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants):
                 try:

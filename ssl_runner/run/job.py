@@ -14,7 +14,7 @@ RUNTIME = {
     "model": ("samples", "shape", "mean", "std"),
     "pretext": ("encoder", "samples", "shape", "rows"),
     "optimizer": ("batch_size",),
-    "evaluator": ("bank", "query", "validation", "classes", "train", "sample", "fresh", "folder"),
+    "evaluator": ("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),
 }
 
 

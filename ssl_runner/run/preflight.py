@@ -163,7 +163,7 @@ def stand_ins(dataset: Dataset) -> dict[str, Any]:
     rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
     split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows))
     splits = dict.fromkeys(("bank", "query", "validation"), split)
-    return {**splits, "classes": 1, "train": rows, "sample": dataset.samples}
+    return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples}
 
 
 def rehearse(pretext: Pretext, regulariser: Regulariser, samples: Samples, micro_batch: int) -> None:

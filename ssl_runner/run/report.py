@@ -106,15 +106,16 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """The headlines of which more or less is better: random encoder, trained encoder, gain, test split."""
+    """The headlines of which more or less is better: of a constant guess, random encoder, trained, gain, test split."""
     meanings, final = summary["metrics"], summary["final"]
-    table = Table("measured", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
+    table = Table("measured", "majority class", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
         unit, base, last = meanings[name]["unit"], summary["baseline"].get(name), final.get(name)
         gain = None if base is None or last is None else last - base
-        shown = [show(base, unit), show(last, unit), show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]
+        shown = [show(each, unit) for each in (meanings[name].get("majority"), base, last)]
+        shown += [show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]
         table.add_row(name.partition("/")[0], *shown)
     if table.rows:
         console.print(table)

@@ -11,6 +11,7 @@ import torch
 from conftest import names, tiny
 from evaluator_toys import quick
 from image_trees import paint
+from matplotlib.image import imread
 from runs import change, enter, put
 
 from ssl_runner.__main__ import main
@@ -18,6 +19,7 @@ from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.run import name_metrics
 from ssl_runner.comparison.table import compare
 from ssl_runner.contract import Metric
+from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.run_folder.atomic import read_json
@@ -81,6 +83,39 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         measured = by_split(run, protocol)["validation"]
         assert measured["values"] == of_protocol(summary["baseline"], protocol)
         assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
+
+
+def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_picture(run, capsys, monkeypatch):
+    """Also of another data set, whose classes have other names. Of too many classes there is a line instead."""
+    words = f"evaluate {run} knn probe finetune {K} evaluator.finetune.epochs=1"
+    told = enter(capsys, words, "; majority class 0.1  (")
+    assert told.count("majority") == 6
+    for protocol in ("knn", "probe", "finetune"):
+        for split, each in by_split(run, protocol).items():
+            recalls = each["classes"]["top1"]
+            assert [*recalls] == list(Shapes(images=10, test=10).load().classes)
+            assert each["values"]["balanced_accuracy"] == pytest.approx(sum(recalls.values()) / 10)
+            assert each["metrics"]["top1"] == {"better": "larger", "unit": "share", "majority": 0.1}
+            assert each["metrics"]["ece"] == {"better": "smaller", "unit": "share"}
+            (picture,) = (run / "evaluation" / protocol).glob(f"{split}-*/confusion.png")
+            assert imread(picture).ndim == 3
+    log = (run / "run.log").read_text()
+    assert ("knn/top5" in log, "balanced_accuracy" in log) == (True, False), "a line that one can read"
+    (compared,), _, _ = load_runs([run])
+    comparison = compare([compared], "test/probe/balanced_accuracy")
+    assert comparison.metric == "test/probe/balanced_accuracy"
+    assert comparison.larger is comparison.is_share(comparison.metric) is True
+    assert compare([compared], "test/knn/ece").larger is False
+    assert compare([compared]).metric == "probe/top1"
+    monkeypatch.setattr("ssl_runner.probing.class_scores.MOST", 9)
+    enter(
+        capsys,
+        f"evaluate {run} knn {K} split=test dataset=digits",
+        "knn on test: 10 classes are too many for a picture",
+    )
+    classes = results(run / "evaluation", "knn")[-1]["classes"]["top1"]
+    assert [*classes] == [str(digit) for digit in range(10)]
+    assert len([*run.glob("evaluation/knn/*/confusion.png")]) == 2
 
 
 @pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name != "none"])
