@@ -1,6 +1,7 @@
 """Images of your own: any tree of files, with class folders or none, with train/, val/ and test/ folders or none."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.image_files.cache import load_images
 from ssl_runner.data.image_files.decode import SUFFIXES, common_side
 from ssl_runner.data.image_files.folders import plan_rows
@@ -23,7 +25,7 @@ logger = logging.getLogger("ssl_runner")
 
 
 @dataclass(kw_only=True)
-class ImageFolder:
+class ImageFolder(Challenges):
     """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
 
     A folder train/ makes val/ (or valid/, validation/) and test/ beside it parts of their own; without it the root is
@@ -68,7 +70,17 @@ class ImageFolder:
         side = self.size or common_side([self._folder / file for file in self._plan.files])
         size = side if self.size or 8 <= side <= LARGEST else OTHERWISE
         self.samples = Samples("image", (self.channels, size, size))
-        self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
+        self._counts = self.count(self._plan.parts["train"])  # with unreadable files, until they are known
+        super().__post_init__()
+
+    @property
+    def training_counts(self) -> Sequence[int]:
+        return self._counts
+
+    def count(self, index: Int[Tensor, " n"]) -> list[int]:
+        """Files a class of some, or how many they are if there are no classes."""
+        classes = len(self._plan.classes)
+        return self._plan.y[index].bincount(minlength=classes).tolist() if classes else [len(index)]
 
     def load(self) -> Data:
         """Maps the cache, or decodes all images and writes it. Raises ValueError if too many cannot be read."""
@@ -87,10 +99,12 @@ class ImageFolder:
         if "train" not in splits:
             raise ValueError(f"no training image in {self._folder} can be read; type dataset.root=FOLDER of others")
         train = splits["train"]
-        self.rows = len(train.x)
+        self._counts = self.count(index["train"])
         parts = (train if plan.classes else None, splits.get("validation"), splits.get("test"))
         whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())
-        return Data(train.x, *parts, *statistics(train.x, 1_000 if self.stream else 10_000), plan.classes, whole)
+        measured = 1_000 if self.stream else 10_000
+        data = Data(train.x, *parts, *statistics(train.x, measured), plan.classes, whole)
+        return self.apply(data, measured)
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:
