@@ -14,7 +14,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from ssl_runner.comparison.record import load_runs
-from ssl_runner.comparison.run import Run
+from ssl_runner.comparison.run import ABSENT, Run
 from ssl_runner.comparison.settings import text
 from ssl_runner.comparison.statistics import difference, interval
 from ssl_runner.comparison.table import compare
@@ -28,7 +28,7 @@ Values = dict[tuple[str, str], Mapping[int, float]]  # by task and challenge, th
 def challenge_of(run: Run) -> str:
     """The settings of a run's dataset that are challenges, "" if there are none."""
     given = {name: run.traits.get(f"dataset.{name}", default) for name, default in DEFAULTS.items()}
-    return " ".join(f"{name}={value}" for name, value in given.items() if value != DEFAULTS[name])
+    return " ".join(f"{name}={value}" for name, value in given.items() if value not in (DEFAULTS[name], ABSENT))
 
 
 def read_values(runs: list[Run], metric: str) -> Values:
