@@ -11,6 +11,7 @@ from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Encoder, Evaluator, Rows, Samples
+from ssl_runner.data.check import check_data
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
 from ssl_runner.engine.learner import frozen
@@ -99,7 +100,10 @@ class Evaluation:
         try:
             if key not in self._data:
                 dataset = plan.dataset.build()
-                self._data = {key: (dataset.samples, dataset.load())}  # the last one: two need not fit into memory
+                data = dataset.load()
+                if wrong := check_data(data, dataset.samples):
+                    raise Refused(*(f"dataset: {line}" for line in wrong))
+                self._data = {key: (dataset.samples, data)}  # the last one: two need not fit into memory
             samples, data = self._data[key]
             if samples.shape != own.shape:
                 data = resized_data(data, own)

@@ -11,6 +11,7 @@ from rich.console import Console
 from ssl_runner.config.node import Node
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
+from ssl_runner.data.check import check_data
 from ssl_runner.duration import Length
 from ssl_runner.engine.console import Progress
 from ssl_runner.engine.learner import Learner
@@ -36,6 +37,8 @@ def load_data(prepared: PreparedJob) -> tuple[Dataset, Data]:
         data = dataset.load()
     except (OSError, ValueError, RuntimeError) as error:
         raise Refused(f"dataset: {error}") from None
+    if wrong := check_data(data, dataset.samples):
+        raise Refused(*(f"dataset: {line}" for line in wrong))
     try:
         Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
     except ValueError as error:

@@ -272,6 +272,18 @@ def test_a_bank_of_other_rows_keeps_them_all_and_is_challenged_beside_them():
     assert len(set(seen)) == 3
 
 
+def test_a_folder_with_unlabelled_images_is_challenged_as_such_a_set(tmp_path):
+    paint_classes(tmp_path / "train", each=10)
+    for k in range(20):
+        paint(tmp_path / "unlabelled" / f"{k}.png", (30, k, 0))
+    dataset = folder(tmp_path, subset=0.5, label_noise=0.4)
+    data, clean = dataset.load(), folder(tmp_path).load()
+    assert (dataset.rows, len(data.train), len(data.bank.x), len(clean.train)) == (18, 18, 16, 36)
+    assert 0 < (data.bank.y != clean.bank.y).sum() < 16
+    with pytest.raises(ValueError, match="imbalance"):
+        folder(tmp_path, imbalance=2.0)
+
+
 REFUSED = {
     "text, corrupt": (Words, {"corrupt": "blur"}, r"corrupt.*samples are text; leave dataset\.corrupt out"),
     "text, missing": (Words, {"missing": 0.1}, r"missing.*samples are text; leave dataset\.missing out"),

@@ -116,6 +116,7 @@ def test_every_form_of_an_encoder_gives_the_same(run, here):
 def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
     middle = find_encoder(run / "checkpoints" / "0000006.pt")
     assert (middle.step, middle.folder, middle.name) == (6, run.resolve(), "checkpoints/0000006.pt")
+    assert find_encoder(shutil.copy(run / "checkpoints" / "0000006.pt", run / "checkpoints" / "middle.pt")).step == 6
     assert not torch.equal(next(middle.encoder.parameters()), next(load_encoder(run).parameters()))
     assert find_encoder(run).name == "encoder.safetensors"
     # Killed after a resume: the exported file is older than the newest checkpoint.
