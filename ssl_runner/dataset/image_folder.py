@@ -12,6 +12,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.image_files.cache import load_images
 from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, common_size, open_image
 from ssl_runner.data.image_files.depth import Setting, sampled_range
@@ -26,7 +27,7 @@ logger = logging.getLogger("ssl_runner")
 
 
 @dataclass(kw_only=True)
-class ImageFolder:
+class ImageFolder(Challenges):
     """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
 
     A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own; without it the root is one tree. A
@@ -69,7 +70,7 @@ class ImageFolder:
             raise ValueError(f"range: given {list(self.range)}; type dataset.range=[LOW,HIGH] with LOW below HIGH")
         shares = {"test": self.test, "validation": self.validation}
         plan = self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
-        self.rows = len(train_rows(plan.parts))  # before unreadable files are left out; exact once loaded
+        self._counts = self.count(plan.parts)  # before unreadable files are left out; exact once loaded
         if not self.rows:
             raise FileNotFoundError(
                 f"dataset.root={shown} holds no training images (looked below {printable(self._folder.absolute())}"
@@ -77,6 +78,21 @@ class ImageFolder:
             )
         size, self._why = choose_size([self._folder / file for file in plan.files], self.size)
         self.samples = Samples("image", (self.channels, size, size))
+        super().__post_init__()
+
+    @property
+    def training_counts(self) -> Sequence[int]:
+        return self._counts
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self._plan.classes)
+
+    def count(self, parts: Mapping[str, Int[Tensor, " _"]]) -> list[int]:
+        """Training rows a class, or one number if some or all of them have no label."""
+        rows, classes = train_rows(parts), len(self._plan.classes)
+        some = not classes or len(rows) > len(parts["train"])
+        return [len(rows)] if some else self._plan.y[rows].bincount(minlength=classes).tolist()
 
     def load(self) -> Data:
         """Maps the cache, or decodes all images and writes it. Raises ValueError if too many cannot be read."""
@@ -100,7 +116,7 @@ class ImageFolder:
         splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i) and plan.classes}
         bank = splits.get("train")
         train = select(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
-        self.rows = len(train)
+        self._counts = self.count(index)
         counts = {part: len(i) for part, i in index.items()}
         trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
         if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
@@ -108,8 +124,8 @@ class ImageFolder:
         deep = f"; {pixels.describe()}" if pixels.sampled else ""
         logger.info("images: %s; read as %d x %d, %s%s", plan.describe(counts), size, size, self._why, deep)
         whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())
-        measured = splits.get("validation"), splits.get("test")
-        return Data(train, bank, *measured, *statistics(train, 1_000 if self.stream else 10_000), plan.classes, whole)
+        measured, few = (splits.get("validation"), splits.get("test")), 1_000 if self.stream else 10_000
+        return self.apply(Data(train, bank, *measured, *statistics(train, few), plan.classes, whole), few)
 
 
 def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:

@@ -1,5 +1,6 @@
 """Synthetic images of ten pictograms with known factors of variation, drawn by rendering/scene.py."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -7,13 +8,14 @@ import torch
 from annotated_types import Ge
 
 from ssl_runner.contract import Data, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import FACTORS, Scene
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shapes:
+@dataclass(kw_only=True)
+class Shapes(Challenges):
     """Ten shape classes (rows) with nuisance factors: colour, position, size, tilt, texture, distractors.
 
     Images are RGB and rendered on the spot; nothing is downloaded. The factors are further `targets`.
@@ -32,9 +34,9 @@ class Shapes:
         return Samples("image", (3, self.size, self.size))
 
     @property
-    def rows(self) -> int:
+    def training_counts(self) -> Sequence[int]:
         counts = [len(range(label, self.images, len(OUTLINES))) for label in range(len(OUTLINES))]
-        return self.images - sum(held_out_count(count, self.validation) for count in counts)
+        return [count - held_out_count(count, self.validation) for count in counts]
 
     def load(self) -> Data:
         """Renders all images: some seconds for 10,000 of 32 x 32."""
@@ -48,4 +50,4 @@ class Shapes:
         test = Split(unseen.render(), unseen.shape, unseen.targets())
         digest = fingerprint(bank.x, validation.x, test.x)
         measured = (split if len(split.x) else None for split in (validation, test))
-        return Data(bank.x, bank, *measured, *statistics(bank.x), tuple(OUTLINES), digest)
+        return self.apply(Data(bank.x, bank, *measured, *statistics(bank.x), tuple(OUTLINES), digest))
