@@ -226,20 +226,20 @@ class Metric(NamedTuple):
     value: float
     better: Literal["larger", "smaller"] | None = "larger"  # None: it describes, and neither is better
     unit: Literal["share", "number"] = "share"  # a share is shown in per cent
+    detail: bool = False  # it is logged, and left out of the line while training
+    majority: float | None = None  # of an accuracy: the largest class's share of the rows, a constant guess's accuracy
+    classes: Mapping[str, float | None] = {}  # the number of each class by its name; None: there are no rows of it
+    confusion: Sequence[Sequence[int]] = ()  # of an accuracy: rows by class, and by predicted class in columns
 
 
 @runtime_checkable
 class Evaluator(Protocol):
     """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it.
-
     What only the runtime knows is a constructor parameter of one of these names:
-        bank, query: Split, the labelled rows that it may fit on and those that it is measured on. Who asks for no query
-            is not measured on the test split.
-        validation: Split or None, the rows that choices may be made on; the very object `query` if that is it.
-        train: Rows, the training rows without labels. sample: Samples, what a row is. classes: int, how many.
-        fresh: seed -> Encoder, a randomly initialised encoder of the same architecture, on the CPU.
-        folder: Path, for what is no number (plots, lists); made when something is written, never before a call.
-    """
+        bank, query: Split, labelled rows to fit on, and to be measured on; without a query, not on the test split.
+        validation: Split or None, rows to choose on; the very object `query` if that is it. train: Rows, unlabelled.
+        sample: Samples. classes: int. class_names: tuple[str, ...]. fresh: seed -> Encoder, a random one like it.
+        folder: Path, for what is no number (plots, lists); made when something is written, never before a call."""
 
     every: Duration
     version: int  # raised when the same settings would give another number

@@ -38,6 +38,14 @@ def last_line(error: BaseException) -> str:
     return f"{said}, in {file}, line {line}" if file else said
 
 
+def printable(text: object) -> str:
+    """Text of the file system as any terminal and log shows it, on one line.
+
+    Control characters, reversals of direction and bytes that are no UTF-8 are escaped, as in `\\x1b`.
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def nearest(word: str, possible: Iterable[str]) -> str:
     """`; did you mean lr?`, or nothing if no possible word is near."""
     near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.6)

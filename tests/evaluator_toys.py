@@ -81,8 +81,8 @@ def metrics(evaluator, encoder=None, encode=None):
 
 
 def numbers(evaluator, encoder=None, encode=None):
-    """Values by name."""
-    return {name: metric.value for name, metric in metrics(evaluator, encoder, encode).items()}
+    """Values by name, without details."""
+    return {name: metric.value for name, metric in metrics(evaluator, encoder, encode).items() if not metric.detail}
 
 
 def blobs(n, classes=3, d=6, spread=1.0, seed=0, centres=None):

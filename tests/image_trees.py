@@ -1,12 +1,15 @@
 """Folders of image files as tests make them, and rows as they compare them."""
 
 import struct
+import sys
+from functools import cache
 from pathlib import Path
 
 import torch
 from PIL import Image
 
 from ssl_runner.contract import Data
+from ssl_runner.data.image_files import decode, listing
 from ssl_runner.dataset.image_folder import ImageFolder
 
 WHOLE = {"validation": 0.0, "test": 0.0}  # nothing held out
@@ -63,3 +66,17 @@ def spoil(root: Path) -> list[str]:
     head = (ant / "0.png").read_bytes()
     (bee / "bomb.png").write_bytes(head[:16] + struct.pack(">II", 60_000, 60_000) + head[24:])
     return ["ant/cut.jpg", "ant/empty.png", "bee/bomb.png", "bee/dangling.png", "bee/text.jpg"]
+
+
+def forget_extras(monkeypatch) -> None:
+    """As if nothing that reads further formats were installed, nor registered by a test before."""
+    Image.init()  # fills these tables, once
+    for name in ("EXTENSION", "OPEN", "ID"):
+        monkeypatch.setattr(Image, name, type(getattr(Image, name))(getattr(Image, name)))
+    for suffix in decode.HEIC:
+        Image.EXTENSION.pop(suffix, None)
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    readable = cache(decode.readable.__wrapped__)
+    for module in (decode, listing):
+        monkeypatch.setattr(module, "readable", readable)
+    monkeypatch.setattr(decode, "formats", cache(decode.formats.__wrapped__))

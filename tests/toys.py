@@ -57,6 +57,8 @@ class Patches(ImageEncoder):
 def choice(group: str, name: str) -> tuple[type, dict, dict]:
     """The class that a YAML names, its settings as the constructor takes them, and the constructor's defaults."""
     settings = yaml.safe_load((TREE / group / f"{name}.yaml").read_text())
+    for file in settings.pop("defaults", [])[1:] if group == "dataset" else ():
+        settings |= yaml.safe_load((TREE / group / file.replace("@_here_", ".yaml")).read_text())
     module, _, kind = settings.pop("_target_").rpartition(".")
     target = getattr(import_module(module), kind)
     defaults = {key: p.default for key, p in inspect.signature(target).parameters.items()}

@@ -16,6 +16,7 @@ from ssl_runner.config.migrate import migrated
 from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, SUMMARY
 from ssl_runner.run_folder.lock import held
+from ssl_runner.run_folder.origin import entries, recorded_fingerprint
 from ssl_runner.run_folder.summary import guessed_meaning, migrated_summary, protocol_of
 
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast if libyaml is there
@@ -54,9 +55,13 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         summary = json.loads((folder / SUMMARY).read_bytes())
     summary = migrated_summary(require_keys(summary, SUMMARY, ("status", "baseline", "final")))
     environment = read_environment(folder, broken)
+    if isinstance(init := config.get("init"), dict):  # where the weights lie is no part of a result
+        config["init"] = str(init.get("digest"))[:8]
     choices, numbers, chosen = choices_of(config), finite_numbers(summary), finite_numbers(config)
     step, status, error = int(numbers.get("step", 0)), str(summary["status"]), summary.get("error")
-    evaluated = evaluation_results(folder, broken, (choices.get("dataset"), str(environment.get("dataset"))))
+    evaluated = evaluation_results(
+        folder, broken, (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
+    )
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
         folder=folder,
@@ -76,6 +81,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         early=len(evaluated) - len(final),
         headlines=tuple(summary.get("headlines") or ()),
         environment=environment,
+        changes={name: listed for name in ("extended", "other_data") if (listed := entries(summary.get(name)))},
     )
 
 

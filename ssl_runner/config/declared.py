@@ -47,7 +47,7 @@ OPEN = Open()
 MODULE = type("Module", (), {"__call__": undecided})
 
 
-def check_declared(composed: Composed) -> Composed:
+def check_declared(composed: "Composed") -> "Composed":
     """The same config with what declared signatures find wrong among its problems."""
     wrong = declared_problems(composed.record) if composed.content else []
     composed.decided = wrong is not None

@@ -5,13 +5,15 @@ import shutil
 import socket
 import tarfile
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar
 
 from annotated_types import Ge
 
-from ssl_runner.contract import Data, Samples, Split
+from ssl_runner.contract import Data, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 from ssl_runner.run_folder.atomic import remove_abandoned
@@ -20,8 +22,8 @@ ASIDE = ".ssl_runner-fetch-"  # begins the name of a folder in the root while a 
 SILENCE = 60  # seconds without a byte after which a download has failed
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
+@dataclass(kw_only=True)
+class Published(Challenges):
     """A dataset as its authors publish it. A subclass says what is known of the files, and how they are read.
 
     Raises FileNotFoundError if the files are absent and may not be downloaded.
@@ -32,7 +34,6 @@ class Published:
     validation: Share = 0.1  # of the labelled training images
     split_seed: Annotated[int, Ge(0)] = 0  # of that share, not of a run: runs of other seeds see the same split
 
-    samples: ClassVar[Samples]
     folder: ClassVar[str] = ""  # below the root, where torchvision unpacks the files; "" for the root itself
     files: ClassVar[tuple[str, ...]]
     url: ClassVar[str]  # what to fetch by hand
@@ -42,12 +43,13 @@ class Published:
     classes: ClassVar[tuple[str, ...]] = tuple("0123456789")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not self.download and self.find() is None:
             raise FileNotFoundError(self.absent("is absent, and dataset.download=false"))
 
     @property
-    def rows(self) -> int:
-        return sum(count - held_out_count(count, self.validation) for count in self.counts)
+    def training_counts(self) -> Sequence[int]:
+        return [count - held_out_count(count, self.validation) for count in self.counts]
 
     def load(self) -> Data:
         """Reads and checks the files. Raises ConnectionError if a download fails, ValueError if a file is torn."""
@@ -59,7 +61,7 @@ class Published:
         bank, validation = self.split(folder, labelled)
         held_out = () if validation is None else (validation.x, validation.y)
         digest = fingerprint(bank.x, bank.y, *held_out, test.x, test.y)
-        return Data(bank.x, bank, validation, test, *statistics(bank.x), classes, digest)
+        return self.apply(Data(bank.x, bank, validation, test, *statistics(bank.x), classes, digest))
 
     def read(self, folder: Path) -> tuple[Split, Split, tuple[str, ...]]:
         """Labelled training rows, test rows and names of the classes. Raises ValueError or RuntimeError if torn."""

@@ -3,6 +3,7 @@
 Source: the test part of Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI repository, 1998.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -11,13 +12,14 @@ from annotated_types import Ge
 from torch import nn
 
 from ssl_runner.contract import Data, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 
 COUNTS = (178, 182, 177, 183, 181, 182, 181, 179, 174, 180)  # images of each digit
 
 
-@dataclass(frozen=True, kw_only=True)
-class Digits:
+@dataclass(kw_only=True)
+class Digits(Challenges):
     """Ten handwritten digits, grey."""
 
     validation: Share = 0.15  # of what the test part leaves
@@ -30,9 +32,9 @@ class Digits:
         return Samples("image", (1, self.size, self.size))
 
     @property
-    def rows(self) -> int:
+    def training_counts(self) -> Sequence[int]:
         rest = [count - held_out_count(count, self.test) for count in COUNTS]
-        return sum(count - held_out_count(count, self.validation) for count in rest)
+        return [count - held_out_count(count, self.validation) for count in rest]
 
     def load(self) -> Data:
         from sklearn.datasets import load_digits  # a second of import, and only this dataset needs it
@@ -47,4 +49,4 @@ class Digits:
         bank, validation, unseen = (Split(x[rows], y[rows]) for rows in (rest[part], rest[held], test))
         digest = fingerprint(bank.x, validation.x, unseen.x)
         measured = (split if len(split.x) else None for split in (validation, unseen))
-        return Data(bank.x, bank, *measured, *statistics(bank.x), tuple("0123456789"), digest)
+        return self.apply(Data(bank.x, bank, *measured, *statistics(bank.x), tuple("0123456789"), digest))

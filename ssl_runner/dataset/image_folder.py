@@ -1,7 +1,9 @@
 """Images of your own: any tree of files, with class folders or none, with train/, val/ and test/ folders or none."""
 
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -10,12 +12,15 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.image_files.cache import load_images
-from ssl_runner.data.image_files.decode import SUFFIXES, common_side
-from ssl_runner.data.image_files.folders import plan_rows
+from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, common_size, open_image
+from ssl_runner.data.image_files.depth import Setting, sampled_range
+from ssl_runner.data.image_files.folders import Labels, plan_rows
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
+from ssl_runner.errors import printable
 from ssl_runner.layers.ranges import Threads
 
 LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
@@ -24,13 +29,14 @@ logger = logging.getLogger("ssl_runner")
 
 
 @dataclass(kw_only=True)
-class ImageFolder:
+class ImageFolder(Challenges):
     """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
 
-    A folder train/ makes val/ (or valid/, validation/) and test/ beside it parts of their own; without it the root is
-    one tree. A part without a folder is a seeded share of every class of the training images, test taken first. The
-    folders below a part are its classes; without them, or with one, there are no labels: nothing is held out, and
-    bank, validation and test are None. Hidden files and files of other suffixes are left out.
+    A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own; without it the root is one tree. A
+    part without a folder is a seeded share of every class of the training images, test taken first. The folders below a
+    part are its classes; without them, or with one, there are no labels: nothing is held out, and bank, validation and
+    test are None. Unlabelled images are learnt from, and in no other part. docs/image_folders.md has the names, and
+    what is left out.
 
     Raises FileNotFoundError for a folder that does not exist or has no images, ValueError for folders that contradict
     each other.
@@ -40,7 +46,9 @@ class ImageFolder:
     size: Annotated[int, Ge(8)] | None = None  # pixels a side; None keeps squares of one size up to 96, others get 64
     channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
     resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
-    labels: bool = True  # false if folders are no classes
+    range: Setting = "auto"  # what becomes black and white of more than 8 bits: auto, full, image or [LOW, HIGH]
+    max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS  # of an image that is decoded; larger ones are unreadable
+    labels: Labels = "auto"  # whether folders are classes; auto: unless they are called shard_0, shard_1, ... or alike
     validation: Share = 0.1  # of the training images, if there is no folder
     test: Share = 0.1  # the same
     split_seed: Annotated[int, Ge(0)] = 0  # of these shares, not of a run: runs of other seeds see the same split
@@ -53,45 +61,91 @@ class ImageFolder:
 
     def __post_init__(self) -> None:
         self._folder = expand_home(self.root)
+        shown = printable(self.root)
         if not self._folder.is_dir():
             raise FileNotFoundError(
-                f"dataset.root={self.root} is no folder (looked at {self._folder.absolute()}"
+                f"dataset.root={shown} is no folder (looked at {printable(self._folder.absolute())}"
                 f"{', a file: unpack it' if self._folder.is_file() else ''}); type dataset.root=FOLDER; "
                 f"dataset=shapes and dataset=digits need neither files nor network"
             )
+        if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
+            raise ValueError(f"range: given {list(self.range)}; type dataset.range=[LOW,HIGH] with LOW below HIGH")
         shares = {"test": self.test, "validation": self.validation}
-        self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
-        if not self._plan.files:
+        plan = self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
+        self._counts = self.count(plan.parts)  # before unreadable files are left out; exact once loaded
+        if not self.rows:
             raise FileNotFoundError(
-                f"dataset.root={self.root} holds no training images (looked below {self._folder.absolute()}); "
-                f"type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
+                f"dataset.root={shown} holds no training images (looked below {printable(self._folder.absolute())}"
+                f"{plan.describe_left_out()}); type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
             )
-        side = self.size or common_side([self._folder / file for file in self._plan.files])
-        size = side if self.size or 8 <= side <= LARGEST else OTHERWISE
+        size, self._why = choose_size([self._folder / file for file in plan.files], self.size)
         self.samples = Samples("image", (self.channels, size, size))
-        self.rows = len(self._plan.parts["train"])  # before unreadable files are left out; exact once loaded
+        super().__post_init__()
+
+    @property
+    def training_counts(self) -> Sequence[int]:
+        return self._counts
+
+    @property
+    def labelled(self) -> bool:
+        return bool(self._plan.classes)
+
+    def count(self, parts: Mapping[str, Int[Tensor, " _"]]) -> list[int]:
+        """Training rows a class, or one number if some or all of them have no label."""
+        rows, classes = train_rows(parts), len(self._plan.classes)
+        some = not classes or len(rows) > len(parts["train"])
+        return [len(rows)] if some else self._plan.y[rows].bincount(minlength=classes).tolist()
 
     def load(self) -> Data:
         """Maps the cache, or decodes all images and writes it. Raises ValueError if too many cannot be read."""
-        plan = self._plan
-        for folder in plan.ignored:
-            why = "to measure on it takes class folders in it and in the training images"
-            logger.warning("%s is left out: %s", self._folder / folder, why)
-        size = self.samples.shape[1]
-        source = Source(self._folder, plan.files, size, self.channels, self.resize, self.max_broken, self.workers)
+        plan, size = self._plan, self.samples.shape[1]
+        for line in plan.warnings:
+            logger.warning(line)
+        paths = [self._folder / file for file in plan.files]
+        pixels = sampled_range(paths, self.range, lambda path: open_image(path, size, self.max_pixels))
+        how = (size, self.channels, self.resize, self.max_broken, self.workers, self.max_pixels, pixels)
+        source = Source(self._folder, plan.files, *how)
         # A digest of all rows of a stream would take as long as an epoch.
         rows, digest = (source, source.signature()) if self.stream else load_images(source, self.cache)
         readable = torch.ones(len(plan.files), dtype=torch.bool)
         readable[list(source.broken)] = False
         index = {part: each[readable[each]] for part, each in plan.parts.items()}
-        splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i)}
-        if "train" not in splits:
-            raise ValueError(f"no training image in {self._folder} can be read; type dataset.root=FOLDER of others")
-        train = splits["train"]
-        self.rows = len(train.x)
-        parts = (train if plan.classes else None, splits.get("validation"), splits.get("test"))
+        learnt = train_rows(index)
+        if not len(learnt):
+            raise ValueError(
+                f"no training image in {printable(self._folder)} can be read; type dataset.root=FOLDER of others"
+            )
+        splits = {part: Split(select(rows, i), plan.y[i]) for part, i in index.items() if len(i) and plan.classes}
+        bank = splits.get("train")
+        train = select(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
+        self._counts = self.count(index)
+        counts = {part: len(i) for part, i in index.items()}
+        trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
+        if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
+            logger.warning("no training image of these classes can be read: %s", ", ".join(lost))
+        deep = f"; {pixels.describe()}" if pixels.sampled else ""
+        logger.info("images: %s; read as %d x %d, %s%s", plan.describe(counts), size, size, self._why, deep)
         whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())
-        return Data(train.x, *parts, *statistics(train.x, 1_000 if self.stream else 10_000), plan.classes, whole)
+        measured, few = (splits.get("validation"), splits.get("test")), 1_000 if self.stream else 10_000
+        return self.apply(Data(train, bank, *measured, *statistics(train, few), plan.classes, whole), few)
+
+
+def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:
+    """Rows that are learnt from: those of training, then those without labels."""
+    return torch.cat([parts[part] for part in ("train", "unlabelled") if part in parts])
+
+
+def choose_size(paths: Sequence[Path], size: int | None) -> tuple[int, str]:
+    """Pixels a side, and why."""
+    if size:
+        return size, f"dataset.size={size}"
+    common, remedy = common_size(paths), "dataset.size=N for another size"
+    if common is None:
+        return OTHERWISE, f"as the files differ in size; {remedy}"
+    width, height = common
+    if width == height and 8 <= width <= LARGEST:
+        return width, "the size of the files"
+    return OTHERWISE, f"as the files have {width} x {height}; {remedy}"
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:

@@ -1,6 +1,7 @@
 """Synthetic images of ten pictograms with known factors of variation, drawn by rendering/scene.py."""
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -8,13 +9,14 @@ import torch
 from annotated_types import Ge
 
 from ssl_runner.contract import Data, Samples, Split
+from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
 from ssl_runner.rendering.pictograms import OUTLINES
 from ssl_runner.rendering.scene import FACTORS, Scene
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shapes:
+@dataclass(kw_only=True)
+class Shapes(Challenges):
     """Ten shape classes (rows) with nuisance factors: colour, position, size, tilt, texture, distractors.
 
     Images are RGB and rendered on the spot; nothing is downloaded. The factors are further `targets`.
@@ -34,15 +36,16 @@ class Shapes:
             given = f"dataset: given images={self.images}, test={self.test} and size={self.size}"
             sizes = f"{amount / 1e9:,.1f} GB of images, and there are {memory / 1e9:,.1f} GB"
             raise ValueError(f"{given}, which are {sizes}; choose fewer or smaller ones")
+        super().__post_init__()
 
     @property
     def samples(self) -> Samples:
         return Samples("image", (3, self.size, self.size))
 
     @property
-    def rows(self) -> int:
+    def training_counts(self) -> Sequence[int]:
         counts = [len(range(label, self.images, len(OUTLINES))) for label in range(len(OUTLINES))]
-        return self.images - sum(held_out_count(count, self.validation) for count in counts)
+        return [count - held_out_count(count, self.validation) for count in counts]
 
     def load(self) -> Data:
         """Renders all images: some seconds for 10,000 of 32 x 32."""
@@ -56,4 +59,4 @@ class Shapes:
         test = Split(unseen.render(), unseen.shape, unseen.targets())
         digest = fingerprint(bank.x, validation.x, test.x)
         measured = (split if len(split.x) else None for split in (validation, test))
-        return Data(bank.x, bank, *measured, *statistics(bank.x), tuple(OUTLINES), digest)
+        return self.apply(Data(bank.x, bank, *measured, *statistics(bank.x), tuple(OUTLINES), digest))

@@ -20,11 +20,12 @@ from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
 PIXELS = 3 * 96 * 96  # bytes an image
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True)
 class STL10(Published):
     """The unlabelled part is the training set, the labelled one bank and validation. Files are mapped, not copied.
 
-    The archive has 2.6 GB.
+    The archive has 2.6 GB. Of the challenges, `subset` is of the unlabelled part, `label_noise` of the labelled one;
+    images of both are corrupted or have parts missing.
     """
 
     validation: Share = 0.2  # of the 5,000 labelled images
@@ -37,20 +38,21 @@ class STL10(Published):
     calls = ({"split": "test"},)
     counts = (500,) * 10
     classes = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
-    rows: ClassVar = 100_000  # type: ignore[misc]  # of the unlabelled part, of which nothing is held out
+    training_counts: ClassVar = (100_000,)  # type: ignore[misc]  # unlabelled, and none of them is held out
+    labelled: ClassVar = True  # type: ignore[misc]
 
     def load(self) -> Data:
         """Maps the files. Raises ConnectionError if a download fails, ValueError if a file is torn."""
         folder = self.fetch()
         train = self.images(folder / "unlabeled_X.bin")
-        if len(train) != self.rows:
-            raise self.torn(folder, f"{len(train)} images in unlabeled_X.bin, published {self.rows}")
+        if len(train) != self.training_counts[0]:
+            raise self.torn(folder, f"{len(train)} images in unlabeled_X.bin, published {self.training_counts[0]}")
         files = ((folder / f"{part}_X.bin", folder / f"{part}_y.bin") for part in ("train", "test"))
         labelled, test = (Split(self.images(x), labels(y)) for x, y in files)
         bank, validation = self.split(folder, labelled)
         some = Subset(train, torch.arange(0, len(train), 100))  # 2.8 GB would take long
         digest = fingerprint(some, bank.x, bank.y, test.y)
-        return Data(train, bank, validation, test, *statistics(train), self.classes, digest)
+        return self.apply(Data(train, bank, validation, test, *statistics(train), self.classes, digest))
 
     def images(self, path: Path) -> UInt8[Tensor, "n 3 96 96"]:
         size = path.stat().st_size

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 import os
 import sys
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from torch import nn
@@ -56,7 +56,8 @@ class Placement:
             keep_freed_memory()
         if self.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-            torch.utils.deterministic.fill_uninitialized_memory = False  # costs time, and no run reads such memory
+            # It costs time, and no run reads such memory.
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.use_deterministic_algorithms(self.deterministic)
         torch.backends.cudnn.benchmark = not self.deterministic
 
@@ -66,7 +67,8 @@ class Placement:
 
     def compiled(self, module: nn.Module) -> nn.Module:
         mode = self.compile if isinstance(self.compile, str) else None
-        return torch.compile(module, mode=mode) if self.compile else module
+        compiled: Any = torch.compile(module, mode=mode) if self.compile else module
+        return compiled
 
     def step_begins(self) -> None:
         """Lets CUDA graphs reuse the memory of the step before."""

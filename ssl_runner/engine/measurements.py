@@ -16,6 +16,7 @@ from ssl_runner.engine import collapse
 from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.loader import fetch
 from ssl_runner.engine.seed import seed_everything
+from ssl_runner.run_folder.results import meaning_of
 
 if TYPE_CHECKING:
     from ssl_runner.engine.console import Progress
@@ -70,7 +71,7 @@ class Measurements:
                 self.health = health
                 metrics[f"{collapse.NAME}/health"] = Metric(collapse.SCORE[health.verdict], "larger", "number")
         values = {split + name: float(metric.value) for name, metric in metrics.items()}
-        self.meanings |= {split + name: {"better": each.better, "unit": each.unit} for name, each in metrics.items()}
+        self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
         self.tell(step, evaluators, metrics, split)
         if self.health is not None and self.health.verdict != (before.verdict if before else "healthy"):
@@ -79,9 +80,13 @@ class Measurements:
             self.logbook.text("health", str(self.health), self.health.step)
 
     def tell(self, step: int, evaluators: Mapping[str, Evaluator], metrics: Mapping[str, Metric], split: str) -> None:
-        """A line with what was measured: every share, and the headline of each evaluator."""
+        """A line with what was measured: the headline of each evaluator, and every share that is no detail."""
         headlines = {f"{name}/{each.headline}": name for name, each in evaluators.items()}
-        shown = {name: each for name, each in metrics.items() if each.unit == "share" or name in headlines}
+        shown = {
+            name: each
+            for name, each in metrics.items()
+            if name in headlines or (each.unit == "share" and not each.detail)
+        }
         if not split:
             shares = {name: each for name, each in shown.items() if name in headlines and each.unit == "share"}
             self.progress.shares |= {headlines[name]: each.value for name, each in shares.items()}

@@ -10,7 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
-from ssl_runner.contract import Data, Encoder, Evaluator, Rows, Samples
+from ssl_runner.contract import Data, Encoder, Evaluator, Metric, Rows, Samples
+from ssl_runner.data.check import check_data
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
 from ssl_runner.engine.learner import frozen
@@ -18,6 +19,7 @@ from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.plan import Plan
+from ssl_runner.probing.confusion_plot import write_confusion
 from ssl_runner.run.assemble import evaluators
 from ssl_runner.run_folder import environment
 from ssl_runner.run_folder.atomic import digest
@@ -50,6 +52,10 @@ class Evaluation:
                 pass
         except OSError as error:
             raise Refused(f"{folder}: cannot be written ({error}); type --to FOLDER") from None
+        other = plan.own and source.fingerprint not in (None, data.fingerprint)
+        if other:
+            given = f"the fingerprint is {data.fingerprint}, and that of the run's was {source.fingerprint}"
+            log.warning("other data: %s; the results are not filed as the run's own", given)
         device = plan.device.build()
         device.apply()
         statistics = {"mean": list(data.mean), "std": list(data.std)}
@@ -60,13 +66,15 @@ class Evaluation:
             return built_encoder(recipe)
 
         measurements = plan_measurements(source, plan, data, fresh, folder)
+        named = {"other_data": data.fingerprint} if other else {}
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
         # Other devices and versions may round otherwise.
         machine = {"device": str(device), "versions": environment.versions(), "commit": environment.source()[0]}
         with frozen(encoder):
             encode = encoder_of(encoder, source.samples, device.device)
             complete = [
-                self.take(evaluator, encoder, encode, about | machine, folder) for about, evaluator in measurements
+                self.take(evaluator, encoder, encode, about | named | machine, folder)
+                for about, evaluator in measurements
             ]
         self.console.print(f"written to {folder}", soft_wrap=True)
         return all(complete)
@@ -75,7 +83,7 @@ class Evaluation:
         self, evaluator: Evaluator, encoder: Encoder, encode: Callable[[Rows], Any], about: dict[str, Any], folder: Path
     ) -> bool:
         """Measures one protocol on one split, says its numbers and keeps them. Returns whether it came to its end."""
-        what = f"{about['protocol']} on {about['split']}"
+        what = f"{about['protocol']} on {about['split']}{' of other data' * ('other_data' in about)}"
         if self.console.is_terminal:
             self.console.print(f"measuring {what}", end="\r")
         seed_everything(0, "evaluate", about["protocol"])
@@ -86,8 +94,15 @@ class Evaluation:
             values = list(result["values"].items())
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in values[:SHOWN])
             more = f", {len(values) - SHOWN} more in {about['protocol']}.json" if len(values) > SHOWN else ""
+            headline = metrics.get(evaluator.headline, Metric(0.0))
+            if headline.majority is not None:
+                more += f"; majority class {headline.majority:.4g}"
             self.console.print(f"{what:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
             record_result(folder, result)
+            if headline.confusion:
+                write_confusion(headline, result_folder(folder, result) / "confusion.png")
+            elif headline.classes:
+                log.info("%s: %d classes are too many for a picture of their confusion", what, len(headline.classes))
         except Exception as error:  # one protocol's failure is not the others': each may have taken hours
             log.error("%s: %s: %s", what, type(error).__name__, error)
             return False
@@ -99,7 +114,10 @@ class Evaluation:
         try:
             if key not in self._data:
                 dataset = plan.dataset.build()
-                self._data = {key: (dataset.samples, dataset.load())}  # the last one: two need not fit into memory
+                data = dataset.load()
+                if wrong := check_data(data, dataset.samples):
+                    raise Refused(*(f"dataset: {line}" for line in wrong))
+                self._data = {key: (dataset.samples, data)}  # the last one: two need not fit into memory
             samples, data = self._data[key]
             if samples.shape != own.shape:
                 data = resized_data(data, own)

@@ -17,19 +17,24 @@ from typing import Annotated, Literal
 import numpy as np
 import torch
 from annotated_types import MinLen
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset
 from ssl_runner.layers.weights import device_of
+from ssl_runner.probing.class_scores import class_labels, score_classes
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.label_efficiency import half_width, overlap, rank_within_class, write_plot
 from ssl_runner.probing.linear import fit_classifier
-from ssl_runner.probing.protocol import L2, Count, Encode, Part, Penalties, Positive, Seed, top_accuracies
+from ssl_runner.probing.protocol import L2, Count, Encode, Part, Penalties, Positive, Seed
 from ssl_runner.probing.supervised import Trained, isolated_generators, rank_classes, train
 from ssl_runner.run_folder.atomic import write
 
+log = logging.getLogger("ssl_runner")
+
+COLUMNS = ("top1", "balanced_accuracy", "macro_f1", "ece")  # of few_label.csv
+SHOWN = 5  # classes in a line
 METHODS = ("probe", "knn", "finetune", "supervised")
 
 
@@ -40,7 +45,7 @@ class FewLabel(Trained):
     `probe_5` is the probe's at five labels a class, `probe_0.01` at 1 % of them, and `probe_5_interval` half the width
     of the 95 % interval of that mean, over draws of labels from this bank, of one encoder on one query: see
     probing.label_efficiency.half_width. `mean` averages the first method over all numbers of labels. In `folder`,
-    few_label.csv holds every draw and few_label.png shows them.
+    few_label.csv holds every draw and few_label.png shows them. `short_20` is how many classes have fewer than 20 rows.
     All methods see the same draws, and a draw's larger sets hold its smaller ones. A class with fewer rows than asked
     gives all it has; a number of labels that would take the whole bank is left out. Nothing is chosen on the query: the
     probe's L2 weight is chosen within the drawn rows, and is the strongest if no class has two; training has a fixed
@@ -85,9 +90,22 @@ class FewLabel(Trained):
         asked |= {f"{share:g}": (share * has).round().long().clamp(min=1) for share in sorted(set(self.shares))}
         return {name: each.minimum(has) for name, each in asked.items() if bool((each < has).any())}
 
+    def short_classes(self) -> dict[str, Metric]:
+        """How many classes have fewer rows than labels are drawn of each: `short_20` of twenty, with their rows."""
+        short = {}
+        rows = dict(zip(class_labels(self.class_names, self.classes), self.class_sizes.tolist(), strict=True))
+        for name in filter(str.isdecimal, self.label_counts()):
+            if few := {each: float(has) for each, has in rows.items() if has < int(name)}:
+                listed = ", ".join(f"{each} ({has:g})" for each, has in [*few.items()][:SHOWN])
+                more = f" and {len(few) - SHOWN} more" if len(few) > SHOWN else ""
+                what = f"{name} labels a class are more than the rows of {listed}{more}"
+                log.warning("few_label: %s, which give all they have", what)
+                short[f"short_{name}"] = Metric(float(len(few)), None, "number", classes=few)
+        return short
+
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         rng, y = torch.Generator().manual_seed(self.seed), self.bank.y.cpu()
-        table, top1 = ["labels,draw,rows,method,top1"], {}
+        table, top1 = [",".join(("labels,draw,rows,method", *COLUMNS))], {}
         for draw in range(self.draws):
             ranks = rank_within_class(y, rng)
             seed = int(torch.randint(2**63 - 1, (), generator=rng))  # not seed + draw: seed=1 would repeat all but one
@@ -95,13 +113,15 @@ class FewLabel(Trained):
                 rows = (ranks < counts[y]).nonzero().flatten()
                 for method in self.methods:
                     guesses = self.guess(method, rows, seed, encoder, encode)
-                    hits = top_accuracies(guesses, self.query.y, self.classes)["top1"]
-                    table.append(f"{name},{draw},{len(rows)},{method},{hits}")
-                    top1.setdefault((name, method), []).append(hits)
+                    scores = score_classes(*guesses, self.query.y, self.classes)
+                    table.append(
+                        f"{name},{draw},{len(rows)},{method},{','.join(f'{scores[c].value}' for c in COLUMNS)}"
+                    )
+                    top1.setdefault((name, method), []).append(scores["top1"].value)
             if self.trains:
-                logging.getLogger("ssl_runner").info("few_label: draw %d of %d is done", draw + 1, self.draws)
+                log.info("few_label: draw %d of %d is done", draw + 1, self.draws)
         write(self.folder / "few_label.csv", "\n".join(table) + "\n")
-        return self.report(top1)
+        return self.report(top1) | self.short_classes()
 
     def report(self, top1: dict[tuple[str, str], list[float]]) -> dict[str, Metric]:
         """Means and half-widths of their intervals, by number of labels and method, also as a plot."""
@@ -120,8 +140,8 @@ class FewLabel(Trained):
 
     def guess(
         self, method: str, rows: Int[Tensor, " n"], seed: int, encoder: Encoder, encode: Encode
-    ) -> Int[Tensor, "q r"]:
-        """Classes of the query, the likeliest first, by a method that knows the labels of some rows of the bank."""
+    ) -> tuple[Int[Tensor, "q r"], Float[Tensor, "q r"]]:
+        """Ranked classes of the query, and their probabilities, of a method that knows some labels of the bank."""
         y = self.bank.y.cpu()[rows]
         if method in ("probe", "knn"):
             bank, query = self.encode_both(encode)

@@ -13,7 +13,8 @@ from annotated_types import Interval
 
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset, stratified_split
-from ssl_runner.probing.protocol import Count, Encode, Part, Seed, top_accuracies
+from ssl_runner.probing.class_scores import score_classes, top_accuracies
+from ssl_runner.probing.protocol import Count, Encode, Part, Seed
 from ssl_runner.probing.supervised import Network, Trained, rank_classes, train
 
 
@@ -21,6 +22,7 @@ from ssl_runner.probing.supervised import Network, Trained, rank_classes, train
 class FineTune(Trained):
     """Shares of query rows whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
+    With them come the scores of probing.class_scores.score_classes.
     Beside them stand the `epoch` that was chosen, from 1, and `choice_top1`, its share of hits on the rows that it was
     chosen on: those of `validation`, or, if that is missing or is the query, a held-out part of the bank that is not
     trained on. Of equal epochs the first is taken. If nothing can be held out it is the last, and there is no
@@ -42,7 +44,7 @@ class FineTune(Trained):
         best, kept = {"epoch": self.epochs}, {}
 
         def choose(epoch: int, network: Network) -> None:
-            hits = top_accuracies(rank_classes(network, choice.x), choice.y, self.classes)["top1"]
+            hits = top_accuracies(rank_classes(network, choice.x)[0], choice.y, self.classes)["top1"]
             if hits > best.get("choice_top1", -1):
                 best.update(epoch=epoch, choice_top1=hits)
                 kept.update(copy.deepcopy(network.state_dict()))
@@ -51,8 +53,8 @@ class FineTune(Trained):
         network = train(encoder, bank, self, steps=steps, seed=self.seed, after_epoch=choose if choice else None)
         network.load_state_dict(kept or network.state_dict())
         epoch = Metric(float(best.pop("epoch")), None, "number")
-        accuracies = top_accuracies(rank_classes(network, self.query.x), self.query.y, self.classes)
-        return {name: Metric(value) for name, value in (accuracies | best).items()} | {"epoch": epoch}
+        scores = score_classes(*rank_classes(network, self.query.x), self.query.y, self.classes, self.class_names)
+        return scores | {name: Metric(value) for name, value in best.items()} | {"epoch": epoch}
 
     def split_bank(self) -> tuple[Split, Split | None]:
         """The rows that are trained on, and those that the epoch is chosen on: never the query."""

@@ -17,6 +17,7 @@ from ssl_runner.probing.protocol import Count, Encode, Positive, Targeted, requi
 class KNN(Targeted):
     """Shares of query rows whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
+    With them come the scores of probing.class_scores.score_classes; a class's probability is its share of the votes.
     Of a target of numbers it is `r2`: R squared over all components of the neighbours' weighted mean. Of several labels
     at once it is `map`: average precision by a label's share of the votes, averaged over labels.
     Raises: as probing.protocol.Targeted, and ValueError if k is larger than the bank.

@@ -72,7 +72,7 @@ class Leakage(Classifiers):
         bank, query = self.encode_both(encode)
         metrics, rows = {}, torch.arange(len(query))
         for name, model in self.fit(bank).items():
-            hits = (model.rank_classes(query)[:, 0].cpu() == self.query.y.cpu()).double()
+            hits = (model.rank_classes(query)[0][:, 0].cpu() == self.query.y.cpu()).double()
             for part, dropped in without.items():
                 kept = ~torch.isin(rows, torch.tensor([*dropped], dtype=torch.int64))
                 if kept.any():

@@ -16,6 +16,7 @@ from ssl_runner.probing.protocol import L2, Encode, Part, Penalties, Targeted
 class Probe(Targeted):
     """Shares of query rows whose class is first (`top1`), and among the first five of more (`top5`), in [0, 1].
 
+    With them come the scores of probing.class_scores.score_classes.
     Of a target of numbers it is `r2`: R squared over all components. Of several labels at once it is `map`: average
     precision, averaged over labels. `l2` is the weight that was chosen: at an end of the grid, the grid is too short.
     The minimum is settled in float64, and the held-out part is not drawn from the run's seed: runs are measured alike.

@@ -54,7 +54,7 @@ class Robustness(Classifiers):
 
         def measure(query: Float[Tensor, "q d"]) -> dict[str, float]:
             require_finite(query)
-            hits = {name: model.rank_classes(query)[:, 0].cpu() == truth for name, model in models.items()}
+            hits = {name: model.rank_classes(query)[0][:, 0].cpu() == truth for name, model in models.items()}
             return {name: float(each.double().mean()) for name, each in hits.items()}
 
         def corrupted(kind: str, strength: int) -> Float[Tensor, "q d"]:

@@ -36,9 +36,12 @@ class Neighbours:
             # Less the largest: the same winner, and no overflow at a small temperature.
             yield ((near - near[:, :1]) / self.temperature).exp(), rows
 
-    def rank_classes(self, query: Float[Tensor, "q d"]) -> Int[Tensor, "q r"]:
-        """Up to five classes of each query row, the one with the most votes first; -1 if no class has a vote left."""
-        y, ranked = self.y.to(self.bank.device, torch.int64), []
+    def rank_classes(self, query: Float[Tensor, "q d"]) -> tuple[Int[Tensor, "q r"], Float[Tensor, "q r"]]:
+        """Up to five classes of each query row, the one with the most votes first, and their shares of the votes.
+
+        A class is -1 if none has a vote left; the first never is.
+        """
+        y, ranked, shares = self.y.to(self.bank.device, torch.int64), [], []
         for weight, rows in self.find(query):
             votes = weight.new_zeros(len(weight), self.classes)
             # Neighbour by neighbour, and no scatter_add: sums of atomic adds differ from run to run on CUDA.
@@ -46,7 +49,8 @@ class Neighbours:
                 votes.scatter_(1, label, votes.gather(1, label) + vote)
             most, classes_by_votes = votes.topk(min(5, self.classes))
             ranked.append(classes_by_votes.masked_fill(most <= 0, -1))
-        return torch.cat(ranked)
+            shares.append(most / weight.sum(1, keepdim=True))
+        return torch.cat(ranked), torch.cat(shares)
 
     def scores(self, query: Float[Tensor, "q d"]) -> Float[Tensor, "q c"]:
         """Weighted mean of the neighbours' targets: a prediction of numbers, or each label's share of the votes."""

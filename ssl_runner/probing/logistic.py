@@ -36,9 +36,15 @@ class Linear(NamedTuple):
         """Log-probabilities up to a constant a row, log-odds of labels, or predicted numbers; float64."""
         return to_float64(x) @ self.weight + self.bias
 
-    def rank_classes(self, x: Float[Tensor, "n d"]) -> Int[Tensor, "n r"]:
-        """Up to five classes of each row, the likeliest first."""
-        return self.scores(x).topk(min(5, len(self.bias))).indices
+    def rank_classes(self, x: Float[Tensor, "n d"]) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
+        """Up to five classes of each row, the likeliest first, and their probabilities."""
+        return rank_logits(self.scores(x))
+
+
+def rank_logits(logits: Float[Tensor, "n c"]) -> tuple[Int[Tensor, "n r"], Float[Tensor, "n r"]]:
+    """Up to five classes of each row, the likeliest first, and their probabilities."""
+    ranked = logits.topk(min(5, logits.shape[1])).indices
+    return ranked, logits.softmax(1).gather(1, ranked)
 
 
 @dataclass(frozen=True)

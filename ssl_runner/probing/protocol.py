@@ -8,12 +8,13 @@ from typing import Annotated
 
 import torch
 from annotated_types import Ge, Interval, MinLen
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Metric, Rows, Samples, Split
 from ssl_runner.duration import Duration
 from ssl_runner.layers.ranges import Count, Positive
+from ssl_runner.probing.class_scores import score_classes
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.linear import Linear, fit_classifier, mean_average_precision, r_squared
 
@@ -64,6 +65,7 @@ class Targeted(Fitted):
     """An evaluator that predicts the class or a further target. The call raises ValueError if it does not vary."""
 
     target: str | None = None  # a further target of the dataset; None is the class
+    class_names: tuple[str, ...]
 
     known = property(lambda self: self.bank.y if self.target is None else self.bank.targets[self.target])
     truth = property(lambda self: self.query.y if self.target is None else self.query.targets[self.target])
@@ -79,10 +81,10 @@ class Targeted(Fitted):
         return self.classes if self.target is None else 1 + int(max(self.known.max(), self.truth.max()))
 
     def score(self, model: Linear | Neighbours, query: Float[Tensor, "q d"]) -> dict[str, Metric]:
-        """The headline, and `top5` of more than five classes."""
+        """The headline; of classes see probing.class_scores.score_classes."""
         if self.headline == "top1":
-            values = top_accuracies(model.rank_classes(query), self.truth, self.target_classes)
-            return {name: Metric(value) for name, value in values.items()}
+            names = self.class_names if self.target is None else ()
+            return score_classes(*model.rank_classes(query), self.truth, self.target_classes, names)
         predicted, truth = model.scores(query).cpu().double(), self.truth.cpu().reshape(len(query), -1)
         if truth.dtype == torch.bool:
             metric = Metric(mean_average_precision(predicted, truth))
@@ -120,13 +122,6 @@ class Classifiers(Fitted):
         known = (bank, self.bank.y, self.classes)
         knn = Neighbours(*known, self.k, self.temperature)
         return {"knn": knn, "probe": fit_classifier(*known, l2=self.l2, held_out=self.held_out)}
-
-
-def top_accuracies(guesses: Int[Tensor, "q r"], truth: Int[Tensor, " q"], classes: int) -> dict[str, float]:
-    """`top1`, and `top5` if there are more than five classes, in [0, 1]; a guess of -1 is none."""
-    hits = guesses == truth.to(guesses.device)[:, None]  # (q, r)
-    first = {"top1": float(hits[:, 0].sum()) / len(truth)}
-    return first | ({"top5": float(hits[:, :5].sum()) / len(truth)} if classes > 5 else {})
 
 
 def require_labelled(who: str, target: str | None, **splits: Split) -> None:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Rows, Samples, Split
 from ssl_runner.layers.weights import device_of, is_weight
+from ssl_runner.probing.logistic import rank_logits
 from ssl_runner.probing.protocol import Count, Fitted, Positive
 
 AT_ONCE = 256  # samples in a forward pass without gradient
@@ -44,6 +45,7 @@ class Trained(Fitted):
     batch_size: Count  # samples a step, all of them if there are fewer
     augment: Views | None  # makes a view of images in [0, 1]; None: samples as they are
     sample: Samples
+    class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -136,11 +138,11 @@ def train(
 
 
 @torch.no_grad()
-def rank_classes(network: Network, x: Rows) -> Int[Tensor, "q r"]:
-    """Up to five classes of each row, the likeliest first, in eval mode, a part of the rows at a time."""
+def rank_classes(network: Network, x: Rows) -> tuple[Int[Tensor, "q r"], Float[Tensor, "q r"]]:
+    """Up to five classes of each row, the likeliest first, and their probabilities; in eval mode, part by part."""
     network.eval()
     logits = torch.cat([network(network.read(x, index)) for index in torch.arange(len(x)).split(AT_ONCE)])  # (q, c)
-    return logits.topk(min(5, logits.shape[1])).indices
+    return rank_logits(logits)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ RUNTIME = {
     "model": ("samples", "shape", "mean", "std"),
     "pretext": ("encoder", "samples", "shape", "rows"),
     "optimizer": ("batch_size",),
-    "evaluator": ("bank", "query", "validation", "classes", "train", "sample", "fresh", "folder"),
+    "evaluator": ("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),
 }
 
 
@@ -38,4 +38,5 @@ class Job:
     show_every: Duration
     keep: Annotated[int, Ge(1)] = 2
     on_collapse: Literal["warn", "stop"] = "warn"
+    init: str | dict[str, str] | None = None  # encoder to begin from; as it is recorded, its path and its digest
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables

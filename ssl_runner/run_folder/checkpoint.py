@@ -68,7 +68,7 @@ def load(path: Path) -> dict[str, Any]:
         raise Unreadable(f"{path} cannot be read ({reason})") from None
     if not isinstance(state, dict) or not isinstance(state.get("step"), int) or "format" not in state:
         raise Unreadable(f"{path} is no checkpoint of ssl_runner")
-    if state["step"] != int(path.stem):
+    if path.stem.isdecimal() and state["step"] != int(path.stem):  # a copy may have another name
         raise Unreadable(f"{path} is of step {state['step']}, which is not its name")
     if state["format"] != FORMAT:
         raise Unreadable(f"{path} has format {state['format']}, and this version of ssl_runner reads format {FORMAT}")

@@ -39,6 +39,7 @@ class RunDiff:
     rows: list[Mismatch] = field(default_factory=list)  # numbers of metrics.jsonl
     compared: int = 0  # rows
     left_out: list[int] = field(default_factory=list)  # log steps whose averaging window was cut by a resume
+    one_sided: list[str] = field(default_factory=list)  # numbers that one run never has, of protocols that both have
 
     @property
     def kinds(self) -> list[list[Mismatch]]:
@@ -98,10 +99,14 @@ def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     if diff.unfinished:  # it ended before or after the last step was measured
         keys -= {key for key in a.keys() ^ b.keys() if key[0] == diff.step}
     diff.compared = len(keys)
+    names = [{name for values in rows.values() for name in values} for rows in (a, b)]
+    groups = set.intersection(*({name.rpartition("/")[0] for name in each} for each in names))
+    diff.one_sided = sorted(name for name in names[0] ^ names[1] if name.rpartition("/")[0] in groups)
+    diff.numbers = [each for each in diff.numbers if each[0].partition(" ")[2] not in diff.one_sided]
     for key in sorted(keys):
         before, after = a.get(key, {}), b.get(key, {})
-        values = [(f"{name} of step {key[0]}", before.get(name), after.get(name)) for name in {**before, **after}]
-        diff.rows += distances(values)
+        compared = [name for name in {**before, **after} if name not in diff.one_sided]
+        diff.rows += distances((f"{name} of step {key[0]}", before.get(name), after.get(name)) for name in compared)
 
 
 def rows_by_step(folder: Path, last: int) -> dict[tuple[int, bool], dict[str, float]]:

@@ -19,11 +19,19 @@ def result_folder(folder: Path, identity: Mapping[str, Any]) -> Path:
     return folder / identity["protocol"] / f"{identity['split']}-{digest({k: identity[k] for k in IDENTITY}, 3)}"
 
 
+def meaning_of(metric: Metric) -> dict[str, Any]:
+    """What a number means, for files."""
+    meaning = {"better": metric.better, "unit": metric.unit}
+    return meaning | ({} if metric.majority is None else {"majority": metric.majority})
+
+
 def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: float) -> dict[str, Any]:
-    """The numbers of a result and what they mean. Numbers that are not finite are left out: JSON has none."""
+    """Numbers, what they mean, and those of each class. One that is not finite is left out: JSON has none."""
     finite = {name: float(each.value) for name, each in metrics.items() if math.isfinite(each.value)}
-    meanings = {name: {"better": metrics[name].better, "unit": metrics[name].unit} for name in finite}
-    result = {"value": finite.get(headline), "values": finite, "metrics": meanings}
+    result: dict[str, Any] = {"value": finite.get(headline), "values": finite}
+    result["metrics"] = {name: meaning_of(metrics[name]) for name in finite}
+    if classes := {name: dict(metrics[name].classes) for name in finite if metrics[name].classes}:
+        result["classes"] = classes
     return result | {"seconds": round(seconds, 2), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
 
 

@@ -9,7 +9,7 @@ from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import METRICS, SUMMARY
 from ssl_runner.run_folder.metrics import FIRST, new_name, read_rows, slashed
 
-# By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}.
+# By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
 Meanings = Mapping[str, Mapping[str, Any]]
 
 

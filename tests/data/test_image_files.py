@@ -57,7 +57,7 @@ def test_modes_become_grey_or_rgb(tmp_path, mode, colour, wanted):
     assert pixel(tmp_path / "x.png", len(wanted)) == wanted
 
 
-def test_palettes_inks_and_numbers_without_a_range(tmp_path):
+def test_palettes_and_inks(tmp_path):
     palette = Image.new("P", (16, 16), 1)
     palette.putpalette([0, 0, 0, 5, 150, 250])
     for name, how in (("x.png", {}), ("y.png", {"transparency": 1}), ("x.gif", {})):
@@ -65,9 +65,6 @@ def test_palettes_inks_and_numbers_without_a_range(tmp_path):
         assert pixel(tmp_path / name) == ([255, 255, 255] if how else [5, 150, 250])
     paint(tmp_path / "x.jpg", (255, 0, 0, 0), mode="CMYK", quality=95)
     assert np.allclose(pixel(tmp_path / "x.jpg"), [0, 255, 255], atol=3)  # cyan ink
-    paint(tmp_path / "x.tif", 0.5, mode="F")
-    with pytest.raises(ValueError, match="floating"):
-        pixel(tmp_path / "x.tif")
 
 
 def test_images_are_upright_and_square(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from image_trees import WHOLE, everything, folder, keys, load, paint, paint_classes, red, require_disjoint, spoil
 
-from ssl_runner.data.image_files.folders import list_images, natural_key
+from ssl_runner.data.image_files.listing import list_images, natural_key
 from ssl_runner.data.rows import Subset
 
 
@@ -82,7 +82,7 @@ def test_only_images_are_listed_in_natural_order(root):
     (root / "notes.txt").write_text("no image")
     (root / "link").symlink_to(root)  # a circle
     (root / "b").symlink_to(root / "a2")
-    assert list_images(root) == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
+    assert list_images(root).files == ["9.PNG", "10.png", "a2/1.Jpg", "a10/1.png", "b/1.Jpg"]
     names = ["b10", "\u0663", "x\u00b2y", "b9", "1"]
     assert sorted(names, key=natural_key) == ["1", "b9", "b10", "x\u00b2y", "\u0663"]
 

@@ -194,7 +194,7 @@ def test_svhn_is_read_from_its_two_files(tmp_path, monkeypatch):
 
 def test_stl10_learns_from_the_unlabelled(tmp_path, monkeypatch):
     monkeypatch.setattr(STL10, "counts", (2,) * 10)
-    monkeypatch.setattr(STL10, "rows", 7)
+    monkeypatch.setattr(STL10, "training_counts", (7,))
     folder, images = tmp_path / "stl10_binary", random_images(37, 3, 96, 96)
     for file, rows in {"unlabeled": slice(7), "train": slice(7, 27), "test": slice(27, 37)}.items():
         write(folder / f"{file}_X.bin", images[rows].transpose(0, 1, 3, 2).tobytes())

@@ -10,7 +10,8 @@ import pytest
 import torch
 from conftest import names, tiny
 from evaluator_toys import quick
-from image_trees import paint
+from image_trees import paint, paint_classes
+from matplotlib.image import imread
 from runs import change, enter, put
 
 from ssl_runner.__main__ import main
@@ -18,6 +19,7 @@ from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.run import name_metrics
 from ssl_runner.comparison.table import compare
 from ssl_runner.contract import Metric
+from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.encoder.load import find_encoder, load_encoder
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.run_folder.atomic import read_json
@@ -83,6 +85,39 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
 
 
+def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_picture(run, capsys, monkeypatch):
+    """Also of another data set, whose classes have other names. Of too many classes there is a line instead."""
+    words = f"evaluate {run} knn probe finetune {K} evaluator.finetune.epochs=1"
+    told = enter(capsys, words, "; majority class 0.1  (")
+    assert told.count("majority") == 6
+    for protocol in ("knn", "probe", "finetune"):
+        for split, each in by_split(run, protocol).items():
+            recalls = each["classes"]["top1"]
+            assert [*recalls] == list(Shapes(images=10, test=10).load().classes)
+            assert each["values"]["balanced_accuracy"] == pytest.approx(sum(recalls.values()) / 10)
+            assert each["metrics"]["top1"] == {"better": "larger", "unit": "share", "majority": 0.1}
+            assert each["metrics"]["ece"] == {"better": "smaller", "unit": "share"}
+            (picture,) = (run / "evaluation" / protocol).glob(f"{split}-*/confusion.png")
+            assert imread(picture).ndim == 3
+    log = (run / "run.log").read_text()
+    assert ("knn/top5" in log, "balanced_accuracy" in log) == (True, False), "a line that one can read"
+    (compared,), _, _ = load_runs([run])
+    comparison = compare([compared], "test/probe/balanced_accuracy")
+    assert comparison.metric == "test/probe/balanced_accuracy"
+    assert comparison.larger is comparison.is_share(comparison.metric) is True
+    assert compare([compared], "test/knn/ece").larger is False
+    assert compare([compared]).metric == "probe/top1"
+    monkeypatch.setattr("ssl_runner.probing.class_scores.MOST", 9)
+    enter(
+        capsys,
+        f"evaluate {run} knn {K} split=test dataset=digits",
+        "knn on test: 10 classes are too many for a picture",
+    )
+    classes = results(run / "evaluation", "knn")[-1]["classes"]["top1"]
+    assert [*classes] == [str(digit) for digit in range(10)]
+    assert len([*run.glob("evaluation/knn/*/confusion.png")]) == 2
+
+
 @pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name != "none"])
 def test_every_protocol_is_carried_out(run, protocol):
     """A new YAML in conf/evaluator/ is a new case: finite numbers, its headline among them, and the same ones again."""
@@ -116,6 +151,7 @@ def test_every_form_of_an_encoder_gives_the_same(run, here):
 def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
     middle = find_encoder(run / "checkpoints" / "0000006.pt")
     assert (middle.step, middle.folder, middle.name) == (6, run.resolve(), "checkpoints/0000006.pt")
+    assert find_encoder(shutil.copy(run / "checkpoints" / "0000006.pt", run / "checkpoints" / "middle.pt")).step == 6
     assert not torch.equal(next(middle.encoder.parameters()), next(load_encoder(run).parameters()))
     assert find_encoder(run).name == "encoder.safetensors"
     # Killed after a resume: the exported file is older than the newest checkpoint.
@@ -189,6 +225,32 @@ def test_without_labels_what_needs_none_is_measured(run, here, capsys):
     enter(capsys, f"evaluate {run} knn geometry {data}", "possible without labels: geometry", status=2)
     enter(capsys, f"evaluate {run} geometry evaluator.geometry.samples=20 {data}")
     assert {*by_split(run, "geometry")} == {"train"}
+
+
+def test_rows_that_are_not_the_runs_are_said_to_be_others_and_filed_so(here, capsys):
+    """A row is lost, and the split drawn anew. A dataset that is named is another, of which nothing need be said."""
+    root = paint_classes(here / "images", each=30)
+    data = ["dataset=image_folder", "dataset.root=images", "dataset.cache=false"]
+    words = [each for each in tiny("evaluator=[knn]", K) if not each.startswith("dataset")]
+    enter(capsys, [*words, *data, "save_every=6st", "hydra.run.dir=run"])
+    own = read_json(here / "run/environment.json")["dataset"]
+    for place in ("run", "run/checkpoints/0000006.pt"):
+        assert "other data" not in enter(capsys, f"evaluate {place} knn {K}")
+    (root / "ant/3.png").unlink()
+    assert "other data" not in enter(capsys, ["evaluate", "run", "knn", K, *data])
+    for place in ("run", "run/checkpoints/0000006.pt"):
+        told = ("warning: other data: the fingerprint is ", f"that of the run's was {own}", "knn on test of other data")
+        enter(capsys, f"evaluate {place} knn {K}", *told)
+    every = results(here / "run/evaluation", "knn")
+    assert all(each["fingerprint"] == own for each in every if "other_data" not in each)
+    others = [each for each in every if "other_data" in each]
+    assert len(others) == 4
+    assert all(each["other_data"] == each["fingerprint"] != own for each in others)
+    (compared,), _, _ = load_runs([here / "run"])
+    (numbers,), _, _ = name_metrics([compared])
+    last = next(each for each in others if each["split"] == "test" and each["step"] == 12)
+    assert numbers["test/knn/top1@image_folder"] == last["value"]
+    assert numbers["test/knn/top1"] == read_summary(here / "run")["final"]["test/knn/top1"]
 
 
 REFUSED = {

@@ -114,7 +114,7 @@ def geometry(n=40, gain=1.0, augment=Views(), **settings):  # noqa: B008
     train = torch.randint(256, (n, 3, 8, 8), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     evaluator = Geometry(every=EVERY, augment=augment, train=train, sample=IMAGE, **settings)
     values = metrics(evaluator, Flat(3, lambda x: gain * x.mean((2, 3))), encode=pytest.fail)
-    assert all(each[1:] == (None, "number") for each in values.values())
+    assert all((each.better, each.unit) == (None, "number") for each in values.values())
     return {name: each.value for name, each in values.items()}
 
 

@@ -5,11 +5,11 @@ import math
 
 import pytest
 import torch
-from evaluator_toys import AUGMENT, EVERY, STRIPES, Small, corners, numbers, stripes, table
+from evaluator_toys import AUGMENT, EVERY, STRIPES, Small, corners, metrics, numbers, stripes, table
 from matplotlib.axes import Axes
 from matplotlib.image import imread
 
-from ssl_runner.contract import Split
+from ssl_runner.contract import Metric, Split
 from ssl_runner.evaluator.few_label import FewLabel
 from ssl_runner.evaluator.finetune import FineTune
 from ssl_runner.evaluator.probe import Probe
@@ -20,12 +20,14 @@ METHODS = ("probe", "knn", "finetune", "supervised")
 
 def few(bank, query, folder, classes=2, **settings):
     settings = {"labels": (1, 4), "draws": 2, "steps": 4, "batch_size": 16, "fresh": Small, "folder": folder} | settings
-    return FewLabel(every=EVERY, augment=AUGMENT, bank=bank, query=query, sample=STRIPES, classes=classes, **settings)
+    settings = {"sample": STRIPES, "classes": classes, "class_names": ("up", "flat", "none")[:classes]} | settings
+    return FewLabel(every=EVERY, augment=AUGMENT, bank=bank, query=query, **settings)
 
 
 def finetune(bank, query, validation=None, **settings):
     settings = {"epochs": 3, "batch_size": 16, "lr": 0.01, "head_lr": 0.05, "validation": validation} | settings
-    return FineTune(every=EVERY, augment=AUGMENT, bank=bank, query=query, sample=STRIPES, classes=2, **settings)
+    settings |= {"sample": STRIPES, "classes": 2, "class_names": ("up", "flat")}
+    return FineTune(every=EVERY, augment=AUGMENT, bank=bank, query=query, **settings)
 
 
 def measured(evaluator, encoder=None):
@@ -40,7 +42,7 @@ def test_draws_are_stratified_paired_nested_and_of_the_size_asked(tmp_path, monk
 
     def guess(self, method, rows, seed, encoder, encode):
         drawn.setdefault((seed, len(rows)), []).append((method, rows.tolist()))
-        return torch.zeros(12, 1, dtype=torch.int64)
+        return torch.zeros(12, 1, dtype=torch.int64), torch.ones(12, 1)
 
     monkeypatch.setattr(FewLabel, "guess", guess)
     measured(few(bank, stripes(12, 3, seed=1), tmp_path, 3, labels=(5, 1), shares=(0.1,), draws=3))
@@ -64,12 +66,17 @@ def test_the_interval_is_that_of_draws_that_share_half_of_their_rows(tmp_path, m
     assert numbers(evaluator) == {"mean": 1.0, "knn_5": 1.0}
     hits = iter([4, 5, 6])
     rows, y = torch.arange(10), torch.arange(10) % 2
-    monkeypatch.setattr(FewLabel, "guess", lambda *_: torch.where(rows < next(hits), y, -1)[:, None])
+    sure = torch.ones(10, 1)
+    monkeypatch.setattr(FewLabel, "guess", lambda *_: (torch.where(rows < next(hits), y, 1 - y)[:, None], sure))
     evaluator = few(stripes(20), stripes(10), tmp_path, labels=(5,), draws=3, methods=("knn",))
     width = 4.3026527 * 0.1 * (1 / 3 + 1) ** 0.5
     assert measured(evaluator) == pytest.approx({"mean": 0.5, "knn_5": 0.5, "knn_5_interval": width})
     assert bars == pytest.approx([math.nan, 100 * width], nan_ok=True)
-    assert [float(top1) for (top1,) in table(tmp_path / "few_label.csv", "top1")] == [0.4, 0.5, 0.6]
+    scores = table(tmp_path / "few_label.csv", "top1", "balanced_accuracy", "ece")
+    right, balanced, wrong = ([*map(float, column)] for column in zip(*scores, strict=True))
+    assert right == [0.4, 0.5, 0.6]
+    assert balanced == pytest.approx(right)
+    assert wrong == pytest.approx([0.6, 0.5, 0.4])
 
 
 def test_few_labels_end_to_end(tmp_path, caplog):
@@ -84,6 +91,29 @@ def test_few_labels_end_to_end(tmp_path, caplog):
     assert values["mean"] == pytest.approx((values["probe_1"] + values["probe_10"]) / 2)
     assert sorted(file.name for file in folder.iterdir()) == ["few_label.csv", "few_label.png"]
     assert imread(folder / "few_label.png").shape[:2] == (600, 900)
+
+
+def test_a_class_with_fewer_rows_than_labels_is_named_and_accuracy_is_as_before(tmp_path, caplog):
+    """Class 0 has seven rows and class 2 has none. Thirty labels take the whole bank, and a share is never short."""
+    bank, query = stripes(60), stripes(40, seed=1)
+    few_up = (torch.arange(60) < 14) | (bank.y == 1)
+    bank = Split(bank.x[few_up], bank.y[few_up])
+    more = {"methods": ("knn",), "labels": (7, 20, 30), "shares": (0.5,), "classes": 3}
+    evaluator = few(bank, query, tmp_path, **more)
+    with caplog.at_level(logging.WARNING, "ssl_runner"):
+        values = metrics(evaluator, Small())
+    assert [each.message for each in caplog.records] == [
+        "few_label: 7 labels a class are more than the rows of none (0), which give all they have",
+        "few_label: 20 labels a class are more than the rows of up (7), none (0), which give all they have",
+    ]
+    assert values["short_7"] == Metric(1.0, None, "number", classes={"none": 0.0})
+    assert values["short_20"] == Metric(2.0, None, "number", classes={"up": 7.0, "none": 0.0})
+    assert not {"short_30", "short_0.5"} & values.keys()
+    assert {"knn_7", "knn_20", "knn_0.5"} < values.keys()
+    tail = torch.arange(9).repeat_interleave(torch.tensor([3, *[1] * 8]))
+    tail = Split(torch.zeros(len(tail), 3, 8, 8, dtype=torch.uint8), tail)
+    assert [*few(tail, tail, tmp_path, 9, class_names=tuple("abcdefghi"), labels=(2,)).short_classes()] == ["short_2"]
+    assert "the rows of b (1), c (1), d (1), e (1), f (1) and 3 more, which" in caplog.records[-1].message
 
 
 def test_methods_know_no_rows_that_are_not_drawn(tmp_path):
@@ -130,7 +160,7 @@ def test_a_random_encoder_of_its_own_for_each_draw(tmp_path):
 def test_only_fine_tuning_can_tell_what_the_encoder_does_not_see():
     """Pixels one by one are alike in all classes: the probe is at chance, and the whole network learns."""
     bank, query, blind = stripes(64), stripes(60, seed=1), Small(blind=True, dropout=0.0)
-    assert 0.35 < measured(Probe(every=EVERY, bank=bank, query=query, classes=2), blind)["top1"] < 0.65
+    assert 0.35 < measured(Probe(every=EVERY, bank=bank, query=query, classes=2, class_names=()), blind)["top1"] < 0.65
     assert measured(finetune(bank, query, epochs=10), blind)["top1"] > 0.95
 
 
@@ -152,7 +182,9 @@ def test_the_epoch_is_the_best_on_validation_and_the_first_of_equals(monkeypatch
 
     def rank_classes(network, x):
         seen.append((len(x), network.linear.weight.clone()))
-        return torch.where(torch.arange(len(x)) < hits.get(len(seen), 10), torch.arange(len(x)) % 2, -1)[:, None]
+        return torch.where(torch.arange(len(x)) < hits.get(len(seen), 10), y := torch.arange(len(x)) % 2, 1 - y)[
+            :, None
+        ], torch.ones(len(x), 1)
 
     monkeypatch.setattr("ssl_runner.evaluator.finetune.rank_classes", rank_classes)
     evaluator = finetune(stripes(32), stripes(10, seed=1), stripes(8, seed=2), epochs=4)

@@ -1,18 +1,20 @@
 """Protocols on images: leakage of planted copies, robustness of features that are hit and of others."""
 
+from typing import get_args
+
 import pytest
 import torch
 from evaluator_toys import EVERY, IMAGE, Flat, encoded, numbers, photographs, pixels, saved, table
 from matplotlib.image import imread
 from torch.nn.functional import normalize
 
-from ssl_runner.augment.image.corruption import CORRUPTIONS, STRENGTHS
+from ssl_runner.augment.image.corruption import STRENGTHS
 from ssl_runner.contract import Split
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.evaluator import leakage as leakage_file
 from ssl_runner.evaluator import robustness as robustness_file
 from ssl_runner.evaluator.leakage import Leakage
-from ssl_runner.evaluator.robustness import Robustness
+from ssl_runner.evaluator.robustness import Corruption, Robustness
 
 PHOTOGRAPHS, Y = photographs(), torch.arange(300) % 4
 
@@ -103,7 +105,7 @@ def test_numbers_of_robustness_have_names_and_means_and_a_picture(shapes, tmp_pa
     values = robustness(shapes.bank, few, folder)
     for name in ("knn", "probe"):
         means = {}
-        for kind in CORRUPTIONS:
+        for kind in get_args(Corruption):
             five = [values.pop(f"{name}_{kind}_{strength}") for strength in STRENGTHS]
             means[kind] = values.pop(f"{name}_{kind}")
             assert means[kind] == pytest.approx(sum(five) / 5)

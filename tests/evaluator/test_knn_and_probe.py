@@ -22,7 +22,7 @@ EITHER = pytest.mark.parametrize("kind", [KNN, Probe])
 
 
 def build(kind, bank, query, classes=3, **settings):
-    return kind(every=EVERY, bank=bank, query=query, classes=classes, **settings)
+    return kind(every=EVERY, bank=bank, query=query, classes=classes, **{"class_names": (), **settings})
 
 
 knn, probe = (functools.partial(build, kind) for kind in (KNN, Probe))
@@ -75,6 +75,8 @@ def test_no_row_and_no_class_of_the_query_disturbs_another(kind, rng):
     among = measured(kind, bank, Split(query.x[known], query.y[known]), 8)
     assert measured(kind, bank, query, 8)["top1"] == pytest.approx(among["top1"] * known.double().mean().item())
     assert 0.5 < among["top1"] <= among["top5"] == 1
+    recalls = [*metrics(build(kind, bank, query, 8))["top1"].classes.values()]
+    assert (recalls[3:], min(recalls[:3]) > 0) == ([0.0] * 4 + [None], True)
     assert measured(kind, blobs(90, classes=5), blobs(90, classes=5), 5).keys() - {"l2"} == {"top1"}
     x = torch.randn(24, 6, generator=rng)
     alike, apart = Split(x, torch.zeros(24, dtype=torch.int64)), Split(x, torch.arange(24))
@@ -94,7 +96,9 @@ def test_votes_by_hand():
     cosine = torch.tensor([1.0, 1.0, 0.9, 0.9, 0.9])
     x, y = torch.stack([cosine, (1 - cosine.square()).sqrt()], 1), torch.tensor([4, 4, 2, 2, 2])
     model = knn_vote.Neighbours(x, y, classes=6, k=5, temperature=10.0)
-    assert model.rank_classes(torch.tensor([[1.0, 0.0]])).tolist() == [[2, 4, -1, -1, -1]]
+    ranked, shares = model.rank_classes(torch.tensor([[1.0, 0.0]]))
+    assert ranked.tolist() == [[2, 4, -1, -1, -1]]
+    assert shares.sum() == pytest.approx(1)
     bank, query = blobs(300), blobs(100, seed=1)  # a tiny temperature is the nearest neighbour
     assert numbers(knn(bank, query, temperature=1e-6)) == numbers(knn(bank, query, k=1))
 
@@ -158,7 +162,7 @@ def test_numbers_and_labels_are_those_of_scikit_learn():
             (probe(bank, query, target=name, l2=(1e-2,)), scores[name], {"l2": Metric(1e-2, None, "number")}),
         ):
             assert evaluator.headline == headline
-            assert metrics(evaluator) == {headline: (pytest.approx(expected, abs=close), "larger", unit), **more}
+            assert metrics(evaluator) == {headline: Metric(pytest.approx(expected, abs=close), "larger", unit), **more}
         assert name == "labels" or factors[name] == pytest.approx(max(scores[name], 0), abs=1e-6)
     assert scores["position"] > 0.6 > 0.1 > scores["noise"]
 
@@ -203,7 +207,15 @@ def test_the_strength_is_chosen_on_rows_that_were_not_fitted(rng):
 def test_a_further_class_is_measured_as_the_class_is(kind):
     bank, query = with_targets(300, 0), with_targets(200, 1)
     plain = [Split(split.x, split.targets["side"]) for split in (bank, query)]
-    assert numbers(build(kind, bank, query, target="side")) == measured(kind, *plain, 2)
+    names = {"class_names": ("left", "right"), "classes": 2}
+    by_target, by_class = (
+        metrics(build(kind, bank, query, target="side", **names)),
+        metrics(build(kind, *plain, **names)),
+    )
+    assert {name: each.value for name, each in by_target.items()} == {
+        name: each.value for name, each in by_class.items()
+    }
+    assert [[*each["top1"].classes] for each in (by_target, by_class)] == [["0", "1"], ["left", "right"]]
 
 
 def test_refusals_say_what_to_type():

@@ -13,10 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from torch import nn
 
 from ssl_runner.probing import linear, logistic
+from ssl_runner.probing.class_scores import top_accuracies
 from ssl_runner.probing.label_efficiency import half_width, overlap, rank_within_class, stratified_sample
 from ssl_runner.probing.linear import fit_ridge, mean_average_precision, r_squared, ridge_path
 from ssl_runner.probing.logistic import Rotated, fit_path
-from ssl_runner.probing.protocol import top_accuracies
 
 
 def path(x, y, classes, l2, **settings):

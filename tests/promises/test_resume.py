@@ -17,6 +17,7 @@ RUNS = {  # overrides, and the turns after which the run is stopped; micro-batch
     **{f"pretext {name}": ([name], None) for name in names("pretext")},
     **{f"optimizer {name}": (["rotation", f"optimizer={name}"], [(7,)]) for name in names("optimizer")},
     "micro-batches": (["simclr", "accumulate=2", "optimizer.clip=0.5"], [(1,), (4,), (5,), (6,), (11,)]),
+    "challenges": (["simclr", "dataset.corrupt=mixed", "dataset.missing=0.2", "dataset.subset=0.7"], [(7,)]),
     "twice": (["byol"], [(3, 4)]),
     "toy": (["toy"], [(7,)]),
 }

@@ -88,10 +88,11 @@ def test_a_runs_config_and_its_recipe_give_the_job_again(composer, keep, drop, p
 def test_a_recipe_is_as_short_as_a_person_writes_it(keep):
     """The committed recipes, saved, are their own overrides again."""
     recipes = {name: yaml.safe_load((TREE / "experiment" / f"{name}.yaml").read_text()) for name in names("experiment")}
-    for name, recipe in recipes.items():
+    for name in (name for name, recipe in recipes.items() if isinstance(recipe["defaults"][0], dict)):  # on no other
+        recipe = recipes[name]
         saved = yaml.safe_load(write_recipe(keep(f"experiment={name}"), name).text)
         assert saved.pop("format") == newest()
-        mine, own = ({tuple(each.items()) for each in content.pop("defaults")} for content in (saved, recipe))
+        mine, own = (set(map(str, content.pop("defaults"))) for content in (saved, recipe))
         assert mine == own
         assert leaves(saved).keys() <= leaves(recipe).keys()
 

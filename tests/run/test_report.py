@@ -49,9 +49,10 @@ def test_no_geometry_no_verdict(here, capsys):
 
 HEADLINES = ["knn/top1", "probe/loss", "geometry/rank", "late/top1"]
 DONE = {"status": "completed", "error": None, "step": 40, "steps": 40, "seconds": 7.6, "samples_per_second": 1234.5}
+KNOWN = {name: guessed_meaning(name) for name in HEADLINES}
 DONE |= {
     "headlines": HEADLINES,
-    "metrics": {name: guessed_meaning(name) for name in HEADLINES},
+    "metrics": {**KNOWN, "knn/top1": {**KNOWN["knn/top1"], "majority": 0.125}},
     "baseline": {"knn/top1": 0.25, "probe/loss": 2.0, "geometry/rank": 9.0},
     "final": {"knn/top1": 0.5, "probe/loss": 0.5, "geometry/rank": 3.0, "test/knn/top1": 0.475},
 }
@@ -68,8 +69,8 @@ def told(tmp_path, **changed):
 def test_the_table_has_every_headline_that_can_be_better(tmp_path):
     lines = told(tmp_path, health={"verdict": "shrinking", "text": "shrinking since step 8"})
     assert [line.split() for line in lines[:4]] == [
-        ["measured", "random", "encoder", "trained", "gain", "test"],
-        ["knn", "25.0", "%", "50.0", "%", "+25.0", "%", "47.5", "%"],
+        ["measured", "majority", "class", "random", "encoder", "trained", "gain", "test"],
+        ["knn", "12.5", "%", "25.0", "%", "50.0", "%", "+25.0", "%", "47.5", "%"],
         ["probe", "2", "0.5", "-1.5"],
         ["late"],
     ]

@@ -3,8 +3,9 @@
 Hendrycks & Dietterich: Benchmarking neural network robustness to common corruptions and perturbations, ICLR 2019,
 arXiv 1903.12261, with the strengths of CIFAR-10-C, which are made for images of 32 x 32. Occlusion is after DeVries &
 Taylor, Improved regularization of convolutional neural networks with cutout, 2017, arXiv 1708.04552.
-Differs: six corruptions of the nineteen, occlusion among them; a blur grows with the image, so that it hides as much of
-a larger one. As in CIFAR-10-C, what comes out is rounded to 8 bits.
+Differs: seven corruptions of the nineteen, occlusion among them; a blur grows with the image, so that it hides as much
+of a larger one; salt and pepper is of whole pixels, at the strengths of impulse noise. As in CIFAR-10-C, what comes out
+is rounded to 8 bits.
 """
 
 import io
@@ -26,6 +27,12 @@ def noise(x: Images, deviation: float, rng: torch.Generator) -> Images:
     """Gaussian, of every channel of every pixel by itself; its deviation is in units of the full range."""
     # Drawn where the generator is: the images are then the same on every device.
     return x + deviation * torch.randn(x.shape, generator=rng, device=rng.device).to(x.device)
+
+
+def salt_and_pepper(x: Images, share: float, rng: torch.Generator) -> Images:
+    """Makes a share of the pixels black or white, as many of each."""
+    u = torch.rand(len(x), 1, *x.shape[2:], generator=rng, device=rng.device).to(x.device)
+    return torch.where(u < share / 2, 0.0, torch.where(u > 1 - share / 2, 1.0, x))
 
 
 def blur(x: Images, sigma: float, rng: torch.Generator) -> Images:
@@ -70,6 +77,7 @@ def jpeg(x: Images, quality: float, rng: torch.Generator) -> Images:
 
 CORRUPTIONS: dict[str, tuple[Callable[[Images, float, torch.Generator], Images], tuple[float, ...]]] = {
     "noise": (noise, (0.04, 0.06, 0.08, 0.09, 0.10)),
+    "salt_and_pepper": (salt_and_pepper, (0.01, 0.02, 0.03, 0.05, 0.07)),
     "blur": (blur, (0.4, 0.6, 0.7, 0.8, 1.0)),
     "brightness": (brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": (contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),

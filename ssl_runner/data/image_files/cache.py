@@ -51,6 +51,8 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
         source.broken.clear()  # of a pass whose images could not be kept
         digest = source.decode(content.write)
         images = torch.frombuffer(content.getbuffer(), dtype=torch.uint8).view(source.shape), digest
+    for remark, count in source.remarks.items():
+        logger.warning("%d of %d images have %s", count, len(source), remark)
     for name in source.describe(source.broken)[:10]:
         logger.warning("cannot read %s", name)
     if source.broken:
@@ -71,7 +73,8 @@ def cached_images(source: Source, folder: Path) -> tuple[UInt8[Tensor, "n c h w"
             raise OSError(f"{path} was written and cannot be read back")
     else:
         logger.info("images mapped from %s", path)
-    rows, broken, digest = entry
+    rows, broken, digest, remarks = entry
+    source.remarks.update(remarks)
     source.broken.clear()
     source.record(broken)  # the entry may come from a run that allowed more
     return rows, digest
@@ -86,18 +89,22 @@ def write_entry(path: Path, source: Source) -> None:
         header = {"descr": "|u1", "fortran_order": False, "shape": source.shape}
         np.lib.format.write_array_header_1_0(file, header)
         note = {"root": str(source.root), "digest": source.decode(file.write), "broken": source.broken}
+        note["remarks"] = source.remarks
         with replacing(path.with_suffix(".json")) as beside:
             beside.write(json.dumps(note, indent=1).encode())
 
 
-def read_entry(path: Path, source: Source) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], str] | None:
-    """Images, why by row for those that could not be read, and the digest; None if the entry is absent or torn."""
+def read_entry(
+    path: Path, source: Source
+) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], str, dict[str, int]] | None:
+    """Images, why by row for those that could not be read, digest, remarks; None if the entry is absent or torn."""
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         rows = np.lib.format.open_memmap(path, mode="r")
         if rows.shape != source.shape or rows.dtype != np.uint8:
             return None
-        return wrap_array(rows), {int(i): why for i, why in note["broken"].items()}, note["digest"]
+        broken = {int(i): why for i, why in note["broken"].items()}
+        return wrap_array(rows), broken, note["digest"], dict(note.get("remarks", {}))
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError):
         return None
 

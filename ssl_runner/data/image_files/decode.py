@@ -8,61 +8,126 @@ from typing import Literal
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, features
+
+from ssl_runner.data.image_files.depth import PixelRange, depth_of
 
 SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
     *(".pbm", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp"),
 )
-DEEP = ("I", "I;16", "I;16L", "I;16B", "I;16N")  # Pillow's modes of 16-bit grey
+HEIC = (".heic", ".heif", ".hif")
+REMEDIES = {".avif": "pip install 'pillow>=11.3'", **dict.fromkeys(HEIC, "pip install 'ssl-runner[heic]'")}
+WHOLE = PixelRange("full")
+MAX_PIXELS = 180_000_000  # of an image that is decoded; in colour they take half a gigabyte
+NEW_SUBFILE_TYPE, REDUCED = 254, 1  # a tag of TIFF, and the bit of a page that is a smaller copy of another
+
+
+@cache
+def readable() -> dict[str, str]:
+    """Pillow's name of the format by suffix; which ones, depends on what is installed."""
+    with suppress(ImportError):
+        from pillow_heif import register_heif_opener  # the extra `heic`
+
+        register_heif_opener()
+    # Pillow's own limit is met before a header can be read; `open_image` has it as a setting.
+    Image.MAX_IMAGE_PIXELS = None
+    known = Image.registered_extensions()
+    if ".avif" in known and not features.check("avif"):
+        known = {suffix: name for suffix, name in known.items() if name != "AVIF"}
+    return {suffix: known[suffix] for suffix in (*SUFFIXES, *HEIC) if suffix in known}
 
 
 @cache
 def formats() -> tuple[str, ...]:
     """Pillow's names of the formats that are read, whatever a file is called; for PostScript it would run a program."""
-    known = Image.registered_extensions()
-    return tuple(sorted({known[suffix] for suffix in SUFFIXES if suffix in known}))
+    return tuple(sorted(set(readable().values())))
 
 
 def read_image(
-    path: Path, size: int, channels: Literal[1, 3] = 3, resize: Literal["crop", "squash"] = "crop"
+    path: Path,
+    size: int,
+    channels: Literal[1, 3] = 3,
+    resize: Literal["crop", "squash"] = "crop",
+    pixels: PixelRange = WHOLE,
+    max_pixels: int = MAX_PIXELS,
 ) -> UInt8[np.ndarray, "c s s"]:
     """The first frame, upright by its EXIF tag, on white if it is transparent, resized with antialiasing.
 
     size: pixels a side. resize: keep the centred square, or all of the image with its sides made equal.
-    Raises whatever Pillow makes of a broken file.
+    Raises whatever Pillow makes of a broken file, and ValueError for one of more than max_pixels.
     """
-    with Image.open(path, formats=formats()) as file:
-        file.draft(None, (2 * size, 2 * size))  # a JPEG decodes to a half, a quarter or an eighth at less cost
-        ImageOps.exif_transpose(file, in_place=True)
+    with open_image(path, size, max_pixels) as file:
+        depth = depth_of(file)
+        upright = pixels.to_bytes(file, depth, path) if depth else file
+        ImageOps.exif_transpose(upright, in_place=True)
         fit = ImageOps.fit if resize == "crop" else Image.Image.resize
-        image = fit(to_channels(file, channels), (size, size), Image.Resampling.BICUBIC)
+        image = fit(to_channels(upright, channels), (size, size), Image.Resampling.BICUBIC)
         array = np.asarray(image).reshape(size, size, channels)
     return np.ascontiguousarray(array.transpose(2, 0, 1))  # (C, H, W)
 
 
-def to_channels(image: Image.Image, channels: int) -> Image.Image:
-    """The image in 8-bit grey or RGB: CMYK, palettes and YCbCr converted, transparency laid on white, 16 bits made 8.
+def open_image(path: Path, size: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """An image of which the header is read, set to decode to no more pixels than `size` a side can use.
 
-    Raises ValueError for floating-point pixels, whose range is not in the file.
+    A JPEG decodes to a half, a quarter or an eighth, always. Of more than max_pixels, JPEG 2000 does the same, and of a
+    TIFF a smaller copy among its pages is taken. Raises ValueError if there are still too many.
     """
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no known range; save the image with 8 or 16 bits")
-    if image.mode in DEEP:
-        image = Image.fromarray((np.asarray(image).astype(np.float32).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
-    elif image.has_transparency_data:
+    file = Image.open(path, formats=formats())
+    width, height = file.size
+    file.draft(None, (2 * size, 2 * size))
+    if not file.info.get("progressive"):  # such a JPEG is held whole, however small it becomes
+        width, height = file.size
+    if width * height > max_pixels and file.format in ("JPEG2000", "TIFF"):
+        try:
+            width, height = reduce_image(file, 2 * size, max_pixels)
+        except BaseException:
+            file.close()
+            raise
+    if width * height > max_pixels:
+        file.close()
+        raise ValueError(
+            f"{width} x {height} pixels are more than dataset.max_pixels={max_pixels}; "
+            f"type dataset.max_pixels={width * height} if the memory holds that many for each of dataset.workers"
+        )
+    return file
+
+
+def reduce_image(file: Image.Image, side: int, max_pixels: int) -> tuple[int, int]:
+    """Sets a JPEG 2000 or TIFF file to a smaller copy of its image, if it has one of at least `side` pixels a side.
+
+    Returns width and height that it decodes to.
+    """
+    width, height = file.size
+    if file.format == "JPEG2000":
+        levels = (min(file.size) // side).bit_length() - 1
+        enough = (each for each in range(levels) if (width >> each) * (height >> each) <= max_pixels)
+        if level := next(enough, max(levels, 0)):
+            file.reduce = level
+        return width >> level, height >> level
+    pages = {}
+    for page in range(1, file.n_frames):
+        file.seek(page)
+        if file.tag_v2.get(NEW_SUBFILE_TYPE, 0) & REDUCED and min(file.size) >= side:
+            pages[file.width * file.height] = page
+    file.seek(pages[min(pages)] if pages else 0)
+    return file.size
+
+
+def to_channels(image: Image.Image, channels: int) -> Image.Image:
+    """The image in 8-bit grey or RGB: CMYK, palettes and YCbCr converted, transparency laid on white."""
+    if image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     if channels == 3:
         return image.convert("RGB")
     return image.convert("L") if image.mode in ("1", "L", "RGB") else image.convert("RGB").convert("L")
 
 
-def common_side(paths: Sequence[Path], probes: int = 32) -> int:
-    """Pixels a side if the headers of evenly spaced files all tell the same square, else 0."""
+def common_size(paths: Sequence[Path], probes: int = 32) -> tuple[int, int] | None:
+    """Width and height if the headers of evenly spaced files all tell the same, else None."""
     sizes = set()
     for path in paths[:: max(1, len(paths) // probes)]:
         # Pillow raises a dozen types; what cannot be read is named when it is read.
         with suppress(Exception), Image.open(path, formats=formats()) as image:
             sizes.add(image.size)
-    width, height = sizes.pop() if len(sizes) == 1 else (0, 0)
-    return width if width == height else 0
+    return sizes.pop() if len(sizes) == 1 else None

@@ -18,7 +18,9 @@ import torch
 from jaxtyping import Int, UInt8
 from torch import Tensor
 
-from ssl_runner.data.image_files.decode import read_image
+from ssl_runner.data.image_files.decode import MAX_PIXELS, read_image
+from ssl_runner.data.image_files.depth import PixelRange
+from ssl_runner.errors import printable
 
 VERSION = 1  # of what read_image makes of a file: a key of another version is another key
 SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes
@@ -44,7 +46,10 @@ class Source:
     resize: Literal["crop", "squash"]
     max_broken: int
     workers: int | None = None  # threads; None for one a core, 16 at most
+    max_pixels: int = MAX_PIXELS
+    pixels: PixelRange = field(default_factory=PixelRange)
     broken: dict[int, str] = field(default_factory=dict)  # why, by row; of what has been read
+    remarks: dict[str, int] = field(default_factory=dict)  # how many images they are true of, by what was remarked
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -58,6 +63,9 @@ class Source:
         images, broken = self.read(index.tolist())
         for name in self.describe({row: why for row, why in broken.items() if row not in self.broken}):
             logger.warning("cannot read %s: it is a grey image", name)
+        for remark in self.pixels.remarks.keys() - self.remarks:
+            logger.warning("an image has %s", remark)
+            self.remarks[remark] = 1
         self.record(broken)
         return torch.from_numpy(images)
 
@@ -65,11 +73,12 @@ class Source:
         """The images in order, and why by row for those that cannot be read and are plain grey."""
         images = np.full((len(rows), *self.shape[1:]), GREY, dtype=np.uint8)
         broken: dict[int, str] = {}
+        how = (self.size, self.channels, self.resize, self.pixels, self.max_pixels)
 
         def fill(positions: range) -> None:
             for i in positions:
                 try:
-                    images[i] = read_image(self.root / self.files[rows[i]], self.size, self.channels, self.resize)
+                    images[i] = read_image(self.root / self.files[rows[i]], *how)
                 except Exception as problem:  # Pillow's readers raise a dozen types on bytes that they do not expect
                     broken[rows[i]] = f"{type(problem).__name__}: {problem}"
 
@@ -91,14 +100,15 @@ class Source:
 
     def describe(self, broken: Mapping[int, str]) -> list[str]:
         """Name and reason of each, such that any terminal and log can take it, whatever the bytes of the name."""
-        return [f"{os.fsencode(self.files[i]).decode(errors='backslashreplace')} ({broken[i]})" for i in broken]
+        return [printable(f"{self.files[i]} ({broken[i]})") for i in broken]
 
     def signature(self) -> str:
         """Hex digest of how the files are read, their names, sizes and times, and the beginnings of some.
 
         Archives are often unpacked with one time for all files, and bitmaps are all of one size: so the bytes of some.
         """
-        digest = hashlib.blake2b(f"{VERSION} {self.size} {self.channels} {self.resize}".encode(), digest_size=16)
+        how = f"{VERSION} {self.size} {self.channels} {self.resize}{self.pixels.key}"
+        digest = hashlib.blake2b(how.encode(), digest_size=16)
         for file in self.files:
             digest.update(os.fsencode(f"\0{file}\0"))
             with suppress(OSError):
@@ -129,4 +139,5 @@ class Source:
                     logged = time.monotonic()
                     logger.info("decoded %d of %d images", first + len(images), len(self.files))
         logger.info("decoded %d images in %.1f s", len(self.files), time.monotonic() - started)
+        self.remarks.update({remark: len(paths) for remark, paths in self.pixels.remarks.items()})
         return digest.hexdigest()
