@@ -18,7 +18,7 @@ from ssl_runner.config.grammar import Override, read_overrides
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
-from ssl_runner.config.text import as_typed, is_text, read_text
+from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -167,7 +167,9 @@ class Composer:
                     key = each.key.removeprefix("hydra.")
                     own[key] = as_typed(each, str | None if key in hydra_node.TEXTS else list[str]).value
                 else:
-                    apply_override(content, read_text(each, content), possible, self.groups)
+                    annotation = declared_annotation(content, each.key)
+                    each = as_typed(each, annotation, get(content, each.key))
+                    apply_override(content, each, possible, self.groups)
             except ValueError as error:
                 result.problems.append(str(error))
                 unread.add(each.key)

@@ -17,8 +17,7 @@ from typing import Any
 
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
-from ssl_runner.config.node import DECLARED, parameters
-from ssl_runner.config.override import get
+from ssl_runner.config.node import DECLARED, OPEN, Undecided, parameters, undecided
 from ssl_runner.config.trust import lies_in
 
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
@@ -28,21 +27,6 @@ LOCK = RLock()  # the modules are every thread's
 MODULES: dict[str, types.ModuleType] = {}
 
 
-class Undecided(Exception):
-    """Only the real check can say."""
-
-
-def undecided(*_: Any) -> Any:
-    raise Undecided
-
-
-class Open:
-    """What a library gives, or what rests on one. To ask for its class is to ask what it is."""
-
-    __class__ = property(undecided)  # type: ignore[assignment]
-
-
-OPEN = Open()
 # What is known of nn.Module: it takes any arguments, none of which is a setting, and can be called.
 MODULE = type("Module", (), {"__call__": undecided})
 
@@ -67,10 +51,13 @@ def declared_problems(content: Mapping[str, Any]) -> list[str] | None:
 
 def declared_annotation(content: Mapping[str, Any], key: str) -> Any:
     """The annotation of the parameter that a key of a config sets; OPEN if it takes a library to say."""
-    parent, _, last = key.rpartition(".")
+    *above, last = key.split(".")
+    node: Any = content if above else {"_target_": "ssl_runner.run.job.Job"}
     try:
+        for word in above:
+            node = node[word]
         with LOCK:
-            module, _, name = (get(content, parent)["_target_"] if parent else "ssl_runner.run.job.Job").rpartition(".")
+            module, _, name = node["_target_"].rpartition(".")
             return parameters(getattr(declared_module(module), name))[last][0]
     except Exception:  # whatever it is, the check has words for it
         return OPEN

@@ -17,6 +17,23 @@ UNIONS = (typing.Union, types.UnionType)
 MAPPINGS = (dict, Mapping)
 
 
+class Undecided(Exception):
+    """Only the real check can say."""
+
+
+def undecided(*_: Any) -> Any:
+    raise Undecided
+
+
+class Open:
+    """What a library gives, or what rests on one. To ask for its class is to ask what it is."""
+
+    __class__ = property(undecided)  # type: ignore[assignment]
+
+
+OPEN = Open()
+
+
 @dataclass(frozen=True)
 class Node(Generic[T]):
     """A class and checked arguments for it.

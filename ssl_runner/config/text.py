@@ -5,28 +5,21 @@ Quotes around the whole, escapes, `${...}`, and `null` if the key may be null, a
 
 import dataclasses
 import typing
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from ssl_runner.config.declared import OPEN, declared_annotation
 from ssl_runner.config.grammar import Override, quoted
-from ssl_runner.config.node import UNIONS
-from ssl_runner.config.override import get
+from ssl_runner.config.node import OPEN, UNIONS
 
 TEXT = {str, Path}
 
 
-def read_text(each: Override, content: Mapping[str, Any]) -> Override:
-    """An override of a config's content, its value as typed if its key takes text and Hydra reads another thing.
-
-    Raises ValueError in one line if the value cannot be read, or is several.
-    """
-    return as_typed(each, declared_annotation(content, each.key), get(content, each.key))
-
-
 def as_typed(each: Override, annotation: Any, before: Any = None) -> Override:
-    """The same for a parameter of this annotation, or OPEN, with the value that it has `before`."""
+    """An override, its value as typed if its key takes text and Hydra reads another thing.
+
+    `annotation`: of the parameter, or OPEN. `before`: the value that it has. Raises ValueError in one line if the value
+    cannot be read, or is several.
+    """
     if each.raw is not None and each.action != "DEL" and takes_text(each, annotation, before):
         return dataclasses.replace(each, value=each.raw, is_sweep=False, error=None)
     if each.error is not None:

@@ -13,9 +13,9 @@ from rich.console import Console
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.config.declared import OPEN, check_declared
+from ssl_runner.config.declared import check_declared
 from ssl_runner.config.grammar import Axis, examples, is_searched, read_axes, read_overrides
-from ssl_runner.config.node import parameters
+from ssl_runner.config.node import OPEN, parameters
 from ssl_runner.config.text import one_value
 from ssl_runner.errors import nearest
 from ssl_runner.sweep.dispatch import Launcher

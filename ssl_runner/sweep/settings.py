@@ -8,9 +8,8 @@ from typing import Annotated, Any, Literal
 from annotated_types import Interval
 
 from ssl_runner.config.check import check
-from ssl_runner.config.declared import OPEN
 from ssl_runner.config.grammar import quoted, read_overrides
-from ssl_runner.config.node import parameters
+from ssl_runner.config.node import OPEN, parameters
 from ssl_runner.config.text import one_value
 from ssl_runner.layers.ranges import Count, Natural, Threads
 from ssl_runner.run_folder.metrics import new_name
