@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from ssl_runner.duration import Length
+from ssl_runner.run_folder.atomic import at_once
 from ssl_runner.run_folder.layout import LOG
 
 log = logging.getLogger("ssl_runner")
@@ -52,6 +53,9 @@ class ConsoleHandler(logging.Handler):
 
 class RunLogHandler(logging.FileHandler):
     """Appends messages to a file, as long as the disk takes them."""
+
+    def _open(self) -> IO[str]:
+        return open(self.baseFilename, self.mode, encoding="utf-8", opener=at_once)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Nothing: the console has the message, and what the disk refuses the run itself will say."""

@@ -1,16 +1,18 @@
-"""Atomic writes: files that are whole or absent, whatever cuts their writing off; and JSON."""
+"""Atomic writes: files that are whole or absent, whatever cuts their writing off; bounded reads; and JSON."""
 
 import contextlib
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+MOST = 2**28  # bytes of a file that is read whole
 HALF = ".half"  # ends the name of what is being written
 ABANDONED = 3600  # seconds without a change after which it is nobody's any more; who writes does so more often
 
@@ -50,10 +52,26 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
     write(path, json.dumps(content, indent=2) + "\n")
 
 
+def at_once(path: str, flags: int) -> int:
+    """An opener: a pipe in the place of a file does not wait for its other end."""
+    return os.open(path, flags | os.O_NONBLOCK, 0o666)
+
+
+def read_file(path: Path, most: int = MOST) -> bytes:
+    """The content of a regular file of at most so many bytes. Raises OSError."""
+    with open(path, "rb", opener=at_once) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"{path} is no regular file")
+        if status.st_size > most:
+            raise OSError(f"{path} has {status.st_size:,} bytes, and {most:,} at most are read")
+        return file.read()
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's mapping; empty if it is absent or torn."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_file(path))
     except (OSError, ValueError, RecursionError):
         return {}
     return content if isinstance(content, dict) else {}

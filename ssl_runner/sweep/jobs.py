@@ -16,7 +16,7 @@ from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import FAILED, REFUSED
-from ssl_runner.run_folder.atomic import write
+from ssl_runner.run_folder.atomic import read_file, write
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import read_summary
@@ -135,7 +135,7 @@ class Jobs:
             if not curve.read():
                 continue
             entry.step = curve.step
-            entry.steps = entry.steps or int(read_summary(self.folder(entry)).get("steps") or 0)
+            entry.steps = entry.steps or read_summary(self.folder(entry)).get("steps", 0)
             if curve.points:
                 entry.final[self.metric] = curve.points[-1][1]
             if reason := self.stop_reason(entry, self.points(entry)):
@@ -160,12 +160,9 @@ class Jobs:
     def end(self, entry: Entry, status: int) -> None:
         """Takes over what became of a job, whose process has an exit status or was killed by signal `-status`."""
         self.refresh(entry)
-        console = self.folder(entry) / CONSOLE
-        output = (
-            console.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-            if console.exists()
-            else ""
-        )
+        output = ""
+        with contextlib.suppress(OSError):
+            output = read_file(self.folder(entry) / CONSOLE).decode(errors="replace").strip().rpartition("\n")[2]
         if status == REFUSED:
             entry.status, entry.error = "refused", output.removeprefix("refused: ")
         elif entry.status == "interrupted" and status in (0, FAILED):
