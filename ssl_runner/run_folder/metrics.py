@@ -23,7 +23,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises OSError if it cannot be read.
     """
     rows = []
-    for line in read_lines(path) if path.exists() else ():
+    for line in read_lines(path) if path.is_file() else ():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):

@@ -2,12 +2,13 @@
 
     python forks.py < [{"words": [...], "folder": "...", "operation": null or n}, ...]
 
-Prints a JSON list of {"status", "seconds", "printed", "operations"}. With "operation", the process is killed with -9
-before its n-th file operation below the folder.
+Prints a JSON list of {"status", "seconds", "printed", "operations", "ran"}. With "operation", the process is killed
+with -9 before its n-th file operation below the folder. "ran": programs that were started, but for git and uname.
 """
 
 import contextlib
 import json
+import multiprocessing.connection
 import os
 import resource
 import signal
@@ -16,12 +17,16 @@ import sys
 import time
 import traceback
 from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-SECONDS = 60  # after which a command hangs
+SECONDS = 30  # after which a command hangs
+SLOW = 20  # seconds, which no case of the fuzzers may take
+LEFT = (".lock", "run.log")  # what a refused resume may add to a folder
 MEMORY = 6 << 30  # bytes
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
+PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 
 
@@ -39,13 +44,42 @@ def carry_out(cases: list[dict], tmp_path: Path) -> list[dict]:
     return json.loads(process.stdout)
 
 
+def files_of(folder: Path) -> set[str]:
+    """All that lies in a folder, by name."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+
+
+def faults(cases: list[dict], outcomes: list[dict], before: list[set[str]]) -> list[dict]:
+    """The cases that broke a promise, each with its fault and what was printed. `before`: what lay in each folder."""
+    wrong = []
+    for case, outcome, there in zip(cases, outcomes, before, strict=True):
+        status, printed = outcome["status"], outcome["printed"]
+        new = files_of(Path(case["folder"])) - there
+        signs = {
+            "a traceback": "Traceback" in printed,
+            f"status {status}": status not in (0, 1, 2, 3),
+            f"{outcome['seconds']} s": outcome["seconds"] > SLOW,
+            "no word": not printed.strip(),
+            f"ran {outcome['ran']}": bool(outcome["ran"]),
+            "code ran": any("touched" in name for name in new),
+            f"left {sorted(new)[:5]}": status == 2 and any(not name.endswith(LEFT) for name in new),
+        }
+        if any(signs.values()):
+            fault = ", ".join(name for name, sign in signs.items() if sign)
+            shown = {**case, "words": [word[:200] for word in case["words"]]}
+            wrong.append({**shown, "fault": fault, "printed": printed[-1500:]})
+    return wrong
+
+
 class Operations:
     """Counts the file operations below a folder; kills the process before the one whose turn it is."""
 
     def __init__(self, folder: Path, last: int | None):
-        self.folder, self.last, self.names = f"{folder}{os.sep}", last, []
+        self.folder, self.last, self.names, self.ran = f"{folder}{os.sep}", last, [], []
 
     def __call__(self, event: str, arguments: tuple) -> None:
+        if event in PROGRAMS and arguments[0] not in ("git", "uname"):  # uname: by the module platform
+            self.ran.append(f"{event} {arguments[:2]}")
         if event != "open" and event not in CHANGES:
             return
         path = arguments[0]
@@ -75,10 +109,11 @@ def in_fork(words: list[str], folder: Path, told: Path, counted: Path, last: int
         sys.addaudithook(operations)
         from ssl_runner.__main__ import main
 
-        status = main(words)
-        counted.write_text(json.dumps(operations.names))
-    except SystemExit as stop:
-        status = stop.code if isinstance(stop.code, int) else 1
+        try:
+            status = main(words)
+        except SystemExit as stop:  # of argparse
+            status = stop.code if isinstance(stop.code, int) else 1
+        counted.write_text(json.dumps({"operations": operations.names, "ran": operations.ran}))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -95,8 +130,13 @@ def main() -> None:
     from ssl_runner.command import compare, evaluate, export, rerun, resume, save, sweep, train  # noqa: F401
     from ssl_runner.evaluation.measure import Evaluation  # noqa: F401
     from ssl_runner.run.session import begin  # noqa: F401
+    from ssl_runner.sweep import run  # noqa: F401
+    from ssl_runner.sweep.launcher import local
 
     torch.set_num_threads(1)
+    fork = multiprocessing.get_context("fork")  # a job of a sweep then starts at once, and its operations are counted
+    local.multiprocessing = SimpleNamespace(get_context=lambda _: fork, connection=multiprocessing.connection)
+    local.start_server = lambda: None
     place = Path(sys.argv[1])
     told, counted = place / "printed.txt", place / "operations.json"
     done = []
@@ -104,9 +144,9 @@ def main() -> None:
         counted.unlink(missing_ok=True)
         began = time.monotonic()
         status = in_fork(case["words"], Path(case["folder"]).resolve(), told, counted, case.get("operation"))
-        operations = json.loads(counted.read_text()) if counted.exists() else []
+        operations = json.loads(counted.read_text()) if counted.exists() else {"operations": [], "ran": []}
         seconds, printed = round(time.monotonic() - began, 2), told.read_text(errors="replace")
-        done.append({"status": status, "seconds": seconds, "printed": printed, "operations": operations})
+        done.append({"status": status, "seconds": seconds, "printed": printed, **operations})
     json.dump(done, sys.stdout)
 
 
