@@ -1,6 +1,7 @@
 """Atomic writes: files that are whole or absent, whatever cuts their writing off; bounded reads; and JSON."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +15,7 @@ from typing import IO, Any
 
 MOST = 2**28  # bytes of a file that is read whole
 HALF = ".half"  # ends the name of what is being written
+YOUNG = 1  # second in which who has made a file locks it
 ABANDONED = 3600  # seconds without a change after which it is nobody's any more; who writes does so more often
 
 
@@ -21,10 +23,12 @@ ABANDONED = 3600  # seconds without a change after which it is nobody's any more
 def replacing(path: Path) -> Iterator[IO[bytes]]:
     """A file to be written, which gets its name once it is synced, in place of one that has it. Raises OSError.
 
-    Until then it lies beside the path as `NAME.*.half`; if anything is raised, it is removed.
+    Until then it lies beside the path as `NAME.*.half`, which is locked; if anything is raised, it is removed.
     """
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=HALF, delete=False) as file:
         try:
+            with contextlib.suppress(OSError):  # some file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -83,9 +87,13 @@ def digest(content: Any, size: int = 8) -> str:
 
 
 def remove_abandoned(folder: Path, pattern: str) -> None:
-    """Removes what killed runs left in a folder: files and folders of a pattern in which nothing changes any more."""
+    """Removes what killed runs left in a folder: files of a pattern that nobody holds, and folders without a change."""
     for half in folder.glob(pattern):
-        with contextlib.suppress(OSError):  # another run was faster, or they are another user's
+        with contextlib.suppress(OSError):  # another run is at work or was faster, or they are another user's
             changed = max(each.lstat().st_mtime for each in (half, *half.rglob("*")))
             if time.time() - changed > ABANDONED:
                 shutil.rmtree(half) if half.is_dir() else half.unlink()
+            elif half.is_file() and time.time() - changed > YOUNG:
+                with half.open("rb") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    half.unlink()

@@ -1,16 +1,20 @@
 """Commands carried out in forks of a warmed-up process: a killed, hung or greedy one harms nobody, and all start fast.
 
-    python forks.py < [{"words": [...], "folder": "...", "operation": null or n}, ...]
+    python forks.py < [{"words": [...], "folder": "...", "operation": null or n, "whose": "own" or "jobs"}, ...]
 
-Prints a JSON list of {"status", "seconds", "printed", "operations", "ran"}. With "operation", the process is killed
-with -9 before its n-th file operation below the folder. "ran": programs that were started, but for git and uname.
+Prints a JSON list of {"status", "seconds", "printed", "own", "jobs", "ran"}: names of the file operations below the
+folder, of the process and of the jobs that it forks, and programs that were started, but for git and uname. With
+"operation", the process, or the job, is killed with -9 before its n-th such operation.
 """
 
 import contextlib
+import io
 import json
+import mmap
 import multiprocessing.connection
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,6 +25,8 @@ from types import SimpleNamespace
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+WARM = ["dataset.images=100", "batch_size=16", "length=1st", "log_every=1st", "evaluator=[knn]", "evaluator.knn.k=3"]
+WARM += ["device=cpu", "model.widths=[8]"]
 SECONDS = 30  # after which a command hangs
 SLOW = 20  # seconds, which no case of the fuzzers may take
 LEFT = (".lock", "run.log")  # what a refused resume may add to a folder
@@ -72,10 +78,15 @@ def faults(cases: list[dict], outcomes: list[dict], before: list[set[str]]) -> l
 
 
 class Operations:
-    """Counts the file operations below a folder; kills the process before the one whose turn it is."""
+    """Counts the file operations below a folder; kills the process before the one whose turn it is.
 
-    def __init__(self, folder: Path, last: int | None):
-        self.folder, self.last, self.names, self.ran = f"{folder}{os.sep}", last, [], []
+    `log` gets a line for each: whose it is, "own" or that of "jobs", processes which this one has forked; and its name.
+    `last`: the number among those of one of them, and of whom.
+    """
+
+    def __init__(self, folder: Path, log: int, last: int | None, whose: str):
+        self.folder, self.log, self.last, self.whose, self.ran = f"{folder}{os.sep}", log, last, whose, []
+        self.owner, self.counts = os.getpid(), memoryview(mmap.mmap(-1, 16)).cast("q")  # shared with the jobs
 
     def __call__(self, event: str, arguments: tuple) -> None:
         if event in PROGRAMS and arguments[0] not in ("git", "uname"):  # uname: by the module platform
@@ -87,33 +98,39 @@ class Operations:
             return
         path = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  a link stays what it is
         if path.startswith(self.folder):
-            if len(self.names) == self.last:
+            own = os.getpid() == self.owner
+            whose = "own" if own else "jobs"
+            if self.counts[own] == self.last and whose == self.whose:
+                self.last = None
                 os.kill(os.getpid(), signal.SIGKILL)
-            self.names.append(f"{event} {path.removeprefix(self.folder)}")
+            self.counts[own] += 1
+            os.write(self.log, f"{whose} {event} {path.removeprefix(self.folder)}\n".encode())
 
 
-def in_fork(words: list[str], folder: Path, told: Path, counted: Path, last: int | None) -> int:
+def in_fork(case: dict, told: Path, counted: Path, ran: Path) -> int:
     """The exit status of a command, or the negative signal that killed it."""
     process = os.fork()
     if process:
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     status = 70
     try:
+        folder = Path(case["folder"]).resolve()
         os.chdir(folder)
         with told.open("w") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         signal.alarm(SECONDS)
         resource.setrlimit(resource.RLIMIT_DATA, (MEMORY, MEMORY))
-        operations = Operations(folder, last)
+        log = os.open(counted, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        operations = Operations(folder, log, case.get("operation"), case.get("whose", "own"))
         sys.addaudithook(operations)
         from ssl_runner.__main__ import main
 
         try:
-            status = main(words)
+            status = main(case["words"])
         except SystemExit as stop:  # of argparse
             status = stop.code if isinstance(stop.code, int) else 1
-        counted.write_text(json.dumps({"operations": operations.names, "ran": operations.ran}))
+        ran.write_text(json.dumps(operations.ran))
     except BaseException:
         traceback.print_exc()
     finally:
@@ -138,15 +155,20 @@ def main() -> None:
     local.multiprocessing = SimpleNamespace(get_context=lambda _: fork, connection=multiprocessing.connection)
     local.start_server = lambda: None
     place = Path(sys.argv[1])
-    told, counted = place / "printed.txt", place / "operations.json"
+    with contextlib.redirect_stdout(io.StringIO()):  # what the first run imports
+        train.main([*WARM, f"hydra.run.dir={place / 'warm'}"])
+    shutil.rmtree(place / "warm")
+    told, counted, ran = place / "printed.txt", place / "operations.txt", place / "ran.json"
     done = []
     for case in json.load(sys.stdin):
-        counted.unlink(missing_ok=True)
+        counted.write_text("")
+        ran.write_text("[]")
         began = time.monotonic()
-        status = in_fork(case["words"], Path(case["folder"]).resolve(), told, counted, case.get("operation"))
-        operations = json.loads(counted.read_text()) if counted.exists() else {"operations": [], "ran": []}
-        seconds, printed = round(time.monotonic() - began, 2), told.read_text(errors="replace")
-        done.append({"status": status, "seconds": seconds, "printed": printed, **operations})
+        status = in_fork(case, told, counted, ran)
+        outcome = {"status": status, "seconds": round(time.monotonic() - began, 2), "ran": json.loads(ran.read_text())}
+        lines = [line.partition(" ") for line in counted.read_text().splitlines()]
+        outcome |= {whose: [name for by, _, name in lines if by == whose] for whose in ("own", "jobs")}
+        done.append(outcome | {"printed": told.read_text(errors="replace")})
     json.dump(done, sys.stdout)
 
 

@@ -125,9 +125,8 @@ def begun(tmp_path_factory) -> Path:
         ["evaluate", "run", "knn", "evaluator.knn.k=3"],
         ["-m", *tiny, "seed=0,1", "length=4st", "hydra.sweep.dir=sweep", "sweep.jobs_per_device=1"],
     ]
-    for words in commands:
-        (done,) = carry_out([{"words": words, "folder": str(folder)}], scratch)
-        assert done["status"] == 0, done["printed"]
+    done = carry_out([{"words": words, "folder": str(folder)} for words in commands], scratch)
+    assert not any(each["status"] for each in done), done
     (job,) = folder.glob("sweep/001*")
     for path in (folder / "sweep/sweep.json", job / "summary.json"):
         path.write_text(path.read_text().replace('"completed"', '"running"'))
