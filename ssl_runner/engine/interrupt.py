@@ -5,6 +5,8 @@ import threading
 from types import FrameType
 from typing import Any
 
+from ssl_runner.engine.clock import clock
+
 # They come from a person, a system that shuts down, a terminal that is closed, Slurm before it preempts a job.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
@@ -24,6 +26,7 @@ class Interrupt:
             ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
             for number in set(SIGNALS) - ignored:  # one by one: a Ctrl-C may come between two of them
                 self._before[number] = signal.signal(number, self._note)
+            self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, clock.leave_out_stop)
         return self
 
     def __exit__(self, *_: object) -> None:
