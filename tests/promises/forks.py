@@ -1,10 +1,12 @@
 """Commands carried out in forks of a warmed-up process: a killed, hung or greedy one harms nobody, and all start fast.
 
-    python forks.py < [{"words": [...], "folder": "...", "operation": null or n, "whose": "own" or "jobs"}, ...]
+    python forks.py < [{"words": [...], "folder": "...", "operation": null or n, "whose": "own" or "jobs",
+                         "after": seconds}, ...]
 
 Prints a JSON list of {"status", "seconds", "printed", "own", "jobs", "ran"}: names of the file operations below the
 folder, of the process and of the jobs that it forks, and programs that were started, but for git and uname. With
-"operation", the process, or the job, is killed with -9 before its n-th such operation.
+"operation", the process, or the job, is killed with -9 before its n-th such operation; with "after", so many seconds
+after its start.
 """
 
 import contextlib
@@ -111,6 +113,9 @@ def in_fork(case: dict, told: Path, counted: Path, ran: Path) -> int:
     """The exit status of a command, or the negative signal that killed it."""
     process = os.fork()
     if process:
+        if "after" in case:
+            time.sleep(case["after"])
+            os.kill(process, signal.SIGKILL)  # which does nothing to one that has ended
         return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
     status = 70
     try:
