@@ -88,8 +88,8 @@ def load_json(path: Path) -> Any:
     """Raises OSError, or ValueError."""
     try:
         return json.loads(read_file(path))
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is torn or no JSON ({error})") from None
 
 
 def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]:
