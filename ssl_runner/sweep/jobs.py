@@ -72,7 +72,7 @@ class Jobs:
             common = set.intersection(*(set(each.overrides) for each in typed))
             entries = [self.ledger.add(each.overrides, common, groups) for each in typed]
             contents = {entry.number: each.content for entry, each in zip(entries, typed, strict=True)}
-            self.ledger.write()
+        self.ledger.write()  # also what jobs have come to since a sweep that was killed wrote it
         self.waiting, cut_off = self.wait(entries)
         if cut_off is None:
             self.prepare(self.waiting, contents)
