@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,9 +86,13 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
 
 
 def load_json(path: Path) -> Any:
-    """Raises OSError, or ValueError."""
+    """What is no number of JSON, as NaN or 1e400, is text. Raises OSError, or ValueError."""
+
+    def finite(text: str) -> float | str:
+        return number if math.isfinite(number := float(text)) else text
+
     try:
-        return json.loads(read_file(path))
+        return json.loads(read_file(path), parse_float=finite, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path.name} is torn or no JSON ({error})") from None
 
