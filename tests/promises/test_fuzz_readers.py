@@ -121,7 +121,6 @@ def test_what_a_run_reads_again(tmp_path, summary, row, environment):
     known = read_summary(tmp_path)
     assert typed_summary(known) == known
     summarise_numbers(tmp_path, known.get("metrics", {}), known.get("step", 0))
-    json.dumps(known, allow_nan=False)
     for each in read_rows(tmp_path / "metrics.jsonl"):
         assert all(abs(float(number)) >= 0 or number != number for number in each.values())
     curve = Curve(tmp_path / "metrics.jsonl", "knn/top1")
