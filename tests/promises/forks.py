@@ -46,7 +46,7 @@ def carry_out(cases: list[dict], tmp_path: Path) -> list[dict]:
         text=True,
         capture_output=True,
         check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "HF_HUB_OFFLINE": "1"},
     )
     assert process.returncode == 0, process.stderr
     return json.loads(process.stdout)
