@@ -23,7 +23,7 @@ def read(path: Path, kind: type = dict) -> Any:
     """
     try:
         content = load_yaml(path)
-        if not read_file(path, MOST).endswith(b"\n"):
+        if kind is dict and not read_file(path, MOST).endswith(b"\n"):  # an empty list has none
             raise ValueError("its last line has no end: it was cut off; if it was not, add one")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is torn or no YAML ({' '.join(str(error).split())[:300]})") from None

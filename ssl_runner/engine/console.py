@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from rich.console import Console
 from rich.live import Live
@@ -54,7 +54,7 @@ class ConsoleHandler(logging.Handler):
 class RunLogHandler(logging.FileHandler):
     """Appends messages to a file, as long as the disk takes them."""
 
-    def _open(self) -> IO[str]:
+    def _open(self) -> Any:
         return open(self.baseFilename, self.mode, encoding="utf-8", opener=at_once)
 
     def handleError(self, record: logging.LogRecord) -> None:

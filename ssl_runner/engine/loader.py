@@ -9,7 +9,7 @@ from torch import Tensor
 from ssl_runner.contract import Batch, Rows, Samples
 from ssl_runner.device.ranks import rows_of_rank
 from ssl_runner.duration import Length
-from ssl_runner.engine.clock import clock
+from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.seed import derive
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch

@@ -13,8 +13,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ssl_runner.engine.clock import clock
 from ssl_runner.engine.events import charts, earlier_pictures, run_end
+from ssl_runner.engine.interrupt import clock
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import EVENTS, METRICS
 from ssl_runner.run_folder.metrics import read_rows

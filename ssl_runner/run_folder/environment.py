@@ -100,9 +100,9 @@ def changes(old: Path, new: Path) -> list[str]:
 
 def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on, by the words that name it."""
-    commit, dirty = environment.get("commit"), environment.get("dirty")
+    commit, dirty, libraries = (environment.get(key) for key in ("commit", "dirty", "versions"))
     return {
-        **(versions if isinstance(versions := environment.get("versions"), dict) else {}),
+        **(libraries if isinstance(libraries, dict) else {}),
         "code": f"commit {str(commit)[:7]}{', with changes' if dirty else ''}" if commit else "a package",
         "fingerprint of the data": environment.get("dataset"),
         "device": re.sub(r", \d+ threads$", "", str(environment.get("device"))),

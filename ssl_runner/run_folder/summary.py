@@ -10,6 +10,7 @@ from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import METRICS, SUMMARY
 from ssl_runner.run_folder.metrics import FIRST, finite_numbers, is_count, is_number, new_name, read_rows, slashed
 
+ENDED = ("completed", "stopped")  # statuses of what a sweep does not run again
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
 Meanings = Mapping[str, Mapping[str, Any]]
 

@@ -19,10 +19,10 @@ from ssl_runner.errors import FAILED, REFUSED
 from ssl_runner.run_folder.atomic import read_file, write
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.summary import ENDED, read_summary
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import REPORTS
-from ssl_runner.sweep.ledger import ENDED, Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import Entry, Ledger, key_of
 from ssl_runner.sweep.objective import Curve, Halving, Points, is_better_smaller, value
 from ssl_runner.sweep.view import View
 

@@ -12,9 +12,8 @@ from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_va
 
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.layout import SWEEP
-from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.summary import ENDED, read_summary
 
-ENDED = ("completed", "stopped")  # what is not run again
 LONGEST = 60  # characters of a slug
 
 

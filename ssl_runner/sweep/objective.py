@@ -15,8 +15,7 @@ from typing import Any
 
 from ssl_runner.run_folder.atomic import MOST, at_once
 from ssl_runner.run_folder.metrics import finite_numbers, is_count, is_number, new_name
-from ssl_runner.run_folder.summary import guessed_meaning
-from ssl_runner.sweep.ledger import ENDED
+from ssl_runner.run_folder.summary import ENDED, guessed_meaning
 
 COSTS = ("seconds", "peak_memory_mb")
 SUMMARY = (*COSTS, "step", "samples_per_second")  # numbers at the top level of a summary.json
