@@ -23,6 +23,8 @@ from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.layout import CONFIG
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
+from ssl_runner.run_folder.origin import entries
+from ssl_runner.run_folder.summary import read_summary
 
 if TYPE_CHECKING:
     from ssl_runner.contract import Data
@@ -44,7 +46,7 @@ def main(words: list[str]) -> int:
     console = Terminal()
     try:
         read_recorded(arguments.run, arguments.overrides, arguments.config_dir)
-        from ssl_runner.run.session import recorded_job  # torch is imported here, after all that needs none
+        from ssl_runner.run.prepare import recorded_job  # torch is imported here, after all that needs none
 
         prepared = recorded_job(arguments.run, arguments.overrides, arguments.config_dir)
         named = arguments.to or prepared.composed.folder
@@ -105,7 +107,13 @@ def warn(prepared: "PreparedJob", old: Path, changed: list[str], data: "Data") -
     with tempfile.TemporaryDirectory() as folder:
         describe(Path(folder), device=str(placement), fingerprint=data.fingerprint)
         lines = changes(old, Path(folder))
-    device = placement.device.type
+    summary, device = read_summary(old), placement.device.type
+    for each in entries(summary.get("extended")):
+        lines.append(
+            f"the old run was given the length {each.get('to')} at step {each['step']}, before {each.get('from')}"
+        )
+    for each in entries(summary.get("other_data")):
+        lines.append(f"the old run went on with other data at step {each['step']}: {each.get('fingerprint')}")
     if device != "cpu" and not placement.deterministic:
         lines.append(f"device.deterministic is false, and without it two runs on {device} are never the same")
     if lines:

@@ -62,8 +62,8 @@ def main(words: list[str]) -> int:
 
 
 def prepare(*arguments: Any) -> Any:
-    """run.preflight.prepare_job, for which torch is imported."""
-    from ssl_runner.run.preflight import prepare_job
+    """run.prepare.prepare_job, for which torch is imported."""
+    from ssl_runner.run.prepare import prepare_job
 
     return prepare_job(*arguments)
 

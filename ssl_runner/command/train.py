@@ -33,7 +33,7 @@ def main(words: list[str]) -> int:
     if composed.refused:
         return refuse(composed.problems)
     if not (arguments.cfg and composed.decided):
-        from ssl_runner.run.preflight import prepare_job  # torch is imported here, after all that needs none
+        from ssl_runner.run.prepare import prepare_job  # torch is imported here, after all that needs none
 
         prepared, problems = prepare_job(composed, arguments.overrides, build=not arguments.cfg)
         if prepared is None:

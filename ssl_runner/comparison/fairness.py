@@ -111,6 +111,23 @@ def measurement_warnings(name: str, ways: Ways) -> list[str]:
     return lines
 
 
+def change_warnings(runs: Sequence[Run]) -> list[str]:
+    """A line for the runs that were extended, and one for those that went on with other data."""
+    lines = []
+    for name, what, consequence in (
+        ("extended", "given another length", "not the same as a run of that length from the start"),
+        ("other_data", "continued on other data", "not trained on the data of the others alone"),
+    ):
+        changed = [(run, run.changes[name]) for run in runs if run.changes.get(name)]
+        listed = [f"{run.name} (at step {', '.join(str(each['step']) for each in steps)})" for run, steps in changed]
+        if listed:
+            shown = ", ".join([*listed[:MOST], *["..."] * (len(listed) > MOST)])
+            lines.append(
+                f"{plural(len(listed))} {'was' if len(listed) == 1 else 'were'} {what}: {shown}; {consequence}"
+            )
+    return lines
+
+
 def comparison_warnings(
     runs: Sequence[Run], groups: Sequence[Sequence[Run]], keys: Sequence[str], metric: str | None, ways: Ways
 ) -> list[str]:
@@ -131,4 +148,4 @@ def comparison_warnings(
     if again := sum(len(members) - len({run.seed for run in members}) for members in groups):
         repeat = f"{plural(again)} {'repeats' if again == 1 else 'repeat'}"
         lines.append(f"{repeat} settings and seed of another: those of one seed count once, by their mean")
-    return lines + fairness_warnings(done, groups)
+    return lines + change_warnings(done) + fairness_warnings(done, groups)

@@ -16,8 +16,9 @@ from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, SUMMARY
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.metrics import finite_numbers
+from ssl_runner.run_folder.origin import entries, recorded_fingerprint
 from ssl_runner.run_folder.summary import (
-    entries,
+    fitting,
     guessed_meaning,
     is_meaning,
     migrated_summary,
@@ -60,9 +61,12 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         if wrong := [key for key, value in read.items() if summary.get(key) != value]:
             broken.append(f"{folder / SUMMARY}: {', '.join(wrong)} left out: not what a run writes there")
     environment = read_environment(folder, broken)
+    if isinstance(init := config.get("init"), dict):  # where the weights lie is no part of a result
+        config["init"] = str(init.get("digest"))[:8]
     choices, chosen = choices_of(config), finite_numbers(config)
     step, status = summary.get("step", 0), summary["status"]
-    evaluated = evaluation_results(folder, broken, (choices.get("dataset"), str(environment.get("dataset"))))
+    own = (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
+    evaluated = evaluation_results(folder, broken, own)
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
         folder=folder,
@@ -82,6 +86,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         early=len(evaluated) - len(final),
         headlines=tuple(summary.get("headlines", ())),
         environment=environment,
+        changes={name: listed for name in ("extended", "other_data") if (listed := entries(summary.get(name)))},
     )
 
 
@@ -143,7 +148,7 @@ def row_results(row: Mapping[str, Any], own: tuple[str | None, str]) -> list[Res
     settings = settings_of(row.get("settings"), row["version"]) | ({"data": data} if other else {})
     stage, step = ("baseline", None) if row.get("encoder") == "random" else ("", row.get("step"))
     results = []
-    meanings = entries(row.get("metrics"), is_meaning)
+    meanings = fitting(row.get("metrics"), is_meaning)
     for word, value in finite_numbers(row["values"]).items():
         name = f"{'test/' if row['split'] == 'test' else ''}{row['protocol']}/{word}"
         meaning = meanings.get(word) or guessed_meaning(name)

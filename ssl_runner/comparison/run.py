@@ -52,6 +52,7 @@ class Run:
     headlines: tuple[str, ...] = ()  # the numbers that stand for their evaluator
     metrics: Mapping[str, float] = field(default_factory=dict)  # results by name, see name_metrics
     environment: Mapping[str, Any] = field(default_factory=dict)
+    changes: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)  # other_data, extended
 
     @property
     def completed(self) -> bool:

@@ -35,6 +35,8 @@ class Composed:
     problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
     decided: bool = False  # whether the problems are all that the check would find
     where: str = ""  # begins each line about a config that was read
+    origin: Path | None = None  # of a recorded run: the folder in which it was begun
+    start: Path | None = None  # the folder from which its relative paths start; None for the current one
 
     @property
     def refused(self) -> bool:

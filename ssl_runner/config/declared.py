@@ -13,12 +13,14 @@ from collections.abc import Mapping
 from inspect import Parameter
 from pathlib import Path
 from threading import RLock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config.check import check
-from ssl_runner.config.compose import Composed
 from ssl_runner.config.node import DECLARED
 from ssl_runner.config.trust import lies_in
+
+if TYPE_CHECKING:
+    from ssl_runner.config.compose import Composed
 
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
 # What is imported as it is: without torch, and cheap.
@@ -46,7 +48,7 @@ OPEN = Open()
 MODULE = type("Module", (), {"__call__": undecided})
 
 
-def check_declared(composed: Composed) -> Composed:
+def check_declared(composed: "Composed") -> "Composed":
     """The same config with what declared signatures find wrong among its problems."""
     wrong = declared_problems(composed.record) if composed.content else []
     composed.decided = wrong is not None

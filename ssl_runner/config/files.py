@@ -1,16 +1,16 @@
 """Config files: read in the newest format, written as YAML."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from omegaconf import OmegaConf
 
-from ssl_runner.config.migrate import KEY, migrated, newest, writer_of
-from ssl_runner.run_folder.atomic import read_file
-from ssl_runner.run_folder.layout import GROUPS
+from ssl_runner.config.migrate import KEY, migrated, newest, stamped, writer_of
+from ssl_runner.run_folder.atomic import read_file, write
+from ssl_runner.run_folder.layout import CONFIG, GROUPS, OVERRIDES
 
 MOST, DEEPEST = 1_000_000, 50  # bytes or values of a config, and mappings or lists in one another
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # five times as fast if libyaml is there
@@ -57,6 +57,12 @@ def load_yaml(path: Path) -> Any:
 def dump(content: Any) -> str:
     """Plain values as YAML, in their order."""
     return OmegaConf.to_yaml(OmegaConf.create(content))
+
+
+def write_config(folder: Path, overrides: Sequence[str], content: Mapping[str, Any]) -> None:
+    """Writes what was typed and then the config, with which the folder is a run's. Raises OSError."""
+    write(folder / OVERRIDES, dump(list(overrides)))
+    write(folder / CONFIG, dump(stamped(content)))
 
 
 def format_of(folders: Sequence[Path], place: str) -> int:

@@ -1,5 +1,6 @@
 """Loading a trained encoder: from a run folder, from a checkpoint of it, or from an exported file."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,9 @@ from ssl_runner.config.migrate import migrated
 from ssl_runner.config.node import Node
 from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
-from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, WEIGHTS
+from ssl_runner.run_folder.atomic import read_json
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, WEIGHTS
+from ssl_runner.run_folder.origin import recorded_fingerprint
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.run_folder.weights import read_weights
 
@@ -37,6 +40,7 @@ class TrainedEncoder:
     recipe: dict[str, Any]  # what builds it: the model's config and its input, as encoder.yaml has them
     step: int | None = None  # of training
     content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
+    fingerprint: str | None = None  # of the run's data; None if it is not known
 
     @property
     def samples(self) -> Samples:
@@ -76,8 +80,9 @@ def exported_encoder(folder: Path) -> TrainedEncoder:
     """The encoder that a run, or `ssl-runner export`, has written."""
     weights, recipe, config = folder / WEIGHTS, files.read(folder / ENCODER), folder / CONFIG
     encoder = restored_encoder(recipe, read_weights(weights), weights)
-    content = files.read(config) if config.is_file() else None
-    return TrainedEncoder(encoder, weights, folder, recipe, read_summary(folder).get("step"), content)
+    content, summary = files.read(config) if config.is_file() else None, read_summary(folder)
+    known = recorded_fingerprint(summary, read_json(folder / ENVIRONMENT)) if content is not None else None
+    return TrainedEncoder(encoder, weights, folder, recipe, summary.get("step"), content, known)
 
 
 def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
@@ -92,7 +97,10 @@ def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
     content = migrated(content, str(path), state.get("versions", {}).get("ssl-runner"))
     recipe = {**content["model"], **(state.get("input") or first_input(state, weights, path, folder))}
     encoder = restored_encoder(recipe, weights, path)
-    return TrainedEncoder(encoder, path.resolve(), folder, recipe, state["step"], content)
+    data = state.get("data") if isinstance(state.get("data"), dict) else None
+    environment = read_json(folder / ENVIRONMENT) if data is None else {"dataset": data.get("fingerprint")}
+    known = recorded_fingerprint(state, environment)
+    return TrainedEncoder(encoder, path.resolve(), folder, recipe, state["step"], content, known)
 
 
 def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, folder: Path) -> dict[str, Any]:
@@ -103,9 +111,15 @@ def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, f
     return {"shape": list(shape), "mean": weights["mean"].tolist(), "std": weights["std"].tolist()}
 
 
-def input_of(model: Node[Encoder], samples: Samples, data: Data) -> dict[str, Any]:
-    """What an encoder takes, and what the runner hands to its constructor: plain values for files."""
+def input_of(
+    model: Node[Encoder], samples: Samples, data: Data, initial: Mapping[str, Tensor] | None = None
+) -> dict[str, Any]:
+    """What an encoder takes, and what the runner hands to its constructor: plain values for files.
+
+    `initial`: weights that it begins from, and normalises with what they were learnt with.
+    """
     offered = {"shape": list(samples.shape), "mean": list(data.mean), "std": list(data.std)}
+    offered |= {name: (initial or {})[name].tolist() for name in ("mean", "std") if name in (initial or {})}
     recorded = {"samples": {**samples._asdict(), "shape": offered["shape"]}}
     return recorded | {name: value for name, value in offered.items() if name in model.wants}
 

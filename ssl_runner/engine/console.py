@@ -16,6 +16,7 @@ from rich.live import Live
 from rich.text import Text
 
 from ssl_runner.duration import Length
+from ssl_runner.errors import Refused
 from ssl_runner.run_folder.atomic import at_once
 from ssl_runner.run_folder.layout import LOG
 
@@ -73,6 +74,16 @@ class Journal(MemoryHandler):
         file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
         self.setTarget(file)
         self.flush()
+
+    @contextmanager
+    def failures(self) -> Iterator[None]:
+        """Records what ends the body in the file alone; whoever called says it on the console."""
+        try:
+            yield
+        except Exception as reason:
+            trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
+            self.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace))
+            raise
 
     def close(self) -> None:
         file = self.target

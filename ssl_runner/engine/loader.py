@@ -42,7 +42,9 @@ class Loader:
         epoch, place = divmod(step, self.length.steps_per_epoch)
         if self._order[0] != epoch:
             rng = torch.Generator().manual_seed(derive(self.seed, "shuffle", epoch))
-            order = torch.randperm(len(self.rows), generator=rng)
+            wanted = self.length.steps_per_epoch * self.length.batch_size
+            passes = -(-wanted // len(self.rows))  # more than one if a run goes on with fewer rows than it began with
+            order = torch.cat([torch.randperm(len(self.rows), generator=rng) for _ in range(passes)])
             self._order = (epoch, order if self.resident is None else send(order, self.device))
         size = self.length.batch_size
         return rows_of_rank(self._order[1][place * size : (place + 1) * size])

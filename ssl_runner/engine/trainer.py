@@ -1,7 +1,7 @@
 """Training loop: learn, and on schedule measure, show, log and save."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -47,13 +47,14 @@ class Trainer:
         self.length = self.learner.length
         self.loss_name = f"train/{self.learner.prefix(self.learner.main)}loss"
 
-    def restore(self) -> int:
+    def restore(self, states: Iterable[tuple[Path, dict[str, Any]]] | None = None) -> int:
         """Loads the newest readable checkpoint of the folder and returns its step; 0 if there is none.
 
-        Raises checkpoint.Unreadable if each is of another model, pretext task or optimizer.
+        `states`: the checkpoints, newest first, if they are read already. Raises checkpoint.Unreadable if each is of
+        another model, pretext task or optimizer.
         """
         unfit = ""
-        for path, state in checkpoint.newest_first(self.folder / CHECKPOINTS):
+        for path, state in states or checkpoint.newest_first(self.folder / CHECKPOINTS):
             try:
                 self.learner.load(state)
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -52,6 +52,10 @@ class Evaluation:
                 pass
         except OSError as error:
             raise Refused(f"{folder}: cannot be written ({error}); type --to FOLDER") from None
+        other = plan.own and source.fingerprint not in (None, data.fingerprint)
+        if other:
+            given = f"the fingerprint is {data.fingerprint}, and that of the run's was {source.fingerprint}"
+            log.warning("other data: %s; the results are not filed as the run's own", given)
         device = plan.device.build()
         device.apply()
         statistics = {"mean": list(data.mean), "std": list(data.std)}
@@ -62,13 +66,15 @@ class Evaluation:
             return built_encoder(recipe)
 
         measurements = plan_measurements(source, plan, data, fresh, folder)
+        named = {"other_data": data.fingerprint} if other else {}
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
         # Other devices and versions may round otherwise.
         machine = {"device": str(device), "versions": environment.versions(), "commit": environment.source()[0]}
         with frozen(encoder):
             encode = encoder_of(encoder, source.samples, device.device)
             complete = [
-                self.take(evaluator, encoder, encode, about | machine, folder) for about, evaluator in measurements
+                self.take(evaluator, encoder, encode, about | named | machine, folder)
+                for about, evaluator in measurements
             ]
         self.console.print(f"written to {folder}", soft_wrap=True)
         return all(complete)
@@ -77,7 +83,7 @@ class Evaluation:
         self, evaluator: Evaluator, encoder: Encoder, encode: Callable[[Rows], Any], about: dict[str, Any], folder: Path
     ) -> bool:
         """Measures one protocol on one split, says its numbers and keeps them. Returns whether it came to its end."""
-        what = f"{about['protocol']} on {about['split']}"
+        what = f"{about['protocol']} on {about['split']}{' of other data' * ('other_data' in about)}"
         if self.console.is_terminal:
             self.console.print(f"measuring {what}", end="\r")
         seed_everything(0, "evaluate", about["protocol"])

@@ -19,6 +19,7 @@ from ssl_runner.errors import Refused
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run.preflight import attempt, stand_ins
 from ssl_runner.run_folder.atomic import write
+from ssl_runner.run_folder.origin import absent_places, begun_in, start_of_paths, with_places
 
 OWN = "run"  # the name under which the dataset of the run can be chosen
 
@@ -35,6 +36,7 @@ class Plan:
     seed: Annotated[int, Ge(0)] | None = None  # of a random encoder; None is the run's
     named: bool = True  # whether the protocols were chosen by hand: one that cannot be is then refused, not left out
     content: dict[str, Any] = field(default_factory=dict)  # as it was composed
+    own: bool = False  # whether the dataset is meant to be the run's
 
 
 def make_plan(source: TrainedEncoder, protocols: Sequence[str], overrides: Sequence[str]) -> Plan:
@@ -45,18 +47,23 @@ def make_plan(source: TrainedEncoder, protocols: Sequence[str], overrides: Seque
         raise Refused(f"dataset: {source.name} comes without the config of its run; type dataset=NAME")
     with tempfile.TemporaryDirectory() as folder:
         if run:
-            write(Path(folder) / "dataset" / f"{OWN}.yaml", files.dump(run["dataset"]))
+            here = {"dataset": run["dataset"]}
+            origin = begun_in(source.folder)
+            here = with_places(here, start_of_paths(here, origin))
+            write(Path(folder) / "dataset" / f"{OWN}.yaml", files.dump(here["dataset"]))
         composed = Composer(Path(folder), "evaluate").compose([*words, *overrides])
     node, problems = check(composed.content, Plan, RUNTIME) if composed.content else (None, [])
     if composed.problems or problems or node is None:
         raise Refused(*composed.problems, *problems)
     content = {**composed.content, "choices": composed.choices}
-    if composed.choices["dataset"] == OWN:
+    own = composed.choices["dataset"] == OWN
+    if own:
         content["choices"]["dataset"] = run.get("choices", {}).get("dataset", OWN)
     keys = {key: value for key, value in node.arguments.items() if value is not None}
-    plan = Plan(**{"seed": run.get("seed", 0), "named": bool(protocols), **keys}, content=content)
+    plan = Plan(**{"seed": run.get("seed", 0), "named": bool(protocols), **keys}, content=content, own=own)
     if problems := check_plan(plan, source):
-        raise Refused(*problems)
+        absent = absent_places({"dataset": run["dataset"]}, begun_in(source.folder)) if own else ""
+        raise Refused(*(f"{line}{absent}" if line.startswith("dataset") else line for line in problems))
     return plan
 
 

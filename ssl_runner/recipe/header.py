@@ -50,7 +50,8 @@ def hardware(environment: Mapping[str, Any]) -> str:
 
 def numbers(summary: Mapping[str, Any]) -> str:
     """`validation kNN 41.5 -> 61.9 %, linear probe 51.2 -> 67.5 % (random encoder -> trained); test kNN 62.2 %`."""
-    baseline, final, meanings = (summary.get(key) or {} for key in ("baseline", "final", "metrics"))
+    key, before = ("initial", "encoder of init") if "initial" in summary else ("baseline", "random encoder")
+    baseline, final, meanings = (summary.get(each) or {} for each in (key, "final", "metrics"))
 
     def show(name: str, *values: float | None) -> str:
         protocol, _, word = name.removeprefix("test/").partition("/")
@@ -61,7 +62,7 @@ def numbers(summary: Mapping[str, Any]) -> str:
     headlines = summary.get("headlines") or ()
     validation = ", ".join(show(name, baseline.get(name), final[name]) for name in headlines if name in final)
     test = ", ".join(show(name, final[name]) for name in (f"test/{each}" for each in headlines) if name in final)
-    parts = [validation and f"validation {validation} (random encoder -> trained)", test and f"test {test}"]
+    parts = [validation and f"validation {validation} ({before} -> trained)", test and f"test {test}"]
     return "; ".join(filter(None, parts)) or "nothing was measured"
 
 

@@ -13,10 +13,10 @@ from ssl_runner.config.override import ABSENT, get, leaves, paths
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run_folder.layout import GROUPS
+from ssl_runner.run_folder.origin import names_path
 
 # By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None if a mount is left out.
 Choices = dict[str, str | list[str] | None]
-PLACE_KEYS = ("root", "cache", "folder")  # whose text is a place
 PLACE = re.compile(r"~|[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file://")
 
 
@@ -70,7 +70,7 @@ def is_place(key: str, value: Any) -> bool:
     """Whether a setting is a place on a machine, which a recipe for others does not hold."""
     if isinstance(value, list):
         return any(is_place(key, each) for each in value)
-    return isinstance(value, str) and (key.rpartition(".")[2] in PLACE_KEYS or PLACE.match(value) is not None)
+    return isinstance(value, str) and (names_path(key) or PLACE.match(value) is not None)
 
 
 def choose(composer: Composer, content: Mapping[str, Any], recorded: Mapping[str, Any]) -> Choices:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from torch import Tensor
 
 from ssl_runner.config.node import Node
 from ssl_runner.config.trust import foreign_code
@@ -28,8 +29,8 @@ log = logging.getLogger("ssl_runner")
 Fresh = Callable[[int], Encoder]  # seeds to randomly initialised encoders
 
 
-def load_data(prepared: PreparedJob) -> tuple[Dataset, Data]:
-    """Says whose code runs, reads the data, and tries batches and evaluators on it. Raises Refused."""
+def load_data(prepared: PreparedJob, check: Callable[[Data], None] = lambda data: None) -> tuple[Dataset, Data]:
+    """Says whose code runs, reads the data, checks it, and tries batches and evaluators on it. Raises Refused."""
     for line in foreign_code(prepared.content):
         log.info(line)
     job, dataset = prepared.job, prepared.job.dataset.build()
@@ -39,6 +40,7 @@ def load_data(prepared: PreparedJob) -> tuple[Dataset, Data]:
         raise Refused(f"dataset: {error}") from None
     if wrong := check_data(data, dataset.samples):
         raise Refused(*(f"dataset: {line}" for line in wrong))
+    check(data)
     try:
         Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
     except ValueError as error:
@@ -47,15 +49,30 @@ def load_data(prepared: PreparedJob) -> tuple[Dataset, Data]:
     return dataset, data
 
 
-def assemble(job: Job, dataset: Dataset, data: Data, folder: Path, console: Console, provenance: dict) -> Trainer:
-    """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers."""
+def assemble(
+    job: Job,
+    dataset: Dataset,
+    data: Data,
+    folder: Path,
+    console: Console,
+    provenance: dict,
+    *,
+    begun_with: int | None = None,
+    initial: Mapping[str, Tensor] | None = None,
+) -> Trainer:
+    """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers.
+
+    `begun_with`: training rows that the length is of, if not those of `data`. `initial`: weights of the encoder.
+    """
     device = job.device.build()
     device.apply()
     samples, rows = dataset.samples, data.train
     seed_everything(job.seed, "initialise")
     encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
+    if initial is not None:
+        encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
     pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=len(rows))
-    length = Length.of(job.length, len(rows), job.batch_size)
+    length = Length.of(job.length, begun_with or len(rows), job.batch_size)
     loader = Loader(rows, samples, length=length, seed=job.seed, device=device.device, accumulate=job.accumulate)
     optimizer, regulariser = job.optimizer.build(batch_size=job.batch_size), job.regulariser.build()
     learner = Learner(pretext, loader, optimizer, regulariser, device, seed=job.seed)

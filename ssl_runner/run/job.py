@@ -38,4 +38,5 @@ class Job:
     show_every: Duration
     keep: Annotated[int, Ge(1)] = 2
     on_collapse: Literal["warn", "stop"] = "warn"
+    init: str | dict[str, str] | None = None  # encoder to begin from; as it is recorded, its path and its digest
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables

@@ -1,7 +1,7 @@
 """Validation of a job: its config against constructor signatures, then every part built once and tried on noise."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,28 +35,6 @@ class PreparedJob:
         """`rotation-shapes`: what its run folder is named by."""
         choices = (self.job.choices.get(group, group) for group in ("pretext", "dataset"))
         return "-".join(re.sub(r"[^\w-]", "_", each) for each in choices)  # a recorded one may be a path
-
-
-def prepare_job(
-    composed: Composed, overrides: Sequence[str], tried: set[str] | None = None, build: bool = True
-) -> tuple[PreparedJob | None, list[str]]:
-    """The job of a composed config, or None and a line for each thing that is wrong.
-
-    `build`: whether it is built as well, to see what its parts refuse together. `tried`: the jobs of a sweep that could
-    be built so far, which is added to. A job that differs from one of them in nothing but its seed is not built again.
-    """
-    if composed.refused:
-        return None, composed.problems
-    content, tried = composed.record, set() if tried is None else tried
-    known = repr({**content, "seed": None})
-    builds = build and not composed.problems and known not in tried
-    job, problems = read_job(content, builds)
-    problems = [*composed.problems, *(f"{composed.where}{line}" for line in problems)]
-    if job is None or problems:
-        return None, problems
-    if builds:
-        tried.add(known)
-    return PreparedJob(job, content, list(overrides), composed), []
 
 
 def read_job(content: dict[str, Any], build: bool = True) -> tuple[Job | None, list[str]]:

@@ -62,11 +62,25 @@ def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, s
 
 
 def write_summary(
-    folder: Path, status: str, run: Trainer | None, step: int, seconds: float, known: Meanings, error: str | None
+    folder: Path,
+    status: str,
+    run: Trainer | None,
+    step: int,
+    seconds: float,
+    known: Meanings,
+    error: str | None,
+    changes: Mapping[str, Any] = {},
+    is_initialised: bool = False,
 ) -> dict[str, Any]:
-    """Writes summary.json. `known`: meanings of numbers of the attempt before. Raises OSError."""
+    """Writes summary.json. `known`: meanings of numbers of the attempt before. `changes`: what was changed in the run.
+
+    `is_initialised`: whether the encoder of step 0 is that of `init`, and no random one. Raises OSError.
+    """
     measured = run.measurements if run else None
     validation, test = (measured.validation, measured.test) if measured else ({}, {})
+    numbers = summarise_numbers(folder, {**known, **(measured.meanings if measured else {})}, step)
+    if is_initialised:
+        numbers = {"baseline": {}, "initial": numbers.pop("baseline"), **numbers}
     summary = {
         "status": status,  # running, completed, failed, interrupted, or stopped by a collapse
         "step": step,
@@ -74,11 +88,12 @@ def write_summary(
         "seconds": round(seconds, 2),
         "samples_per_second": round(run.progress.samples_per_second, 1) if run else 0.0,
         "peak_memory_mb": round(run.learner.device.peak_memory_mb(), 1) if run else 0.0,
-        **summarise_numbers(folder, {**known, **(measured.meanings if measured else {})}, step),
+        **numbers,
         "headlines": [f"{name}/{each.headline}" for name, each in validation.items()],
         "protocols": {name: {"version": each.version} for name, each in {**validation, **test}.items()},
         "health": measured.health.summary() if measured and measured.health else None,
         "error": error or (run.stopped if run else None) or None,
+        **changes,
     }
     write_json(folder / SUMMARY, summary)
     return summary
@@ -106,13 +121,14 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """The headlines of which more or less is better: of a constant guess, random encoder, trained, gain, test split."""
+    """The headlines of which more or less is better: of a constant guess, first encoder, trained, gain, test split."""
     meanings, final = summary["metrics"], summary["final"]
-    table = Table("measured", "majority class", "random encoder", "trained", "gain", "test", box=None, pad_edge=False)
+    before, first = ("initial", "encoder of init") if "initial" in summary else ("baseline", "random encoder")
+    table = Table("measured", "majority class", first, "trained", "gain", "test", box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
-        unit, base, last = meanings[name]["unit"], summary["baseline"].get(name), final.get(name)
+        unit, base, last = meanings[name]["unit"], summary[before].get(name), final.get(name)
         gain = None if base is None or last is None else last - base
         shown = [show(each, unit) for each in (meanings[name].get("majority"), base, last)]
         shown += [show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]

@@ -2,17 +2,17 @@
 
 import logging
 import signal
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from ssl_runner.config import files
-from ssl_runner.config.migrate import migrated, stamped
-from ssl_runner.config.recorded import read_recorded
+from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.console import journal
@@ -21,15 +21,20 @@ from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, Refused
 from ssl_runner.run.assemble import assemble, load_data
-from ssl_runner.run.preflight import PreparedJob, prepare_job
+from ssl_runner.run.history import History, check_config, check_overrides, describe_data, read_history, typed_length
+from ssl_runner.run.initial import initial_weights
+from ssl_runner.run.preflight import PreparedJob
+from ssl_runner.run.prepare import recorded_job
 from ssl_runner.run.report import hparams, print_beginning, print_end, write_summary
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_json, write
 from ssl_runner.run_folder.environment import changed_versions, describe, versions
-from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, HARMLESS, OVERRIDES, STOP, WEIGHTS
+from ssl_runner.run_folder.layout import CHECKPOINTS, ENCODER, ENVIRONMENT, OVERRIDES, STOP, WEIGHTS
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.run_folder.weights import serialise_weights
+
+State = tuple[Path, dict[str, Any]]  # a checkpoint that was read
 
 log = logging.getLogger("ssl_runner")
 
@@ -44,71 +49,58 @@ def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console
         try:
             folder = claim(data)
             with locked(folder):
-                write(folder / OVERRIDES, files.dump(prepared.overrides))
-                write(folder / CONFIG, files.dump(stamped(prepared.content)))  # last: with it the folder is a run's
+                files.write_config(folder, prepared.overrides, prepared.content)
                 book.attach(folder)
-                return Session(prepared, dataset, data, folder, console).carry_out()
+                return Session(prepared, dataset, data, folder, console, History(describe_data(data))).carry_out()
         except OSError as error:
             raise Refused(f"run folder: {error}") from None
 
 
-def resume(folder: Path, console: Console, *, overrides: Sequence[str] = (), anew: bool = False) -> int:
+def resume(
+    folder: Path, console: Console, *, overrides: Sequence[str] = (), anew: bool = False, other_data: bool = False
+) -> int:
     """Goes on with the run of a folder, from its newest readable checkpoint, or from the start if there is none.
 
-    `overrides`: harmless settings, which its config then records. `anew`: a request to stop it, from the attempt
-    before, is forgotten; a sweep, which stops jobs, does that itself.
-    Raises Refused if the folder holds no run, or a running one, or one that this version or its config does not fit.
+    `overrides`: harmless settings and the length, which its config then records. `anew`: a request to stop it, from the
+    attempt before, is forgotten; a sweep, which stops jobs, does that itself. `other_data`: its data may be others.
+    Raises Refused if the folder holds no run, or a running one, or one that this version, its config or its data does
+    not fit.
     """
-    prepared = recorded_job(folder, overrides)
-    if overrides and prepared.composed.folder is not None:
-        raise Refused(f"hydra.run.dir: a run goes on in its own folder, {folder}; leave it out")
-    if overrides and (keys := changed(files.read(folder / CONFIG), prepared.content)):
-        remedy = f"begin a new one with it: ssl-runner rerun {folder} KEY=VALUE"
-        raise Refused(f"{', '.join(keys)}: cannot change in a run that goes on; {remedy}")
+    done = read_summary(folder).get("status") == "completed"
+    prepared = recorded_job(folder, overrides, begins=not (done or checkpoint.steps(folder / CHECKPOINTS)))
+    if overrides:
+        check_overrides(folder, prepared)
+    completed = f"{folder} is completed already; to train longer, type ssl-runner resume {folder} length=NNNep"
     try:
         with journal(console) as book, locked(folder):
-            if read_summary(folder).get("status") == "completed":
-                console.print(f"{folder} is completed already", soft_wrap=True)
+            done = read_summary(folder).get("status") == "completed"
+            if done and typed_length(overrides) is None:
+                console.print(completed, soft_wrap=True, highlight=False)
                 return DONE
-            if overrides:
-                write(folder / OVERRIDES, files.dump(prepared.overrides))
-                write(folder / CONFIG, files.dump(stamped(prepared.content)))
-            if anew:
-                (folder / STOP).unlink(missing_ok=True)
             begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself
             if begun:
                 book.attach(folder)
-            try:
-                dataset, data = load_data(prepared)
-            except Exception as reason:  # whoever called says it on the console
-                trace = None if isinstance(reason, Refused) else (type(reason), reason, reason.__traceback__)
-                book.handle(log.makeRecord(log.name, logging.ERROR, __file__, 0, "did not begin: %s", (reason,), trace))
-                raise
+            states = checkpoint.newest_first(folder / CHECKPOINTS)
+            newest = list(islice(states, 1))
+            if done and not newest:
+                raise Refused(f"{folder} holds no checkpoint to go on from; type ssl-runner rerun {folder}")
+            before = read_history(newest[0][1] if newest else {}, folder)
+            with book.failures():
+                dataset, data = load_data(prepared, lambda read: before.check_data(read, folder, other_data))
+                history = before.with_data(data).with_length(prepared, folder)
+            if done and history.extended == before.extended:
+                console.print(completed, soft_wrap=True, highlight=False)
+                return DONE
             if not begun:
                 book.attach(folder)
-            if changes := changed_versions(read_json(folder / ENVIRONMENT), data.fingerprint):
+            if changes := changed_versions(read_json(folder / ENVIRONMENT)):
                 log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changes))
-            return Session(prepared, dataset, data, folder, console).carry_out()
+            if anew:
+                (folder / STOP).unlink(missing_ok=True)
+            go_on = newest, states, bool(overrides)
+            return Session(prepared, dataset, data, folder, console, history, *go_on).carry_out()
     except OSError as error:
         raise Refused(error) from None
-
-
-def recorded_job(place: Path, overrides: Sequence[str] = (), config_dir: Path | None = None) -> PreparedJob:
-    """The job of a run folder or a config file, with overrides on top. Raises Refused with all that is wrong."""
-    prepared, problems = prepare_job(*read_recorded(place, overrides, config_dir))
-    if prepared is None:
-        raise Refused(*problems)
-    return prepared
-
-
-def changed(before: Mapping[str, Any], now: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Keys, as paths, whose values differ and can change a result."""
-    keys = []
-    for key in dict.fromkeys((*before, *now)):
-        path, a, b = f"{prefix}{key}", before.get(key), now.get(key)
-        if path not in HARMLESS and a != b:
-            keys += changed(a, b, f"{path}.") if isinstance(a, Mapping) and isinstance(b, Mapping) else [path]
-    return keys
 
 
 @dataclass
@@ -120,6 +112,10 @@ class Session:
     data: Data
     folder: Path
     console: Console
+    history: History
+    newest: Sequence[State] = ()  # the checkpoint to go on from, if there is one
+    older: Iterable[State] = ()  # to go on from if it does not fit, newest first
+    rewrites: bool = False  # whether its config is another than the one in the folder
     trainer: Trainer | None = field(default=None, init=False)
     logbook: Logbook | None = field(default=None, init=False)
     step: int = field(default=0, init=False)
@@ -152,21 +148,23 @@ class Session:
 
     def train(self, interrupt: Interrupt) -> str:
         """The run itself, and how it ended: completed, stopped or interrupted. Raises Refused, Diverged, OSError."""
-        folder, job, content = self.folder, self.prepared.job, self.prepared.content
-        given = input_of(job.model, self.dataset.samples, self.data)
-        provenance = {"config": stamped(content), "versions": versions(), "input": given}
-        run = self.trainer = assemble(job, self.dataset, self.data, folder, self.console, provenance)
+        folder, job, content, data = self.folder, self.prepared.job, self.prepared.content, self.data
+        paths, rows = self.prepared.composed.start, self.history.data["rows"]
+        initial = None if self.newest else initial_weights(content, paths)
+        run = assemble(job, self.dataset, data, folder, self.console, {}, begun_with=rows, initial=initial)
+        self.trainer = run
         if not (folder / ENVIRONMENT).exists():
-            describe(folder, device=str(run.learner.device), fingerprint=self.data.fingerprint)
-        start = self.step = run.restore()
-        try:
-            before = migrated(run.restored.get("config", content), str(folder / CHECKPOINTS))
-        except ValueError as error:
-            raise Refused(error) from None
-        if keys := changed(before, content):
-            remedy = f"put it back, or begin a new run with it: ssl-runner rerun {folder} KEY=VALUE"
-            raise Refused(f"{folder / CONFIG}: {', '.join(keys)} changed since the checkpoint was written; {remedy}")
-        print_beginning(run, job, self.data, start)
+            describe(folder, device=str(run.learner.device), fingerprint=data.fingerprint, start=paths)
+        start = self.step = run.restore(chain(self.newest, self.older))
+        check_config(folder, run.restored.get("config", content), content, self.history)
+        known = run.restored.get("input")
+        given = known if isinstance(known, dict) else input_of(job.model, self.dataset.samples, data, initial)
+        record = {"config": stamped(content), "versions": versions(), "input": given, **self.history.record}
+        run.provenance = {**run.provenance, **record}
+        if self.rewrites:
+            self.record("running")  # first: a completed run of another length is not completed
+            files.write_config(folder, self.prepared.overrides, content)
+        print_beginning(run, job, data, start)
         book = self.logbook = Logbook(folder, start if run.last_good else None)
         book.begin(hparams(content, self.prepared.overrides))
         book.text("config", f"```yaml\n{files.dump(content)}\n```")
@@ -182,7 +180,8 @@ class Session:
     def record(self, status: str, error: str | None = None) -> dict[str, Any]:
         """Writes summary.json. Raises OSError."""
         seconds = self.logbook.seconds if self.logbook else 0.0
-        return write_summary(self.folder, status, self.trainer, self.step, seconds, self.known, error)
+        more = self.history.changes, self.prepared.content.get("init") is not None
+        return write_summary(self.folder, status, self.trainer, self.step, seconds, self.known, error, *more)
 
     def close(self, status: str, error: str | None) -> dict[str, Any]:
         """The last summary, and every file closed, whatever the disk says to it."""

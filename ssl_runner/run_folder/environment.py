@@ -21,8 +21,11 @@ LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core"
 CONSEQUENCES = {"processor": ", which rounds in another way", "host": "; another processor may round in another way"}
 
 
-def describe(folder: Path, *, device: str, fingerprint: str) -> None:
-    """Writes environment.json and, if the code has uncommitted changes, source.diff."""
+def describe(folder: Path, *, device: str, fingerprint: str, start: Path | None = None) -> None:
+    """Writes environment.json and, if the code has uncommitted changes, source.diff.
+
+    `start`: the folder from which relative paths of the config start; None for the current one.
+    """
     commit, diff = source()
     if diff:
         write(folder / DIFF, diff)
@@ -36,6 +39,7 @@ def describe(folder: Path, *, device: str, fingerprint: str) -> None:
         "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),  # which kernels it takes, and so how sums are rounded
         "argv": shlex.join(sys.argv),
+        "begun_in": str(start or Path.cwd()),
         "dataset": fingerprint,
     }
     write_json(folder / ENVIRONMENT, content)
@@ -67,12 +71,11 @@ def source() -> tuple[str | None, str]:
         return None, ""
 
 
-def changed_versions(before: Mapping[str, Any], fingerprint: str) -> list[str]:
-    """Versions and data that are not those of a recorded environment, a line each."""
+def changed_versions(before: Mapping[str, Any]) -> list[str]:
+    """Versions that are not those of a recorded environment, a line each."""
     recorded = before.get("versions")
-    then = {**recorded, "dataset": before.get("dataset")} if isinstance(recorded, dict) else {}
-    now = {**versions(), "dataset": fingerprint}
-    return [f"{name} was {then[name]}, is {value}" for name, value in now.items() if then.get(name, value) != value]
+    then = recorded if isinstance(recorded, dict) else {}
+    return [f"{name} was {then[name]}, is {now}" for name, now in versions().items() if then.get(name, now) != now]
 
 
 def changes(old: Path, new: Path) -> list[str]:

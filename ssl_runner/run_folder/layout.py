@@ -5,7 +5,7 @@ The folder is a public format: docs/run_folder.md.
 
 CONFIG = "config.yaml"  # the resolved config
 OVERRIDES = "overrides.yaml"  # what the user typed
-ENVIRONMENT = "environment.json"  # versions, commit, host, device, fingerprint of the data
+ENVIRONMENT = "environment.json"  # versions, commit, host, device, folder, fingerprint of the data
 DIFF = "source.diff"  # uncommitted changes of the code
 METRICS = "metrics.jsonl"  # a row for each log
 SUMMARY = "summary.json"
@@ -20,8 +20,9 @@ LOCK = ".lock"
 SWEEP = "sweep.json"  # in a sweep's folder, above those of its jobs
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  # of a config.yaml
-# Paths into a config.yaml. Where data lies cannot change a result as long as its fingerprint is the same.
-HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment"}
+# Paths into a config.yaml. Where data or initial weights lie cannot change a result as long as their digests are the
+# same. dataset.stream can: its statistics are of fewer rows, and a file that cannot be read is a row of it.
+HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment", "init.path"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
-READING = ("root", "download", "cache", "stream", "workers", "max_broken", "max_pixels")
+READING = ("root", "download", "cache", "workers", "max_broken", "max_pixels")
 HARMLESS |= {f"dataset.{each}" for each in READING}

@@ -42,7 +42,7 @@ def read_summary(folder: Path) -> dict[str, Any]:
 
 def typed_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     """A summary without what has another type than a run writes, as in a damaged file."""
-    typed = {key: TYPES.get(key, finite_number)(value) for key, value in summary.items()}
+    typed = {key: TYPES[key](value) if key in TYPES else value for key, value in summary.items()}
     return {key: value for key, value in typed.items() if value is not None}
 
 
@@ -50,7 +50,7 @@ def finite_number(content: Any) -> float | None:
     return content if is_number(content) and math.isfinite(content) else None
 
 
-def entries(content: Any, fits: Callable[[Any], bool]) -> dict[str, Any]:
+def fitting(content: Any, fits: Callable[[Any], bool]) -> dict[str, Any]:
     """The entries of a mapping whose values fit; empty for anything else."""
     return {key: each for key, each in content.items() if fits(each)} if isinstance(content, Mapping) else {}
 
@@ -58,7 +58,7 @@ def entries(content: Any, fits: Callable[[Any], bool]) -> dict[str, Any]:
 def is_meaning(content: Any) -> bool:
     """Whether it is what summary.json says of a number."""
     known = isinstance(content, Mapping) and content.get("unit") in ("share", "number")
-    return known and content.get("better", "") in ("larger", "smaller", None)
+    return known and content.get("better", "") in ("larger", "smaller", None) and is_number(content.get("majority", 0))
 
 
 def is_health(content: Any) -> bool:
@@ -68,9 +68,10 @@ def is_health(content: Any) -> bool:
 TYPES: Mapping[str, Callable[[Any], Any]] = {  # the value to keep, or None
     **dict.fromkeys(("status", "error"), lambda each: each if isinstance(each, str) else None),
     **dict.fromkeys(("step", "steps"), lambda each: each if is_count(each) else None),
-    **dict.fromkeys(("baseline", "final", "best"), finite_numbers),
-    "metrics": lambda each: entries(each, is_meaning),
-    "protocols": lambda each: entries(each, lambda version: isinstance(version, Mapping)),
+    **dict.fromkeys(("seconds", "samples_per_second", "peak_memory_mb"), finite_number),
+    **dict.fromkeys(("baseline", "initial", "final", "best"), finite_numbers),
+    "metrics": lambda each: fitting(each, is_meaning),
+    "protocols": lambda each: fitting(each, lambda version: isinstance(version, Mapping)),
     "headlines": lambda each: [name for name in each if isinstance(name, str)] if isinstance(each, list) else None,
     "health": lambda each: each if is_health(each) else None,
 }

@@ -13,11 +13,10 @@ import yaml
 from rich.console import Console
 
 from ssl_runner.config import files
-from ssl_runner.config.migrate import stamped
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import FAILED, REFUSED
-from ssl_runner.run_folder.atomic import read_file, write
-from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, OVERRIDES, STOP
+from ssl_runner.run_folder.atomic import read_file
+from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, STOP
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import ENDED, read_summary
 from ssl_runner.sweep.dispatch import LOOK
@@ -108,8 +107,7 @@ class Jobs:
             if content is None:
                 continue
             if not (folder / CONFIG).exists() or not any(folder.glob("checkpoints/*.pt")):
-                write(folder / OVERRIDES, files.dump(list(entry.overrides)))
-                write(folder / CONFIG, files.dump(stamped(content)))  # last: with it the folder is a run's
+                files.write_config(folder, entry.overrides, content)
                 continue
             with contextlib.suppress(OSError, ValueError):  # the job itself will say so
                 old, new = files.read(folder / CONFIG), yaml.safe_load(files.dump(content))

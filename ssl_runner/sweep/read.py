@@ -27,7 +27,7 @@ from ssl_runner.sweep.study import PRUNERS, SAMPLERS, Optuna
 if TYPE_CHECKING:
     from ssl_runner.run.preflight import PreparedJob
 
-Prepare = Callable[..., tuple["PreparedJob | None", list[str]]]  # run.preflight.prepare_job, which needs torch
+Prepare = Callable[..., tuple["PreparedJob | None", list[str]]]  # run.prepare.prepare_job, which needs torch
 Tables = Mapping[str, Mapping[str, Callable[..., Any]]]
 LAUNCHER, SWEEPER = "hydra/launcher", "hydra/sweeper"
 SAMPLER, PRUNER = "hydra/sweeper/sampler", "hydra/sweeper/pruner"

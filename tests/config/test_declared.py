@@ -22,7 +22,7 @@ from ssl_runner.config.check import check
 from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.optimizer import adamw
 from ssl_runner.run.job import RUNTIME, Job
-from ssl_runner.run.preflight import prepare_job
+from ssl_runner.run.prepare import prepare_job
 from ssl_runner.sweep.read import read
 from ssl_runner.sweep.settings import split_words
 

@@ -17,7 +17,7 @@ from ssl_runner.config.migrate import migrated, stamped
 from ssl_runner.encoder.load import find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.recipe.recipe import write_recipe
-from ssl_runner.run.session import recorded_job
+from ssl_runner.run.prepare import recorded_job
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import names, tiny
 from evaluator_toys import quick
-from image_trees import paint
+from image_trees import paint, paint_classes
 from matplotlib.image import imread
 from runs import change, enter, put
 
@@ -225,6 +225,32 @@ def test_without_labels_what_needs_none_is_measured(run, here, capsys):
     enter(capsys, f"evaluate {run} knn geometry {data}", "possible without labels: geometry", status=2)
     enter(capsys, f"evaluate {run} geometry evaluator.geometry.samples=20 {data}")
     assert {*by_split(run, "geometry")} == {"train"}
+
+
+def test_rows_that_are_not_the_runs_are_said_to_be_others_and_filed_so(here, capsys):
+    """A row is lost, and the split drawn anew. A dataset that is named is another, of which nothing need be said."""
+    root = paint_classes(here / "images", each=30)
+    data = ["dataset=image_folder", "dataset.root=images", "dataset.cache=false"]
+    words = [each for each in tiny("evaluator=[knn]", K) if not each.startswith("dataset")]
+    enter(capsys, [*words, *data, "save_every=6st", "hydra.run.dir=run"])
+    own = read_json(here / "run/environment.json")["dataset"]
+    for place in ("run", "run/checkpoints/0000006.pt"):
+        assert "other data" not in enter(capsys, f"evaluate {place} knn {K}")
+    (root / "ant/3.png").unlink()
+    assert "other data" not in enter(capsys, ["evaluate", "run", "knn", K, *data])
+    for place in ("run", "run/checkpoints/0000006.pt"):
+        told = ("warning: other data: the fingerprint is ", f"that of the run's was {own}", "knn on test of other data")
+        enter(capsys, f"evaluate {place} knn {K}", *told)
+    every = results(here / "run/evaluation", "knn")
+    assert all(each["fingerprint"] == own for each in every if "other_data" not in each)
+    others = [each for each in every if "other_data" in each]
+    assert len(others) == 4
+    assert all(each["other_data"] == each["fingerprint"] != own for each in others)
+    (compared,), _, _ = load_runs([here / "run"])
+    (numbers,), _, _ = name_metrics([compared])
+    last = next(each for each in others if each["split"] == "test" and each["step"] == 12)
+    assert numbers["test/knn/top1@image_folder"] == last["value"]
+    assert numbers["test/knn/top1"] == read_summary(here / "run")["final"]["test/knn/top1"]
 
 
 REFUSED = {

@@ -78,8 +78,12 @@ def test_training(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
-    [["evaluate", "run", "knn", "geometry", "evaluator.knn.k=3"], ["export", "run", "--format", "safetensors,torch"]],
-    ids=["evaluate", "export"],
+    [
+        ["evaluate", "run", "knn", "geometry", "evaluator.knn.k=3"],
+        ["export", "run", "--format", "safetensors,torch"],
+        ["resume", "run", "length=10st"],
+    ],
+    ids=["evaluate", "export", "extend"],
 )
 def test_what_is_done_to_a_run(tmp_path, trained, words):
     crash_and_go_on(tmp_path, trained, words, [words])

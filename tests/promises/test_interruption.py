@@ -89,7 +89,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_begins_no_run(monkeypatch, 
     full.clear()
     enter(capsys, "resume full")
     assert same("full", "once")
-    monkeypatch.setattr("ssl_runner.run.session.write", FULL)
+    monkeypatch.setattr("ssl_runner.config.files.write", FULL)
     enter(capsys, [*BARE, "hydra.run.dir=new"], "run folder: [Errno 28] No space left", status=2)
 
 
