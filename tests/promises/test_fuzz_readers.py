@@ -126,7 +126,7 @@ def test_what_a_run_reads_again(tmp_path, summary, row, environment):
     curve = Curve(tmp_path / "metrics.jsonl", "knn/top1")
     curve.read()
     assert value(known, curve.points, "knn/top1") is None or known["status"] in ("completed", "stopped")
-    changed_versions(environment if isinstance(environment, dict) else {}, "feed")
+    changed_versions(environment if isinstance(environment, dict) else {})
     assert all(isinstance(line, str) for line in changes(tmp_path, tmp_path))
 
 
