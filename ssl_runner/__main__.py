@@ -24,15 +24,22 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(lines)
     without = "sweep" if MULTIRUN.intersection(words) else "train"
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else (without, words)
+    open_streams()
+    status = 0  # of a command that prints when it has done its work
     try:
-        return importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
+        status = importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
+        if sys.stdout is not None:
+            sys.stdout.flush()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # standard output has no reader any more, as behind `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     except OSError as error:  # any other is met where it happens
         if error.errno != errno.ENAMETOOLONG:
             raise
         return refuse([str(error)])
+    return status
 
 
 def foreign(word: str) -> str | None:
@@ -45,6 +52,13 @@ def foreign(word: str) -> str | None:
     if "\\x" in shown:
         return f"{shown}: is no UTF-8, as all files here are; give the file or folder another name, or a link"
     return f"{shown}: cannot be read in this locale; type PYTHONUTF8=1 ssl-runner ..."
+
+
+def open_streams() -> None:
+    """Opens streams that were closed, as by `>&-`, on nothing: no file of a run may get their numbers."""
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)  # also of the processes of a sweep
+    os.close(number)
 
 
 if __name__ == "__main__":

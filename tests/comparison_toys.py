@@ -18,6 +18,7 @@ SETTINGS = {
     "dataset": {"_target_": "ssl_runner.dataset.shapes.Shapes", "images": 1000, "seed": 0},
     "model": {"_target_": "ssl_runner.model.convnet.ConvNet", "widths": [32, 64]},
     "optimizer": {"_target_": "ssl_runner.optimizer.adamw.AdamW", "lr": 0.001},
+    "regulariser": {"_target_": "ssl_runner.regulariser.none.Nothing"},
     "device": {"name": "auto", "precision": "float32", "threads": None},
     "evaluator": {
         "knn": {"_target_": "ssl_runner.evaluator.knn.KNN", "every": "50%", "target": None, "k": 20},
@@ -49,7 +50,7 @@ def make_run(folder, top1=None, *, summary=None, environment=None, **config):
     folder.mkdir(parents=True)
     final = {} if top1 is None else {"final": {"probe/top1": top1, "test/probe/top1": 0.79}}
     (folder / "summary.json").write_text(json.dumps(SUMMARY | final | (summary or {})))
-    (folder / "config.yaml").write_text(json.dumps(merged(SETTINGS, config)))
+    (folder / "config.yaml").write_text(json.dumps(merged(SETTINGS, config)) + "\n")
     (folder / "environment.json").write_text(json.dumps(ENVIRONMENT | (environment or {})))
     return folder
 

@@ -4,6 +4,7 @@ RUN is a run folder, a checkpoint in it (RUN/checkpoints/0000700.pt), an exporte
 runs such as a sweep's. Numbers go to RUN/evaluation/PROTOCOL.json, each with protocol, settings, data and split.
 """
 
+import os
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
@@ -39,11 +40,11 @@ def main(words: list[str]) -> int:
     parser.add_argument("words", nargs="+", metavar="RUN | PROTOCOL | KEY=VALUE")
     parser.add_argument("--to", type=Path, metavar="FOLDER", help="write there, and not into RUN/evaluation")
     arguments = parser.parse_intermixed_args(words)
-    overrides = [word for word in arguments.words if "=" in word and not Path(word).exists()]
+    overrides = [word for word in arguments.words if "=" in word and not os.path.exists(word)]  # noqa: PTH110  a Path raises of a long name
     chosen = [word for word in arguments.words if word in protocols]
     places = [word for word in arguments.words if word not in (*overrides, *protocols)]
     lines = {word: f"{word}: is neither a path nor a protocol; possible are {possible}" for word in places}
-    problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not Path(word).exists()]
+    problems = [f"{line}{nearest(word, protocols)}" for word, line in lines.items() if not os.path.exists(word)]  # noqa: PTH110
     stray = [word for word in overrides if word.lstrip("+~").startswith("hydra")]
     problems += [f"{word}: is not used here; type --to FOLDER, by default it is RUN/evaluation" for word in stray]
     if not places:

@@ -3,6 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,13 @@ def read_curves(folder: Path) -> dict[str, Curve]:
     """The numbers of metrics.jsonl by name, those of the test split aside.
 
     One that was logged again at the same step counts as it was last, so that a run that had to go back is one curve.
+    A file that cannot be read has none.
     """
     curves: dict[str, Curve] = defaultdict(dict)
-    for row in read_rows(folder / METRICS):
+    rows: list[dict[str, Any]] = []
+    with suppress(OSError):
+        rows = read_rows(folder / METRICS)
+    for row in rows:
         for name in row.keys() - {"step", "epoch", "time"}:
             curves[name][row["step"]] = (float(row["time"]), row[name])
     for name, curve in curves.items():

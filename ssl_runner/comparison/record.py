@@ -8,18 +8,23 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from ssl_runner.comparison.run import Result, Run, machine_of
 from ssl_runner.comparison.settings import choices_of, flat
-from ssl_runner.config.migrate import migrated
+from ssl_runner.config import files
+from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.find import find
-from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, SUMMARY
+from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, SUMMARY
 from ssl_runner.run_folder.lock import held
+from ssl_runner.run_folder.metrics import finite_numbers
 from ssl_runner.run_folder.origin import entries, recorded_fingerprint
-from ssl_runner.run_folder.summary import guessed_meaning, migrated_summary, protocol_of
-
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # ten times as fast if libyaml is there
+from ssl_runner.run_folder.summary import (
+    fitting,
+    guessed_meaning,
+    is_meaning,
+    migrated_summary,
+    protocol_of,
+    typed_summary,
+)
 
 
 def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
@@ -38,7 +43,8 @@ def note_failure(path: Path, broken: list[str]) -> Iterator[None]:
     try:
         yield
     except Exception as error:  # foreign content can raise anything
-        reason = str(error) if isinstance(error, OSError | ValueError | yaml.YAMLError) else repr(error)
+        known = isinstance(error, OSError | ValueError)
+        reason = str(error) if known else f"its content is not that of a run ({type(error).__name__}: {error})"
         broken.append(f"{path} is left out: {' '.join(reason.split())}")
 
 
@@ -47,42 +53,53 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
 
     Raises whatever a config or a summary that is torn, foreign or absent may raise.
     """
-    with (folder / CONFIG).open("rb") as file:
-        config = yaml.load(file, LOADER)
-    config = migrated(require_keys(config, CONFIG, ("length", "batch_size")), CONFIG)
+    config = require_keys(files.read(folder / CONFIG), CONFIG, (*GROUPS, "length", "batch_size", "choices"))
     summary: dict[str, Any] = {"status": "running", "baseline": {}, "final": {}}  # until it is written
     if (folder / SUMMARY).exists():
-        summary = json.loads((folder / SUMMARY).read_bytes())
-    summary = migrated_summary(require_keys(summary, SUMMARY, ("status", "baseline", "final")))
+        read = migrated_summary(require_keys(load_json(folder / SUMMARY), SUMMARY, ("status", "baseline", "final")))
+        summary = require_keys(typed_summary(read), SUMMARY, ("status",))
+        if wrong := [key for key, value in read.items() if summary.get(key) != value]:
+            broken.append(f"{folder / SUMMARY}: {', '.join(wrong)} left out: not what a run writes there")
     environment = read_environment(folder, broken)
     if isinstance(init := config.get("init"), dict):  # where the weights lie is no part of a result
         config["init"] = str(init.get("digest"))[:8]
-    choices, numbers, chosen = choices_of(config), finite_numbers(summary), finite_numbers(config)
-    step, status, error = int(numbers.get("step", 0)), str(summary["status"]), summary.get("error")
-    evaluated = evaluation_results(
-        folder, broken, (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
-    )
+    choices, chosen = choices_of(config), finite_numbers(config)
+    step, status = summary.get("step", 0), summary["status"]
+    own = (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
+    evaluated = evaluation_results(folder, broken, own)
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
         folder=folder,
         name=name,
         status="killed" if status == "running" and not held(folder) else status,
         step=step,
-        steps=int(numbers.get("steps", 0)),
-        seconds=numbers.get("seconds", 0.0),
-        samples_per_second=numbers.get("samples_per_second", 0.0),
-        health=health.get("verdict") if isinstance(health := summary.get("health"), dict) else None,
-        error=None if error is None else str(error),
+        steps=summary.get("steps", 0),
+        seconds=summary.get("seconds", 0.0),
+        samples_per_second=summary.get("samples_per_second", 0.0),
+        health=summary.get("health", {}).get("verdict"),
+        error=summary.get("error"),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
         choices=choices,
         settings=flat(config),
         results=(*training_results(summary, config), *final),
         early=len(evaluated) - len(final),
-        headlines=tuple(summary.get("headlines") or ()),
+        headlines=tuple(summary.get("headlines", ())),
         environment=environment,
         changes={name: listed for name in ("extended", "other_data") if (listed := entries(summary.get(name)))},
     )
+
+
+def load_json(path: Path) -> Any:
+    """What is no number of JSON, as NaN or 1e400, is text. Raises OSError, or ValueError."""
+
+    def finite(text: str) -> float | str:
+        return number if math.isfinite(number := float(text)) else text
+
+    try:
+        return json.loads(read_file(path), parse_float=finite, parse_constant=str)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path.name} is torn or no JSON ({error})") from None
 
 
 def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]:
@@ -96,22 +113,21 @@ def read_environment(folder: Path, broken: list[str]) -> dict[str, Any]:
     environment: dict[str, Any] = {}
     if (folder / ENVIRONMENT).exists():
         with note_failure(folder / ENVIRONMENT, broken):
-            content = json.loads((folder / ENVIRONMENT).read_bytes())
-            environment = content if isinstance(content, dict) else {}
+            environment = require_keys(load_json(folder / ENVIRONMENT), ENVIRONMENT, ())
             if (folder / DIFF).exists():
-                environment["changes"] = hashlib.blake2b((folder / DIFF).read_bytes(), digest_size=2).hexdigest()
+                environment["changes"] = hashlib.blake2b(read_file(folder / DIFF), digest_size=2).hexdigest()
     return environment
 
 
 def training_results(summary: Mapping[str, Any], config: Mapping[str, Any]) -> list[Result]:
     """The numbers of a summary in today's names."""
     evaluators = config.get("evaluator") or {}
-    meanings, protocols = summary.get("metrics") or {}, summary.get("protocols") or {}
+    meanings, protocols = summary.get("metrics", {}), summary.get("protocols", {})
     results = []
     for part, stage in (("baseline", "baseline"), ("best", "best"), ("final", "")):
-        for name, value in finite_numbers(summary.get(part)).items():
+        for name, value in summary.get(part, {}).items():
             protocol = protocol_of(name)
-            settings = settings_of(evaluators.get(protocol), (protocols.get(protocol) or {}).get("version"))
+            settings = settings_of(evaluators.get(protocol), protocols.get(protocol, {}).get("version"))
             results.append(Result(name, stage, value, meanings.get(name) or guessed_meaning(name), settings))
     return results
 
@@ -121,8 +137,7 @@ def evaluation_results(folder: Path, broken: list[str], own: tuple[str | None, s
     rows = []
     for file in sorted((folder / EVALUATION).glob("*.json")):
         with note_failure(file, broken):
-            content = json.loads(file.read_bytes())
-            for row in content.get("results", []) if isinstance(content, dict) else []:
+            for row in require_keys(load_json(file), file.name, ("results",))["results"]:
                 rows.append((str(row.get("time", "")), row_results(row, own)))
     return [each for _, results in sorted(rows, key=lambda row: row[0]) for each in results]
 
@@ -133,9 +148,10 @@ def row_results(row: Mapping[str, Any], own: tuple[str | None, str]) -> list[Res
     settings = settings_of(row.get("settings"), row["version"]) | ({"data": data} if other else {})
     stage, step = ("baseline", None) if row.get("encoder") == "random" else ("", row.get("step"))
     results = []
+    meanings = fitting(row.get("metrics"), is_meaning)
     for word, value in finite_numbers(row["values"]).items():
         name = f"{'test/' if row['split'] == 'test' else ''}{row['protocol']}/{word}"
-        meaning = (row.get("metrics") or {}).get(word) or guessed_meaning(name)
+        meaning = meanings.get(word) or guessed_meaning(name)
         name += f"@{dataset}" if other else ""
         results.append(Result(name, stage, value, meaning, settings, machine_of(row), step))
     return results
@@ -146,9 +162,3 @@ def settings_of(node: Any, version: Any) -> dict[str, str]:
     leaves = flat({key: value for key, value in (node or {}).items() if key != "every"})
     leaves |= {key: value.rpartition(".")[2] for key, value in leaves.items() if key.endswith("_target_")}
     return {"version": str(version), **{key: value for key, value in leaves.items() if value != "null"}}
-
-
-def finite_numbers(content: Any) -> dict[str, float]:
-    items = content.items() if isinstance(content, Mapping) else ()
-    real = {key: each for key, each in items if isinstance(each, int | float) and not isinstance(each, bool)}
-    return {key: float(value) for key, value in real.items() if math.isfinite(value)}

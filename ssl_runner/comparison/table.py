@@ -61,7 +61,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
     done = [run for run in runs if run.completed]
     names = sorted({name for run in done for name in run.metrics})
     names.sort(key=lambda name: name.partition("/")[0] in (*STAGES, "test"))
-    better = {name: meanings[base_name(name)]["better"] for name in names}
+    better = {name: meanings.get(base_name(name), {}).get("better") for name in names}
     if metric is None:
         metric = default_metric(done, better)
     elif done:

@@ -5,12 +5,12 @@ the newest format.
 """
 
 import copy
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_runner import __version__
+from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import ENVIRONMENT
 
 KEY = "format"
@@ -65,7 +65,5 @@ def migrated(content: Mapping[str, Any], where: str, writer: str | None = None) 
 
 def writer_of(folder: Path) -> str | None:
     """The version of ssl-runner that made a run folder."""
-    try:
-        return str(json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))["versions"]["ssl-runner"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    versions = read_json(folder / ENVIRONMENT).get("versions")
+    return str(versions["ssl-runner"]) if isinstance(versions, dict) and "ssl-runner" in versions else None

@@ -17,6 +17,7 @@ from rich.text import Text
 
 from ssl_runner.duration import Length
 from ssl_runner.errors import Refused
+from ssl_runner.run_folder.atomic import at_once
 from ssl_runner.run_folder.layout import LOG
 
 log = logging.getLogger("ssl_runner")
@@ -53,6 +54,9 @@ class ConsoleHandler(logging.Handler):
 
 class RunLogHandler(logging.FileHandler):
     """Appends messages to a file, as long as the disk takes them."""
+
+    def _open(self) -> Any:
+        return open(self.baseFilename, self.mode, encoding="utf-8", opener=at_once)
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Nothing: the console has the message, and what the disk refuses the run itself will say."""

@@ -1,12 +1,37 @@
-"""Signals: Ctrl-C and a scheduler's SIGTERM as a request to save and end, which the loop reads between two steps."""
+"""Signals: Ctrl-C and a scheduler's SIGTERM as a request to save and end, and a clock that a stop by Ctrl-Z stops."""
 
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
 # They come from a person, a system that shuts down, a terminal that is closed, Slurm before it preempts a job.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+
+
+class Clock:
+    """Seconds since some moment in which the process ran: its handler of SIGCONT leaves out a stop that has just ended.
+
+    No signal says when a stop began. The main thread computes or waits for a device actively, so that since the clock
+    was last read the process ran for as long as this thread was busy, and stood still for the rest.
+    """
+
+    def __init__(self) -> None:
+        self._left_out = 0.0
+        self._read = (time.perf_counter(), time.thread_time())  # when it was last read, and how busy the thread was
+
+    def __call__(self) -> float:
+        self._read = (time.perf_counter(), time.thread_time())
+        return self._read[0] - self._left_out
+
+    def leave_out_stop(self, number: int, frame: FrameType | None) -> None:
+        before, now = self._read, (time.perf_counter(), time.thread_time())
+        self._left_out += max(0.0, (now[0] - before[0]) - (now[1] - before[1]))
+        self._read = now
+
+
+clock = Clock()  # of this process
 
 
 class Interrupt:
@@ -24,6 +49,7 @@ class Interrupt:
             ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
             for number in set(SIGNALS) - ignored:  # one by one: a Ctrl-C may come between two of them
                 self._before[number] = signal.signal(number, self._note)
+            self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, clock.leave_out_stop)
         return self
 
     def __exit__(self, *_: object) -> None:

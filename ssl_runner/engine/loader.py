@@ -1,6 +1,5 @@
 """Data loader: batches of training rows by step, in an order that is a function of (seed, step)."""
 
-import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -10,6 +9,7 @@ from torch import Tensor
 from ssl_runner.contract import Batch, Rows, Samples
 from ssl_runner.device.ranks import rows_of_rank
 from ssl_runner.duration import Length
+from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.seed import derive
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch
@@ -51,7 +51,7 @@ class Loader:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
-        started = time.perf_counter()
+        started = clock()
         index = self.index(step)
         if self.resident is not None:
             raw = fetch(self.resident, index)
@@ -60,7 +60,7 @@ class Loader:
         size = len(index) // self.accumulate
         pairs = zip(raw.split(size), index.split(size), strict=True)
         batches = [Batch(self.samples.from_rows(x), rows) for x, rows in pairs]
-        self.waited += time.perf_counter() - started
+        self.waited += clock() - started
         return batches
 
     def sweep(self) -> Iterator[Batch]:

@@ -2,10 +2,9 @@
 
 import json
 import math
-import re
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +13,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.engine.events import charts, earlier_pictures, run_end
+from ssl_runner.engine.interrupt import clock
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import EVENTS, METRICS
 from ssl_runner.run_folder.metrics import read_rows
 
 PICTURES = 16  # images of each kind in a grid
-HEALTH = "health/text_summary"  # the tag of the collapse detector's verdicts
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
-# Of TensorBoard's custom scalars. What evaluators measure is quality if it stands nowhere else; numbers of the test
-# split are measured once, which makes no curve.
-CATEGORIES = ("learning", "quality", "geometry", "speed")
-LEARNING = ("train", "regulariser", "optimizer")  # groups of numbers in that category
 
 
 class Window:
@@ -37,7 +33,7 @@ class Window:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
         self.steps = 0
-        self._opened = time.perf_counter()
+        self._opened = clock()
         self._paused = 0.0
 
     def add(self, numbers: Mapping[str, Float[Tensor, ""]]) -> None:
@@ -50,13 +46,13 @@ class Window:
     @contextmanager
     def pause(self) -> Iterator[None]:
         """Leaves evaluation and saving out of the seconds."""
-        began = time.perf_counter()
+        began = clock()
         yield
-        self._paused += time.perf_counter() - began
+        self._paused += clock() - began
 
     @property
     def seconds(self) -> float:
-        return time.perf_counter() - self._opened - self._paused
+        return clock() - self._opened - self._paused
 
     def close(self) -> dict[str, float]:
         """The averages, in one transfer from the device, in the order in which they were first seen."""
@@ -79,13 +75,13 @@ class Logbook:
         path = folder / METRICS
         self.rows = [] if start is None else [row for row in read_rows(path) if row["step"] <= start]
         self._seconds = self.rows[-1]["time"] if self.rows else 0.0
-        self._opened = time.perf_counter()
+        self._opened = clock()
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = path.open("a", encoding="utf-8")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
 
         self._names: dict[str, None] = {}  # of the numbers that were drawn
-        earlier = sorted(folder.glob(EVENTS))
+        earlier = [each for each in sorted(folder.glob(EVENTS)) if each.is_file()]
         kept = [] if start is None else list(earlier_pictures(earlier, start))
         self._open_events = partial(SummaryWriter, str(folder))
         self._events = self._open_events(purge_step=0)  # a TensorBoard that has read earlier files forgets them
@@ -101,7 +97,7 @@ class Logbook:
     @property
     def seconds(self) -> float:
         """Since the run began, interruptions left out."""
-        return self._seconds + time.perf_counter() - self._opened
+        return self._seconds + clock() - self._opened
 
     def scalars(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Writes numbers named `<group>/<name>`; a process that is killed after this has written them."""
@@ -120,7 +116,7 @@ class Logbook:
                 self._events.add_scalar(f"accuracy/{name[:-5].replace('/', '_')}", value, step, at)
         if not values.keys() <= self._names.keys():
             self._names |= dict.fromkeys(values)
-            self._arrange(step)
+            self._summary(charts(self._names), step)
 
     def flush(self) -> None:
         """Has all of it written before a checkpoint is, after which it would not be written again."""
@@ -155,34 +151,13 @@ class Logbook:
         """
         self._file.close()
         if status == "completed":
-            self._end("STATUS_SUCCESS")
+            self._summary(run_end("STATUS_SUCCESS"))
         elif status is not None:
             self._events.close()
             # TensorBoard keeps the first end that it reads, so this one has a file that a resumed run can remove
             self._events = self._open_events(filename_suffix=ENDED)
-            self._end("STATUS_FAILURE")
+            self._summary(run_end("STATUS_FAILURE"))
         self._events.close()
-
-    def _end(self, status: str) -> None:
-        from tensorboard.compat.proto.summary_pb2 import Summary
-        from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
-
-        end = plugin_data_pb2.SessionEndInfo(status=api_pb2.Status.Value(status), end_time_secs=time.time())
-        described = metadata.create_summary_metadata(plugin_data_pb2.HParamsPluginData(session_end_info=end))
-        value = Summary.Value(tag=metadata.SESSION_END_INFO_TAG, metadata=described, tensor=metadata.NULL_TENSOR)
-        self._summary(Summary(value=[value]))
-
-    def _arrange(self, step: int) -> None:
-        """A chart for each name, by category. A run's newest layout counts; TensorBoard merges those of many runs."""
-        from torch.utils.tensorboard.summary import custom_scalars
-
-        layout: dict[str, dict[str, list[Any]]] = {category: {} for category in CATEGORIES}
-        for name in self._names:
-            group = name.partition("/")[0]
-            category = "learning" if group in LEARNING else group if group in CATEGORIES else "quality"
-            if group != "test":
-                layout[category][name] = ["Multiline", [f"{re.escape(name)}$"]]
-        self._summary(custom_scalars(layout), step)
 
     def _summary(self, summary: Any, step: int = 0, at: float | None = None) -> None:
         assert self._events.file_writer is not None
@@ -194,27 +169,3 @@ class Logbook:
 
     def latest(self, name: str) -> float | None:
         return next((row[name] for row in reversed(self.rows) if name in row), None)
-
-
-def earlier_pictures(files: Iterable[Path], start: int) -> Iterator[Any]:
-    """TensorBoard's events of earlier attempts with what metrics.jsonl has not: pictures before `start`, and verdicts.
-
-    Pictures of `start` itself are shown again. A file that is torn gives what can be read.
-    """
-    from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-
-    seen = set()
-    for file in files:
-        with suppress(Exception):  # a damaged file can raise anything
-            for event in LegacyEventFileLoader(str(file)).Load():
-                values = [value for value in event.summary.value if (value.tag, event.step) not in seen]
-                kept = [
-                    value
-                    for value in values
-                    if (value.HasField("image") and event.step < start) or (value.tag == HEALTH and event.step <= start)
-                ]
-                seen |= {(value.tag, event.step) for value in kept}
-                if kept:
-                    del event.summary.value[:]
-                    event.summary.value.extend(kept)
-                    yield event

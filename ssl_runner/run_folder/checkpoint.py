@@ -1,5 +1,6 @@
 """Checkpoints: written whole or not at all, the newest readable one found again."""
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -28,11 +29,10 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     path = folder / f"{step:07d}.pt"
     write(path, sealed(buffer.getvalue()))
-    for old in steps(folder)[:-keep]:
-        old.unlink(missing_ok=True)
-    for pattern in (f"*{HALF}", ".*.tmp"):  # left by a process that was killed; before 0.2: .tmp
-        for torn in folder.glob(pattern):
-            torn.unlink(missing_ok=True)
+    torn = (each for pattern in (f"*{HALF}", ".*.tmp") for each in folder.glob(pattern))  # .tmp: before version 0.2
+    for old in (*steps(folder)[:-keep], *torn):
+        with contextlib.suppress(OSError):  # it may be a folder; and what is written is written
+            old.unlink()
     return path
 
 
@@ -56,6 +56,8 @@ def steps(folder: Path) -> list[Path]:
 def load(path: Path) -> dict[str, Any]:
     """Raises Unreadable with the reason."""
     try:
+        if not path.is_file() or not zipfile.is_zipfile(path):  # which reads its end: a sparse file may be of gigabytes
+            raise ValueError("it is torn, or no file of torch")
         file = io.BytesIO(path.read_bytes())
         with zipfile.ZipFile(file) as archive:
             damaged = archive.testzip()  # torch itself does not look at the checksums

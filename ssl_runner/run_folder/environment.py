@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ssl_runner.run_folder.atomic import read_json, write, write_json
+from ssl_runner.run_folder.atomic import read_file, read_json, write, write_json
 from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT
 
 LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
@@ -93,8 +93,7 @@ def changes(old: Path, new: Path) -> list[str]:
         for name in {**a, **b}
         if a.get(name) != b.get(name) and name not in hidden
     ]
-    texts = {"encoding": "utf-8", "errors": "replace"}
-    diffs = [path.read_text(**texts) if path.is_file() else "" for path in (old / DIFF, new / DIFF)]
+    diffs = [read_file(path).decode(errors="replace") if path.is_file() else "" for path in (old / DIFF, new / DIFF)]
     if same_code and diffs[0] != diffs[1]:
         lines.append(f"uncommitted changes of the code differ: see {old / DIFF} and git diff")
     if (threads := then.get("threads")) != now.get("threads"):
@@ -106,10 +105,10 @@ def changes(old: Path, new: Path) -> list[str]:
 
 def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on, by the words that name it."""
-    commit, dirty = environment.get("commit"), environment.get("dirty")
+    commit, dirty, libraries = (environment.get(key) for key in ("commit", "dirty", "versions"))
     return {
-        **environment.get("versions", {}),
-        "code": f"commit {commit[:7]}{', with changes' if dirty else ''}" if commit else "a package",
+        **(libraries if isinstance(libraries, dict) else {}),
+        "code": f"commit {str(commit)[:7]}{', with changes' if dirty else ''}" if commit else "a package",
         "fingerprint of the data": environment.get("dataset"),
         "device": re.sub(r", \d+ threads$", "", str(environment.get("device"))),
         "processor": environment.get("processor"),

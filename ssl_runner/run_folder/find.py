@@ -1,5 +1,6 @@
 """Search for run folders below other folders, and names for them."""
 
+import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -32,12 +33,16 @@ def find(places: Iterable[Path]) -> tuple[dict[str, Path], list[str]]:
 def walk(place: Path) -> Iterator[Path]:
     """Run folders in and below a place. Links are followed, and each folder is visited once."""
     seen: set[str] = set()
-    for above, folders, files in os.walk(place, followlinks=True):
+    left = [str(place)]  # os.walk would recurse, which ends in an error in a deep tree
+    while left:
+        above = left.pop()
         real = os.path.realpath(above)
         if real in seen:
-            folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(each for each in folders if not each.startswith(".") and each not in LARGE)
-        if SUMMARY in files or (CONFIG in files and OVERRIDES in files):
-            yield Path(above)
+        with contextlib.suppress(OSError):  # it cannot be read, or its path is too long
+            names = {each.name: each.is_dir() for each in os.scandir(above)}
+            folders = [name for name, is_folder in names.items() if is_folder and name not in LARGE]
+            left += [f"{above}/{name}" for name in sorted(folders, reverse=True) if not name.startswith(".")]
+            if SUMMARY in names or {CONFIG, OVERRIDES} <= names.keys():
+                yield Path(above)

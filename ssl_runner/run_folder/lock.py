@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.atomic import HALF
+from ssl_runner.run_folder.atomic import HALF, at_once
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, LOCK, OVERRIDES
 
 
@@ -19,20 +19,21 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
     What processes that were killed had half written there is removed. If another process holds the folder: waits, or
     raises Refused. Raises OSError if the folder cannot be written.
     """
-    with (folder / LOCK).open("w") as file:
+    with open(folder / LOCK, "w", opener=at_once) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Refused(f"{folder} is being written by a running process; wait for it or stop it") from None
         for half in (*folder.glob(f"*{HALF}"), *folder.glob(f"{CHECKPOINTS}/*{HALF}")):
-            half.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                half.unlink()
         yield
 
 
 def held(folder: Path) -> bool:
     """Whether a process is at work in a run folder. A shared lock that is let go at once cannot disturb it."""
     try:
-        with (folder / LOCK).open("rb") as file:
+        with open(folder / LOCK, "rb", opener=at_once) as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

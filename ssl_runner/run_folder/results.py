@@ -41,8 +41,9 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
     path = folder / f"{result['protocol']}.json"
     with locked(folder, wait=True):
         before = read_json(path).get("results", [])
-        if path.exists() and not before:
+        if path.exists() and not (isinstance(before, list) and before and all(isinstance(x, dict) for x in before)):
             path.rename(path.with_suffix(".json.torn"))  # it may still be wanted
+            before = []
         others = [each for each in before if any(each.get(key) != result[key] for key in IDENTITY)]
         write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
     from torch.utils.tensorboard import SummaryWriter  # takes a second to import

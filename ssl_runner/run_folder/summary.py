@@ -1,14 +1,16 @@
 """summary.json: a run in one small file, written in the newest format and read in any."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import METRICS, SUMMARY
-from ssl_runner.run_folder.metrics import FIRST, new_name, read_rows, slashed
+from ssl_runner.run_folder.metrics import FIRST, finite_numbers, is_count, is_number, new_name, read_rows, slashed
 
+ENDED = ("completed", "stopped")  # statuses of what a sweep does not run again
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
 Meanings = Mapping[str, Mapping[str, Any]]
 
@@ -34,13 +36,50 @@ def summarise_numbers(folder: Path, meanings: Meanings, step: int) -> dict[str, 
 
 
 def read_summary(folder: Path) -> dict[str, Any]:
-    """The summary of a run folder, in today's names; empty if it is absent or torn."""
-    return migrated_summary(read_json(folder / SUMMARY))
+    """The summary of a run folder, in today's names; empty if it is absent or torn. Each key has its type."""
+    return typed_summary(migrated_summary(read_json(folder / SUMMARY)))
+
+
+def typed_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """A summary without what has another type than a run writes, as in a damaged file."""
+    typed = {key: TYPES[key](value) if key in TYPES else value for key, value in summary.items()}
+    return {key: value for key, value in typed.items() if value is not None}
+
+
+def finite_number(content: Any) -> float | None:
+    return content if is_number(content) and math.isfinite(content) else None
+
+
+def fitting(content: Any, fits: Callable[[Any], bool]) -> dict[str, Any]:
+    """The entries of a mapping whose values fit; empty for anything else."""
+    return {key: each for key, each in content.items() if fits(each)} if isinstance(content, Mapping) else {}
+
+
+def is_meaning(content: Any) -> bool:
+    """Whether it is what summary.json says of a number."""
+    known = isinstance(content, Mapping) and content.get("unit") in ("share", "number")
+    return known and content.get("better", "") in ("larger", "smaller", None) and is_number(content.get("majority", 0))
+
+
+def is_health(content: Any) -> bool:
+    return isinstance(content, Mapping) and isinstance(content.get("verdict"), str)
+
+
+TYPES: Mapping[str, Callable[[Any], Any]] = {  # the value to keep, or None
+    **dict.fromkeys(("status", "error"), lambda each: each if isinstance(each, str) else None),
+    **dict.fromkeys(("step", "steps"), lambda each: each if is_count(each) else None),
+    **dict.fromkeys(("seconds", "samples_per_second", "peak_memory_mb"), finite_number),
+    **dict.fromkeys(("baseline", "initial", "final", "best"), finite_numbers),
+    "metrics": lambda each: fitting(each, is_meaning),
+    "protocols": lambda each: fitting(each, lambda version: isinstance(version, Mapping)),
+    "headlines": lambda each: [name for name in each if isinstance(name, str)] if isinstance(each, list) else None,
+    "health": lambda each: each if is_health(each) else None,
+}
 
 
 def migrated_summary(summary: Mapping[str, Any]) -> dict[str, Any]:
     """A summary of version 0.1, whose test numbers stood apart (`knn_top1`), in today's names; a newer one as it is."""
-    summary = {new_name(key): value for key, value in summary.items()}
+    summary = {new_name(str(key)): value for key, value in summary.items()}
     tested = summary.pop("test", None)
     if isinstance(tested, Mapping) and isinstance(summary.get("final"), Mapping):
         summary["final"] = {**summary["final"], **{f"test/{slashed(name)}": value for name, value in tested.items()}}

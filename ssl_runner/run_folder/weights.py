@@ -22,6 +22,8 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 
     Files of version 0.1 have no digest, and are read without.
     """
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is absent, or no file")
     try:
         with safe_open(path, "pt") as file:
             weights = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  it is no mapping

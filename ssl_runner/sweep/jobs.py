@@ -15,12 +15,13 @@ from rich.console import Console
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import FAILED, REFUSED
+from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, STOP
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.summary import ENDED, read_summary
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import REPORTS
-from ssl_runner.sweep.ledger import ENDED, Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import Entry, Ledger, key_of
 from ssl_runner.sweep.objective import Curve, Halving, Points, is_better_smaller, value
 from ssl_runner.sweep.view import View
 
@@ -70,7 +71,7 @@ class Jobs:
             common = set.intersection(*(set(each.overrides) for each in typed))
             entries = [self.ledger.add(each.overrides, common, groups, self.request.subfolder) for each in typed]
             contents = {entry.number: each.content for entry, each in zip(entries, typed, strict=True)}
-            self.ledger.write()
+        self.ledger.write()  # also what jobs have come to since a sweep that was killed wrote it
         self.waiting, cut_off = self.wait(entries)
         if cut_off is None:
             self.prepare(self.waiting, contents)
@@ -132,7 +133,7 @@ class Jobs:
             if not curve.read():
                 continue
             entry.step = curve.step
-            entry.steps = entry.steps or int(read_summary(self.folder(entry)).get("steps") or 0)
+            entry.steps = entry.steps or read_summary(self.folder(entry)).get("steps", 0)
             if curve.points:
                 entry.final[self.metric] = curve.points[-1][1]
             if reason := self.stop_reason(entry, self.points(entry)):
@@ -157,12 +158,9 @@ class Jobs:
     def end(self, entry: Entry, status: int) -> None:
         """Takes over what became of a job, whose process has an exit status or was killed by signal `-status`."""
         self.refresh(entry)
-        console = self.folder(entry) / CONSOLE
-        output = (
-            console.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
-            if console.exists()
-            else ""
-        )
+        output = ""
+        with contextlib.suppress(OSError):
+            output = read_file(self.folder(entry) / CONSOLE).decode(errors="replace").strip().rpartition("\n")[2]
         if status == REFUSED:
             entry.status, entry.error = "refused", output.removeprefix("refused: ")
         elif entry.status == "interrupted" and status in (0, FAILED):

@@ -4,17 +4,16 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.layout import SWEEP
-from ssl_runner.run_folder.summary import read_summary
+from ssl_runner.run_folder.summary import ENDED, read_summary
 
-ENDED = ("completed", "stopped")  # what is not run again
 PART = 200  # characters of a folder's name
 LONGEST = 60  # characters of a slug
 Subfolder = Callable[[list[str], int], str | None]  # a name of a user's own for the folder of a job and its number
@@ -57,6 +56,15 @@ class Ledger(BaseModel):
     jobs: dict[str, Entry]
     folder: Path = Field(exclude=True)  # the sweep's
 
+    @model_validator(mode="after")
+    def check_jobs(self) -> "Ledger":
+        """Each job has a number and a folder of its own, and the key of its overrides."""
+        entries = self.jobs.values()
+        own = len({each.number for each in entries}) == len({each.folder for each in entries}) == len(self.jobs)
+        if not own or any(key != key_of(entry.overrides) for key, entry in self.jobs.items()):
+            raise ValueError("its jobs are not those that were written")
+        return self
+
     @classmethod
     def open(cls, folder: Path) -> "Ledger":
         """The ledger of a sweep that has begun. Raises ValueError if there is none, or one of a later format."""
@@ -98,23 +106,17 @@ class Ledger(BaseModel):
             if entry.status in ("running", *ENDED):  # killed before it had one; or somebody has taken it away
                 entry.status = "interrupted"
             return summary
-        status = str(summary.get("status"))
+        status = summary.get("status", "running")
         entry.status = "interrupted" if status == "running" else status
-        entry.step, entry.steps = int(summary.get("step") or 0), int(summary.get("steps") or 0)
-        entry.seconds, entry.error = float(summary.get("seconds") or 0), summary.get("error")
-        entry.final = numbers(summary.get("final"))
+        entry.step, entry.steps = summary.get("step", 0), summary.get("steps", 0)
+        entry.seconds, entry.error = summary.get("seconds", 0.0), summary.get("error")
+        entry.final = summary.get("final", {})
         return summary
 
 
 def key_of(overrides: Sequence[str]) -> str:
     """Twelve hex digits that depend on what is overridden, in any order."""
     return hashlib.blake2b(json.dumps(sorted(overrides)).encode(), digest_size=6).hexdigest()
-
-
-def numbers(content: Any) -> dict[str, float]:
-    """What is a number of a mapping's values; empty for anything else."""
-    pairs = content.items() if isinstance(content, Mapping) else ()
-    return {key: each for key, each in pairs if isinstance(each, int | float) and not isinstance(each, bool)}
 
 
 def slug(overrides: Sequence[str], common: Container[str], groups: Container[str]) -> str:

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.run_folder.metrics import new_name
-from ssl_runner.run_folder.summary import guessed_meaning
-from ssl_runner.sweep.ledger import ENDED, numbers
+from ssl_runner.run_folder.atomic import MOST, at_once
+from ssl_runner.run_folder.metrics import finite_numbers, is_count, is_number, new_name
+from ssl_runner.run_folder.summary import ENDED, guessed_meaning
 
 COSTS = ("seconds", "peak_memory_mb")
 SUMMARY = (*COSTS, "step", "samples_per_second")  # numbers at the top level of a summary.json
@@ -33,7 +33,7 @@ def value(summary: Mapping[str, Any], curve: Sequence[tuple[int, float]], metric
     A finite number of summary.json, or else the last one that was logged: of what a job was stopped at, or what is no
     evaluator's, the summary knows nothing.
     """
-    known = {**numbers(summary), **numbers(summary.get("final"))}
+    known = {**finite_numbers(summary), **finite_numbers(summary.get("final"))}
     number = known.get(metric, curve[-1][1] if curve else math.nan)
     return float(number) if summary.get("status") in ENDED and math.isfinite(number) else None
 
@@ -52,12 +52,12 @@ class Curve:
     def read(self) -> bool:
         """Reads new rows. Returns whether there were any; a file that was begun again is read from its start."""
         try:
-            with self.path.open("rb") as file:
+            with open(self.path, "rb", opener=at_once) as file:
                 status = os.fstat(file.fileno())
                 if status.st_ino != self.file or status.st_size < self.offset:
                     self.file, self.offset, self.step, self.points = status.st_ino, 0, 0, []
                 file.seek(self.offset)
-                new = file.read()
+                new = file.read(MOST)
         except OSError:
             return False
         whole = new[: new.rfind(b"\n") + 1]  # of the last row only a part may be there
@@ -65,10 +65,11 @@ class Curve:
         for line in whole.splitlines():
             try:
                 row = {new_name(name): number for name, number in json.loads(line).items()}
-                self.step = int(row["step"])
-                self.points += [(self.step, float(row[self.metric]))] if self.metric in row else []
-            except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+            except (ValueError, AttributeError, RecursionError):
                 continue  # a line that a crash has torn
+            if is_count(row.get("step")):
+                self.step = row["step"]
+                self.points += [(self.step, row[self.metric])] if is_number(row.get(self.metric)) else []
         return bool(whole)
 
 

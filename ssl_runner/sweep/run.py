@@ -15,10 +15,11 @@ from ssl_runner.comparison.table import Unknown, compare
 from ssl_runner.errors import DONE, FAILED, REFUSED, Refused
 from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.lock import claim, claim_new, locked
+from ssl_runner.run_folder.summary import ENDED
 from ssl_runner.sweep.dispatch import Run, dispatch
 from ssl_runner.sweep.jobs import Jobs
 from ssl_runner.sweep.launcher.local import LocalQueue
-from ssl_runner.sweep.ledger import ENDED, Ledger
+from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.search import Search
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ssl_runner.run_folder.summary import ENDED
 from ssl_runner.sweep.jobs import Jobs
-from ssl_runner.sweep.ledger import ENDED, Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import Entry, Ledger, key_of
 from ssl_runner.sweep.objective import Points
 from ssl_runner.sweep.study import distribution
 

@@ -1,10 +1,16 @@
 """Progress of a sweep: a line for each job that begins or ends, and on a terminal how far the running ones are."""
 
+from __future__ import annotations
+
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from ssl_runner.sweep.ledger import ENDED, Entry
+from ssl_runner.run_folder.summary import ENDED
+
+if TYPE_CHECKING:
+    from ssl_runner.sweep.ledger import Entry
 
 STYLE = {"completed": "green", "failed": "red", "refused": "red", "interrupted": "yellow", "stopped": "yellow"}
 SHOWN = 12  # running jobs

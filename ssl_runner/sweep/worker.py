@@ -18,7 +18,7 @@ from rich.console import Console
 from ssl_runner.engine.console import Terminal
 from ssl_runner.engine.interrupt import SIGNALS
 from ssl_runner.errors import FAILED, REFUSED, Refused
-from ssl_runner.run_folder.atomic import replacing
+from ssl_runner.run_folder.atomic import at_once, replacing
 from ssl_runner.run_folder.layout import CONSOLE
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import LOOK, Run
@@ -36,7 +36,7 @@ def run_job(resume: Callable[[Path, Console], int], folder: str, threads: int | 
     """Begins or goes on with a run in this process, whose output goes to a file. Returns its exit status."""
     import torch
 
-    with (Path(folder) / CONSOLE).open("a", encoding="utf-8") as file:
+    with open(Path(folder) / CONSOLE, "a", encoding="utf-8", opener=at_once) as file:
         for stream in (sys.stdout, sys.stderr):  # and what libraries write to them
             stream.flush()
             os.dup2(file.fileno(), stream.fileno())

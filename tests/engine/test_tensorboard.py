@@ -18,7 +18,8 @@ from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import api_pb2, backend_context, get_experiment, list_session_groups
 
 from ssl_runner.__main__ import main
-from ssl_runner.engine.logbook import CATEGORIES, Logbook
+from ssl_runner.engine.events import CATEGORIES
+from ssl_runner.engine.logbook import Logbook
 from ssl_runner.run_folder.layout import GROUPS
 
 with warnings.catch_warnings():

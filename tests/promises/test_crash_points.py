@@ -1,80 +1,42 @@
 """Killed with -9 before each single file operation, a command typed again ends in the files of one that never was."""
 
-import json
 import os
-import re
 import shutil
-from collections import defaultdict
+import time
 from pathlib import Path
 
 import pytest
-import torch
 from conftest import TINY
 from forks import carry_out
-from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from tensorboard.plugins.hparams import metadata
+from image_trees import paint_classes
+from trees import tree
 
-OF_THE_MOMENT = re.compile(r"speed/|time$|seconds$|samples_per_second|peak_memory_mb|host|hparams")
-EVENTS = "events.out.tfevents."
 EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "6"))  # every how many-th operation is a crash point; 1 for all
 
 
-def events(paths) -> dict:
-    """Steps of each name in the event files of a folder; values too where they are numbers."""
-    read = defaultdict(list)
-    for path in sorted(paths):
-        for event in EventFileLoader(str(path)).Load():
-            for value in event.summary.value:
-                if value.tag != metadata.SESSION_END_INFO_TAG and not OF_THE_MOMENT.search(value.tag):
-                    content = value.tensor.SerializeToString() if value.tag.startswith(("knn", "train")) else b""
-                    read[value.tag].append((event.step, content))
-    return dict(read)
-
-
-def plain(content):
-    """Without what is of the moment: times, speeds, memory."""
-    if isinstance(content, dict):
-        return {key: plain(value) for key, value in content.items() if not OF_THE_MOMENT.search(key)}
-    return [plain(each) for each in content] if isinstance(content, list) else content
-
-
-def content(path: Path):
-    if path.suffix == ".pt":
-        state = torch.load(path, weights_only=True)
-        return {name: each.tolist() for name, each in state["pretext"].items()}
-    if path.suffix == ".json":
-        return plain(json.loads(path.read_text()))
-    if path.suffix == ".jsonl":
-        return [plain(json.loads(line)) for line in path.read_text().splitlines()]
-    return path.read_bytes()
-
-
-def tree(folder: Path) -> dict:
-    """All that lies below a folder, but for what is of the moment."""
-    logs = ("run.log", "console.log")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in logs]
-    found = {str(path.relative_to(folder)): content(path) for path in files if not path.name.startswith(EVENTS)}
-    for above in {path.parent for path in files if path.name.startswith(EVENTS)}:
-        found[f"{above.relative_to(folder)}/events"] = events(above.glob(f"{EVENTS}*"))
-    return found
-
-
-def crash_and_go_on(tmp_path: Path, begun: Path, command: list[str], again: list[list[str]]) -> None:
+def crash_and_go_on(
+    tmp_path: Path, begun: Path, command: list[str], again: list[list[str]], whose: str = "own"
+) -> None:
     """Kills a command before each of its file operations, has each copy gone on with, and compares the trees.
 
     `begun`: the folder that it starts in. `again`: what a user would type then, tried in turn until one returns 0.
+    `whose`: operations of the process itself, or of the "jobs" that it forks.
     """
     whole = tmp_path / "whole"
     shutil.copytree(begun, whole)
     (undisturbed,) = carry_out([{"words": command, "folder": str(whole)}], tmp_path)
     assert undisturbed["status"] == 0, undisturbed["printed"]
-    operations = dict(list(enumerate(undisturbed["operations"]))[::EACH])
+    operations = dict(list(enumerate(undisturbed[whose]))[::EACH])
+    print(f"{len(operations)} crash points")
     places = {number: tmp_path / f"point{number}" for number in operations}
     cases = []
     for number, place in places.items():
         shutil.copytree(begun, place)
-        cases.append({"words": command, "folder": str(place), "operation": number})
-    assert {each["status"] for each in carry_out(cases, tmp_path)} == {-9}
+        cases.append({"words": command, "folder": str(place), "operation": number, "whose": whose})
+    statuses = [each["status"] for each in carry_out(cases, tmp_path)]
+    assert {*statuses} <= {-9 if whose == "own" else 1, 0}
+    assert statuses.count(0) <= 2, "TensorBoard's thread may write once less, and the last is not reached"
+    time.sleep(1)  # files younger than that are held to be another process's
     stuck = dict(places)
     for words in again:
         done = carry_out([{"words": words, "folder": str(place)} for place in stuck.values()], tmp_path)
@@ -102,7 +64,7 @@ def trained(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("trained")
     (done,) = carry_out([{"words": TRAIN, "folder": str(folder)}], folder)
     assert done["status"] == 0, done["printed"]
-    for name in ("printed.txt", "operations.json"):
+    for name in ("printed.txt", "operations.txt", "ran.json"):
         (folder / name).unlink()
     return folder
 
@@ -125,3 +87,23 @@ def test_training(tmp_path):
 )
 def test_what_is_done_to_a_run(tmp_path, trained, words):
     crash_and_go_on(tmp_path, trained, words, [words])
+
+
+SWEEP = ["-m", *TINY, "evaluator=none", "length=4st", "log_every=2st", "save_every=2st", "seed=0,1"]
+SWEEP += ["sweep.jobs_per_device=1", "hydra.sweep.dir=sweep"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["own", "jobs"])
+def test_a_sweep(tmp_path, whose):
+    (tmp_path / "begun").mkdir()
+    crash_and_go_on(tmp_path, tmp_path / "begun", SWEEP, [["-m", "sweep.resume=sweep"], SWEEP], whose)
+
+
+@pytest.mark.slow
+def test_images_decoded_into_a_cache(tmp_path):
+    paint_classes(tmp_path / "begun/images")
+    words = [word for word in TINY if not word.startswith("dataset")]
+    words += ["dataset=image_folder", "dataset.root=images", "dataset.cache=cache", "batch_size=4", "evaluator=none"]
+    words += ["length=2st", "log_every=1st", "hydra.run.dir=run"]
+    crash_and_go_on(tmp_path, tmp_path / "begun", words, [["resume", "run"], words])
