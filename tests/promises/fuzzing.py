@@ -6,7 +6,7 @@ import random
 import re
 from pathlib import Path
 
-CASES = int(os.environ.get("SSL_RUNNER_FUZZ", "14"))
+CASES = int(os.environ.get("SSL_RUNNER_FUZZ", "10"))
 KILLS = int(os.environ.get("SSL_RUNNER_FUZZ", "3"))
 RUNS = int(os.environ.get("SSL_RUNNER_FUZZ", "40"))
 SEED = int(os.environ.get("SSL_RUNNER_FUZZ_SEED", "0"))

@@ -8,10 +8,10 @@ import random
 import shutil
 from pathlib import Path
 
-import pytest
-from conftest import MASKED, MEASURED_ONCE, TINY, names
+from conftest import MASKED, TINY, names
 from forks import carry_out, faults, files_of
 from fuzzing import CASES, SEED
+from runs import kill
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.override import paths
@@ -74,18 +74,6 @@ PREFIXES = ["", "", "", "", "", "+", "++", "~"]
 VERBS = ["train", "train", "train", "train", "-m", "resume", "rerun", "evaluate", "save"]
 
 
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory) -> Path:
-    """A folder with a run that was killed before its last step."""
-    folder, scratch = tmp_path_factory.mktemp("begun"), tmp_path_factory.mktemp("scratch")
-    (done,) = carry_out([{"words": [*MEASURED_ONCE, "hydra.run.dir=run"], "folder": str(folder)}], scratch)
-    assert done["status"] == 0, done["printed"]
-    (folder / "run/checkpoints/0000012.pt").unlink()
-    summary = folder / "run/summary.json"
-    summary.write_text(summary.read_text().replace('"completed"', '"running"'))
-    return folder
-
-
 def random_value(old: object, rng: random.Random) -> str:
     """Mostly of the kind that a key has."""
     if rng.random() < 0.3:
@@ -140,7 +128,10 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
     return cases
 
 
-def test_random_overrides(begun, tmp_path):
+def test_random_overrides(whole, tmp_path):
+    begun = tmp_path / "begun"
+    shutil.copytree(whole, begun / "run")
+    kill(begun / "run", 12)
     cases = make_cases(begun, tmp_path, CASES, random.Random(SEED))
     before = [files_of(Path(case["folder"])) for case in cases]
     found = faults(cases, carry_out(cases, tmp_path), before)
