@@ -48,7 +48,8 @@ def test_kills_at_random_moments(tmp_path, caplog):
             assert not any("Traceback" in each["printed"] for each in steps), steps
             found = tree(folder / "run") if (folder / "run").exists() else {}
             different = [key for key in {**expected[name], **found} if expected[name].get(key) != found.get(key)]
-            assert not different, (name, json.dumps(steps, indent=1))
+            values = {key: (expected[name].get(key), found.get(key)) for key in different}
+            assert not different, f"{name}: {str(values)[:1500]}\n{json.dumps(steps, indent=1)}"
             shutil.rmtree(folder)
     assert "out of order" not in caplog.text
     print(f"{killed} kills over {len(names)} tasks in {turn} rounds")
