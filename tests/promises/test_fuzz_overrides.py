@@ -18,57 +18,19 @@ from ssl_runner.config.override import paths
 
 INTEGERS = ["0", "-1", "1", "2", "3", "7", "17", "100", "65536", "2147483648", "4294967295", "9223372036854775808"]
 INTEGERS += ["18446744073709551616", "1" + "0" * 400, "1" + "0" * 4400, "0x10", "1_000", "1e3"]
-FLOATS = [
-    "0.5",
-    "-0.0",
-    "0",
-    "1",
-    "2",
-    "-1",
-    "1e-300",
-    "5e-324",
-    "1e38",
-    "1e39",
-    "1e308",
-    "1e400",
-    "-1e400",
-    "nan",
-    "inf",
-]
+FLOATS = ["0.5", "-0.0", "0", "1", "2", "-1", "1e-300", "5e-324", "1e38", "1e39", "1e308", "1e400"]
+FLOATS += ["-1e400", "nan", "inf"]
 DURATIONS = ["1ep", "2st", "50%", "0st", "1e9ep", "1e30st", "-5%", "101%", "1e400ep", "5 st", "st"]
-TEXTS = [
-    "''",
-    "'a b'",
-    "a",
-    "~",
-    "--x",
-    "???",
-    "a,b",
-    "'\\u0000'",
-    "画像",
-    "naïve",
-    "a=b",
-    "(1) [x]",
-    "'",
-    '"',
-    "\\",
-    "\n",
-]
+TEXTS = ["''", "'a b'", "a", "~", "--x", "???", "a,b", "'\\u0000'", "画像", "naïve", "a=b", "(1) [x]", "'"]
+TEXTS += ['"', "\\", "\n"]
 TEXTS += ["${x}", "${oc.env:HOME}", "${hydra:job.name}", "${seed}", "${", "glob(*)", "range(3)", "choice(1,2)", "1:2"]
 TEXTS += ["os.system", "torch.load", "ssl_runner.pretext.simclr.SimCLR", "ssl_runner.command.train.main", "a" * 5000]
 NESTED = ["[]", "{}", "[0]", "[1]", "[[]]", "{a:1}", "{a:{b:[]}}", "[1,2,3,4,5,6,7,8]", "[0.5,1]", "[1,0.5]", "[null]"]
 NESTED += ["[" * depth + "]" * depth for depth in (10, 160, 2000)] + ["{a:" * 200 + "1" + "}" * 200]
 VALUES = ["true", "null", *INTEGERS, *FLOATS, *DURATIONS, *TEXTS, *NESTED]
 KEYS = ["hydra", "hydra.run.dir", "hydra.sweep.dir", "hydra.job.name", "hydra.searchpath", "hydra/launcher", "format"]
-KEYS += [
-    "hydra/sweeper",
-    "sweep.metric",
-    "sweep.resume",
-    "sweep.halving",
-    "sweep.jobs_per_device",
-    "choices",
-    "experiment",
-]
+KEYS += ["hydra/sweeper", "sweep.metric", "sweep.resume", "sweep.halving", "sweep.jobs_per_device"]
+KEYS += ["choices", "experiment"]
 KEYS += ["pretext", "model", "dataset", "augment@pretext.augment", "_target_", "a.b.c", "", ".", "pretext.", "@", "/"]
 PREFIXES = ["", "", "", "", "", "+", "++", "~"]
 VERBS = ["train", "train", "train", "train", "-m", "resume", "rerun", "evaluate", "save"]
