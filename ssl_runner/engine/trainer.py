@@ -15,7 +15,7 @@ from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
-from ssl_runner.run_folder.atomic import read_file
+from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class Trainer:
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
             return str(health)
         if step % self.log_every == 0 and stop_file.is_file():
-            return read_file(stop_file).decode(errors="replace").strip() or "it was asked to"
+            return read_text(stop_file).strip() or "it was asked to"
         return ""
 
     def check_finite(self, step: int, weights: bool = False) -> None:

@@ -72,6 +72,14 @@ def read_file(path: Path, most: int = MOST) -> bytes:
         return file.read()
 
 
+def read_text(path: Path) -> str:
+    """The text of a file; empty if it is absent or cannot be read."""
+    try:
+        return read_file(path).decode(errors="replace")
+    except OSError:
+        return ""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file's mapping; empty if it is absent or torn."""
     try:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import torch
 
-from ssl_runner.run_folder.atomic import read_file
+from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import LOG, METRICS, WEIGHTS
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import read_summary
@@ -92,7 +92,7 @@ def compare_weights(old: Path, new: Path, diff: RunDiff) -> None:
 def compare_rows(old: Path, new: Path, diff: RunDiff) -> None:
     """Compares metrics.jsonl except time and speed."""
     a, b = rows_by_step(old, diff.step), rows_by_step(new, diff.step)
-    text = read_file(old / LOG).decode(errors="replace") if (old / LOG).is_file() else ""
+    text = read_text(old / LOG)
     resumed = [int(step) for step in re.findall(r"resumed at step (\d+) of", text)]
     steps = [0, *sorted(step for step, training in a if training)]
     diff.left_out = [end for start, end in itertools.pairwise(steps) if any(start < step < end for step in resumed)]

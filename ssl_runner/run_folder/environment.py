@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from ssl_runner.run_folder.atomic import read_file, read_json, write, write_json
+from ssl_runner.run_folder.atomic import read_json, read_text, write, write_json
 from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT
 
 LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
@@ -93,7 +93,7 @@ def changes(old: Path, new: Path) -> list[str]:
         for name in {**a, **b}
         if a.get(name) != b.get(name) and name not in hidden
     ]
-    diffs = [read_file(path).decode(errors="replace") if path.is_file() else "" for path in (old / DIFF, new / DIFF)]
+    diffs = [read_text(path) for path in (old / DIFF, new / DIFF)]
     if same_code and diffs[0] != diffs[1]:
         lines.append(f"uncommitted changes of the code differ: see {old / DIFF} and git diff")
     if (threads := then.get("threads")) != now.get("threads"):

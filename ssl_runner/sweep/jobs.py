@@ -15,7 +15,7 @@ from rich.console import Console
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.errors import FAILED, REFUSED
-from ssl_runner.run_folder.atomic import read_file
+from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, STOP
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import ENDED, read_summary
@@ -158,9 +158,7 @@ class Jobs:
     def end(self, entry: Entry, status: int) -> None:
         """Takes over what became of a job, whose process has an exit status or was killed by signal `-status`."""
         self.refresh(entry)
-        output = ""
-        with contextlib.suppress(OSError):
-            output = read_file(self.folder(entry) / CONSOLE).decode(errors="replace").strip().rpartition("\n")[2]
+        output = read_text(self.folder(entry) / CONSOLE).strip().rpartition("\n")[2]
         if status == REFUSED:
             entry.status, entry.error = "refused", output.removeprefix("refused: ")
         elif entry.status == "interrupted" and status in (0, FAILED):

@@ -1,6 +1,7 @@
 """A run and all that it leaves; again from its own config: bit-identical, or it says in what it is not, and why."""
 
 import json
+import os
 import re
 import shutil
 from pathlib import Path
@@ -168,6 +169,11 @@ def test_planted_differences_of_the_result_are_seen(old):
     diff = diff_runs(old, new)
     assert (diff.identical, diff.one_sided) == (True, ["knn/ece", "probe/ece", "test/knn/ece", "test/probe/ece"])
     shutil.copy(old / "summary.json", new / "summary.json")
+
+    log = (old / "run.log").read_bytes()
+    os.truncate(old / "run.log", 1 << 30)  # sparse: too large to be read, and only resumes are looked for in it
+    assert diff_runs(old, new).compared == diff.compared
+    (old / "run.log").write_bytes(log)
 
     (new / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows[:-1]))
     assert {each.where for each in diff_runs(old, new).rows} >= {"test/knn/top1 of step 12"}
