@@ -4,7 +4,7 @@
                          "after": seconds}, ...]
 
 Prints a JSON list of {"status", "seconds", "printed", "own", "jobs", "ran"}: names of the file operations below the
-folder, of the process and of the jobs that it forks, and programs that were started, but for git and uname. With
+folder, of the process and of the jobs that it forks, and programs that were started, but for those that are expected. With
 "operation", the process, or the job, is killed with -9 before its n-th such operation; with "after", so many seconds
 after its start.
 """
@@ -35,6 +35,7 @@ LEFT = (".lock", "run.log")  # what a refused resume may add to a folder
 MEMORY = 6 << 30  # bytes
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC
 PROGRAMS = ("os.system", "os.exec", "os.posix_spawn", "subprocess.Popen")
+EXPECTED = ("git", "uname", "g++")  # uname: by the module platform; g++: by torch.compile
 CHANGES = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate", "os.chmod")
 
 
@@ -92,7 +93,7 @@ class Operations:
         self.owner, self.counts = os.getpid(), memoryview(mmap.mmap(-1, 16)).cast("q")  # shared with the jobs
 
     def __call__(self, event: str, arguments: tuple) -> None:
-        if event in PROGRAMS and arguments[0] not in ("git", "uname"):  # uname: by the module platform
+        if event in PROGRAMS and arguments[0] not in EXPECTED:
             self.ran.append(f"{event} {arguments[:2]}")
         if event != "open" and event not in CHANGES:
             return
