@@ -4,9 +4,9 @@
                          "after": seconds}, ...]
 
 Prints a JSON list of {"status", "seconds", "printed", "own", "jobs", "ran"}: names of the file operations below the
-folder, of the process and of the jobs that it forks, and programs that were started, but for those that are expected. With
-"operation", the process, or the job, is killed with -9 before its n-th such operation; with "after", so many seconds
-after its start.
+folder, of the process and of the jobs that it forks, and programs that were started, but for those that are expected.
+With "operation", the process, or the job, is killed with -9 before its n-th such operation; with "after", so many
+seconds after its start.
 """
 
 import contextlib
