@@ -19,7 +19,7 @@ from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Encoder, Samples
 from ssl_runner.encoder.load import TrainedEncoder, restored_encoder
-from ssl_runner.run_folder.atomic import write
+from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, write
 from ssl_runner.run_folder.layout import ENCODER, WEIGHTS
 from ssl_runner.run_folder.weights import serialise_weights
 
@@ -56,6 +56,8 @@ class Export:
     def write(self, folder: Path) -> bool:
         """Writes what is missing. Returns whether anything was. Raises OSError."""
         missing = self.missing(folder)
+        for name in self.files:
+            remove_abandoned(folder, name + HALVES.removeprefix("*"))
         for path, content in missing.items():
             write(path, content)
         return bool(missing)

@@ -15,6 +15,7 @@ from typing import IO, Any
 
 MOST = 2**28  # bytes of a file that is read whole
 HALF = ".half"  # ends the name of what is being written
+HALVES = f"*.{'?' * 8}{HALF}"  # such names: nothing of a user's is called so
 YOUNG = 1  # second in which who has made a file locks it
 ABANDONED = 3600  # seconds without a change after which it is nobody's any more; who writes does so more often
 

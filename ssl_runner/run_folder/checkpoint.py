@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from ssl_runner.run_folder.atomic import HALF, write
+from ssl_runner.run_folder.atomic import HALVES, write
 
 FORMAT = 1
 SEAL = b"ssl_runner blake2b "  # begins the comment
@@ -29,7 +29,7 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     path = folder / f"{step:07d}.pt"
     write(path, sealed(buffer.getvalue()))
-    torn = (each for pattern in (f"*{HALF}", ".*.tmp") for each in folder.glob(pattern))  # .tmp: before version 0.2
+    torn = (each for pattern in (HALVES, ".*.tmp") for each in folder.glob(pattern))  # .tmp: before version 0.2
     for old in (*steps(folder)[:-keep], *torn):
         with contextlib.suppress(OSError):  # it may be a folder; and what is written is written
             old.unlink()

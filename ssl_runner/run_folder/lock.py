@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.atomic import HALF, at_once
+from ssl_runner.run_folder.atomic import HALF, HALVES, at_once
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, LOCK, OVERRIDES
 
 
@@ -24,7 +24,7 @@ def locked(folder: Path, wait: bool = False) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             raise Refused(f"{folder} is being written by a running process; wait for it or stop it") from None
-        for half in (*folder.glob(f"*{HALF}"), *folder.glob(f"{CHECKPOINTS}/*{HALF}")):
+        for half in (*folder.glob(HALVES), *folder.glob(f"{CHECKPOINTS}/{HALVES}")):
             with contextlib.suppress(OSError):
                 half.unlink()
         yield

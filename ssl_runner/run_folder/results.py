@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ssl_runner.contract import Metric
-from ssl_runner.run_folder.atomic import HALF, digest, read_json, remove_abandoned, write_json
+from ssl_runner.run_folder.atomic import HALVES, digest, read_json, remove_abandoned, write_json
 from ssl_runner.run_folder.lock import locked
 
 # Keys that identify a result: one that is measured again replaces the one before.
@@ -50,7 +50,7 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
 
     suffix, split = ".numbers", "test/" if result["split"] == "test" else ""
     files = result_folder(folder, result)
-    remove_abandoned(files, f"*{HALF}")
+    remove_abandoned(files, HALVES)
     for old in files.glob(f"events.out.tfevents.*{suffix}"):
         old.unlink()
     with SummaryWriter(str(files), filename_suffix=suffix) as events:

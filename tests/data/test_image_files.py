@@ -201,7 +201,8 @@ def test_a_failed_write_leaves_no_entry(root, monkeypatch, caplog, name, allowed
 def test_what_a_killed_run_left_is_removed_once_it_is_old(root):
     """Also if the entry is there and nothing is decoded; what another run may be writing stays."""
     load(root)
-    old, young, foreign = (root.parent / "cache" / file for file in ("0.npy.a.half", "0.npy.b.half", "notes.tmp"))
+    names = ("0.npy.a_cdefgh.half", "0.npy.b_cdefgh.half", "notes.half")
+    old, young, foreign = (root.parent / "cache" / name for name in names)
     for file in (old, young, foreign):
         file.write_bytes(b"torn")
         if file != young:

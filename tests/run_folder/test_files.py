@@ -33,7 +33,7 @@ MEANINGS = {  # by which side is better and the unit; as version 0.1 did not tel
 def test_checkpoints_are_kept_by_number_and_found_newest_first(tmp_path):
     for name in (
         ".0000001.pt.abc.tmp",
-        "0000001.pt.abc.half",
+        "0000001.pt.abcdefgh.half",
     ):  # left by killed processes of 0.1 and of this version
         (tmp_path / name).write_bytes(b"half")
     for step in (5, 10, 10_000_000, 15):

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
-from ssl_runner.run_folder.atomic import HALF, remove_abandoned, replacing
+from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
 
 IN_MEMORY = 2**32  # bytes that are held in memory if the folder cannot be written
 
@@ -62,7 +62,7 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
 
 def cached_images(source: Source, folder: Path) -> tuple[UInt8[Tensor, "n c h w"], str]:
     """The images of an entry, which is written if it is absent. Raises OSError and ValueError as `load_images`."""
-    remove_abandoned(folder, f"*{HALF}")
+    remove_abandoned(folder, HALVES)
     path = folder / f"{source.signature()}.npy"
     entry = read_entry(path, source)
     # What could not be read perhaps can now: a disk is back, a permission was given.
