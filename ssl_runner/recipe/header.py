@@ -67,7 +67,8 @@ def numbers(summary: Mapping[str, Any]) -> str:
 
 
 def origin(environment: Mapping[str, Any]) -> str:
-    commit, data = environment.get("commit"), environment.get("dataset")
-    version = environment.get("versions", {}).get("ssl-runner", "")
-    code = f"Commit {commit[:7]}{' with uncommitted changes' if environment.get('dirty') else ''}" if commit else ""
+    commit, data, versions = (environment.get(key) for key in ("commit", "dataset", "versions"))
+    version = versions.get("ssl-runner", "") if isinstance(versions, dict) else ""
+    dirty = " with uncommitted changes" if environment.get("dirty") else ""
+    code = f"Commit {str(commit)[:7]}{dirty}" if commit else ""
     return (code or f"ssl-runner {version}".strip()) + (f", data {str(data)[:8]}" if data else "")

@@ -175,6 +175,8 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
     assert ("Commit 1a8c505 with uncommitted changes" in head, "test" in head) == (True, False)
     bare = write_recipe(keep(summary={}, environment={}), "mine").text.splitlines()[2]
     assert bare.startswith("# 5 epochs were asked for, of a run without a summary on a machine that is not known")
+    odd = dict.fromkeys(("commit", "versions", "device", "dirty"), 7)  # of a damaged file
+    assert "Commit 7 with uncommitted changes" in write_recipe(keep(environment=odd), "mine").text
     name = "geometry/rankme"
     said = numbers({"final": {name: 12.345678}, "baseline": {}, "headlines": ["knn/top1", name], "metrics": {}})
     assert said == "validation geometry 12.35 (rankme) (random encoder -> trained)", "a number that is no share"
