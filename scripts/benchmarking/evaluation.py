@@ -45,6 +45,7 @@ def evaluate(settings: Settings) -> list[dict[str, Any]]:
     device, n = placement.device, settings.features
     bank, query = clouds(n, device, 0), clouds(max(CLASSES, n // 5), device, 1)
     common: dict[str, Any] = {"every": Duration.parse("100%"), "bank": bank, "query": query, "classes": CLASSES}
+    common["class_names"] = tuple(map(str, range(CLASSES)))
     encoder = placement.place(job.model.build(samples=SAMPLES, shape=SAMPLES.shape, **STATISTICS))
     found = []
     evaluators: dict[str, Evaluator] = {"kNN": KNN(**common), "probe": Probe(**common)}

@@ -23,7 +23,7 @@ from ssl_runner.config.node import Node
 from ssl_runner.errors import last_line, nearest
 
 NAME = re.compile(r"\w[\w-]*")
-MOST = 1e30  # of any other number: float32, in which we compute, ends at 3e38
+MOST = 3e38  # of any other number: float32, in which we compute, ends at 3.4e38
 LARGEST = 2**32 - 1  # of an integer: the largest seed of numpy; larger ones overflow floats and sizes
 
 

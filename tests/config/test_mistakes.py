@@ -82,7 +82,7 @@ SIZES = {
     "seed=4294967296": ["seed: given 4294967296, and integers up to 4294967295 are possible"],
     "dataset.seed=18446744073709551616": ["dataset.seed: given 18446744073709551616, and integers up to"],
     "model.widths=[18446744073709551616]": ["model.widths: given [18446744073709551616], and integers up to"],
-    "optimizer.lr=1e300": ["optimizer.lr: given 1e+300, and numbers up to 1e+30 are possible"],
+    "optimizer.lr=1e300": ["optimizer.lr: given 1e+300, and numbers up to 3e+38 are possible"],
     "evaluator.geometry.augment.size=4294967295": ["evaluator.geometry.augment.size: ", "less than or equal to 4096"],
     "optimizer.warm_up=1e400st": ["optimizer.warm_up: ", "is not a duration"],
 }

@@ -160,7 +160,7 @@ def test_data_and_runs_with_odd_names_go_through_every_verb(here, capsys, monkey
 
 
 LONG = "x" * 300
-LONG_NAMES = ["evaluate LONG", "evaluate run dataset.root=LONG", "evaluate run --to LONG", "compare LONG", "rerun LONG"]
+LONG_NAMES = ["evaluate LONG", "evaluate run --to LONG", "compare LONG", "rerun LONG"]
 LONG_NAMES += [
     "rerun run --to LONG",
     "rerun run --config-dir LONG",

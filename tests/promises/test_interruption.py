@@ -29,8 +29,8 @@ OVERFLOWS = {
     "seen at the end": ("length=4st", "evaluator=none", "log_every=100%", TOO_FAST),
     "in the features alone": ("length=4st", *KNN, TOO_FAST),
     "in a long run": (*BARE_STEPS, TOO_FAST),
-    "beyond float32, by AdamW": ("length=4st", *BARE_STEPS, "optimizer=adamw", "optimizer.lr=1e300"),
-    "beyond float32, by LARS": ("length=4st", *BARE_STEPS, "optimizer=lars", "optimizer.lr=1e300"),
+    "by AdamW": ("length=4st", *BARE_STEPS, "optimizer=adamw", TOO_FAST),
+    "by LARS": ("length=4st", *BARE_STEPS, "optimizer=lars", TOO_FAST),
 }
 
 
@@ -119,15 +119,12 @@ def test_a_log_that_the_disk_refuses_stops_nothing(cut, whole, capsys):
 @pytest.mark.parametrize("case", OVERFLOWS)
 def test_weights_that_overflow_end_in_a_line_and_are_never_saved(case, here, capsys):
     words = tiny("optimizer=sgd", "optimizer.warm_up=0st", *OVERFLOWS[case], "hydra.run.dir=run")
-    message = enter(capsys, words, status=1)
+    enter(capsys, words, status=1)
     assert not Path("run/encoder.safetensors").exists()
     for path in checkpoint.steps(here / "run/checkpoints"):
         assert all(t.isfinite().all() for t in checkpoint.load(path)["pretext"].values() if t.is_floating_point())
     assert summary("run")["status"] == "failed"
-    if case.startswith("beyond"):
-        assert ("overflow" if "LARS" in case else "not finite") in message
-    else:
-        error = summary("run")["error"]
-        assert all(word in error for word in ("finite", "checkpoint", "optimizer.lr")), error
-        assert ("optimizer.clip=1" in error) != ("features" in error)
-        assert "Traceback" not in Path("run/run.log").read_text(), "a run that diverges is no bug"
+    error = summary("run")["error"]
+    assert all(word in error for word in ("finite", "checkpoint", "optimizer.lr")), error
+    assert ("optimizer.clip=1" in error) != ("features" in error)
+    assert "Traceback" not in Path("run/run.log").read_text(), "a run that diverges is no bug"

@@ -266,9 +266,7 @@ def test_a_sweep_that_grew_goes_on_whole(monkeypatch, capsys):
     assert (ledger.cwd, "sweep.threads=1" in ledger.command) == (str(Path.cwd()), True)
     assert not any("hydra.sweep.dir" in word for word in ledger.command)
     sweep.rename("moved")
-    with monkeypatch.context() as patch:
-        patch.setattr(Composer, "compose", None)
-        assert main(["-m", "sweep.resume=moved", "sweep.threads=[", "hydra/launcher=nobody"]) == 2
+    assert main(["-m", "sweep.resume=moved", "sweep.threads=[", "hydra/launcher=nobody"]) == 2
     assert main(["-m", "sweep.resume=moved", "hydra/launcher=local"]) == 0
     assert jobs_of("attempts", folder="moved") == [1, 1, 2, 2]
     line = "none of the 1 jobs typed is one of the 4"
