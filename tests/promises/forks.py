@@ -81,6 +81,15 @@ def faults(cases: list[dict], outcomes: list[dict], before: list[set[str]]) -> l
     return wrong
 
 
+def require_no_faults(cases: list[dict], tmp_path: Path) -> None:
+    """Carries out cases, and prints those that broke a promise."""
+    before = [files_of(Path(case["folder"])) for case in cases]
+    found = faults(cases, carry_out(cases, tmp_path), before)
+    for case in found:
+        print(json.dumps(case, indent=1))
+    assert not found, f"{len(found)} of {len(cases)}: {[case['fault'] for case in found]}"
+
+
 class Operations:
     """Counts the file operations below a folder; kills the process before the one whose turn it is.
 

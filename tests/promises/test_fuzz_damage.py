@@ -3,7 +3,6 @@
 `SSL_RUNNER_FUZZ=1000 pytest tests/promises/test_fuzz_damage.py` tries as many; `SSL_RUNNER_FUZZ_SEED=7` others.
 """
 
-import json
 import random
 import shutil
 from contextlib import suppress
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import MEASURED_ONCE
-from forks import carry_out, faults, files_of
+from forks import carry_out, require_no_faults
 from fuzzing import CASES, CONTENTS, PLACES, SEED, damage, damaged
 
 from ssl_runner.run_folder import checkpoint
@@ -73,12 +72,7 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
 
 
 def test_damaged_files(begun, tmp_path):
-    cases = make_cases(begun, tmp_path, CASES, random.Random(SEED))
-    before = [files_of(Path(case["folder"])) for case in cases]
-    found = faults(cases, carry_out(cases, tmp_path), before)
-    for case in found:
-        print(json.dumps(case, indent=1))
-    assert not found, f"{len(found)} of {len(cases)}: {[case['fault'] for case in found]}"
+    require_no_faults(make_cases(begun, tmp_path, CASES, random.Random(SEED)), tmp_path)
 
 
 def test_no_flipped_bit_of_weights_goes_unnoticed(begun, tmp_path):

@@ -3,13 +3,12 @@
 `SSL_RUNNER_FUZZ=2000 pytest tests/promises/test_fuzz_overrides.py` tries as many; `SSL_RUNNER_FUZZ_SEED=7` others.
 """
 
-import json
 import random
 import shutil
 from pathlib import Path
 
 from conftest import MASKED, TINY, names
-from forks import carry_out, faults, files_of
+from forks import require_no_faults
 from fuzzing import CASES, SEED
 from runs import kill
 
@@ -94,9 +93,4 @@ def test_random_overrides(whole, tmp_path):
     begun = tmp_path / "begun"
     shutil.copytree(whole, begun / "run")
     kill(begun / "run", 12)
-    cases = make_cases(begun, tmp_path, CASES, random.Random(SEED))
-    before = [files_of(Path(case["folder"])) for case in cases]
-    found = faults(cases, carry_out(cases, tmp_path), before)
-    for case in found:
-        print(json.dumps(case, indent=1))
-    assert not found, f"{len(found)} of {len(cases)}: {[case['fault'] for case in found]}"
+    require_no_faults(make_cases(begun, tmp_path, CASES, random.Random(SEED)), tmp_path)
