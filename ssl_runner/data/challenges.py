@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.changed_rows import ChangedRows, draw_seeds, in_memory
-from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
+from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint, statistics
 
 HASHED = 1000  # challenged rows, evenly spaced, whose bytes are part of the fingerprint
 
@@ -126,8 +126,8 @@ class Challenges:
         mean, std = data.mean, data.std
         if train is not data.train and self.samples.kind == "image":
             mean, std = statistics(train, measured)
-        known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index, spaced(train)]
-        known += [spaced(bank.x)] if bank else []
+        known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index]
+        known += [Subset(each, evenly_spaced(len(each), HASHED)) for each in (train, *([bank.x] if bank else []))]
         known += [] if y is None else [y]
         return replace(data, train=train, bank=bank, mean=mean, std=std, fingerprint=fingerprint(*known))
 
@@ -173,9 +173,3 @@ def long_tail(counts: Sequence[int], imbalance: float) -> list[int]:
 def shares(counts: Sequence[int], share: float) -> list[int]:
     """A share of each count, one at least of what is more than none."""
     return [max(round(share * n), min(n, 1)) for n in counts]
-
-
-def spaced(rows: Rows) -> Subset:
-    """Some rows, evenly spaced."""
-    count = min(len(rows), HASHED)
-    return Subset(rows, torch.arange(count) * len(rows) // max(1, count))

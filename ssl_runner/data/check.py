@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.rows import evenly_spaced
 
 READ = 32  # evenly spaced rows that are read of each part; labels are read whole
 STORED = {"image": (torch.uint8,), "audio": (torch.int16,)}  # beside floating point
@@ -54,7 +55,7 @@ def check_rows(rows: object, samples: Samples) -> list[str]:
     """What is wrong with rows of samples."""
     if not isinstance(rows, Rows) or not len(rows):
         return [f"given {'no row' if isinstance(rows, Rows) else type(rows).__name__}; give a tensor of rows, or Rows"]
-    index = torch.arange(min(READ, len(rows))) * len(rows) // min(READ, len(rows))
+    index = evenly_spaced(len(rows), READ)
     try:
         x, again = rows[index], rows[index[:4].flip(0)]
     except Exception as error:

@@ -62,8 +62,7 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to take the mean of; give at least one")
-    count = min(len(rows), limit)
-    index = torch.arange(count) * len(rows) // count
+    index = evenly_spaced(len(rows), limit)
     total = square = torch.zeros((), dtype=torch.int64)  # whole numbers: their sum has no order
     numbers = 0
     for part in index.split(rows_at_a_time(rows)):
@@ -77,6 +76,12 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     variance = (square.double() / numbers - mean.square()).clamp(min=0)
     deviation = variance.sqrt().clamp(min=1)
     return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+
+
+def evenly_spaced(n: int, most: int) -> Int[Tensor, " k"]:
+    """At most so many of the numbers below `n`, in order."""
+    count = min(n, most)
+    return torch.arange(count) * n // max(1, count)
 
 
 def fingerprint(*parts: Rows) -> str:

@@ -6,13 +6,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from ssl_runner.config import files
 from ssl_runner.config.grammar import read_overrides
 from ssl_runner.config.migrate import migrated
-from ssl_runner.contract import Data, Split
-from ssl_runner.data.rows import fingerprint
+from ssl_runner.contract import Data
+from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
 from ssl_runner.errors import Refused
 from ssl_runner.run.preflight import PreparedJob
@@ -102,13 +100,9 @@ class History:
 
 def describe_data(data: Data) -> dict[str, Any]:
     """Fingerprint, number of training rows, and a digest of the rows that are held out."""
-    held_out = [sampled(split) for split in (data.validation, data.test) if split is not None]
+    parts = [split.x for split in (data.validation, data.test) if split is not None]
+    held_out = [x[evenly_spaced(len(x), SAMPLED)] for x in parts]
     return {"fingerprint": data.fingerprint, "rows": len(data.train), "held_out": fingerprint(*held_out)}
-
-
-def sampled(split: Split) -> torch.Tensor:
-    count = min(len(split.x), SAMPLED)
-    return split.x[torch.arange(count) * len(split.x) // max(1, count)]
 
 
 def read_history(state: Mapping[str, Any], folder: Path) -> History:
