@@ -28,7 +28,8 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, "step": step, **state}, buffer)
     path = folder / f"{step:07d}.pt"
-    write(path, sealed(buffer.getvalue()))
+    seal(buffer)
+    write(path, buffer.getbuffer())
     torn = (each for pattern in (HALVES, ".*.tmp") for each in folder.glob(pattern))  # .tmp: before version 0.2
     for old in (*steps(folder)[:-keep], *torn):
         with contextlib.suppress(OSError):  # it may be a folder; and what is written is written
@@ -36,16 +37,21 @@ def save(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
     return path
 
 
-def sealed(content: bytes) -> bytes:
-    """A zip archive with a digest of itself as its comment: the checksums in it guard its members alone."""
-    comment = SEAL + hashlib.blake2b(content, digest_size=16).hexdigest().encode()
-    return content[:-2] + len(comment).to_bytes(2, "little") + comment  # its last two bytes say how long it is
+def seal(archive: io.BytesIO) -> None:
+    """Gives a zip archive a digest of itself as its comment: the checksums in it guard its members alone."""
+    with archive.getbuffer() as content:
+        comment = SEAL + hashlib.blake2b(content, digest_size=16).hexdigest().encode()
+    archive.seek(-2, io.SEEK_END)  # its last two bytes say how long the comment is
+    archive.write(len(comment).to_bytes(2, "little") + comment)
 
 
 def is_sound(content: bytes) -> bool:
     """Whether an archive is what was sealed, or was never sealed."""
-    body, seal, digest = content.rpartition(SEAL)
-    return not seal or hashlib.blake2b(body[:-2] + bytes(2), digest_size=16).hexdigest().encode() == digest
+    if (end := content.rfind(SEAL)) < 0:
+        return True
+    digest = hashlib.blake2b(memoryview(content)[: max(0, end - 2)], digest_size=16)
+    digest.update(bytes(2))
+    return digest.hexdigest().encode() == content[end + len(SEAL) :]
 
 
 def steps(folder: Path) -> list[Path]:
