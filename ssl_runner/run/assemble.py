@@ -55,7 +55,6 @@ def assemble(
     data: Data,
     folder: Path,
     console: Console,
-    provenance: dict,
     *,
     begun_with: int | None = None,
     initial: Mapping[str, Tensor] | None = None,
@@ -93,7 +92,7 @@ def assemble(
         keep=job.keep,
         progress=progress,
         measurements=measurements,
-        provenance={**provenance, "trained": trained},
+        provenance={"trained": trained},
         on_collapse=job.on_collapse,
     )
 

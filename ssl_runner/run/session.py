@@ -151,7 +151,7 @@ class Session:
         folder, job, content, data = self.folder, self.prepared.job, self.prepared.content, self.data
         paths, rows = self.prepared.composed.start, self.history.data["rows"]
         initial = None if self.newest else initial_weights(content, paths)
-        run = assemble(job, self.dataset, data, folder, self.console, {}, begun_with=rows, initial=initial)
+        run = assemble(job, self.dataset, data, folder, self.console, begun_with=rows, initial=initial)
         self.trainer = run
         if not (folder / ENVIRONMENT).exists():
             describe(folder, device=str(run.learner.device), fingerprint=data.fingerprint, start=paths)
