@@ -1,7 +1,6 @@
 """Initial weights of an encoder (`init=`): those of a run, a checkpoint or an exported file, known by their digest."""
 
 import json
-import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_runner.data.places import expand_home
 from ssl_runner.encoder.load import TrainedEncoder, find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
@@ -28,7 +28,7 @@ def read_initial(init: Init) -> tuple[TrainedEncoder, str]:
     known = {"path": init} if isinstance(init, str) else init
     if "path" not in known or known.keys() - {"path", "digest"}:
         raise ValueError("a path is wanted, as in init=outputs/RUN")
-    path = Path(os.path.expanduser(known["path"]))  # noqa: PTH111  it raises nothing without a home
+    path = expand_home(known["path"])
     places = [each for each in (path, path / WEIGHTS, path / CHECKPOINTS) if each.exists()]
     source, digest = read_once(path, tuple(each.stat().st_mtime_ns for each in places))
     if known.get("digest", digest) != digest:
