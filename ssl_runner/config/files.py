@@ -22,8 +22,8 @@ def read(path: Path, kind: type = dict) -> Any:
     Raises OSError, or ValueError if the file is torn, holds something else, or has a format that is not read here.
     """
     try:
-        content = load_yaml(path)
-        if kind is dict and not read_file(path, MOST).endswith(b"\n"):  # an empty list has none
+        content = parse_yaml(text := read_file(path, MOST).decode())
+        if kind is dict and not text.endswith("\n"):  # an empty list has none
             raise ValueError("its last line has no end: it was cut off; if it was not, add one")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path} is torn or no YAML ({' '.join(str(error).split())[:300]})") from None
@@ -32,12 +32,12 @@ def read(path: Path, kind: type = dict) -> Any:
     return migrated(content, str(path), writer_of(path.parent)) if isinstance(content, dict) else content
 
 
-def load_yaml(path: Path) -> Any:
-    """Plain values of a YAML file. Raises OSError, yaml.YAMLError, RecursionError, or ValueError if it is too large.
+def parse_yaml(text: str) -> Any:
+    """Plain values of a YAML file. Raises yaml.YAMLError, RecursionError, or ValueError if they are too many.
 
     Aliases may repeat a node; a file whose nodes would be more than MOST values, written out, is refused.
     """
-    content = yaml.load(read_file(path, MOST).decode(), LOADER)
+    content = yaml.load(text, LOADER)
     sizes: dict[int, int] = {}
 
     def size(node: Any, depth: int) -> int:
@@ -72,7 +72,8 @@ def format_of(folders: Sequence[Path], place: str) -> int:
     """
     path = next((folder / place for folder in folders if (folder / place).is_file()), None)
     try:
-        content, text = (load_yaml(path), path.read_text(encoding="utf-8")) if path else (None, "")
+        text = read_file(path, MOST).decode() if path else ""
+        content = parse_yaml(text)
     except (OSError, ValueError, RecursionError, yaml.YAMLError):
         content = None  # Hydra has its own words for it
     if path is None or not isinstance(content, dict):
