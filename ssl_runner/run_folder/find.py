@@ -41,8 +41,15 @@ def walk(place: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         with contextlib.suppress(OSError):  # it cannot be read, or its path is too long
-            names = {each.name: each.is_dir() for each in os.scandir(above)}
+            with os.scandir(above) as entries:
+                names = {each.name: is_folder(each) for each in entries}
             folders = [name for name, is_folder in names.items() if is_folder and name not in LARGE]
             left += [f"{above}/{name}" for name in sorted(folders, reverse=True) if not name.startswith(".")]
             if SUMMARY in names or {CONFIG, OVERRIDES} <= names.keys():
                 yield Path(above)
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    with contextlib.suppress(OSError):  # a link to itself
+        return entry.is_dir()
+    return False

@@ -23,6 +23,7 @@ def test_a_tree_of_runs_in_the_order_of_their_paths_and_none_twice(tmp_path):
     put(tmp_path / "outputs/foreign/config.yaml", "a: 1")
     (tmp_path / "outputs/again").symlink_to(nested)
     (nested / "circle").symlink_to(tmp_path / "outputs")
+    (nested / "itself").symlink_to("itself")
     runs, problems, broken = load_runs([tmp_path / "outputs", nested])
     assert [run.name for run in runs] == ["again", "rotation-shapes/a", "rotation-shapes/b"]
     assert not problems + broken
