@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.config.files import parse_yaml
+import yaml
+
 from ssl_runner.config.grammar import Override, encoded
 from ssl_runner.config.hydra import Tree, default_node
 from ssl_runner.config.override import ABSENT, get, leaves
@@ -60,7 +61,7 @@ def sweep_settings(tree: Tree, folders: Sequence[Path]) -> dict[str, Any]:
     usual = leaves(default_node(str(folders[-1])))
     for group, name in sweep_choices(tree).items():
         file = next(each for folder in folders if (each := folder / "hydra" / group / f"{name}.yaml").is_file())
-        content, key = parse_yaml(file.read_text(encoding="utf-8")) or {}, group.replace("/", ".")
+        content, key = yaml.safe_load(file.read_text(encoding="utf-8")) or {}, group.replace("/", ".")
         usual |= {f"{key}.{each}": value for each, value in leaves(content).items()}
     now = leaves({group: tree.hydra[group] for group in ("launcher", "sweeper")})
     return {key: now[key] for key in now if usual.get(key, ABSENT) != now[key] and not key.startswith("sweeper.params")}

@@ -8,9 +8,10 @@ from ssl_runner.config import files
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import check_declared
+from ssl_runner.config.file_paths import relative_places, start_of_paths, with_places
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
-from ssl_runner.run_folder.origin import begun_in, is_elsewhere, relative_places, start_of_paths, with_places
+from ssl_runner.run_folder.origin import begun_in, is_elsewhere
 
 
 def read_recorded(place: Path, overrides: Sequence[str], config_dir: Path | None = None) -> tuple[Composed, list[str]]:

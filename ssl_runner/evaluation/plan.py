@@ -11,6 +11,7 @@ from annotated_types import Ge
 from ssl_runner.config import files
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.file_paths import absent_places, start_of_paths, with_places
 from ssl_runner.config.node import Node
 from ssl_runner.contract import Dataset, Evaluator
 from ssl_runner.device.placement import Placement
@@ -19,7 +20,7 @@ from ssl_runner.errors import Refused
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run.preflight import attempt, stand_ins
 from ssl_runner.run_folder.atomic import write
-from ssl_runner.run_folder.origin import absent_places, begun_in, start_of_paths, with_places
+from ssl_runner.run_folder.origin import begun_in
 
 OWN = "run"  # the name under which the dataset of the run can be chosen
 

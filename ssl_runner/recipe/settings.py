@@ -8,12 +8,12 @@ from typing import Any
 
 from ssl_runner.config.check import check
 from ssl_runner.config.compose import Composer
+from ssl_runner.config.file_paths import names_path
 from ssl_runner.config.node import Node, parameters
 from ssl_runner.config.override import ABSENT, get, leaves, paths
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run_folder.layout import GROUPS
-from ssl_runner.run_folder.origin import names_path
 
 # By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None if a mount is left out.
 Choices = dict[str, str | list[str] | None]

@@ -8,12 +8,12 @@ from typing import Any
 
 from torch import Tensor
 
+from ssl_runner.config.file_paths import with_places
 from ssl_runner.data.places import expand_home
 from ssl_runner.encoder.load import TrainedEncoder, find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.layout import CHECKPOINTS, WEIGHTS
-from ssl_runner.run_folder.origin import with_places
 from ssl_runner.run_folder.weights import digest_weights
 
 Init = str | Mapping[str, str]  # a path, or as a run records it {"path", "digest"}

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_runner.config.composed import Composed
+from ssl_runner.config.file_paths import absent_places, with_places
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused
 from ssl_runner.run.initial import check_initial, recorded_init
 from ssl_runner.run.preflight import PreparedJob, read_job
-from ssl_runner.run_folder.origin import absent_places, with_places
 
 
 def prepare_job(
