@@ -266,7 +266,11 @@ def test_a_sweep_that_grew_goes_on_whole(monkeypatch, capsys):
     assert (ledger.cwd, "sweep.threads=1" in ledger.command) == (str(Path.cwd()), True)
     assert not any("hydra.sweep.dir" in word for word in ledger.command)
     sweep.rename("moved")
-    assert main(["-m", "sweep.resume=moved", "sweep.threads=[", "hydra/launcher=nobody"]) == 2
+    compose, composed = Composer.compose, []
+    with monkeypatch.context() as patch:  # the files are asked for a launcher and folders; no job is composed again
+        patch.setattr(Composer, "compose", lambda self, *words: composed.extend(words[0]) or compose(self, *words))
+        assert main(["-m", "sweep.resume=moved", "sweep.threads=[", "hydra/launcher=nobody"]) == 2
+    assert not any(word.startswith("optimizer.betas") for word in composed)
     assert main(["-m", "sweep.resume=moved", "hydra/launcher=local"]) == 0
     assert jobs_of("attempts", folder="moved") == [1, 1, 2, 2]
     line = "none of the 1 jobs typed is one of the 4"
