@@ -68,7 +68,7 @@ def build_trainer(job, folder, change_data=lambda data: data):
     """A job's trainer in a folder that may be there, on data that may be changed first."""
     dataset, console = job.dataset.build(), Console(file=io.StringIO())
     folder.mkdir(exist_ok=True)
-    return assemble(job, dataset, change_data(dataset.load()), folder, console, {"seed": job.seed})
+    return assemble(job, dataset, change_data(dataset.load()), folder, console)
 
 
 @pytest.fixture(scope="session")

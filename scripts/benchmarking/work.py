@@ -61,7 +61,7 @@ class Work:
         """The job as the runner puts it together, its random images in the place of the dataset's."""
         job = self.job()
         data = Data(pictures(self.rows), None, None, None, STATISTICS["mean"], STATISTICS["std"])
-        return assemble(job, job.dataset.build(), data, folder, Console(file=io.StringIO()), {})
+        return assemble(job, job.dataset.build(), data, folder, Console(file=io.StringIO()))
 
     def task(self) -> Pretext:
         """The runner's own task and encoder, for a peer to train."""
