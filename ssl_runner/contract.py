@@ -60,11 +60,23 @@ class Loss(NamedTuple):
     kept: Mapping[str, Tensor] = {}  # detached rows for after_step: keys of a queue, bank rows, sums of a centre
 
 
+@runtime_checkable
+class Rng(Protocol):
+    """Random numbers, a row a sample: n is a multiple of the samples at hand. They are the same on any number of ranks
+    and in any micro-batch. In before_step and after_step n is any, and the rows are the same on every rank."""
+
+    device: torch.device
+
+    def rand(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...  # uniform in [0, 1)
+    def randn(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...
+    def randint(self, high: int, n: int, *shape: int) -> Int[Tensor, "n ..."]: ...  # in {0, ..., high - 1}
+
+
 @dataclass(frozen=True)
 class Context:
     step: int  # all of it is a function of (seed, step)
     length: Length
-    rng: torch.Generator  # on the training device, seeded from (seed, step, group, micro-batch, rank)
+    rng: Rng  # on the training device, of (seed, step, group or hook) and the place of each sample in the batch
     sweep: Callable[[], Iterator[Batch]]  # the whole training set in row order, unaugmented
 
     progress = property(lambda self: self.step / self.length.steps)  # the share of the run that is done, in [0, 1]

@@ -106,7 +106,7 @@ class BagOfWords(Guess):
 
     def views(self, batch, ctx):
         bag = F.one_hot(batch.x, VOCABULARY).amax(1).float()  # (B, vocabulary)
-        return batch.x.masked_fill(torch.rand(batch.x.shape, generator=ctx.rng) < 0.5, 0), bag
+        return batch.x.masked_fill(ctx.rng.rand(*batch.x.shape) < 0.5, 0), bag
 
 
 class Bands(Guess):
@@ -116,7 +116,7 @@ class Bands(Guess):
 
     def views(self, batch, ctx):
         power = torch.fft.rfft(batch.x[:, 0]).abs().square()[:, 1 : 1 + 20 * BANDS]
-        noisy = batch.x + 0.05 * torch.randn(batch.x.shape, generator=ctx.rng)
+        noisy = batch.x + 0.05 * ctx.rng.randn(*batch.x.shape)
         return noisy[..., : TIME // 2], (power.unflatten(1, (BANDS, 20)).sum(2) + 1e-3).log()
 
 

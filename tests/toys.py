@@ -13,6 +13,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Batch, Context, Features, Pretext
 from ssl_runner.duration import Duration, Length
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.image_encoder import ImageEncoder
 
 SHAPE = (3, 8, 8)
@@ -75,7 +76,7 @@ def still(**changes) -> Views:
 
 
 def context(seed: int = 0, step: int = 0, steps: int = 100) -> Context:
-    return Context(step, Length(steps, 10, 8), torch.Generator().manual_seed(seed), lambda: iter(()))
+    return Context(step, Length(steps, 10, 8), CounterRng(seed, torch.device("cpu")), lambda: iter(()))
 
 
 def batch(n: int = 8, seed: int = 0, shape: tuple[int, ...] = SHAPE) -> Batch:

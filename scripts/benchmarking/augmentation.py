@@ -29,6 +29,7 @@ from benchmarking.turns import alternate, ratio
 from benchmarking.work import pictures
 from ssl_runner.augment.image.views import Views
 from ssl_runner.device.placement import Placement
+from ssl_runner.layers.counter_rng import CounterRng
 
 BATCH, ROWS = 256, 10_240
 NAMES = ("fused", "kornia", "torchvision-pil", "torchvision-tensor")
@@ -64,7 +65,7 @@ class Contestant:
         views, images = Views(), pictures(ROWS)
         self.batched: Callable[[Tensor], Any] | None = None
         if setting.name == "fused":
-            rng = torch.Generator(self.place.device).manual_seed(0)
+            rng = CounterRng(0, self.place.device)
             self.batched = lambda x: views(x, rng)
         elif setting.name == "kornia":
             self.batched = kornia_batched(views, self.place.device)

@@ -7,6 +7,7 @@ from benchmarking.place import Place
 from ssl_runner.augment.image.mask import random_masks
 from ssl_runner.contract import Context, Pretext
 from ssl_runner.duration import Length
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.pretext.mae import MAE
 from ssl_runner.pretext.rotation import Rotation
 
@@ -19,7 +20,7 @@ def views_of(pretext: Pretext, images: list[Tensor], place: Place) -> tuple:
         return place.images(torch.cat([x.rot90(k, (2, 3)) for k in range(4)])), turns  # (4B, C, S, S)
     moved = [place.images(image) for image in images]
     if isinstance(pretext, MAE):
-        rng = torch.Generator(place.device).manual_seed(int(torch.randint(2**31, ())))
+        rng = CounterRng(int(torch.randint(2**31, ())), place.device)
         return moved[0], *random_masks(len(moved[0]), pretext.tokens, pretext.kept, rng)
     return tuple(moved)
 
@@ -27,4 +28,4 @@ def views_of(pretext: Pretext, images: list[Tensor], place: Place) -> tuple:
 def follow(pretext: Pretext, place: Place) -> None:
     """What the task does after a step: BYOL's target follows."""
     with torch.no_grad():
-        pretext.after_step(Context(0, Length(1, 1, 1), torch.Generator(place.device), lambda: iter(())), {})
+        pretext.after_step(Context(0, Length(1, 1, 1), CounterRng(0, place.device), lambda: iter(())), {})

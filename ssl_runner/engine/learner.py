@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Regulariser, Settings
-from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.engine.seed import derive, seed_everything
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.gather import gather
 
 
@@ -36,7 +36,6 @@ class Learner:
         self.score = device.compiled(self.pretext)
         self.groups = self.pretext.groups()
         self.main = main_group(self.pretext)
-        self.rng = torch.Generator(device.device)
         prefixes, first = list(self.pretext.rates(self.context(0, "before_step"))), self.settings(0)
         self.optimizers = {
             group: GroupOptimizer(optimizer, named, prefixes, first, device.scaler())
@@ -72,13 +71,18 @@ class Learner:
     def views(self, batch: Batch, step: int, group: str, micro: int = 0) -> tuple:
         """What the pretext task makes of a batch at a step."""
         with torch.no_grad():
-            views = self.pretext.views(batch, self.context(step, group, micro))
+            views = self.pretext.views(batch, self.context(step, group, self.places(batch, micro)))
         return tuple(map(channels_last, views)) if self.device.channels_last else views
 
-    def context(self, step: int, purpose: str, micro: int = 0) -> Context:
-        """`purpose` is a group's name or a hook's; each draws from a generator of its own."""
-        self.rng.manual_seed(derive(self.seed, "step", step, purpose, micro, ranks.rank()))
-        return Context(step, self.length, self.rng, self.loader.sweep)
+    def context(self, step: int, purpose: str, places: Tensor | None = None) -> Context:
+        """`purpose`: a group's name or a hook's, each with draws of its own. `places`: of the samples in the batch."""
+        rng = CounterRng(derive(self.seed, "step", step, purpose), self.device.device, places)
+        return Context(step, self.length, rng, self.loader.sweep)
+
+    def places(self, batch: Batch, micro: int) -> Tensor:
+        """Where a micro-batch's samples are among those of the step, all ranks together."""
+        first = self.loader.first_place(micro)
+        return torch.arange(first, first + len(batch.index), device=self.device.device)
 
     def settings(self, step: int) -> Settings:
         """Learning rate and weight decay of a step, before the method's own factors."""

@@ -7,6 +7,8 @@ from functools import cache
 import numpy as np
 import torch
 
+DRAWS = 2  # raised when the same seed would draw other numbers; 1: a generator that drew for a micro-batch at once
+
 has_accelerator = cache(torch.accelerator.is_available)
 
 

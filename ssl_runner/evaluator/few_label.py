@@ -57,7 +57,7 @@ class FewLabel(Trained):
     Raises: as probing.supervised.Trained, and ValueError if every number of labels takes the whole bank.
     """
 
-    version = 2
+    version = 3
     headline = "mean"
     labels: tuple[Count, ...] = (1, 5, 20, 100)  # labelled rows a class
     shares: tuple[Part, ...] = ()  # further numbers: of each class, a row at least

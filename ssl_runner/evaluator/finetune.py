@@ -30,7 +30,7 @@ class FineTune(Trained):
     Raises: as probing.supervised.Trained.
     """
 
-    version = 2
+    version = 3
     epochs: Count = 20  # passes over the labelled rows
     batch_size: Count = 64
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0  # this and the next: see probing.supervised.Trained

@@ -15,6 +15,7 @@ from annotated_types import Ge
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples
 from ssl_runner.duration import Duration
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.weights import device_of
 from ssl_runner.probing import geometry
 from ssl_runner.probing.protocol import Encode, Seed, require_finite
@@ -32,7 +33,7 @@ class Geometry:
     Raises ValueError if there are fewer than two rows; FloatingPointError from the call, if a feature is not finite.
     """
 
-    version = 2
+    version = 3
     headline = "rankme"
     every: Duration
     samples: Annotated[int, Ge(2)] = 256  # training rows, drawn once; all of them if there are fewer
@@ -49,7 +50,7 @@ class Geometry:
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         device = device_of(encoder)
         rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
-        rng = torch.Generator(device).manual_seed(self.seed)
+        rng = CounterRng(self.seed, device)
         augment = self.augment if self.sample.kind == "image" else None
         plain, viewed = [], []
         for index in rows.sort().values.split(AT_ONCE):

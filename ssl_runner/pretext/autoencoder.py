@@ -11,7 +11,6 @@ error.
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-import torch
 import torch.nn.functional as F
 from annotated_types import Interval
 from jaxtyping import Float
@@ -53,9 +52,9 @@ class Autoencoder(Pretext):
     def views(self, batch: Batch, ctx: Context) -> Pair:
         damaged = clean = self.augment(batch.x, ctx.rng)
         if self.noise > 0:
-            damaged = damaged + self.noise * torch.randn(clean.shape, generator=ctx.rng, device=clean.device)
+            damaged = damaged + self.noise * ctx.rng.randn(*clean.shape)
         if self.mask > 0:
-            seen = torch.rand(clean[:, :1].shape, generator=ctx.rng, device=clean.device) >= self.mask  # (B, 1, H, W)
+            seen = ctx.rng.rand(*clean[:, :1].shape) >= self.mask  # (B, 1, H, W)
             damaged = damaged * seen
         return damaged.clamp(0, 1), clean
 

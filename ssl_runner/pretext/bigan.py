@@ -75,7 +75,7 @@ class BiGAN(Pretext):
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Samples, and codes from the prior (B, latent)."""
         x = self.augment(batch.x, ctx.rng)
-        return x, torch.randn(len(x), self.latent, generator=ctx.rng, device=x.device)
+        return x, ctx.rng.randn(len(x), self.latent)
 
     def forward(self, views: tuple, group: str = "discriminator") -> Loss:
         return self.discriminate(*views) if group == "discriminator" else self.generate_encode(*views)

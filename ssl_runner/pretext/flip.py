@@ -7,7 +7,6 @@ and right are alike in most photographs, so a network learns vertical flips and 
 accuracy of about 50 %.
 """
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -30,5 +29,5 @@ class Flip(TransformationTask):
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "b c h w"], Int[Tensor, " b"]]:
         x = self.augment(batch.x, ctx.rng)
-        kind = torch.randint(4, (len(x),), generator=ctx.rng, device=x.device)
+        kind = ctx.rng.randint(4, len(x))
         return geometry.flip(x, kind % 2 == 1, kind >= 2), kind

@@ -47,5 +47,5 @@ class Rotation(TransformationTask):
         if self.copies == "all":
             turns = torch.arange(4, device=x.device).repeat(len(x))
             return torch.stack([x.rot90(k, (2, 3)) for k in range(4)], 1).flatten(0, 1), turns  # (4B, C, S, S)
-        turns = torch.randint(4, (len(x),), generator=ctx.rng, device=x.device)
+        turns = ctx.rng.randint(4, len(x))
         return geometry.rot90(x, turns), turns

@@ -67,10 +67,10 @@ class Transformation(Pretext):
             x, targets["crop"] = cut_regions(x, self.grid, self.size, self.jitter, self.augment.size, rng)
         x = self.augment(x, rng)
         if self.flip > 0:
-            targets["flip"] = torch.randint(2, (len(x),), generator=rng, device=x.device)
+            targets["flip"] = rng.randint(2, len(x))
             x = geometry.flip(x, targets["flip"] == 1, None)
         if self.rotation > 0:
-            targets["rotation"] = torch.randint(4, (len(x),), generator=rng, device=x.device)
+            targets["rotation"] = rng.randint(4, len(x))
             x = geometry.rot90(x, targets["rotation"])
         return x, torch.stack([targets[task] for task in self.weights], 1)
 

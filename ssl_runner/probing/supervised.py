@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Rows, Samples, Split
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.weights import device_of, is_weight
 from ssl_runner.probing.logistic import rank_logits
 from ssl_runner.probing.protocol import Count, Fitted, Positive
@@ -103,7 +104,7 @@ def train(
     device, x = device_of(encoder), bank.x
     y = bank.y.to(device, torch.int64)
     shuffle = torch.Generator().manual_seed(seed)
-    chance = torch.Generator(device).manual_seed(int(torch.randint(2**31, (), generator=shuffle)))
+    chance = CounterRng(seed, device)
     per_epoch = max(1, len(x) // settings.batch_size)
     with isolated_generators(seed), torch.enable_grad():
         network = Network(copy.deepcopy(encoder), settings.sample, settings.classes)

@@ -12,6 +12,7 @@ from ssl_runner.config.migrate import migrated
 from ssl_runner.contract import Data
 from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
+from ssl_runner.engine.seed import DRAWS
 from ssl_runner.errors import Refused
 from ssl_runner.run.preflight import PreparedJob
 from ssl_runner.run_folder.atomic import read_json
@@ -49,7 +50,7 @@ class History:
     @property
     def record(self) -> dict[str, Any]:
         """What a checkpoint holds."""
-        return {"data": dict(self.data), **self.changes}
+        return {"draws": DRAWS, "data": dict(self.data), **self.changes}
 
     def check_data(self, data: Data, folder: Path, other_data: bool) -> None:
         """Says what differs in data that were read now. Raises Refused if they must be the run's and are not."""
@@ -106,7 +107,13 @@ def describe_data(data: Data) -> dict[str, Any]:
 
 
 def read_history(state: Mapping[str, Any], folder: Path) -> History:
-    """The history up to a checkpoint; of one of version 0.2, the fingerprint alone."""
+    """The history up to a checkpoint; of one of version 0.1, the fingerprint alone.
+
+    Raises Refused if its steps drew random numbers in another way.
+    """
+    if state and state.get("draws", 1) != DRAWS:
+        remedy = f"begin it again, ssl-runner rerun {folder}, or go on with the version that began it"
+        raise Refused(f"{folder} was begun by a version that draws other random numbers from the same seed; {remedy}")
     known, recorded, data = read_json(folder / ENVIRONMENT).get("dataset"), state.get("config"), state.get("data")
     whole = isinstance(data, dict) and isinstance(data.get("rows"), int) and data["rows"] > 0
     return History(

@@ -15,6 +15,7 @@ from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
 from ssl_runner.errors import last_line
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
 
@@ -157,8 +158,8 @@ def rehearse(pretext: Pretext, regulariser: Regulariser, samples: Samples, micro
 
     Raises ValueError with the words of whatever refuses.
     """
-    n, rng = min(4, micro_batch), torch.Generator().manual_seed(0)
-    batch = Batch(samples.example(n, rng), torch.arange(n))
+    n, rng = min(4, micro_batch), CounterRng(0, torch.device("cpu"))
+    batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), torch.arange(n))
     ctx = Context(step=0, length=Length(1, 1, n), rng=rng, sweep=lambda: iter([batch]))
     with torch.no_grad():
         regulariser(pretext(pretext.views(batch, ctx), main_group(pretext)), pretext)

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from images import generator, near, pictures
+from images import near, pictures, rng
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as TF
 
@@ -45,7 +45,7 @@ def test_a_crop_is_torchvisions(shape, size, mirrored):
 
 def test_a_crop_is_the_same_by_reflection_and_by_its_border_and_whole_pixels_are_copied():
     x = pictures(64, 3, 32, 48)
-    draw = Views(scale=(0.05, 1.0), vertical_flip=0.5).draw(64, (32, 48), generator())
+    draw = Views(scale=(0.05, 1.0), vertical_flip=0.5).draw(64, (32, 48), rng())
     draw.box[:2] = torch.tensor([[0.0, 0.0, 1.0, 1.0], [0.5, 0.5, 0.5, 0.5]])
     matrix = crop_matrix(*draw.box.T, draw.flip, draw.vertical_flip)
     for size in ((32, 48), (64, 64), (12, 12)):

@@ -6,7 +6,7 @@ from functools import reduce
 import pytest
 import torch
 from evaluator_toys import photographs, saved
-from images import generator, near, pictures
+from images import generator, near, pictures, rng
 from torch.nn import functional as F
 from torchvision.transforms import functional as TF
 
@@ -167,8 +167,8 @@ def test_jpeg_is_what_a_file_would_hold(channels):
     assert (ours - x).abs().mean() > 3
 
 
-def test_masks_are_uniform_partitions_of_each_sample_and_patches_an_image_cut_up(rng):
-    keep, masked = random_masks(3000, 10, 3, rng)
+def test_masks_are_uniform_partitions_of_each_sample_and_patches_an_image_cut_up():
+    keep, masked = random_masks(3000, 10, 3, rng())
     assert keep.shape == (3000, 3)
     assert torch.equal(torch.cat([keep, masked], 1).sort(1).values, torch.arange(10).expand(3000, 10))
     share = torch.bincount(keep.flatten(), minlength=10) / 3000
@@ -184,8 +184,8 @@ def test_masks_are_uniform_partitions_of_each_sample_and_patches_an_image_cut_up
 
 @pytest.mark.parametrize("grid", [2, 3, 4])
 @pytest.mark.parametrize("jitter", [0.0, 0.5, 1.0])
-def test_regions_are_bins_of_the_places_where_a_window_fits(grid, jitter, rng):
-    region, top, left = draw_regions(4000, grid, 0.4, jitter, rng)
+def test_regions_are_bins_of_the_places_where_a_window_fits(grid, jitter):
+    region, top, left = draw_regions(4000, grid, 0.4, jitter, rng())
     places = torch.stack((top, left)) / 0.6 * grid  # in bins, down and across
     assert torch.equal(region, torch.tensor([grid, 1]) @ places.long())
     assert 0 <= places.min() <= places.max() <= grid * (1 + 1e-6)

@@ -126,12 +126,12 @@ class Witness(Rivals):
         super().__init__()
         self.calls, self.drawn, self.kept = [], [], []
 
-    def note(self, what, ctx):
+    def note(self, what, ctx, samples=1):
         self.calls.append((what, torch.is_grad_enabled(), ctx.step))
-        self.drawn.append(float(torch.rand((), generator=ctx.rng)))
+        self.drawn.append(float(ctx.rng.rand(samples)[0]))
 
     def views(self, batch, ctx):
-        self.note("views", ctx)
+        self.note("views", ctx, len(batch.x))
         return batch.x, batch.index
 
     def forward(self, views, group="main"):

@@ -1,7 +1,7 @@
-"""A run folder of version 0.1 is resumed, compared, evaluated, exported and run again by today's code.
+"""A run folder of version 0.1 is compared, evaluated, exported and run again by today's code, and not resumed.
 
 tests/data/first_edition is a run of ten steps as that version left it, but for the last of its checkpoints and its
-TensorBoard file: so it can be resumed one step before its end, and its encoder is what must come out.
+TensorBoard file. That version drew other random numbers from the same seed.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import change, enter, measured, said, saved, summary
+from runs import change, enter, said, saved
 from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
@@ -29,26 +29,16 @@ def old(here):
     return shutil.copytree(OLD, here / "old")
 
 
-def test_it_is_resumed_to_the_encoder_that_it_had(old, capsys):
-    """Its summary is read by today's names, and keeps each number and what it means; today's version adds some."""
-    assert DONE["samples_per_second"] == summary(OLD)["images_per_second"]
-    state = torch.load(old / "checkpoints/0000009.pt", weights_only=True)["pretext"]
-    before = {name.removeprefix("encoder."): each for name, each in state.items() if name.startswith("encoder.")}
-    assert before.keys() == WEIGHTS.keys()
-    with pytest.raises(AssertionError):
-        require_weights(before)
-    (old / "encoder.safetensors").unlink()
+def test_it_is_not_resumed_with_other_random_numbers(old, capsys):
     change(old, "summary.json", status="running")
-    message, done = enter(capsys, "resume old", "resumed at step 9 of 10"), summary(old)
-    assert "version 0.1" not in message, "nothing is lost that one would have to be told of"
-    assert saved(old) == [9, 10]
-    require_weights(load_file(old / "encoder.safetensors"))
-    assert (done["status"], done["baseline"]) == (DONE["status"], DONE["baseline"])
-    for name, value in DONE["final"].items():
-        assert done["final"][name] == pytest.approx(value, rel=1e-3)
-        assert done["metrics"][name] == done["metrics"][name] | DONE["metrics"][name]
-    assert measured(old, "test/knn/top1") == [(10, 0.1)]
-    assert [step for step, _ in measured(old, "train/loss")] == list(range(1, 11))
+    assert main(["resume", "old"]) == 2
+    assert "begin it again, ssl-runner rerun old, or go on with the version that began it" in said(capsys)
+    assert saved(old) == [9]
+
+
+def test_its_summary_is_read_by_todays_names(old):
+    assert DONE["samples_per_second"] == json.loads((old / "summary.json").read_text())["images_per_second"]
+    assert read_summary(old)["metrics"].keys() >= DONE["final"].keys()
 
 
 def test_it_is_compared_with_a_run_of_today(old, capsys):
@@ -56,7 +46,7 @@ def test_it_is_compared_with_a_run_of_today(old, capsys):
     message = said(capsys)
     assert "final test/knn/top1" in message
     assert "left out: knn/balanced_accuracy, " in message
-    assert status == int("all 14 tensors are bit-identical" not in message), "1 if this machine rounds in another way"
+    assert (status, "tensors are bit-identical" in message) == (1, False), "it draws other random numbers"
     enter(capsys, "compare old new", "2 completed runs; in all of them: pretext simclr, dataset shapes", "probe/top1")
 
 

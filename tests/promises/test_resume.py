@@ -55,7 +55,7 @@ class Toy(Pretext):
         self.queue = nn.Buffer(torch.zeros(encoder.dim))
 
     def views(self, batch, ctx):
-        return (batch.x + 0.1 * torch.randn(batch.x.shape, generator=ctx.rng),)
+        return (batch.x + 0.1 * ctx.rng.randn(*batch.x.shape),)
 
     def forward(self, views, group="main"):
         pooled = self.norm(self.encoder(views[0]).pooled)

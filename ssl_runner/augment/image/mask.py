@@ -1,18 +1,17 @@
 """Random patch masks, and images cut into patches and put together again."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ssl_runner.contract import Rng
 
-def random_masks(
-    samples: int, tokens: int, shown: int, rng: torch.Generator
-) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
+
+def random_masks(samples: int, tokens: int, shown: int, rng: Rng) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
     """Which tokens each sample shows and which it hides: a partition of range(tokens), its own for each sample.
 
     Every subset of `shown` tokens is as likely as any other. Both come in random order, on the generator's device.
     """
-    order = torch.rand(samples, tokens, generator=rng, device=rng.device).argsort(dim=1)  # (B, N)
+    order = rng.rand(samples, tokens).argsort(dim=1)  # (B, N)
     return order[:, :shown], order[:, shown:]
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from ssl_runner.augment.image.blur import blur
 from ssl_runner.augment.image.colour import recolour, solarise
 from ssl_runner.augment.image.geometry import crop_matrix, flip, resample
+from ssl_runner.contract import Rng
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(gt=0, le=1)]
@@ -69,29 +70,30 @@ class Views:
             if low > high:
                 raise ValueError(f"{name} [{low}, {high}] is upside down; write the smaller first: [{high}, {low}]")
 
-    def __call__(self, x: Float[Tensor, "b c h w"], rng: torch.Generator) -> Float[Tensor, "b c h2 w2"]:
+    def __call__(self, x: Float[Tensor, "b c h w"], rng: Rng) -> Float[Tensor, "b c h2 w2"]:
         """A view in [0, 1] of each image in [0, 1]; `rng` lives on the images' device."""
         b, _, h, w = x.shape
         return self.apply(x, self.draw(b, (h, w), rng))
 
-    def draw(self, n: int, shape: tuple[int, int], rng: torch.Generator) -> Draw:
+    def draw(self, n: int, shape: tuple[int, int], rng: Rng) -> Draw:
         """The random numbers for n images of a shape (height, width), on the generator's device.
 
-        All but the tries of a crop are drawn whether they are asked for or not: to turn one thing on or off leaves the
-        draws of the others as they were.
+        All are drawn whether they are asked for or not: to turn one thing on or off leaves the others as they were.
         """
-        device, tilt = rng.device, math.radians(self.degrees)
+        (h, w), device, tilt = shape, rng.device, math.radians(self.degrees)
         factors = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
         ranges = [(0.0, BELOW_1), (0.0, BELOW_1), (-tilt, tilt), *factors, (-self.hue, self.hue), self.blur_sigma]
+        area, stretch = ((a * h * w for a in self.scale), (math.log(ratio) / 2 for ratio in self.ratio))
+        ranges += [tuple(area)] * TRIES + [tuple(stretch)] * TRIES
         chances = (self.flip, self.vertical_flip, self.jitter, self.grey, self.blur, self.solarise)
-        u = torch.rand(len(ranges) + len(chances), n, generator=rng, device=device)
+        u = rng.rand(n, len(ranges) + len(chances)).T
         low, span = zip(*((low, high - low) for low, high in ranges), strict=True)
         value = torch.addcmul(column(low, device), column(span, device), u[: len(ranges)])
         flip, vertical_flip, jitter, grey, blur, solarise = u[len(ranges) :] < column(chances, device)
         colour = torch.where(jitter, value[3:7], column((1.0, 1.0, 1.0, 0.0), device))  # (4, n)
         colour[2].masked_fill_(grey, 0)
         return Draw(
-            box=None if self.scale == (1, 1) else self._boxes(shape, value[:2], rng),
+            box=None if self.scale == (1, 1) else self._boxes(shape, value[:2], value[8:].unflatten(0, (2, TRIES))),
             flip=flip if self.flip else None,
             vertical_flip=vertical_flip if self.vertical_flip else None,
             angle=value[2] if self.degrees else None,
@@ -100,19 +102,20 @@ class Views:
             solarise=solarise if self.solarise else None,
         )
 
-    def _boxes(self, shape: tuple[int, int], place: Float[Tensor, "2 n"], rng: torch.Generator) -> Float[Tensor, "n 4"]:
+    def _boxes(
+        self, shape: tuple[int, int], place: Float[Tensor, "2 n"], tries: Float[Tensor, "2 k n"]
+    ) -> Float[Tensor, "n 4"]:
         """Crops in whole pixels, by the rejection of torchvision's RandomResizedCrop, with all tries made at once.
 
         place: how far down and across the crop lies among the places where it fits, in [0, 1).
+        tries: areas in pixels, and half the logarithms of width over height.
         """
-        (h, w), n, device = shape, place.shape[1], rng.device
-        tries = torch.empty(2, TRIES + 1, n, device=device)
-        side = tries[0].uniform_(self.scale[0] * h * w, self.scale[1] * h * w, generator=rng).sqrt_()
-        stretch = tries[1].uniform_(*(math.log(ratio) / 2 for ratio in self.ratio), generator=rng).exp_()
-        sides = torch.stack([side / stretch, side * stretch]).round_()  # (2, TRIES + 1, n), heights and widths
+        (h, w), n, device = shape, place.shape[1], place.device
+        side, stretch = tries[0].sqrt(), tries[1].exp()
         # The last try always fits: the largest box in the centre whose ratio is allowed.
-        sides[0, TRIES] = min(h, max(1, round(w / self.ratio[0])))
-        sides[1, TRIES] = min(w, max(1, round(h * self.ratio[1])))
+        largest = (min(h, max(1, round(w / self.ratio[0]))), min(w, max(1, round(h * self.ratio[1]))))
+        fits = column(largest, device)[:, None].expand(2, 1, n)
+        sides = torch.cat([torch.stack([side / stretch, side * stretch]).round_(), fits], 1)  # heights and widths
         whole = column((h, w), device)
         first = ((sides >= 1) & (sides <= whole[:, None])).all(0).int().argmax(0)  # argmax yields the first of equals
         sides = sides.gather(1, first.expand(2, 1, n))[:, 0]  # (2, n)

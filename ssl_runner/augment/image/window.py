@@ -9,10 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.augment.image.geometry import crop_matrix, resample
+from ssl_runner.contract import Rng
 
 
 def draw_regions(
-    count: int, grid: int, size: float, jitter: float, rng: torch.Generator
+    count: int, grid: int, size: float, jitter: float, rng: Rng
 ) -> tuple[Int[Tensor, " b"], Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Draws a region of the image for each sample: its class, and the top and left of its window.
 
@@ -21,15 +22,15 @@ def draw_regions(
     classes never overlap, and a gap is left between neighbours if jitter < 1. Lengths are shares of the image's
     sides, in [0, 1].
     """
-    region = torch.randint(grid * grid, (count,), generator=rng, device=rng.device)
-    offset = 0.5 + jitter * (torch.rand(2, count, generator=rng, device=rng.device) - 0.5)  # of a bin
+    region = rng.randint(grid * grid, count)
+    offset = 0.5 + jitter * (rng.rand(count, 2).T - 0.5)  # of a bin
     bins = torch.stack((region // grid, region % grid))
     top, left = (bins + offset) * ((1 - size) / grid)
     return region, top, left
 
 
 def cut_regions(
-    x: Float[Tensor, "b c h w"], grid: int, size: float, jitter: float, pixels: int | None, rng: torch.Generator
+    x: Float[Tensor, "b c h w"], grid: int, size: float, jitter: float, pixels: int | None, rng: Rng
 ) -> tuple[Float[Tensor, "b c h2 w2"], Int[Tensor, " b"]]:
     """Windows as `draw_regions` draws them, enlarged to `pixels` a side (None: to the image's size); their classes."""
     region, top, left = draw_regions(len(x), grid, size, jitter, rng)
