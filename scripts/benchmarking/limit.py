@@ -38,9 +38,7 @@ class Contestant:
 
     def learn(self, views: tuple) -> None:
         self.place.step_begins()
-        with self.learner.device.autocast():
-            loss = self.learner.score(views, self.learner.main)
-        loss.value.float().backward()
+        self.learner.score(views, self.learner.main).total.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
-from ssl_runner.layers.ranges import Threads
+from ssl_runner.layers.ranges import Natural, Positive, Processes, Threads
 
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
@@ -26,6 +26,12 @@ class Placement:
     be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
     that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
     number of CPU threads; None leaves it to torch.
+
+    `processes` share each batch: auto is one a GPU of this machine, and one without a GPU. Under torchrun or srun there
+    are as many as were started, whatever is set here. `strategy` ddp has the whole model in each; fsdp shards it,
+    with its gradients and the optimizer's state. `sync_batch_norm`: batch norm has the statistics of all processes'
+    rows, so that results do not depend on their number. `timeout`: seconds after which a step that some process did
+    not take part in ends the job. `restarts`: how often a job whose process has died goes on from its last checkpoint.
     Raises ValueError if the machine has no such device.
     """
 
@@ -38,6 +44,11 @@ class Placement:
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
         deterministic: bool = False,
         threads: Threads | None = None,
+        processes: Processes | Literal["auto"] = 1,
+        strategy: Literal["ddp", "fsdp"] = "ddp",
+        sync_batch_norm: bool = True,
+        timeout: Positive = 600.0,
+        restarts: Natural = 0,
     ):
         here = available()
         if name != "auto" and name not in here:
@@ -47,6 +58,9 @@ class Placement:
             channels_last = self.device.type == "cpu" or (self.device.type == "cuda" and precision != "float32")
         self.name, self.precision, self.channels_last = name, precision, channels_last
         self.compile, self.deterministic, self.threads = compile, deterministic, threads
+        gpus = torch.cuda.device_count() if self.device.type == "cuda" else 0
+        self.processes = max(1, gpus) if processes == "auto" else processes
+        self.strategy, self.sync_batch_norm, self.timeout, self.restarts = strategy, sync_batch_norm, timeout, restarts
 
     def apply(self) -> None:
         """Sets what torch keeps for the whole process."""

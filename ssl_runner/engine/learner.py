@@ -9,8 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Regulariser, Settings
+from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
+from ssl_runner.device.strategy import distributed, gradients_of, synchronised
 from ssl_runner.engine.loader import Loader
+from ssl_runner.engine.objective import Objective
 from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.engine.seed import derive, seed_everything
 from ssl_runner.layers.counter_rng import CounterRng
@@ -30,12 +33,12 @@ class Learner:
         *,
         seed: int,
     ):
-        self.pretext, self.regulariser = device.place(pretext.train()), device.place(regulariser)
+        self.pretext = device.place(synchronised(pretext.train(), device))
         self.loader, self.recipe, self.device, self.seed = loader, optimizer, device, seed
         self.length = loader.length
-        self.score = device.compiled(self.pretext)
-        self.groups = self.pretext.groups()
-        self.main = main_group(self.pretext)
+        self.groups, self.main = self.pretext.groups(), main_group(self.pretext)
+        self.objective = distributed(Objective(self.pretext, device.place(regulariser), self.main, device), device)
+        self.score = device.compiled(self.objective)
         prefixes, first = list(self.pretext.rates(self.context(0, "before_step"))), self.settings(0)
         self.optimizers = {
             group: GroupOptimizer(optimizer, named, prefixes, first, device.scaler())
@@ -45,7 +48,7 @@ class Learner:
 
     def step(self, step: int, *, measure_gradient: bool = False) -> dict[str, Tensor]:
         """One optimizer step of each group. Returns what it logs: detached scalars on the device, by name."""
-        seed_everything(self.seed, "step", step)
+        seed_everything(self.seed, "step", step, ranks.rank())
         self.device.step_begins()
         context = self.context(step, "before_step")
         settings, rates = self.settings(step), self.pretext.rates(context)
@@ -57,14 +60,16 @@ class Learner:
         for group, optimizer in self.optimizers.items():
             for micro, batch in enumerate(batches):
                 views = self.views(batch, step, group, micro)
-                for name, part in self._backward(views, group, 1 / len(batches), kept).items():
+                with gradients_of(self.objective, last=micro == len(batches) - 1):
+                    parts = self._backward(views, group, 1 / len(batches), kept)
+                for name, part in parts.items():
                     numbers[name] = numbers[name] + part if name in numbers else part
             norm = optimizer.step(settings, rates, measure=measure_gradient)
             self.pretext.zero_grad(set_to_none=True)  # also what this group's loss left in other groups' parameters
             if norm is not None and measure_gradient:
                 numbers[f"optimizer/{self.prefix(group)}gradient_norm"] = norm.detach()
         with torch.no_grad():
-            rows = {name: gather(torch.cat(parts)) for name, parts in kept.items()}
+            rows = {name: torch.cat([gather(part) for part in parts]) for name, parts in kept.items()}
             self.pretext.after_step(self.context(step, "after_step"), rows)
         return numbers
 
@@ -81,7 +86,7 @@ class Learner:
 
     def places(self, batch: Batch, micro: int) -> Tensor:
         """Where a micro-batch's samples are among those of the step, all ranks together."""
-        first = self.loader.first_place(micro)
+        first = ranks.first_place(self.length.batch_size, self.loader.accumulate, micro)
         return torch.arange(first, first + len(batch.index), device=self.device.device)
 
     def settings(self, step: int) -> Settings:
@@ -93,9 +98,9 @@ class Learner:
         return "" if len(self.groups) == 1 else f"{group}_"
 
     def is_finite(self) -> bool:
-        """Whether every loss so far was finite, and every parameter and buffer is now. Waits for the device."""
+        """Whether every loss so far was finite, and every parameter and buffer is now. Waits for all devices."""
         tensors = [t for t in self.pretext.state_dict().values() if t.is_floating_point()]
-        return bool(torch.stack([self.finite, *(t.isfinite().all() for t in tensors)]).all())
+        return ranks.every(bool(torch.stack([self.finite, *(t.isfinite().all() for t in tensors)]).all()))
 
     def state(self) -> dict[str, Any]:
         return {
@@ -112,22 +117,17 @@ class Learner:
 
     def _backward(self, views: tuple, group: str, share: float, kept: dict[str, list[Tensor]]) -> dict[str, Tensor]:
         """Adds a micro-batch's share to the gradient, and its rows to `kept`. Returns its share of each number."""
-        with self.device.autocast():
-            loss = self.score(views, group)
-        total = loss.value.float()
-        terms = self.regulariser(loss, self.pretext) if group == self.main else {}
-        for term in terms.values():
-            total = total + term
-        self.optimizers[group].scaler.scale(total * share).backward()
-        self.finite = self.finite & torch.isfinite(total.detach())
-        for name, rows in loss.kept.items():
-            kept[name].append(rows.detach())
+        score = self.score(views, group)
+        self.optimizers[group].scaler.scale(score.total * share).backward()
+        self.finite = self.finite & torch.isfinite(score.total.detach())
+        for name, rows in score.kept.items():
+            kept[name].append(rows)
         prefix = self.prefix(group)
-        numbers = {f"train/{prefix}loss": loss.value}
-        numbers |= {f"train/{prefix}{name}": value for name, value in loss.metrics.items()}
-        numbers |= {f"regulariser/{name}": value for name, value in terms.items()}
+        numbers = {f"train/{prefix}loss": score.loss}
+        numbers |= {f"train/{prefix}{name}": value for name, value in score.metrics.items()}
+        numbers |= {f"regulariser/{name}": value for name, value in score.terms.items()}
         # under autocast a number may be bf16, in which 256 + 1 is 256
-        return {name: value.detach().float() * share for name, value in numbers.items()}
+        return {name: value.float() * share for name, value in numbers.items()}
 
 
 def main_group(pretext: Pretext) -> str:

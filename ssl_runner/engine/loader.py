@@ -11,7 +11,6 @@ from ssl_runner.device.ranks import rows_of_rank
 from ssl_runner.duration import Length
 from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.seed import derive
-from ssl_runner.layers.gather import rank_and_count
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch
 RESIDENT_BYTES = 8 * 2**30  # the same on a CPU or MPS, where free memory is not the process's alone
@@ -48,12 +47,7 @@ class Loader:
             order = torch.cat([torch.randperm(len(self.rows), generator=rng) for _ in range(passes)])
             self._order = (epoch, order if self.resident is None else send(order, self.device))
         size = self.length.batch_size
-        return rows_of_rank(self._order[1][place * size : (place + 1) * size])
-
-    def first_place(self, micro: int) -> int:
-        """Where the first sample of a micro-batch is among those of the step, all ranks together."""
-        rows = self.length.batch_size // rank_and_count()[1]
-        return rank_and_count()[0] * rows + micro * rows // self.accumulate
+        return rows_of_rank(self._order[1][place * size : (place + 1) * size], self.accumulate)
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""

@@ -24,5 +24,6 @@ GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  
 # same. dataset.stream can: its statistics are of fewer rows, and a file that cannot be read is a row of it.
 HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment", "init.path"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
+HARMLESS |= {f"device.{each}" for each in ("processes", "strategy", "timeout", "restarts")}
 READING = ("root", "download", "cache", "workers", "max_broken", "max_pixels")
 HARMLESS |= {f"dataset.{each}" for each in READING}
