@@ -20,11 +20,13 @@ import torch
 from torch.func import functional_call
 
 from ssl_runner.contract import Batch, Metric, Suspect
+from ssl_runner.layers.gather import gather
 from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
 
 if TYPE_CHECKING:
-    from ssl_runner.engine.learner import Learner
+    from ssl_runner.device import ranks
+from ssl_runner.engine.learner import Learner
 
 NAME = "geometry"  # the key of the evaluator whose numbers are read
 SAMPLES = 32  # that the embedding is measured on, from as many batches as it takes
@@ -138,8 +140,9 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
     try:
         batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))
-        for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / len(loader.index(0)))):
-            views = learner.views(Batch(batch.x[:SAMPLES], batch.index[:SAMPLES]), step, learner.main)
+        for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / loader.length.batch_size)):
+            some = SAMPLES // ranks.count()
+            views = learner.views(Batch(batch.x[:some], batch.index[:some]), step, learner.main)
             buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
             with torch.no_grad(), learner.device.autocast():
                 embedding = functional_call(pretext, buffers, (views, learner.main)).embedding
@@ -148,7 +151,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
             parts.append(embedding.float())
     finally:
         hook.remove()
-    z = torch.cat(parts)
+    z = gather(torch.cat(parts))
     values = {"embedding_std": unit_std(unit(z)), "embedding_rank": centred_rank(z)} if z.isfinite().all() else {}
     return {f"{NAME}/{name}": Metric(value, None, "number") for name, value in values.items()}
 

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
+from ssl_runner.device import ranks
 from ssl_runner.engine import collapse
 from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.loader import fetch
 from ssl_runner.engine.seed import seed_everything
+from ssl_runner.layers.gather import gather
 from ssl_runner.run_folder.results import meaning_of
 
 if TYPE_CHECKING:
@@ -115,18 +119,31 @@ def measure(
 
 
 def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
-    """Rows to pooled features on the device; rows that are asked for again are not encoded again."""
+    """Rows to pooled features on the device; rows that are asked for again are not encoded again.
+
+    Each rank encodes a share of whole batches, as one process would, and has the features of all.
+    """
     at_once = CACHED_BATCH if device.type == "cpu" else READ_BATCH
     known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
 
     def encode(rows: Rows) -> Float[Tensor, "n d"]:
         if id(rows) not in known:
+            n, batches = len(rows), torch.arange(len(rows)).split(READ_BATCH)
+            each = math.ceil(len(batches) / ranks.count())  # the last ranks may have fewer, or none
             parts = [
                 encoder(samples.from_rows(part)).pooled.float()
-                for index in torch.arange(len(rows)).split(READ_BATCH)
+                for index in batches[each * ranks.rank() : each * (ranks.rank() + 1)]
                 for part in fetch(rows, index).to(device).split(at_once)
             ]
-            known[id(rows)] = (rows, torch.cat(parts))
+            known[id(rows)] = (rows, gather_rows(parts, n, min(n, each * READ_BATCH), encoder.dim, device))
         return known[id(rows)][1]
 
     return encode
+
+
+def gather_rows(parts: Sequence[Tensor], n: int, share: int, dim: int, device: torch.device) -> Float[Tensor, "n d"]:
+    """The n rows of all ranks, of which each has the next `share`, or what is left."""
+    if ranks.count() == 1:
+        return torch.cat([*parts])
+    own = torch.cat([*parts, torch.empty(0, dim, device=device)])
+    return gather(F.pad(own, (0, 0, 0, share - len(own))))[:n]

@@ -4,8 +4,9 @@ In float64, where rounding is 1e-16 and a mistake is not: a factor of the number
 of a share of the batch, numbers that each rank draws for itself.
 """
 
+import contextlib
+import copy
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,9 +14,15 @@ import torch
 import torch.distributed as dist
 from conftest import LESS, build_trainer, names, tiny
 from torch import Tensor, multiprocessing
+from torch.nn.parallel import DistributedDataParallel
 
+from ssl_runner.device import batch_norm, ranks, strategy
+from ssl_runner.engine import learner as learner_module
+from ssl_runner.engine import loader, measurements
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
+from ssl_runner.layers.gather import gather
+from ssl_runner.loss import embedding, info_nce
 from ssl_runner.run.preflight import read_job
 
 STEPS, SAVED, BATCH = 5, 3, 12
@@ -25,15 +32,61 @@ CASES = {
     "accumulate": ("pretext=simclr", "accumulate=2", "optimizer.clip=0.5"),
     "accumulate-groups": ("pretext=bigan", *LESS["bigan"], "accumulate=2"),
 }
-NUMBERS = ("train/loss", "optimizer/gradient_norm")
+CPU = torch.device("cpu")
 
 
-def learner_of(content: dict, folder: Path, change: Callable[[Learner], None] = lambda learner: None) -> Learner:
+def own(x: Tensor) -> Tensor:
+    return x
+
+
+def detached(x: Tensor) -> Tensor:
+    return gather(x).detach()
+
+
+def twice(x: Tensor) -> Tensor:
+    return 2 * x
+
+
+def first_rows(index: Tensor, accumulate: int) -> Tensor:
+    return index[: len(index) // 2]
+
+
+def summed(module, placement, wrap=strategy.distributed):
+    """Gradients of the sum over ranks: the mean, times their number."""
+    for parameter in module.parameters():
+        if parameter.requires_grad:
+            parameter.register_hook(lambda gradient: 2 * gradient)
+    return wrap(module, placement)
+
+
+@contextlib.contextmanager
+def lost(self):
+    """Gradients of this micro-batch are never averaged, as the next one's buckets take their place."""
+    self.require_backward_grad_sync = False
+    yield
+    self.require_backward_grad_sync = True
+    for parameter in self.parameters():
+        parameter.grad = None
+
+
+# Mistakes: the case that shows each, where it is planted, and what takes the place of a function there.
+PLANTED = {
+    "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
+    "negatives of other ranks have no gradient": ("pretext-simclr", info_nce, "gather", detached),
+    "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
+    "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "all_reduce", twice),
+    "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
+    "a centre is of the rows of its own rank": ("pretext-dino", learner_module, "gather", own),
+    "a queue takes the keys of its own rank": ("pretext-moco_v2", learner_module, "gather", own),
+    "each rank has the first rows of the batch": ("accumulate", loader, "rows_of_rank", first_rows),
+    "the last micro-batch alone is averaged": ("accumulate", DistributedDataParallel, "no_sync", lost),
+}
+
+
+def learner_of(content: dict, folder: Path) -> Learner:
     job, problems = read_job(content, build=False)
     assert job is not None, problems
-    learner = build_trainer(job, folder).learner
-    change(learner)
-    return learner
+    return build_trainer(job, folder).learner
 
 
 def learn(learner: Learner, start: int = 0) -> dict:
@@ -50,8 +103,7 @@ def learn(learner: Learner, start: int = 0) -> dict:
     try:
         for number in range(start, STEPS):
             if number == SAVED:
-                states = learner.state()
-                states = torch.load(saved(states), weights_only=True)
+                states = copy.deepcopy(learner.state())
             numbers = learner.step(number, measure_gradient=True)
     finally:
         GroupOptimizer.step = step_of
@@ -59,31 +111,31 @@ def learn(learner: Learner, start: int = 0) -> dict:
     return {"gradients": gradients, "state": states, "weights": weights, "numbers": numbers}
 
 
-def saved(state: dict):
-    import io
-
-    file = io.BytesIO()
-    torch.save(state, file)
-    file.seek(0)
-    return file
-
-
-def work(rank: int, ranks: int, folder: Path, cases: dict, of_two: Path | None) -> None:
+def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) -> None:
     """What one rank comes to, a file a rank."""
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # losses are taken in float32, at least
-    if ranks > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=ranks)
+    measurements.READ_BATCH = 16
+    if count > 1:
+        dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=count)
     results = {}
     for case, content in cases.items():
-        results[case] = learn(learner_of(content, folder / f"{case}-{rank}"))
+        learner = learner_of(content, folder / f"{case}-{rank}")
+        results[case] = learn(learner)
+        with torch.no_grad(), measurements.frozen(learner.pretext):
+            encode = measurements.encoder_of(learner.pretext.trained(), learner.loader.samples, CPU)
+            results[case]["features"] = encode(learner.loader.rows)
         if of_two is not None:
             again = learner_of(content, folder / f"{case}-{rank}-again")
             again.load(torch.load(of_two, weights_only=True)[case]["state"])
             results[case]["resumed"] = learn(again, SAVED)["weights"]
+    for name, (case, *mistake) in PLANTED.items() if count == 2 else ():
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(*mistake)
+            results[name] = learn(learner_of(cases[case], folder / f"{name}-{rank}"))
     torch.save(results, folder / f"{rank}.pt")
-    if ranks > 1:
+    if count > 1:
         dist.destroy_process_group()
 
 
@@ -94,10 +146,10 @@ def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
     cases = {case: composer.compose(tiny(*words, *shape)).content for case, words in CASES.items()}
     cases = json.loads(json.dumps(cases))
     results, of_two = {}, None
-    for ranks in (2, 1, 3):
-        folder = tmp_path_factory.mktemp(f"ranks{ranks}")
-        multiprocessing.spawn(work, (ranks, folder, cases, of_two), ranks)
-        results[ranks] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(ranks)]
+    for count in (2, 1, 3):
+        folder = tmp_path_factory.mktemp(f"ranks{count}")
+        multiprocessing.spawn(work, (count, folder, cases, of_two), count)
+        results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
         of_two = of_two or folder / "0.pt"
     return results
 
@@ -110,10 +162,16 @@ def require_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance:
         assert difference <= tolerance, f"{name}: {difference:.2g} of its largest"
 
 
-@pytest.mark.parametrize("ranks", [2, 3])
+def flat(result: dict) -> dict[str, Tensor]:
+    """Gradients and weights by name."""
+    parts = {**result["gradients"], "weights": result["weights"]}
+    return {f"{part}.{name}": each for part, named in parts.items() for name, each in named.items()}
+
+
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_ranks_together_learn_what_one_learns(together, case, ranks):
-    alone, several = together[1][0][case], [each[case] for each in together[ranks]]
+def test_ranks_together_learn_what_one_learns(together, case, count):
+    alone, several = together[1][0][case], [each[case] for each in together[count]]
     assert alone["gradients"].keys() == several[0]["gradients"].keys()
     for group, gradients in alone["gradients"].items():
         assert any(each.abs().max() > 1e-8 for each in gradients.values())
@@ -123,8 +181,15 @@ def test_ranks_together_learn_what_one_learns(together, case, ranks):
     require_equal(several[0]["weights"], alone["weights"], 1e-6)
 
 
-@pytest.mark.parametrize("ranks", [1, 3])
+@pytest.mark.parametrize("count", [2, 3])
 @pytest.mark.parametrize("case", CASES)
-def test_a_run_of_two_ranks_goes_on_with_others(together, case, ranks):
-    for each in together[ranks]:
-        require_equal(each[case]["resumed"], together[2][0][case]["weights"], 1e-6)
+def test_ranks_together_encode_what_one_encodes(together, case, count):
+    for each in together[count]:
+        require_equal({"": each[case]["features"]}, {"": together[1][0][case]["features"]}, 1e-6)
+
+
+@pytest.mark.parametrize("name", PLANTED)
+def test_a_planted_mistake_is_seen(together, name):
+    alone, several = together[1][0][PLANTED[name][0]], together[2][0][name]
+    with pytest.raises(AssertionError, match="of its largest"):
+        require_equal(flat(several), flat(alone), 1e-6)
