@@ -20,13 +20,13 @@ import torch
 from torch.func import functional_call
 
 from ssl_runner.contract import Batch, Metric, Suspect
+from ssl_runner.device import ranks
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
 
 if TYPE_CHECKING:
-    from ssl_runner.device import ranks
-from ssl_runner.engine.learner import Learner
+    from ssl_runner.engine.learner import Learner
 
 NAME = "geometry"  # the key of the evaluator whose numbers are read
 SAMPLES = 32  # that the embedding is measured on, from as many batches as it takes
