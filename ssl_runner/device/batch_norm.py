@@ -6,9 +6,8 @@ import torch
 from jaxtyping import Float
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
-from ssl_runner.layers.gather import rank_and_count
+from ssl_runner.layers.gather import all_sum, rank_and_count
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -34,9 +33,9 @@ def normalise(norm: nn.BatchNorm2d, x: Float[Tensor, "b c ..."]) -> Float[Tensor
     wide = x if x.dtype == torch.float64 else x.float()
     others = [0, *range(2, x.ndim)]  # dimensions that are averaged over
     n = x.numel() // x.shape[1] * rank_and_count()[1]
-    mean = all_reduce(wide.sum(others, keepdim=True)) / n
+    mean = all_sum(wide.sum(others, keepdim=True)) / n
     centred = wide - mean
-    variance = all_reduce(centred.square().sum(others, keepdim=True)) / n
+    variance = all_sum(centred.square().sum(others, keepdim=True)) / n
     if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
         norm.num_batches_tracked.add_(1)
         share = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum

@@ -2,18 +2,24 @@
 
 import contextlib
 import warnings
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import ranks
 from ssl_runner.device.batch_norm import synchronise
-from ssl_runner.device.placement import Placement
+from ssl_runner.device.placement import PRECISION, Placement
 
 M = TypeVar("M", bound=nn.Module)
 UNUSED = "find_unused_parameters=True was specified"
+UNIT = 2**20  # parameters of a layer that is gathered by itself; smaller ones are gathered together
 
 
 def synchronised(module: M, placement: Placement) -> M:
@@ -22,11 +28,14 @@ def synchronised(module: M, placement: Placement) -> M:
 
 
 def distributed(module: nn.Module, placement: Placement) -> nn.Module:
-    """The module as a step calls it; with one process, the module itself.
+    """The module as a step calls it, on its device; with one process, the module itself.
 
     Parameters that a forward pass does not reach are looked for: an adversary's, while its rival learns. Buffers are
     left alone: all ranks come to the same.
     """
+    if ranks.count() > 1 and placement.strategy == "fsdp":
+        return sharded(module, placement)
+    module = placement.place(module)
     if ranks.count() == 1:
         return module
     warnings.filterwarnings("ignore", UNUSED)  # they are looked for on purpose
@@ -36,8 +45,58 @@ def distributed(module: nn.Module, placement: Placement) -> nn.Module:
         return DistributedDataParallel(module, devices, find_unused_parameters=True, broadcast_buffers=False)
 
 
+def sharded(module: nn.Module, placement: Placement) -> nn.Module:
+    """The module with each parameter cut along its first dimension, a share a rank.
+
+    A large layer is gathered when it is called, and let go. All else is gathered for a step. bf16 is what is sent, and
+    what gradients are computed in; they are added up in float32.
+    """
+    low = placement.precision == "bf16"
+    reduced = MixedPrecisionPolicy(PRECISION["bf16"], torch.float32, cast_forward_inputs=False)
+    policy = reduced if low else MixedPrecisionPolicy(cast_forward_inputs=False)
+    mesh = init_device_mesh(placement.device.type, (ranks.count(),))
+    for layer in [*large_layers(module)][::-1]:  # the inner ones first
+        fully_shard(layer, mesh=mesh, mp_policy=policy)
+    return cast(nn.Module, fully_shard(module, mesh=mesh, mp_policy=policy))
+
+
+def large_layers(module: nn.Module) -> Iterator[nn.Module]:
+    """Members of lists and sequences of layers, such as the blocks of a transformer, of UNIT parameters or more."""
+    for parent in module.modules():
+        for layer in parent.children() if isinstance(parent, nn.ModuleList | nn.Sequential) else ():
+            if not isinstance(layer, nn.ModuleList) and sum(p.numel() for p in layer.parameters()) >= UNIT:
+                yield layer
+
+
 def gradients_of(module: nn.Module, last: bool) -> AbstractContextManager:
     """The context of a micro-batch: gradients are averaged over ranks in the last one of a step."""
-    if isinstance(module, DistributedDataParallel) and not last:
+    if isinstance(module, FSDPModule):
+        module.set_requires_gradient_sync(last)
+    elif isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return contextlib.nullcontext()
+
+
+def whole(state: Any) -> Any:
+    """A state with each sharded tensor in it put together, on the CPU: of the first rank, while others have none of it.
+
+    All ranks must call it.
+    """
+    if isinstance(state, DTensor):
+        full = state.full_tensor().cpu()
+        return full if ranks.is_first() else full.new_empty(0)
+    if isinstance(state, dict):
+        return {key: whole(each) for key, each in state.items()}
+    return [whole(each) for each in state] if isinstance(state, list) else state
+
+
+def share_of(value: Any, like: Tensor | None) -> Any:
+    """This rank's share of a whole tensor, cut as `like` is; anything else as it is."""
+    if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
+        return value
+    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """What this rank has of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

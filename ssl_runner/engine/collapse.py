@@ -132,9 +132,11 @@ def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdic
 def measure_embedding(learner: Learner) -> dict[str, Metric]:
     """`geometry/embedding_std` and `geometry/embedding_rank` of what the loss sees, on the run's first batches.
 
-    Nothing if the method has no embedding, or if it is the encoder's features themselves. The network is in
-    training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
+    Nothing if the method has no embedding, if it is the encoder's features themselves, or if the network is sharded.
+    The network is in training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
     """
+    if learner.is_sharded:  # a pass on copies of its buffers would have to gather it
+        return {}
     pooled: list[torch.Tensor] = []
     pretext, loader, parts = learner.pretext, learner.loader, []
     hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))

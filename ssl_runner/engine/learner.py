@@ -1,5 +1,6 @@
 """Training step: views, forward, regulariser, backward, optimizer; and all the state that it changes."""
 
+import copy
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,11 +8,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.fsdp import FSDPModule
+from torch.distributed.tensor import DTensor
 
-from ssl_runner.contract import Batch, Context, Optimizer, Pretext, Regulariser, Settings
+from ssl_runner.contract import Batch, Context, Encoder, Optimizer, Pretext, Regulariser, Settings
 from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
-from ssl_runner.device.strategy import distributed, gradients_of, synchronised
+from ssl_runner.device.strategy import distributed, gradients_of, local, share_of, synchronised, whole
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.objective import Objective
 from ssl_runner.engine.rates import GroupOptimizer
@@ -33,12 +36,14 @@ class Learner:
         *,
         seed: int,
     ):
-        self.pretext = device.place(synchronised(pretext.train(), device))
+        self.pretext = synchronised(pretext.train(), device)
         self.loader, self.recipe, self.device, self.seed = loader, optimizer, device, seed
         self.length = loader.length
-        self.groups, self.main = self.pretext.groups(), main_group(self.pretext)
-        self.objective = distributed(Objective(self.pretext, device.place(regulariser), self.main, device), device)
-        self.score = device.compiled(self.objective)
+        self.main = main_group(self.pretext)
+        shards = ranks.count() > 1 and device.strategy == "fsdp"
+        self.whole_encoder = copy.deepcopy(self.pretext.trained()) if shards else None
+        self.objective = distributed(Objective(self.pretext, regulariser, self.main, device), device)
+        self.score, self.groups = device.compiled(self.objective), self.pretext.groups()
         prefixes, first = list(self.pretext.rates(self.context(0, "before_step"))), self.settings(0)
         self.optimizers = {
             group: GroupOptimizer(optimizer, named, prefixes, first, device.scaler())
@@ -99,21 +104,38 @@ class Learner:
 
     def is_finite(self) -> bool:
         """Whether every loss so far was finite, and every parameter and buffer is now. Waits for all devices."""
-        tensors = [t for t in self.pretext.state_dict().values() if t.is_floating_point()]
+        tensors = [local(t) for t in self.pretext.state_dict().values() if t.is_floating_point()]
         return ranks.every(bool(torch.stack([self.finite, *(t.isfinite().all() for t in tensors)]).all()))
 
     def state(self) -> dict[str, Any]:
-        return {
+        """All that training changes: of the first rank, whole, on any number of ranks. All ranks must call it."""
+        state = {
             "pretext": self.pretext.state_dict(),
             "optimizers": {group: each.optimizer.state_dict() for group, each in self.optimizers.items()},
             "scalers": {group: each.scaler.state_dict() for group, each in self.optimizers.items()},
         }
+        return whole(state) if self.is_sharded else state
 
     def load(self, state: dict[str, Any]) -> None:
-        self.pretext.load_state_dict(state["pretext"])
+        own = self.pretext.state_dict()
+        self.pretext.load_state_dict({name: share_of(each, own.get(name)) for name, each in state["pretext"].items()})
         for group, each in self.optimizers.items():
             each.load(state["optimizers"][group])
             each.scaler.load_state_dict(state["scalers"][group])
+
+    @property
+    def is_sharded(self) -> bool:
+        return isinstance(self.objective, FSDPModule)
+
+    def trained(self) -> Encoder:
+        """The encoder that is measured and saved: if it is sharded, a whole copy of it. All ranks must call it."""
+        encoder = self.pretext.trained()
+        if self.whole_encoder is None:
+            return encoder
+        state = encoder.state_dict()
+        parts = {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in state.items()}
+        self.whole_encoder.load_state_dict(parts)
+        return copy.deepcopy(self.whole_encoder).to(self.device.device)
 
     def _backward(self, views: tuple, group: str, share: float, kept: dict[str, list[Tensor]]) -> dict[str, Tensor]:
         """Adds a micro-batch's share to the gradient, and its rows to `kept`. Returns its share of each number."""

@@ -67,7 +67,7 @@ class Measurements:
         learner, before = self.learner, self.health
         examined = not split and collapse.NAME in evaluators
         seed_everything(learner.seed, "measure", step)
-        metrics = measure(self.encoder, evaluators, learner.loader.samples, learner.device.device)
+        metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device)
         if examined:
             metrics |= collapse.measure_embedding(learner)
             row = {"step": step, **{name: float(metric.value) for name, metric in metrics.items()}}

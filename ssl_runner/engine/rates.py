@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from ssl_runner.contract import Optimizer, Rate, Settings
+from ssl_runner.device.strategy import share_of
 from ssl_runner.layers.weights import is_weight
 
 Named = Sequence[tuple[str, nn.Parameter]]
@@ -59,6 +61,7 @@ class GroupOptimizer:
             if clip_each is not None:
                 clip_tensors(gradients, clip_each)
             norm = nn.utils.get_total_norm(gradients)
+            norm = norm.full_tensor() if isinstance(norm, DTensor) else norm
             if clip is not None:
                 nn.utils.clip_grads_with_norm_(self.parameters, clip, norm)
         self.scaler.step(self.optimizer)
@@ -74,7 +77,10 @@ class GroupOptimizer:
             saved | {key: own[key] for key in ("fused", "foreach") if key in own}
             for saved, own in zip(state["param_groups"], self.optimizer.param_groups, strict=True)
         ]
-        self.optimizer.load_state_dict({**state, "param_groups": groups})
+        number = [each for group in groups for each in group["params"]]
+        own = dict(zip(number, (p for group in self.optimizer.param_groups for p in group["params"]), strict=True))
+        tensors = {i: {key: share_of(each, own[i]) for key, each in kept.items()} for i, kept in state["state"].items()}
+        self.optimizer.load_state_dict({"state": tensors, "param_groups": groups})
 
 
 def longest_prefix(name: str, prefixes: Sequence[str]) -> str:

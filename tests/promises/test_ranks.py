@@ -7,6 +7,7 @@ of a share of the batch, numbers that each rank draws for itself.
 import contextlib
 import copy
 import json
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import torch
 import torch.distributed as dist
 from conftest import LESS, build_trainer, names, tiny
 from torch import Tensor, multiprocessing
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import batch_norm, ranks, strategy
@@ -32,7 +34,8 @@ CASES = {
     "accumulate": ("pretext=simclr", "accumulate=2", "optimizer.clip=0.5"),
     "accumulate-groups": ("pretext=bigan", *LESS["bigan"], "accumulate=2"),
 }
-CPU = torch.device("cpu")
+SHARDED = {f"sharded-{case}": case for case in CASES if not case.startswith("regulariser")}  # the same, by FSDP
+CPU, LATE = torch.device("cpu"), timedelta(seconds=60)
 
 
 def own(x: Tensor) -> Tensor:
@@ -74,7 +77,7 @@ PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
     "negatives of other ranks have no gradient": ("pretext-simclr", info_nce, "gather", detached),
     "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
-    "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "all_reduce", twice),
+    "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "all_sum", twice),
     "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
     "a centre is of the rows of its own rank": ("pretext-dino", learner_module, "gather", own),
     "a queue takes the keys of its own rank": ("pretext-moco_v2", learner_module, "gather", own),
@@ -95,7 +98,7 @@ def learn(learner: Learner, start: int = 0) -> dict:
 
     def step(self, *arguments, **named):
         group = next(name for name, each in learner.optimizers.items() if each is self)
-        found = {name: p.grad.clone() for name, p in learner.groups[group] if p.grad is not None}
+        found = {name: plain(p.grad) for name, p in learner.groups[group] if p.grad is not None}
         gradients.setdefault(group, found)
         return step_of(self, *arguments, **named)
 
@@ -107,8 +110,12 @@ def learn(learner: Learner, start: int = 0) -> dict:
             numbers = learner.step(number, measure_gradient=True)
     finally:
         GroupOptimizer.step = step_of
-    weights = {name: each.clone() for name, each in learner.pretext.state_dict().items()}
+    weights = {name: plain(each) for name, each in learner.pretext.state_dict().items()}
     return {"gradients": gradients, "state": states, "weights": weights, "numbers": numbers}
+
+
+def plain(tensor: Tensor) -> Tensor:
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
 
 
 def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) -> None:
@@ -117,19 +124,26 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # losses are taken in float32, at least
     measurements.READ_BATCH = 16
+    strategy.UNIT = 500
     if count > 1:
-        dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=count)
-    results = {}
-    for case, content in cases.items():
+        dist.init_process_group(
+            "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=count, timeout=LATE
+        )
+    results, states = {}, torch.load(of_two, weights_only=True) if of_two else {}
+    sharded = {
+        name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}} for name, case in SHARDED.items()
+    }
+    for case, content in {**cases, **(sharded if count == 2 else {})}.items():
         learner = learner_of(content, folder / f"{case}-{rank}")
         results[case] = learn(learner)
-        with torch.no_grad(), measurements.frozen(learner.pretext):
-            encode = measurements.encoder_of(learner.pretext.trained(), learner.loader.samples, CPU)
+        encoder = learner.trained()
+        with measurements.frozen(encoder):
+            encode = measurements.encoder_of(encoder, learner.loader.samples, CPU)
             results[case]["features"] = encode(learner.loader.rows)
-        if of_two is not None:
-            again = learner_of(content, folder / f"{case}-{rank}-again")
-            again.load(torch.load(of_two, weights_only=True)[case]["state"])
-            results[case]["resumed"] = learn(again, SAVED)["weights"]
+        for other in sorted({case, f"sharded-{case}"} & states.keys()):  # in one order on every rank
+            again = learner_of(content, folder / f"{other}-{rank}-again")
+            again.load(states[other]["state"])
+            results[case][f"resumed from {other}"] = learn(again, SAVED)["weights"]
     for name, (case, *mistake) in PLANTED.items() if count == 2 else ():
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*mistake)
@@ -137,6 +151,9 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     torch.save(results, folder / f"{rank}.pt")
     if count > 1:
         dist.destroy_process_group()
+
+
+pytestmark = pytest.mark.timeout(900)  # all of it is done for the first test
 
 
 @pytest.fixture(scope="module")
@@ -179,6 +196,23 @@ def test_ranks_together_learn_what_one_learns(together, case, count):
     for each in several[1:]:
         assert all(torch.equal(each["weights"][name], one) for name, one in several[0]["weights"].items())
     require_equal(several[0]["weights"], alone["weights"], 1e-6)
+
+
+@pytest.mark.parametrize("name", SHARDED)
+def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
+    alone, several = together[1][0][SHARDED[name]], [each[name] for each in together[2]]
+    for each in several:
+        require_equal(flat(each), flat(alone), 1e-6)
+        require_equal({"": each["features"]}, {"": alone["features"]}, 1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("case", CASES)
+def test_a_run_of_two_ranks_goes_on_with_others(together, case, count):
+    """Whether each of the two had the whole model or a share of it."""
+    for each in together[count]:
+        for other in {case, f"sharded-{case}"} & {*CASES, *SHARDED}:
+            require_equal(each[case][f"resumed from {other}"], together[2][0][case]["weights"], 1e-6)
 
 
 @pytest.mark.parametrize("count", [2, 3])
