@@ -62,10 +62,8 @@ class Loss(NamedTuple):
 
 @runtime_checkable
 class Rng(Protocol):
-    """Random numbers, a row a sample: n is a multiple of the samples at hand. They are the same on any number of ranks
-    and in any micro-batch. In before_step and after_step n is any, and the rows are the same on every rank."""
-
-    device: torch.device
+    """Random numbers, a row a sample: the same on any number of ranks, in any micro-batch. In views n is a multiple of
+    the samples at hand; in before_step and after_step it is any, and all ranks draw the same."""
 
     def rand(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...  # uniform in [0, 1)
     def randn(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...
@@ -123,7 +121,6 @@ class Suspect(NamedTuple):
 
 class Pretext(nn.Module):
     """A self-supervised task: it makes inputs and targets from unlabelled samples, and scores an encoder on them.
-
     A step: before_step(ctx); for each optimizer group views(batch, ctx) and forward(views, group) once a micro-batch,
     then its optimizer steps; after_step(ctx, kept) with the kept rows of all micro-batches in the order of the batch.
     All state that training changes is a parameter, a submodule or a buffer, so `state_dict()` is the whole of it."""
@@ -149,11 +146,9 @@ class Pretext(nn.Module):
         """Factors by parameter-name prefix, the longest that fits; the prefixes are the same at every step."""
         return {}
 
-    def before_step(self, ctx: Context) -> None:
-        """No gradient: schedules, pseudo-labels at the start of an epoch."""
-
-    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
-        """No gradient: a teacher follows its student, a queue takes its keys."""
+    # Without gradient: schedules, pseudo-labels of an epoch; a teacher follows its student, a queue takes its keys.
+    def before_step(self, ctx: Context) -> None: ...
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None: ...
 
     def trained(self) -> Encoder:
         """The encoder that is measured and saved: the teacher's if the paper measures the teacher."""
@@ -202,12 +197,9 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class Split:
-    """Samples beside their labels. Evaluators receive it; a pretext task never does."""
-
-    x: Rows
+    x: Rows  # samples beside their labels: evaluators receive them, a pretext task never does
     y: Int[Tensor, " n"] | None = None  # class of each row, from 0
-    # Further ones: int (n,) classes, float (n,) or (n, k) regression, bool (n, k) several labels at once.
-    targets: Mapping[str, Tensor] = field(default_factory=dict)
+    targets: Mapping[str, Tensor] = field(default_factory=dict)  # int: classes; float: numbers; bool (n, k): labels
 
 
 @dataclass(frozen=True)
@@ -230,8 +222,7 @@ class Dataset(Protocol):
     samples: Samples
     rows: int  # how many training rows there will be, validation already taken off
 
-    def load(self) -> Data:
-        """Reads, downloads or renders. Raises OSError or ValueError with what to do about it."""
+    def load(self) -> Data: ...  # reads, downloads or renders; OSError and ValueError say what to do about it
 
 
 class Metric(NamedTuple):
@@ -247,16 +238,15 @@ class Metric(NamedTuple):
 @runtime_checkable
 class Evaluator(Protocol):
     """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it.
-    What only the runtime knows is a constructor parameter of one of these names:
-        bank, query: Split, labelled rows to fit on, and to be measured on; without a query, not on the test split.
-        validation: Split or None, rows to choose on; the very object `query` if that is it. train: Rows, unlabelled.
-        sample: Samples. classes: int. class_names: tuple[str, ...]. fresh: seed -> Encoder, a random one like it.
-        folder: Path, for what is no number (plots, lists); made when something is written, never before a call."""
+    What only the runtime knows is a constructor parameter of one of these names: bank, query: Split, labelled rows to
+    fit on, and to be measured on; without a query, not on the test split. validation: Split or None, rows to choose on;
+    the very object `query` if that is it. train: Rows, unlabelled. sample: Samples. classes: int. class_names:
+    tuple[str, ...]. fresh: seed -> Encoder, a random one like it. folder: Path for plots, made when one is written."""
 
     every: Duration
     version: int  # raised when the same settings would give another number
     headline: str  # which of its numbers stands for it in a table
 
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
-        """`encode` yields the pooled float32 features of rows on the encoder's device, encoded once an evaluation
-        however many evaluators ask. The encoder is in eval mode, without gradient. Names are short, as in `top1`."""
+        """`encode`: pooled float32 features of rows, on the encoder's device, encoded once for all evaluators. The
+        encoder is in eval mode, without gradient. Names are short, as in `top1`."""

@@ -91,10 +91,15 @@ def whole(state: Any) -> Any:
 
 
 def share_of(value: Any, like: Tensor | None) -> Any:
-    """This rank's share of a whole tensor, cut as `like` is; anything else as it is."""
-    if not isinstance(like, DTensor) or not isinstance(value, Tensor) or value.shape != like.shape:
+    """This rank's share of a whole tensor, cut and laid out in memory as `like` is; anything else as it is.
+
+    A fused optimizer takes parameter and moments to be laid out alike, and a saved moment has the layout that it had.
+    """
+    if not isinstance(value, Tensor) or like is None or value.shape != like.shape or value.ndim == 0:
         return value
-    return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    if isinstance(like, DTensor):
+        value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
+    return torch.empty_like(like, dtype=value.dtype).copy_(value)
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ of a share of the batch, numbers that each rank draws for itself.
 import contextlib
 import copy
 import json
+import os
 from datetime import timedelta
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def lost(self):
         parameter.grad = None
 
 
+UPDATE, TABLE = "UPDATE_RANKS", Path(__file__).parents[2] / "docs" / "ranks.md"
 # Mistakes: the case that shows each, where it is planted, and what takes the place of a function there.
 PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
@@ -168,15 +170,47 @@ def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
         multiprocessing.spawn(work, (count, folder, cases, of_two), count)
         results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
         of_two = of_two or folder / "0.pt"
+    if os.environ.get(UPDATE):
+        TABLE.write_text(TABLE.read_text().partition("| |")[0] + table(results))
     return results
 
 
-def require_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-9) -> None:
+def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
+    """Of each tensor, the largest difference as a share of its largest number."""
     assert ours.keys() == theirs.keys()
-    for name in ours:
+    found = {}
+    for name, one in ours.items():
         largest = theirs[name].abs().max().clamp(min=1e-6) if theirs[name].is_floating_point() else 1
-        difference = (ours[name] - theirs[name]).abs().max() / largest if ours[name].numel() else 0
+        found[name] = float((one - theirs[name]).abs().max() / largest) if one.numel() else 0.0
+    return found
+
+
+def require_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-9) -> None:
+    for name, difference in differences(ours, theirs).items():
         assert difference <= tolerance, f"{name}: {difference:.2g} of its largest"
+
+
+COLUMNS = {
+    "gradients, 2 processes": ("gradients", 2, ""),
+    "gradients, 3": ("gradients", 3, ""),
+    "weights, 2": ("weights", 2, ""),
+    "weights, 3": ("weights", 3, ""),
+    "weights, 2 with a share of the model": ("weights", 2, "sharded-"),
+}
+
+
+def table(results: dict[int, list[dict]]) -> str:
+    """Differences from one process, in Markdown."""
+    lines = [f"| | {' | '.join(COLUMNS)} |", "|---|" + "---|" * len(COLUMNS)]
+    for case in CASES:
+        cells = []
+        for what, count, prefix in COLUMNS.values():
+            ours, alone = results[count][0].get(prefix + case), results[1][0][case]
+            found = differences(flat(ours), flat(alone)) if ours else {}
+            shown = [each for name, each in found.items() if name.startswith("weights.") == (what == "weights")]
+            cells.append(f"{max(shown):.0e}" if shown else "")
+        lines.append(f"| {case.replace('-', ' ', 1)} | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def flat(result: dict) -> dict[str, Tensor]:

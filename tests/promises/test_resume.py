@@ -1,5 +1,6 @@
 """Resuming from any step ends in bit-identical tensors; what would break that is planted here and must be seen."""
 
+import copy
 import random
 from types import SimpleNamespace
 
@@ -96,3 +97,16 @@ BUGS = {  # what is put in the place of what, and the pretext task that shows it
 def test_what_breaks_resuming_is_seen(differences, place, change, pretext, monkeypatch):
     monkeypatch.setattr(place, change)
     assert differences(pretext)
+
+
+def test_another_memory_format_goes_on_to_the_same_weights(make):
+    """A fused optimizer reads a parameter and its moments side by side, in the order in which they lie in memory."""
+    one, other = (make(f"device.channels_last={each}", folder=each).learner for each in ("true", "false"))
+    for step in range(3):
+        one.step(step)
+    other.load(copy.deepcopy(one.state()))
+    for step in range(3, 6):
+        one.step(step)
+        other.step(step)
+    for name, weight in one.pretext.state_dict().items():
+        torch.testing.assert_close(other.pretext.state_dict()[name], weight, rtol=1e-3, atol=1e-4, msg=name)

@@ -80,13 +80,14 @@ class Views:
 
         All are drawn whether they are asked for or not: to turn one thing on or off leaves the others as they were.
         """
-        (h, w), device, tilt = shape, rng.device, math.radians(self.degrees)
+        (h, w), tilt = shape, math.radians(self.degrees)
         factors = [(max(0.0, 1 - s), 1 + s) for s in (self.brightness, self.contrast, self.saturation)]
         ranges = [(0.0, BELOW_1), (0.0, BELOW_1), (-tilt, tilt), *factors, (-self.hue, self.hue), self.blur_sigma]
         area, stretch = ((a * h * w for a in self.scale), (math.log(ratio) / 2 for ratio in self.ratio))
         ranges += [tuple(area)] * TRIES + [tuple(stretch)] * TRIES
         chances = (self.flip, self.vertical_flip, self.jitter, self.grey, self.blur, self.solarise)
         u = rng.rand(n, len(ranges) + len(chances)).T
+        device = u.device
         low, span = zip(*((low, high - low) for low, high in ranges), strict=True)
         value = torch.addcmul(column(low, device), column(span, device), u[: len(ranges)])
         flip, vertical_flip, jitter, grey, blur, solarise = u[len(ranges) :] < column(chances, device)
