@@ -36,7 +36,7 @@ def start(request: "Request", command: list[str], console: Console, run_job: Run
     `command`: the words that make the sweep.
     """
     launcher, optuna = request.launcher or LocalQueue(request.settings), request.optuna
-    if optuna and optuna.storage and request.settings.resume is None:  # refused, if at all, before a folder is made
+    if optuna and optuna.storage:  # refused, if at all, before a folder is made
         optuna.open(Path(), request.axes, request.settings.metric)
     try:
         with open_sweep(request, command) as ledger, refuse_database_errors():

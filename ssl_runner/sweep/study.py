@@ -100,15 +100,12 @@ class Optuna:
         storage = self.storage or f"sqlite:///{folder / 'study.db'}"
         try:
             study = self.load(storage)
-            trials = study.get_trials()
-            for trial, axis in itertools.product(trials, axes):
+            for trial, axis in itertools.product(study.get_trials(), axes):
                 if axis.key in trial.distributions:
                     check_distribution_compatibility(trial.distributions[axis.key], distribution(axis))
         except Exception as error:  # of another search, of an older Optuna, or a database that is out of reach
             lines = [f"{storage}: {first_cause(error).replace('$STORAGE_URL', storage)}"]
-            lines += (
-                ["for PostgreSQL type pip install 'ssl-runner[postgres]'"] if isinstance(error, ImportError) else []
-            )
+            lines += ["PostgreSQL needs pip install 'ssl-runner[postgres]'"] if isinstance(error, ImportError) else []
             lines += [f"sweep.json has no password: type {STORAGE}=URL again"] if HIDDEN in storage else []
             raise ValueError("; ".join(lines)) from None
         before = {"sweep.metric": new_name(study.user_attrs.get(METRIC, metric))}
@@ -117,22 +114,21 @@ class Optuna:
             if value != now:
                 raise ValueError(f"{storage}: its trials are of {key}={value}, not {now}; begin another sweep")
         study.set_user_attr(METRIC, metric)
-        seed = self.sampler.arguments["seed"]
-        anew = {} if seed is None else {"seed": seed + len(trials)}  # else it would draw the same trials again
-        study.sampler = self.sampler.target(**{**self.sampler.arguments, **anew})
+        study.sampler = FirstDraw(study, self.sampler)  # type: ignore[assignment]
         return study
 
     def load(self, storage: str) -> "Study":
         """Makes the study if there is none. Raises whatever Optuna, the database or its driver do."""
         import optuna
         from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.pool import NullPool  # no connection is left open for hours
 
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         # A recorded URL has no password, and the database's own library may know it, as libpq does by PGPASSWORD.
         url = storage.replace(f":{HIDDEN}@", "@")
         for tried in range(TRIES):
             try:
-                tables = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+                tables = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
                 break
             except DBAPIError:
                 if tried == TRIES - 1:
@@ -141,6 +137,26 @@ class Optuna:
         pruner = self.pruner.build() or optuna.pruners.NopPruner()
         named: Any = {"study_name": self.study_name, "load_if_exists": True}
         return optuna.create_study(storage=tables, pruner=pruner, direction=self.direction, **named)
+
+
+@dataclass
+class FirstDraw:
+    """A sampler that makes room for the one of the config, whose seed grows by the number of its first trial.
+
+    So no sweep that shares the study, and no search that goes on, draws trials that were drawn before.
+    """
+
+    study: "Study"
+    sampler: Node
+
+    def before_trial(self, study: "Study", trial: Any) -> None:
+        seed = self.sampler.arguments["seed"]
+        grown = {} if seed is None else {"seed": seed + trial.number}
+        self.study.sampler = self.sampler.target(**{**self.sampler.arguments, **grown})
+        self.study.sampler.before_trial(study, trial)
+
+    def after_trial(self, *result: Any) -> None:
+        """Of a trial that an earlier start has drawn."""
 
 
 @contextlib.contextmanager
