@@ -23,6 +23,7 @@ HOST = next((way for way in WAYS if can_rename(*way)), [])  # begins a command t
 SBATCH = """\
 import os, re, subprocess, sys
 text = open(sys.argv[-1]).read()
+assert not [name for name in os.environ if name.startswith("SLURM_")], "limits of the job that submits"
 job = 7 + sum(name.startswith("script-") for name in os.listdir(HERE))
 script = f"{HERE}/script-{job}"
 with open(script, "w") as file:  # what was submitted is moved meanwhile

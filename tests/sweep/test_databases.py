@@ -26,9 +26,10 @@ class Postgres:
     """A server of its own in a new folder, reached by a socket there with a password."""
 
     def __init__(self):
-        for program in ("initdb", "pg_ctl"):
-            if shutil.which(program) is None:
-                pytest.skip(f"no PostgreSQL server is installed: there is no {program}")
+        places = os.pathsep.join([os.environ["PATH"], *map(str, Path("/usr/lib/postgresql").glob("*/bin"))])
+        self.programs = {program: shutil.which(program, path=places) for program in ("initdb", "pg_ctl")}
+        if None in self.programs.values():
+            pytest.skip("no PostgreSQL server is installed: there is no initdb or no pg_ctl")
         pytest.importorskip("psycopg")
         if tuple(map(int, pytest.importorskip("sqlalchemy").__version__.split(".")[:2])) < (2, 0):
             pytest.skip("SQLAlchemy 1.4 has no psycopg")
@@ -43,7 +44,9 @@ class Postgres:
         self.command("initdb", f"--username={USER}", "--auth=scram-sha-256", "--pwfile=password", "--no-sync")
 
     def command(self, *words):
-        done = subprocess.run([*self.user, words[0], self.data, *words[1:]], cwd=self.folder, capture_output=True)
+        done = subprocess.run(
+            [*self.user, self.programs[words[0]], self.data, *words[1:]], cwd=self.folder, capture_output=True
+        )
         assert done.returncode == 0, done.stderr.decode()
 
     def start(self):
