@@ -101,6 +101,10 @@ def read(
         ready, wrong = prepare(each, job, tried, build)
         problems += wrong
         request.jobs += [ready] if ready else []
+    size, processes = settings.devices_per_job or 1, [each.content["device"].get("processes") for each in request.jobs]
+    if more := [number for number in processes if isinstance(number, int) and number > size and launcher is None]:
+        line = f"device.processes: given {max(more)}, and a job has {size} device{'s' * (size > 1)}"
+        problems.append(f"{line}; type sweep.devices_per_job={max(more)}")
     if not problems and (optuna or settings.halving):
         problems += check_metric(settings.metric, request.jobs, settings.halving > 0) if request.jobs else []
         upward = optuna and optuna.direction == "maximize" and DIRECTION not in map(key_of, words.sweeper)

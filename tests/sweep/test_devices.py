@@ -10,7 +10,7 @@ import pytest
 from conftest import tiny
 from launcher_jobs import run
 from rich.console import Console
-from runs import put, refusal
+from runs import enter, put, refusal
 
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
@@ -86,6 +86,14 @@ def test_a_job_that_needs_more_devices_than_there_are_is_refused(machine, capsys
     machine("0", "1")
     line = "sweep.devices_per_job: given 3, and there are 2 CUDA devices here; type a number up to 2"
     refusal(capsys, ["-m", *tiny("evaluator=none"), "seed=0,1", "sweep.devices_per_job=3"], line)
+
+
+def test_a_job_of_more_processes_than_devices_is_refused(capsys):
+    """Else several would share a GPU, or the threads of one process."""
+    words = ["-m", *tiny("evaluator=none"), "seed=0,1", "device.processes=1,2"]
+    refusal(capsys, words, "device.processes: given 2, and a job has 1 device; type sweep.devices_per_job=2")
+    enter(capsys, [*words, "sweep.devices_per_job=2", "--cfg", "job"])
+    enter(capsys, [*words[:-1], "device.processes=auto", "--cfg", "job"])
 
 
 @pytest.mark.parametrize(
