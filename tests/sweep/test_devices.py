@@ -32,6 +32,7 @@ def machine(monkeypatch):
         monkeypatch.setattr(os, "sched_getaffinity", lambda process: range(cores))
 
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONSAFEPATH", "1")  # as a task that is called here sets it
     return build
 
 
