@@ -1,12 +1,15 @@
 """Refusals and exit statuses: what is said if a command cannot do what was asked. No torch."""
 
 import difflib
+import re
 import sys
 import traceback
 from collections.abc import Iterable
 
 # Exit statuses; that of an interrupted run is 128 + the signal.
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse if on_collapse is stop, or by a file `stop`
+
+HIDDEN = "***"
 
 
 class Refused(Exception):
@@ -23,7 +26,7 @@ class Diverged(Exception):
 
 def refuse(problems: Iterable[str]) -> int:
     """Prints all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
-    lines = list(dict.fromkeys(problems))
+    lines = list(dict.fromkeys(map(hide_passwords, problems)))
     many = f"{len(lines)} problems" if len(lines) > 1 else "a problem"
     print("\n  ".join([f"ssl-runner: {many}, nothing was started", *lines]), file=sys.stderr)
     return REFUSED
@@ -44,6 +47,12 @@ def printable(text: object) -> str:
     Control characters, reversals of direction and bytes that are no UTF-8 are escaped, as in `\\x1b`.
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def hide_passwords(text: str) -> str:
+    """Text whose URLs have `***` for a password, as in `postgresql://user:***@host/studies`."""
+    text = re.sub(r"(://[^:/@\s]*:).*@", rf"\1{HIDDEN}@", text)
+    return re.sub(r"([?&]password=)[^&\s]+", rf"\1{HIDDEN}", text)
 
 
 def nearest(word: str, possible: Iterable[str]) -> str:

@@ -1,5 +1,6 @@
 """Runs by the command line: started in a process, read, compared, and changed by hand."""
 
+import contextlib
 import io
 import json
 import os
@@ -25,6 +26,16 @@ def start(*words, program=("-m", "ssl_runner")):
     """A process of the runner."""
     piped = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
     return subprocess.Popen([sys.executable, *program, *words], env={**os.environ, **CLEAN}, **piped)
+
+
+def below(number):
+    """The processes below one, each after the one that has started it."""
+    numbers = [number]
+    for parent in numbers:  # which grows
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            with contextlib.suppress(OSError):
+                numbers += [int(number) for number in task.read_text().split()]
+    return numbers[1:]
 
 
 def wait_for(condition, process, seconds=120):

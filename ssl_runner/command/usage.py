@@ -38,8 +38,9 @@ settings of a job (and any key of a choice, as in optimizer.lr=0.1):
 
 hydra.run.dir=FOLDER names the run folder; by default runs go to outputs/<pretext>-<dataset>/<time>/.
 hydra.sweep.dir=FOLDER names a sweep's; by default it is outputs/sweeps/<time>/.
-settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.threads=N (of the CPU, a job), sweep.metric=knn/top1,
-sweep.on_error=continue|stop, sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
+settings of a sweep: sweep.jobs_per_device=1 (at once), sweep.devices_per_job=1 (GPUs of a job; processes on the CPU),
+sweep.threads=N (of the CPU, a process), sweep.metric=knn/top1, sweep.on_error=continue|stop,
+sweep.halving=0 (3: only the best third goes on at each rung), sweep.first_rung=0.1
 {plugins}
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ssl_runner.errors import hide_passwords
 from ssl_runner.run_folder.atomic import read_json, read_text, write, write_json
 from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT
 
@@ -38,7 +39,7 @@ def describe(folder: Path, *, device: str, fingerprint: str, start: Path | None 
         "device": device,
         "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),  # which kernels it takes, and so how sums are rounded
-        "argv": shlex.join(sys.argv),
+        "argv": shlex.join(map(hide_passwords, sys.argv)),
         "begun_in": str(start or Path.cwd()),
         "dataset": fingerprint,
     }

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+import secrets
 import time
 from collections.abc import Callable, Container, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ class Ledger(BaseModel):
     """The jobs of a sweep's folder. What a run says of itself in its summary.json counts for more than this file."""
 
     format: Literal[1] = 1
+    identity: str = Field(default_factory=lambda: secrets.token_hex(8))  # what tells its trials in a shared study
     began: str = Field(default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%S"))
     cwd: str = Field(default_factory=lambda: str(Path.cwd()))  # what relative paths in the command start from
     command: list[str]

@@ -36,7 +36,8 @@ SAMPLER, PRUNER = "hydra/sweeper/sampler", "hydra/sweeper/pruner"
 LAUNCHERS: Tables = {LAUNCHER: {"local": object, "ray": Ray, "submitit_local": Local, "submitit_slurm": Slurm}}
 SWEEPERS: Tables = {SWEEPER: {"grid": object, "optuna": Optuna}, SAMPLER: SAMPLERS, PRUNER: PRUNERS}
 DEFAULT = {LAUNCHER: "local", SWEEPER: "grid", SAMPLER: "tpe", PRUNER: "none"}
-OWN = {LAUNCHER: "; local is set by sweep.jobs_per_device, sweep.threads", SWEEPER: ""}
+GPUS = {"submitit": "gpus_per_node", "ray": "ray.remote.num_gpus"}  # settings by which a launcher asks for a job's
+OWN = {LAUNCHER: "; local is set by sweep.jobs_per_device, sweep.devices_per_job, sweep.threads", SWEEPER: ""}
 JOBLIB = f"{LAUNCHER}=joblib: the local queue does the same; type {LAUNCHER}=local sweep.jobs_per_device=N"
 LOGGED = ("train", "regulariser", "optimizer", "speed")  # groups of metrics.jsonl that are no evaluator's
 DIRECTION = "hydra.sweeper.direction"
@@ -79,7 +80,7 @@ def read(
     """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
     words, problems = with_files(words, composer)
     settings, wrong_settings = read_settings(words.own)
-    launcher, wrong_launcher = read_choice(LAUNCHERS, words.launcher)
+    launcher, wrong_launcher = read_choice(LAUNCHERS, with_gpus(words.launcher, settings.devices_per_job))
     optuna, wrong_sweeper = read_choice(SWEEPERS, words.sweeper)
     request = Request(composer, prepare, settings, launcher, optuna, recorded and optuna is None)
     jobs, wrong = [], list[str]()
@@ -100,6 +101,10 @@ def read(
         ready, wrong = prepare(each, job, tried, build)
         problems += wrong
         request.jobs += [ready] if ready else []
+    size, processes = settings.devices_per_job or 1, [each.content["device"].get("processes") for each in request.jobs]
+    if more := [number for number in processes if isinstance(number, int) and number > size and launcher is None]:
+        line = f"device.processes: given {max(more)}, and a job has {size} device{'s' * (size > 1)}"
+        problems.append(f"{line}; type sweep.devices_per_job={max(more)}")
     if not problems and (optuna or settings.halving):
         problems += check_metric(settings.metric, request.jobs, settings.halving > 0) if request.jobs else []
         upward = optuna and optuna.direction == "maximize" and DIRECTION not in map(key_of, words.sweeper)
@@ -123,6 +128,13 @@ def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> l
     possible += [*SUMMARY, "train/loss"]
     guess = nearest(metric, possible)
     return [f"{given} no job measures; possible are {', '.join(possible)}{guess}, or type evaluator=[...]"]
+
+
+def with_gpus(words: Sequence[str], count: int | None) -> list[str]:
+    """The words of a launcher that asks for GPUs, and before them, so that they count for more, a job's number."""
+    chosen = next((word.partition("=")[2] for word in reversed(words) if key_of(word) == LAUNCHER), DEFAULT[LAUNCHER])
+    key = GPUS.get(chosen.partition("_")[0])
+    return [*([f"hydra.launcher.{key}={count}"] if key and count else []), *words]
 
 
 def read_choice(tables: Tables, words: Sequence[str]) -> tuple[Any, list[str]]:

@@ -12,15 +12,17 @@ from rich.console import Console
 from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.render import print_terminal
 from ssl_runner.comparison.table import Unknown, compare
-from ssl_runner.errors import DONE, FAILED, REFUSED, Refused
+from ssl_runner.errors import DONE, FAILED, REFUSED, Refused, hide_passwords
 from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.lock import claim, claim_new, locked
 from ssl_runner.run_folder.summary import ENDED
-from ssl_runner.sweep.dispatch import Run, dispatch
+from ssl_runner.sweep.dispatch import Launcher, Run, dispatch
 from ssl_runner.sweep.jobs import Jobs
 from ssl_runner.sweep.launcher.local import LocalQueue
 from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.search import Search
+from ssl_runner.sweep.settings import key_of
+from ssl_runner.sweep.study import STORAGE, refuse_database_errors
 
 if TYPE_CHECKING:
     from ssl_runner.sweep.read import Request
@@ -33,13 +35,16 @@ def start(request: "Request", command: list[str], console: Console, run_job: Run
 
     `command`: the words that make the sweep.
     """
+    launcher, optuna = request.launcher or LocalQueue(request.settings), request.optuna
+    if optuna and optuna.storage:  # refused, if at all, before a folder is made
+        optuna.open(Path(), request.axes, request.settings.metric)
     try:
-        with open_sweep(request, command) as ledger:
+        with open_sweep(request, command) as ledger, refuse_database_errors():
             console.print(f"sweep in {ledger.folder}", soft_wrap=True)
             if done := sum(each.status in ENDED for each in ledger.jobs.values()):
                 console.print(f"{done} jobs are done already")
-            jobs = Jobs(ledger, request, console) if request.optuna is None else Search(ledger, request, console)
-            return run(jobs, run_job)
+            jobs = Jobs(ledger, request, console) if optuna is None else Search(ledger, request, console)
+            return run(jobs, launcher, run_job)
     except (Refused, OSError) as error:
         raise ValueError(f"sweep: {error}") from None
 
@@ -56,21 +61,21 @@ def open_sweep(request: "Request", command: list[str]) -> Iterator[Ledger]:
         if resume is None and (folder / SWEEP).exists():  # begun by another process since the folder was looked at
             raise Refused(f"{folder} holds a sweep; go on with it: ssl-runner -m sweep.resume={folder}")
         ledger = Ledger(folder=folder, command=command, jobs={}) if resume is None else Ledger.open(folder)
-        ledger.command = command or ledger.command
+        secret = [hide_passwords(word) if key_of(word) == STORAGE else word for word in command]
+        ledger.command = secret or ledger.command
         if resume is None:
             ledger.write()  # from here on it can be gone on with
         yield ledger
 
 
-def run(jobs: Jobs, run_job: Run) -> int:
+def run(jobs: Jobs, launcher: Launcher, run_job: Run) -> int:
     """Runs jobs, says what became of them and what to type next. Returns the exit status."""
     settings, console, folder = jobs.request.settings, jobs.console, jobs.ledger.folder
-    launcher = jobs.request.launcher or LocalQueue(jobs_per_device=settings.jobs_per_device, threads=settings.threads)
     signal = jobs.collect()
     cut_off = signal is not None
     if not cut_off and jobs.left:
         try:
-            with jobs.view.live:
+            with jobs.view.live, refuse_database_errors():
                 signal = dispatch(jobs, launcher, partial(run_job, threads=settings.threads))
             cut_off = signal is not None or jobs.must_stop
         except (Refused, OSError) as error:

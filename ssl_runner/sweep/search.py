@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from ssl_runner.sweep.read import Request
 
+SWEEP = "sweep"  # an attribute of a trial: the sweep that it is of, as several may share a study
 AT_ONCE = 2  # trials, if neither n_jobs nor the launcher says how many
 
 
@@ -51,7 +52,7 @@ class Search(Jobs):
         jobs = self.ledger.jobs
         todo, signal = self.wait(list(jobs.values()))
         for trial in self.study.trials:
-            if trial.state.is_finished():
+            if trial.state.is_finished() or trial.user_attrs.get(SWEEP, self.ledger.identity) != self.ledger.identity:
                 continue
             entry = jobs.get(key_of([*self.fixed, *words(trial.params)]))
             if entry is not None and (entry in todo or entry.status in ENDED):
@@ -71,6 +72,8 @@ class Search(Jobs):
         taken: list[Entry] = []
         while len(self.trials) < at_once and (places is None or len(taken) < places) and self.left:
             trial = None if self.cut_off else self.study.ask(self.distributions)
+            if trial:
+                trial.set_user_attr(SWEEP, self.ledger.identity)
             number, params = (trial.number, trial.params) if trial else self.cut_off.pop(0)
             overrides = [*self.fixed, *words(params)]
             try:
@@ -127,9 +130,9 @@ class Search(Jobs):
         return f"{points[-1][1]:.4g} at {100 * points[-1][0]:.0f} % of the run; pruned"
 
     def conclude(self, cut_off: bool) -> bool:
+        if cut_off:  # also by a database that is gone
+            return super().conclude(cut_off)
         valued = any(each.state.name == "COMPLETE" for each in self.study.trials)
-        if cut_off:
-            return super().conclude(cut_off) or not valued
         best = "no trial has a value"
         if valued:
             best = f"the best has {self.study.best_value:.4g}: {' '.join(words(self.study.best_params))}"

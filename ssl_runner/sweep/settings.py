@@ -34,7 +34,8 @@ class Settings:
     resume: str | None = None  # folder of a sweep to go on with: runs what is not completed
     on_error: Literal["continue", "stop"] = "continue"  # stop: running jobs end and no other begins
     jobs_per_device: Count = 1  # jobs at once on each GPU, or on the CPU
-    threads: Threads | None = None  # CPU threads of a job; None: the cores shared out among the jobs at once
+    devices_per_job: Count | None = None  # GPUs of a job, processes on the CPU; None: 1, or as the launcher's YAML has
+    threads: Threads | None = None  # CPU threads of a job's process; None: the cores shared out among those at once
     metric: str = "knn/top1"  # what tells the best job, what halving looks at, what a search is for
     halving: Natural = 0  # how many times fewer jobs go on at each rung: 3 stops all but the best third
     first_rung: Annotated[float, Interval(gt=0, lt=1)] = 0.1  # share of a run after which jobs are first compared

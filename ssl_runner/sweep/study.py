@@ -1,7 +1,9 @@
 """Study of a search: what Optuna keeps of the trials, and the samplers and pruners that it may use, by name."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,13 +12,17 @@ from annotated_types import Interval
 
 from ssl_runner.config.grammar import Axis
 from ssl_runner.config.node import Node
+from ssl_runner.errors import HIDDEN, Refused
 from ssl_runner.layers.ranges import Count, Natural, Positive
 from ssl_runner.run_folder.metrics import new_name
+from ssl_runner.sweep.dispatch import LOOK
 
 if TYPE_CHECKING:
     from optuna import Study
 
+STORAGE = "hydra.sweeper.storage"  # a URL, which may have a password
 METRIC = "metric"  # an attribute of the study
+TRIES = 4  # to make the tables of a database: another sweep, which begins at the same time, may be making them
 
 
 def tpe(*, seed: Natural | None, n_startup_trials: Natural, n_ei_candidates: Count, multivariate: bool) -> Any:
@@ -89,32 +95,86 @@ class Optuna:
 
     def open(self, folder: Path, axes: Sequence[Axis], metric: str) -> "Study":
         """The study, begun or gone on with. Raises ValueError if it is of another search, metric or direction."""
-        import optuna
         from optuna.distributions import check_distribution_compatibility
 
-        optuna.logging.set_verbosity(optuna.logging.ERROR)
         storage = self.storage or f"sqlite:///{folder / 'study.db'}"
-        pruner = self.pruner.build() or optuna.pruners.NopPruner()
         try:
-            named: Any = {"storage": storage, "study_name": self.study_name, "load_if_exists": True}
-            study = optuna.create_study(pruner=pruner, direction=self.direction, **named)
-            trials = study.get_trials()
-            for trial, axis in itertools.product(trials, axes):
+            study = self.load(storage)
+            for trial, axis in itertools.product(study.get_trials(), axes):
                 if axis.key in trial.distributions:
                     check_distribution_compatibility(trial.distributions[axis.key], distribution(axis))
         except Exception as error:  # of another search, of an older Optuna, or a database that is out of reach
-            reason = " ".join(str(error).replace("$STORAGE_URL", storage).split())
-            raise ValueError(f"{storage}: {reason}") from None
+            lines = [f"{storage}: {first_cause(error).replace('$STORAGE_URL', storage)}"]
+            lines += ["PostgreSQL needs pip install 'ssl-runner[postgres]'"] if isinstance(error, ImportError) else []
+            lines += [f"sweep.json has no password: type {STORAGE}=URL again"] if HIDDEN in storage else []
+            raise ValueError("; ".join(lines)) from None
         before = {"sweep.metric": new_name(study.user_attrs.get(METRIC, metric))}
         before["hydra.sweeper.direction"] = study.direction.name.lower()
         for (key, value), now in zip(before.items(), (metric, self.direction), strict=True):
             if value != now:
                 raise ValueError(f"{storage}: its trials are of {key}={value}, not {now}; begin another sweep")
         study.set_user_attr(METRIC, metric)
-        seed = self.sampler.arguments["seed"]
-        anew = {} if seed is None else {"seed": seed + len(trials)}  # else it would draw the same trials again
-        study.sampler = self.sampler.target(**{**self.sampler.arguments, **anew})
+        study.sampler = FirstDraw(study, self.sampler)  # type: ignore[assignment]
         return study
+
+    def load(self, storage: str) -> "Study":
+        """Makes the study if there is none. Raises whatever Optuna, the database or its driver do."""
+        import optuna
+        from sqlalchemy.exc import DBAPIError
+        from sqlalchemy.pool import NullPool  # no connection is left open for hours
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        # A recorded URL has no password, and the database's own library may know it, as libpq does by PGPASSWORD.
+        url = storage.replace(f":{HIDDEN}@", "@")
+        for tried in range(TRIES):
+            try:
+                tables = optuna.storages.RDBStorage(url, engine_kwargs={"poolclass": NullPool})
+                break
+            except DBAPIError:
+                if tried == TRIES - 1:
+                    raise
+                time.sleep(LOOK)
+        pruner = self.pruner.build() or optuna.pruners.NopPruner()
+        named: Any = {"study_name": self.study_name, "load_if_exists": True}
+        return optuna.create_study(storage=tables, pruner=pruner, direction=self.direction, **named)
+
+
+@dataclass
+class FirstDraw:
+    """A sampler that makes room for the one of the config, whose seed grows by the number of its first trial.
+
+    So no sweep that shares the study, and no search that goes on, draws trials that were drawn before.
+    """
+
+    study: "Study"
+    sampler: Node
+
+    def before_trial(self, study: "Study", trial: Any) -> None:
+        seed = self.sampler.arguments["seed"]
+        grown = {} if seed is None else {"seed": seed + trial.number}
+        self.study.sampler = self.sampler.target(**{**self.sampler.arguments, **grown})
+        self.study.sampler.before_trial(study, trial)
+
+    def after_trial(self, *result: Any) -> None:
+        """Of a trial that an earlier start has drawn."""
+
+
+@contextlib.contextmanager
+def refuse_database_errors() -> Iterator[None]:
+    """Turns what a study's database says, once it was opened, into Refused."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in ("optuna", "sqlalchemy"):
+            raise
+        raise Refused(f"the study's database: {first_cause(error)}") from None
+
+
+def first_cause(error: BaseException) -> str:
+    """What a driver has said first, in one line, and not what SQLAlchemy and Optuna have made of it."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return " ".join(str(error).split())
 
 
 def distribution(axis: Axis) -> Any:

@@ -42,6 +42,7 @@ def run_job(resume: Callable[[Path, Console], int], folder: str, threads: int | 
             os.dup2(file.fileno(), stream.fileno())
     if threads is not None:
         torch.set_num_threads(threads)
+        os.environ["OMP_NUM_THREADS"] = str(threads)  # of the processes that a job on several devices starts
     try:
         return resume(Path(folder), Terminal(width=120))
     except Refused as reason:
@@ -53,7 +54,7 @@ def run_job(resume: Callable[[Path, Console], int], folder: str, threads: int | 
 
 
 def run_process(run: Callable[[str], int], folder: str, visible: str | None = None) -> None:
-    """Runs a job in a process of its own, which sees one CUDA device alone. Ends it with the job's exit status."""
+    """Runs a job in a process of its own, which sees the CUDA devices `visible`. Ends it with the job's exit status."""
     os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
     for number in SIGNALS:  # the server that it was forked from ignores them
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
@@ -61,6 +62,13 @@ def run_process(run: Callable[[str], int], folder: str, visible: str | None = No
     if visible is not None:
         os.environ["CUDA_VISIBLE_DEVICES"] = visible
     sys.exit(run(folder))
+
+
+def kill_group(leader: int | None) -> None:
+    """Kills what a job's process that has ended may have left: the processes on its other devices."""
+    if leader:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(leader, signal.SIGKILL)
 
 
 def end_with(parent: BaseProcess) -> None:
@@ -116,6 +124,7 @@ class Task:
                 terminated = True
                 process.terminate()
             process.join(LOOK)
+        kill_group(process.pid)
         return process.exitcode or 0
 
     def requeue(self, number: int) -> None:

@@ -29,6 +29,7 @@ NESTED += ["[" * depth + "]" * depth for depth in (10, 160, 2000)] + ["{a:" * 20
 VALUES = ["true", "null", *INTEGERS, *FLOATS, *DURATIONS, *TEXTS, *NESTED]
 KEYS = ["hydra", "hydra.run.dir", "hydra.sweep.dir", "hydra.job.name", "hydra.searchpath", "hydra/launcher", "format"]
 KEYS += ["hydra/sweeper", "sweep.metric", "sweep.resume", "sweep.halving", "sweep.jobs_per_device"]
+KEYS += ["sweep.devices_per_job", "hydra.sweeper.storage"]
 KEYS += ["choices", "experiment"]
 KEYS += ["pretext", "model", "dataset", "augment@pretext.augment", "_target_", "a.b.c", "", ".", "pretext.", "@", "/"]
 PREFIXES = ["", "", "", "", "", "+", "++", "~"]

@@ -1,7 +1,9 @@
 """Jobs for test_launchers.py that begin at once: what a launcher's workers run must be importable where they are."""
 
+import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,6 +19,14 @@ def run(name, threads=1):
         from ssl_runner.command.sweep import run_job
 
         return run_job(name, threads)
+    if how == "devices":
+        seen = {"devices": os.environ.get("CUDA_VISIBLE_DEVICES"), "threads": threads}
+        (folder / "seen").write_text(json.dumps(seen))
+        return 0
+    if how in ("dies of two", "slow of two"):  # a process on another device, which outlives it
+        other = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(100)"])
+        (folder / "other").write_text(str(other.pid))
+        how = how.split()[0].replace("dies", "die")
     if how == "die":
         os.kill(os.getpid(), signal.SIGKILL)
     if how != "slow":

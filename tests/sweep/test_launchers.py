@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from conftest import names, tiny
 from launcher_jobs import run
+from machines import install
 from rich.console import Console
 from runs import put, sweep_part, wait_for
 
@@ -43,6 +44,13 @@ def sweep(tmp_path, monkeypatch):
         return parent, folders
 
     return build
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """Commands that do as Slurm's, and where they leave what they did."""
+    install(tmp_path, monkeypatch)
+    return tmp_path
 
 
 def launch(chosen, parent, folders, *signals, halt=False):
@@ -195,66 +203,13 @@ def test_a_preempted_run_ends_in_the_same_weights(sweep, composer):
     assert (preempted / "encoder.safetensors").read_bytes() == (alone / "encoder.safetensors").read_bytes()
 
 
-# Stand-ins for Slurm's commands, and where they leave what they did: HERE.
-SBATCH = """\
-import os, re, subprocess, sys
-text = open(sys.argv[-1]).read()
-script = HERE + "/script"
-with open(script, "w") as file:  # what was submitted is moved meanwhile
-    file.write(text)
-array = re.search(r"--array=0-(\\d+)%(\\d+)", text)
-tasks = range(int(array[1]) + 1)
-for group in [tasks] if array[2] == "1" else [[task] for task in tasks]:
-    if os.fork() == 0:
-        os.setsid()
-        for stream in (0, 1, 2):
-            os.dup2(os.open(os.devnull, os.O_RDWR), stream)
-        for task in group:
-            own = dict(SLURM_JOB_ID="7", SLURM_PROCID="0", SLURM_LOCALID="0", SLURM_NODEID="0", SLURM_NTASKS="1")
-            own |= dict(SLURM_ARRAY_JOB_ID="7", SLURM_ARRAY_TASK_ID=str(task))
-            queued = f"{HERE}/queued-7_{task}"
-            open(queued, "w")
-            while os.path.exists(queued) and not os.path.exists(f"{HERE}/cancelled-7_{task}"):
-                os.remove(queued)
-                subprocess.call(["bash", script], env={**os.environ, **own})
-        os._exit(0)
-print("Submitted batch job 7")
-"""
-SRUN = """\
-import os, sys
-words = sys.argv[1:]
-while words[0].startswith("--"):
-    words = words[1:] if words[0] == "--unbuffered" else words[2:]
-os.execvp(words[0], words)
-"""
-SCONTROL = """\
-import sys
-assert sys.argv[1] == "requeue"
-open(f"{HERE}/queued-{sys.argv[2]}", "w")
-open(f"{HERE}/requeued", "a").write(sys.argv[2] + " ")
-"""
-SCANCEL = 'import sys\nfor job in sys.argv[1:]:\n    open(f"{HERE}/cancelled-{job}", "w")\n'
-SACCT = 'print("JobID|State|NodeList\\n7_0|RUNNING|n1\\n7_1|RUNNING|n1")\n'
-COMMANDS = {"sbatch": SBATCH, "srun": SRUN, "scontrol": SCONTROL, "scancel": SCANCEL, "sacct": SACCT}
-
-
-@pytest.fixture
-def cluster(tmp_path, monkeypatch):
-    """Commands that do as Slurm's, and where they leave what they did."""
-    for name, code in COMMANDS.items():
-        put(tmp_path / "bin" / name, f"#!{sys.executable}\nHERE = {str(tmp_path)!r}\n{code}")
-        (tmp_path / "bin" / name).chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path / "bin"), prepend=os.pathsep)
-    return tmp_path
-
-
 def test_slurm_queues_a_preempted_job_again(sweep, cluster):
     """A job that gets SIGTERM and then SIGUSR2 is queued again, once."""
     slurm = launcher(SLURM, "hydra.launcher.partition=short", "hydra.launcher.timeout_min=90")
     parent, folders = sweep("slow", "0")
     news = launch(slurm, parent, folders, ("ready", signal.SIGTERM), ("saved", signal.SIGUSR2))
     assert (dict(news), len(workers(folders[0])), (cluster / "requeued").read_text()) == ({0: 0, 1: 0}, 2, "7_0 ")
-    script = (cluster / "script").read_text()
+    script = (cluster / "script-7").read_text()
     options = ("requeue", "partition=short", "time=90", "signal=USR2@120", "array=0-1%2", "open-mode=append")
     assert all(f"#SBATCH --{each}\n" in script for each in options)
 

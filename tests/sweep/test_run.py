@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 from rich.console import Console
-from runs import enter, jobs_of, put, saved, start, summary, wait_for
+from runs import below, enter, jobs_of, put, saved, start, summary, wait_for
 
 from ssl_runner.__main__ import main
 from ssl_runner.command.sweep import prepare, run_job
@@ -158,15 +158,6 @@ def test_a_job_that_is_at_work_elsewhere_is_waited_for(composer, monkeypatch):
     assert jobs_of("status") == ["completed", "completed"]
 
 
-def workers(process):
-    """The processes below a sweep's own: the server that forks its jobs, and the jobs."""
-    below = [process.pid]
-    for parent in below:  # which grows
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            below += [int(number) for number in task.read_text().split()]
-    return below[1:]
-
-
 def at_work():
     """Some job is done, and another is at work beyond its first checkpoint, and far from its end."""
     status = {folder: read_json(folder / "summary.json").get("status") for folder in SWEEP.glob("[0-9]*")}
@@ -180,7 +171,7 @@ def test_a_sweep_that_was_killed_goes_on(monkeypatch):
     """Parent, server and workers are killed outright, then the parent alone, whose jobs still save when it goes on."""
     process = start("-m", *tiny(*FAST, *LONG), "seed=0,1,2,3")
     wait_for(at_work, process)
-    for pid in (process.pid, *workers(process)):
+    for pid in (process.pid, *below(process.pid)):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     process.communicate()
@@ -215,12 +206,12 @@ def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     folders = ledger_of("sweep.jobs_per_device=2", jobs=[with_content(each, regulariser=slow) for each in jobs])
     process = start("-m", "sweep.resume=sweep")
     wait_for(lambda: sum(file.stat().st_size > 0 for file in SWEEP.glob("*/metrics.jsonl")) == 2, process)
-    below = workers(process)
-    ignored = [int(re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16) for pid in below]
+    children = below(process.pid)
+    ignored = [int(re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16) for pid in children]
     assert sum(mask >> (signal.SIGTERM - 1) & mask >> (signal.SIGUSR1 - 1) & 1 for mask in ignored) == 1, "the server"
-    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in below}
-    assert all(os.getpgid(pid) == pid for pid in below if "resource_tracker" not in commands[pid])
-    for pid in [*below, process.pid]:
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
+    assert all(os.getpgid(pid) == pid for pid in children if "resource_tracker" not in commands[pid])
+    for pid in [*children, process.pid]:
         os.kill(pid, signal.SIGTERM)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 128 + signal.SIGTERM, output

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import tiny
 from rich.console import Console
-from runs import enter, jobs_of, sweep_part
+from runs import enter, jobs_of, put, sweep_part
 
 from ssl_runner.command.sweep import prepare
 from ssl_runner.config.compose import Composer
@@ -111,10 +111,10 @@ def search(sweeper, launcher, *words, metric="knn/top1"):
     return start(request, [], console, print), console.file.getvalue()
 
 
-def trials():
+def trials(url="sqlite:///sweep/study.db"):
     import optuna
 
-    return optuna.load_study(study_name="sweep", storage="sqlite:///sweep/study.db").trials
+    return optuna.load_study(study_name="sweep", storage=url).trials
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
@@ -172,6 +172,21 @@ def test_a_study_of_another_search_is_refused():
         with pytest.raises(ValueError, match=line):
             search(optuna(f"hydra.sweeper.{word}"), launcher, f"seed={seeds}", metric=metric)
     assert len(trials()) == 2
+
+
+def test_a_sweep_that_goes_on_leaves_the_trials_of_others_alone(here, monkeypatch):
+    """Also one that is the same as a job of its own which is done: the sweep that has begun it will tell it."""
+    url, words, states = f"sqlite:///{here}/shared.db", ("seed=1,2",), []
+    sweeper = optuna(f"hydra.sweeper.storage={url}", "hydra.sweeper.n_trials=8")
+    for folder, launcher in (("a", Instant(1, stop_at=1)), ("b", Instant(1, stop_at=6)), ("b", Instant(1))):
+        put(f"{here}/{folder}/here", "")
+        monkeypatch.chdir(here / folder)
+        search(sweeper, launcher, *words)
+        states.append([trial.state.name for trial in trials(url)])
+    assert (states[1][0], states[2]) == ("RUNNING", ["RUNNING"] + ["COMPLETE"] * 7)
+    monkeypatch.chdir(here / "a")
+    search(sweeper, Instant(1), *words)
+    assert [trial.value for trial in trials(url)] == [0.5] * 8
 
 
 def test_a_pruned_trial_is_stopped_and_told_so():

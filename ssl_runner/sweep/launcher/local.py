@@ -14,30 +14,36 @@ from pathlib import Path
 from ssl_runner.engine.interrupt import SIGNALS
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import BEGUN, LOOK, News, Run, Stop
-from ssl_runner.sweep.worker import run_process
+from ssl_runner.sweep.settings import Settings
+from ssl_runner.sweep.worker import kill_group, run_process
 
 PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.session", "torch.utils.tensorboard")
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
 
 
 class LocalQueue:
-    """The runner's own launcher. `threads`: of a job; by default the cores are shared out among jobs at once."""
+    """The runner's own launcher. Raises ValueError if this machine has too few devices for a job."""
 
-    def __init__(self, *, jobs_per_device: int, threads: int | None):
-        self.jobs_per_device, self.threads = jobs_per_device, threads
+    def __init__(self, settings: Settings):
+        size, visible = settings.devices_per_job or 1, devices()
+        if visible and size > len(visible):
+            given = f"sweep.devices_per_job: given {size}, and there are {len(visible)} CUDA devices here"
+            raise ValueError(f"{given}; type a number up to {len(visible)}")
+        places = range(0, len(visible) - size + 1, size)
+        groups: list[str | None] = [",".join(visible[first : first + size]) for first in places]
+        self.free = (groups or [None]) * settings.jobs_per_device
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        at_once = len(self.free) * size  # processes
+        self.threads = settings.threads or (max(1, cores // at_once) if at_once > 1 else None)
 
     def open(self, sweep: Path, run: Run) -> None:
-        visible = devices()
-        self.free = visible * self.jobs_per_device
-        self.running: dict[int, tuple[BaseProcess, str | None, Path]] = {}  # the device and the folder of a job
+        self.running: dict[int, tuple[BaseProcess, str | None, Path]] = {}  # the devices and the folder of a job
         self.news: list[News] = []
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        shared = max(1, cores // len(self.free)) if len(self.free) > 1 else None
-        self.run = partial(run, threads=self.threads or shared)
+        self.run = partial(run, threads=self.threads)
         self.context = multiprocessing.get_context("forkserver")  # a job starts at once, with torch imported already
         # The first optimizer imports torch._dynamo, which takes a second. Whether that touches a GPU is not known, and
-        # a job is given its GPU only when it is forked: so on CPUs alone.
-        slow = ["torch._dynamo"] if visible == [None] else []
+        # a job is given its GPUs only when it is forked: so on CPUs alone.
+        slow = ["torch._dynamo"] if None in self.free else []
         self.context.set_forkserver_preload([*PRELOADED, self.run.func.__module__, *slow])
         start_server()
 
@@ -61,6 +67,7 @@ class LocalQueue:
             if process.exitcode is None or (process.exitcode == LOST and held(folder)):
                 continue
             process.join()
+            kill_group(process.pid)
             news.append((number, process.exitcode))
             self.free.append(device)
             del self.running[number]
@@ -81,14 +88,16 @@ class LocalQueue:
     def join(self) -> None:
         for process, _, _ in self.running.values():
             process.join()
+            if process.exitcode != LOST:
+                kill_group(process.pid)
 
 
-def devices() -> list[str | None]:
-    """CUDA devices by their names in CUDA_VISIBLE_DEVICES, or None for the CPU."""
+def devices() -> list[str]:
+    """CUDA devices by their names in CUDA_VISIBLE_DEVICES; none on a machine that has only a CPU."""
     import torch
 
     if not torch.cuda.is_available():
-        return [None]
+        return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [*visible.split(",")] if visible else [str(number) for number in range(torch.cuda.device_count())]
 
