@@ -3,6 +3,7 @@
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 LEARNT_INPUTS = {"token", "tokens", "position", "positions", "pos", "class", "cls", "mask"}
 
@@ -22,8 +23,12 @@ def device_of(module: nn.Module) -> torch.device:
 
 
 def weights(module: nn.Module) -> list[Float[Tensor, "..."]]:
-    """The trainable weights of a module, as they lie in it. Raises ValueError if there is none."""
-    trainable: list[Tensor] = [p for name, p in module.named_parameters() if p.requires_grad and is_weight(name, p)]
+    """The trainable weights of a module, as they lie in it; each whole, if it is sharded, with gradient to the shares.
+
+    Raises ValueError if there is none.
+    """
+    named = ((name, p) for name, p in module.named_parameters() if p.requires_grad)
+    trainable = [p.full_tensor() if isinstance(p, DTensor) else p for name, p in named if is_weight(name, p)]
     if not trainable:
         raise ValueError(f"{type(module).__name__} has no trainable weights to penalise; use regulariser=none")
     return trainable

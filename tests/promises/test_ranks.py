@@ -35,7 +35,9 @@ CASES = {
     "accumulate": ("pretext=simclr", "accumulate=2", "optimizer.clip=0.5"),
     "accumulate-groups": ("pretext=bigan", *LESS["bigan"], "accumulate=2"),
 }
-SHARDED = {f"sharded-{case}": case for case in CASES if not case.startswith("regulariser")}  # the same, by FSDP
+# The same, by FSDP; of the regularisers, those that read weights.
+ON_WEIGHTS = [f"regulariser-{name}" for name in ("l1", "l2", "elastic_net", "orthogonal")]
+SHARDED = {f"sharded-{case}": case for case in CASES if case in ON_WEIGHTS or not case.startswith("regulariser")}
 CPU, LATE = torch.device("cpu"), timedelta(seconds=60)
 
 
