@@ -18,9 +18,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.changed_rows import ChangedRows, draw_seeds, in_memory
-from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint, statistics
-
-HASHED = 1000  # challenged rows, evenly spaced, whose bytes are part of the fingerprint
+from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
 
 logger = logging.getLogger("ssl_runner")
 
@@ -96,10 +94,10 @@ class Challenges:
             given = f"label_noise: given {self.label_noise:g}, and there are no labelled rows to fit on"
             raise ValueError(f"{given}; leave dataset.label_noise out")
 
-    def apply(self, data: Data, measured: int = 10_000) -> Data:
+    def apply(self, data: Data) -> Data:
         """The data with its training rows challenged, and the bank: if it is of other rows, none of them is left out.
 
-        `measured`: rows, at most, of which mean and deviation are taken. Raises ValueError as the constructor does.
+        Raises ValueError as the constructor does.
         """
         if not (self.changes_rows or self.changes_images or self.label_noise):
             return data
@@ -125,7 +123,7 @@ class Challenges:
                 bank = replace(bank, x=self.changed(bank.x, seeds) if self.changes_images else bank.x, y=y)
         mean, std = data.mean, data.std
         if train is not data.train and self.samples.kind == "image":
-            mean, std = statistics(train, measured)
+            mean, std = statistics(train)
         known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index]
         known += [Subset(each, evenly_spaced(len(each), HASHED)) for each in (train, *([bank.x] if bank else []))]
         known += [] if y is None else [y]

@@ -29,6 +29,11 @@ class ChangedRows:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def processes(self) -> int:
+        """Of rows that are decoded on demand: see engine/workers.py. AttributeError for others."""
+        return self.rows.processes  # type: ignore[attr-defined]
+
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         x = self.rows[index]
         changed = [self.change(image[None], seed) for image, seed in zip(x, self.seeds[index].tolist(), strict=True)]

@@ -12,6 +12,7 @@ from torch import Tensor
 from ssl_runner.contract import Rows
 
 CHUNK = 4_000_000  # numbers read at a time
+HASHED = 1000  # rows, evenly spaced, whose values are part of a fingerprint where reading all would take an epoch
 Share = Annotated[float, Interval(ge=0, lt=1)]  # of every class that is held out, the same of each; 0 for none
 
 
@@ -47,6 +48,11 @@ class Subset:
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> Tensor:
         return self.rows[self.index[index]]
+
+    @property
+    def processes(self) -> int:
+        """Of rows that are decoded on demand: see engine/workers.py. AttributeError for others."""
+        return self.rows.processes  # type: ignore[attr-defined]
 
     @property
     def shape(self) -> tuple[int, ...]:
