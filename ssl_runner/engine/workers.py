@@ -14,13 +14,15 @@ from collections.abc import Callable, Iterator
 from multiprocessing import active_children, connection, parent_process
 from multiprocessing.process import BaseProcess
 from os import _exit
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ssl_runner.contract import Rows
 from ssl_runner.engine.interrupt import SIGNALS, start_fork_server
+
+if TYPE_CHECKING:
+    from ssl_runner.contract import Rows
 
 LEAST = 16  # rows that are asked of a process at once; a step is shared out among them, so that it is soon complete
 PRELOADED = ("torch.utils.data", "ssl_runner.data.image_files.source")
@@ -36,7 +38,7 @@ class Workers:
     index: the rows of a step. last: the step that nothing is read beyond.
     """
 
-    def __init__(self, rows: Rows, index: Callable[[int], Tensor], *, batch_size: int, last: int, pinned: bool):
+    def __init__(self, rows: "Rows", index: Callable[[int], Tensor], *, batch_size: int, last: int, pinned: bool):
         self.rows, self.pinned = rows, pinned
         self.parts = max(1, min(rows.processes, math.ceil(batch_size / LEAST)))  # type: ignore[attr-defined]
         self.steps = Steps(index, last, self.parts)
@@ -86,7 +88,8 @@ class Workers:
         assert self.ahead is not None
         try:
             index, rows, remarks = next(self.ahead)
-        except RuntimeError:
+        except (RuntimeError, OSError, EOFError):  # the latter two: it is gone while its rows are fetched
+            connection.wait([each.sentinel for each in self.processes], timeout=1)
             if codes := [each.exitcode for each in self.processes if each.exitcode is not None]:
                 raise ChildProcessError(cause_of_death(codes[0])) from None
             raise
@@ -115,7 +118,7 @@ class Steps(Sampler):
 class Read(Dataset):
     """Rows by their numbers, and what was logged when they were read: the log is written by the process that trains."""
 
-    def __init__(self, rows: Rows):
+    def __init__(self, rows: "Rows"):
         self.rows = rows
 
     def __getitem__(self, index: Tensor) -> tuple[Tensor, Tensor | Exception, list[tuple[str, int, str]]]:

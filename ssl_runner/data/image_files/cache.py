@@ -79,15 +79,19 @@ def fits(source: Source, folder: Path | None) -> bool:
             return True
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
         free = shutil.disk_usage(there).free
-    disk = f"{folder} ({free / GIB:.1f} GiB free)" if folder else "a cache (dataset.cache=false)"
+    disk = f"{folder} ({amount(free)} free)" if folder else "a cache (dataset.cache=false)"
     if size > max(free, memory):
-        neither = f"fit neither in {disk} nor in memory ({memory / GIB:.1f} GiB)"
-        remedy = "decoded on demand; to keep them, type dataset.cache=FOLDER on a larger disk"
+        choice = f"fit neither in {disk} nor in memory ({amount(memory)} of it), and are decoded on demand"
+        other = "to keep them decoded, type dataset.cache=FOLDER on a larger disk"
     else:
-        neither = f"fit in {disk if size <= free else 'memory'}"
-        remedy = "kept there; to decode on demand, type dataset.stream=true"
-    logger.info("images: %.2f GiB once decoded, which %s, are %s", size / GIB, neither, remedy)
+        choice = f"are kept in {disk if size <= free else f'memory ({amount(memory)} of it may be taken)'}"
+        other = "to decode them on demand, type dataset.stream=true"
+    logger.info("images: %s once decoded, which %s; %s", amount(size), choice, other)
     return size <= max(free, memory)
+
+
+def amount(size: int) -> str:
+    return f"{size / GIB:,.1f} GiB" if size > GIB / 10 else f"{size / 2**20:,.1f} MiB"
 
 
 def available_memory() -> int:
