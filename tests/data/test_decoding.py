@@ -66,7 +66,7 @@ def test_what_pillow_alone_can_decode_is_left_to_it(tmp_path, decoded):
 @pytest.mark.parametrize(("size", "side"), [((160, 160), 64), ((200, 120), 128), ((48, 48), 64), ((64, 80), 33)])
 @pytest.mark.parametrize("channels", [3, 1])
 def test_images_are_resized_as_pillow_does(tmp_path, size, side, channels):
-    """To two steps of 255, as it sums in other integers; a square is cut out first, and nothing outside of it is read."""
+    """To two steps of 255, as it sums in other integers; nothing outside of the centred square is read."""
     path = tmp_path / "x.png"
     NOISE.resize(size, Image.Resampling.NEAREST).convert("RGB" if channels == 3 else "L").save(path)
     left, top = ((each - min(size)) // 2 for each in size)

@@ -93,7 +93,7 @@ def test_unreadable_files_are_counted_over_all_processes(root, caplog, workers):
     for limit in (5, 4):
         caplog.clear()
         each = loader(Source(root, files, 16, 3, "crop", limit, workers), epochs=3.0, batch_size=5)
-        with nullcontext() if limit == 5 else pytest.raises(ValueError, match="^more than max_broken=4 images"):
+        with nullcontext() if limit == 5 else pytest.raises(ValueError, match=r"^more than max_broken=4 images"):
             for step in range(27):
                 each.batches(step)
         each.close()

@@ -65,8 +65,7 @@ def test_what_ends_a_process_is_an_error_with_its_reason(how):
     error, words = ENDS[how]
     each, started = loader(Numbered(bad=13, how=how)), time.monotonic()
     with pytest.raises(error, match=words):
-        for step in range(12):
-            each.batches(step)
+        [each.batches(step) for step in range(12)]
     processes = each._workers.processes
     each.close()
     assert time.monotonic() - started < 30
