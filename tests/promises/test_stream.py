@@ -47,7 +47,7 @@ def test_a_stream_is_the_cache_and_either_goes_on_as_the_other(capsys):
         assert main(words(*how, "keep=9", folder=folder)) == 0
     assert same("kept", "streamed")
     for begun, how in (("kept", ON_DEMAND), ("streamed", KEPT)):
-        kill(shutil.copytree(begun, f"cut {begun}"), 12)
+        kill(Path(shutil.copytree(begun, f"cut {begun}")), 12)
         enter(capsys, ["resume", f"cut {begun}", *how], "resumed at step 8 of 12")
         assert same(f"cut {begun}", "kept")
 
