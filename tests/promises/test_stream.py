@@ -58,11 +58,12 @@ def test_a_signal_to_all_processes_saves_and_leaves_none(number, capsys):
     """As Ctrl-C is, and the SIGTERM of a scheduler."""
     command = [sys.executable, "-m", "ssl_runner", *words(*ON_DEMAND, "save_every=20st", folder="cut", steps=2000)]
     environment, piped = {**os.environ, **CLEAN}, {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    process = subprocess.Popen(command, env=environment, start_new_session=True, **piped)
+    process = subprocess.Popen(command, env=environment, **piped)
     wait_for(lambda: saved("cut"), process)
     below = children(process.pid)
     assert len(below) >= 4  # two that decode, the server that they are forked from, the tracker of resources
-    os.killpg(process.pid, number)
+    for pid in (process.pid, *below):
+        os.kill(pid, number)
     message, _ = process.communicate(timeout=60)
     cut = summary("cut")
     assert (process.returncode, cut["status"], cut["step"]) == (128 + number, "interrupted", saved("cut")[-1]), message

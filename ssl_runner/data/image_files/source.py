@@ -55,11 +55,10 @@ class Source:
     pixels: PixelRange = field(default_factory=PixelRange)
     broken: dict[int, str] = field(default_factory=dict)  # why, by row; of what has been read
     remarks: dict[str, int] = field(default_factory=dict)  # how many images they are true of, by what was remarked
-    counted: Int[Tensor, " k"] = field(init=False)  # rows that cannot be read, -1 for none yet; in shared memory
+    counted: Int[Tensor, " k"] = field(init=False)  # rows that cannot be read, -1 for none yet; torch shares it with processes
 
     def __post_init__(self) -> None:
-        counted = torch.full((min(self.max_broken, len(self.files)) + 1,), -1)
-        object.__setattr__(self, "counted", counted.share_memory_() if self.processes else counted)
+        object.__setattr__(self, "counted", torch.full((min(self.max_broken, len(self.files)) + 1,), -1))
 
     @property
     def processes(self) -> int:
