@@ -89,6 +89,7 @@ def test_a_signal_to_all_processes_ends_none_of_those_that_read():
         os.kill(pid, number)
     read += [each.batches(step) for step in range(6, 24)]
     assert len(read) == 24
+    time.sleep(0.3)
     assert os.waitpid(pids[0], os.WNOHANG) == (0, 0), "the server is gone, and with it what becomes of the others"
     each.close()
 

@@ -55,7 +55,7 @@ class Source:
     pixels: PixelRange = field(default_factory=PixelRange)
     broken: dict[int, str] = field(default_factory=dict)  # why, by row; of what has been read
     remarks: dict[str, int] = field(default_factory=dict)  # how many images they are true of, by what was remarked
-    counted: Int[Tensor, " k"] = field(init=False)  # rows that cannot be read, -1 for none yet; torch shares it with processes
+    counted: Int[Tensor, " k"] = field(init=False)  # rows that cannot be read, -1 for none; shared by processes
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "counted", torch.full((min(self.max_broken, len(self.files)) + 1,), -1))
@@ -96,10 +96,12 @@ class Source:
                 except Exception as problem:  # Pillow's readers raise a dozen types on bytes that they do not expect
                     broken[rows[i]] = f"{type(problem).__name__}: {problem}"
 
-        alone = get_worker_info() is not None  # one of several processes
-        workers = 1 if alone else max(1, min(self.workers or cores(), len(rows)))
-        with ThreadPoolExecutor(workers) as pool:
-            list(pool.map(fill, (range(i, len(rows), 4 * workers) for i in range(4 * workers))))
+        if get_worker_info() is not None:  # one of several processes
+            fill(range(len(rows)))
+        else:
+            workers = max(1, min(self.workers or cores(), len(rows)))
+            with ThreadPoolExecutor(workers) as pool:
+                list(pool.map(fill, (range(i, len(rows), 4 * workers) for i in range(4 * workers))))
         return images, dict(sorted(broken.items()))
 
     def record(self, broken: Mapping[int, str]) -> None:
