@@ -17,6 +17,7 @@ from ssl_runner.data.image_files.cache import load_images
 from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, common_size, open_image
 from ssl_runner.data.image_files.depth import Setting, sampled_range
 from ssl_runner.data.image_files.folders import Labels, plan_rows
+from ssl_runner.data.image_files.names import Names
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.resize import resized_data
@@ -117,7 +118,9 @@ class ImageFolder(Challenges):
         paths = [self._folder / file for file in plan.files]
         pixels = sampled_range(paths, self.range, lambda path: open_image(path, size, self.max_pixels))
         how = (size, self.channels, self.resize, self.max_broken, self.workers, self.max_pixels, pixels)
-        source = Source(self._folder.absolute(), plan.files, *how)  # a process that decodes may be in another folder
+        source = Source(
+            self._folder.absolute(), Names(plan.files), *how
+        )  # a process that decodes may be in another folder
         rows = load_images(source, self.cache, self.stream)
         readable = torch.ones(len(plan.files), dtype=torch.bool)
         readable[list(source.broken)] = False

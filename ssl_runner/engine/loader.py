@@ -7,12 +7,11 @@ import torch
 from torch import Tensor
 
 from ssl_runner.contract import Batch, Rows, Samples
-from ssl_runner.device.ranks import rows_of_rank
+from ssl_runner.device.ranks import count, rows_of_rank
 from ssl_runner.duration import Length
 from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.seed import derive
 from ssl_runner.engine.workers import Workers
-from ssl_runner.layers.gather import rank_and_count
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch
 RESIDENT_BYTES = 8 * 2**30  # the same on a CPU or MPS, where free memory is not the process's alone
@@ -50,7 +49,7 @@ class Loader:
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self._workers = self._thread = None
         if processes:
-            size, pinned = length.batch_size // rank_and_count()[1], device.type == "cuda"
+            size, pinned = length.batch_size // count(), device.type == "cuda"
             self._workers = Workers(self.learnt, self.index, batch_size=size, last=length.steps, pinned=pinned)
         elif self.resident is None:
             self._thread = ThreadPoolExecutor(1, "fetch")
