@@ -118,9 +118,8 @@ class ImageFolder(Challenges):
         paths = [self._folder / file for file in plan.files]
         pixels = sampled_range(paths, self.range, lambda path: open_image(path, size, self.max_pixels))
         how = (size, self.channels, self.resize, self.max_broken, self.workers, self.max_pixels, pixels)
-        source = Source(
-            self._folder.absolute(), Names(plan.files), *how
-        )  # a process that decodes may be in another folder
+        # Absolute: a process that decodes may be in another folder.
+        source = Source(self._folder.absolute(), Names(plan.files), *how)
         rows = load_images(source, self.cache, self.stream)
         readable = torch.ones(len(plan.files), dtype=torch.bool)
         readable[list(source.broken)] = False
