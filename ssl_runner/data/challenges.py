@@ -94,10 +94,10 @@ class Challenges:
             given = f"label_noise: given {self.label_noise:g}, and there are no labelled rows to fit on"
             raise ValueError(f"{given}; leave dataset.label_noise out")
 
-    def apply(self, data: Data) -> Data:
+    def apply(self, data: Data, measured: int = 10_000) -> Data:
         """The data with its training rows challenged, and the bank: if it is of other rows, none of them is left out.
 
-        Raises ValueError as the constructor does.
+        `measured`: rows, at most, of which mean and deviation are taken. Raises ValueError as the constructor does.
         """
         if not (self.changes_rows or self.changes_images or self.label_noise):
             return data
@@ -123,7 +123,7 @@ class Challenges:
                 bank = replace(bank, x=self.changed(bank.x, seeds) if self.changes_images else bank.x, y=y)
         mean, std = data.mean, data.std
         if train is not data.train and self.samples.kind == "image":
-            mean, std = statistics(train)
+            mean, std = statistics(train, measured)
         known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index]
         known += [Subset(each, evenly_spaced(len(each), HASHED)) for each in (train, *([bank.x] if bank else []))]
         known += [] if y is None else [y]
