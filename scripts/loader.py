@@ -40,6 +40,12 @@ def ours(dataset: Any, batch: int) -> Contestant:
     return Contestant(steps, loader.close)
 
 
+def shards(given: dict[str, Any], root: Path) -> Any:
+    from ssl_runner.dataset.shards import Shards
+
+    return Shards(**given | {"root": str(root)})
+
+
 def contestants(typed: argparse.Namespace, cache: Path) -> Iterator[tuple[str, Callable[[], Contestant]]]:
     given = {"root": str(typed.folder), "size": typed.size, "validation": 0.0, "test": 0.0, "cache": str(cache)}
 
@@ -50,10 +56,7 @@ def contestants(typed: argparse.Namespace, cache: Path) -> Iterator[tuple[str, C
     yield "runner, on demand", folder(stream=True, workers=typed.workers)
     yield "runner, on demand, threads", folder(stream=True, workers=0)
     if typed.shards:
-        from ssl_runner.dataset.shards import Shards
-
-        more = {"root": str(typed.shards), "size": typed.size, "workers": typed.workers}
-        yield "runner, shards", lambda: ours(Shards(**more), typed.batch)
+        yield "runner, shards", lambda: ours(shards(given | {"workers": typed.workers}, typed.shards), typed.batch)
     paths = sorted(each for each in typed.folder.rglob("*") if each.suffix == ".jpg")
     for name, peer in PEERS.items():
         yield name, lambda peer=peer: peer(paths, typed.size, typed.batch, typed.workers, cache)
