@@ -40,17 +40,15 @@ def load_images(source: Source, cache: bool | str, stream: bool | Literal["auto"
     was chosen. Raises ValueError if too many files cannot be read, OSError if the folder cannot be written and the
     images are too many for memory.
     """
-    folder = None
-    if cache:
-        default = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"
-        folder = expand_home(cache if isinstance(cache, str) else default)
-    if stream == "auto":
-        stream = not fits(source, folder)
-    if stream:
+    if stream is True:
         return source
-    images = None
+    default = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"
+    folder, images = cache if isinstance(cache, str) else default, None
     try:
-        images = folder and cached_images(source, folder)
+        place = expand_home(folder) if cache else None
+        if stream == "auto" and not fits(source, place):
+            return source
+        images = cached_images(source, place) if place is not None else None
     except OSError as problem:
         if (size := math.prod(source.shape)) > IN_MEMORY:
             given = f"cannot keep {size / GIB:.1f} GiB of decoded images in {folder} ({problem})"
