@@ -125,7 +125,7 @@ class Challenges:
         if train is not data.train and self.samples.kind == "image":
             mean, std = statistics(train, measured)
         known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index]
-        known += [Subset(each, evenly_spaced(len(each), HASHED)) for each in (train, *([bank.x] if bank else []))]
+        known += [Subset(each, evenly_spaced(each, HASHED)) for each in (train, *([bank.x] if bank else []))]
         known += [] if y is None else [y]
         return replace(data, train=train, bank=bank, mean=mean, std=std, fingerprint=fingerprint(*known))
 

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
@@ -14,7 +13,7 @@ from torch import Tensor
 from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.image_files.cache import load_images
-from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, common_size, open_image
+from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, choose_size, common_size, open_image
 from ssl_runner.data.image_files.depth import Setting, sampled_range
 from ssl_runner.data.image_files.folders import Labels, plan_rows
 from ssl_runner.data.image_files.names import Names
@@ -23,8 +22,6 @@ from ssl_runner.data.places import expand_home
 from ssl_runner.data.resize import resized_data
 from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
 from ssl_runner.errors import printable
-
-LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 
 logger = logging.getLogger("ssl_runner")
 
@@ -83,7 +80,7 @@ class ImageFolder(Challenges):
                 f"dataset.root={shown} holds no training images (looked below {printable(self._folder.absolute())}"
                 f"{plan.describe_left_out()}); type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
             )
-        size, self._why = choose_size([self._folder / file for file in plan.files], self.size)
+        size, self._why = choose_size(common_size([self._folder / file for file in plan.files]), self.size)
         self.samples = Samples("image", (self.channels, size, size))
         if self.stored is not None and self.stored < size:
             given = f"stored: given {self.stored}, fewer pixels a side than the {size} of a sample ({self._why})"
@@ -142,7 +139,7 @@ class ImageFolder(Challenges):
         more += f"; {pixels.describe()}" if pixels.sampled else ""
         logger.info("images: %s; read as %s, %s%s", plan.describe(counts), shape, self._why, more)
         # Of some images only: a digest of all of a stream would take as long as an epoch.
-        seen = rows[evenly_spaced(len(plan.files), HASHED)]
+        seen = rows[evenly_spaced(rows, HASHED)]
         known = torch.frombuffer(bytearray.fromhex(source.signatures[1]), dtype=torch.uint8)
         whole, measured = fingerprint(known, seen, *index.values()), (splits.get("validation"), splits.get("test"))
         data = Data(train, bank, *measured, *((), ()) if larger else statistics(train), plan.classes, whole)
@@ -153,19 +150,6 @@ class ImageFolder(Challenges):
 def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:
     """Rows that are learnt from: those of training, then those without labels."""
     return torch.cat([parts[part] for part in ("train", "unlabelled") if part in parts])
-
-
-def choose_size(paths: Sequence[Path], size: int | None) -> tuple[int, str]:
-    """Pixels a side, and why."""
-    if size:
-        return size, f"dataset.size={size}"
-    common, remedy = common_size(paths), "dataset.size=N for another size"
-    if common is None:
-        return OTHERWISE, f"as the files differ in size; {remedy}"
-    width, height = common
-    if width == height and 8 <= width <= LARGEST:
-        return width, "the size of the files"
-    return OTHERWISE, f"as the files have {width} x {height}; {remedy}"
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from ssl_runner.contract import Batch, Rows, Samples
+from ssl_runner.data.order import epoch_order
 from ssl_runner.device.ranks import count, rows_of_rank
 from ssl_runner.duration import Length
 from ssl_runner.engine.interrupt import clock
@@ -62,7 +63,7 @@ class Loader:
             rng = torch.Generator().manual_seed(derive(self.seed, "shuffle", epoch))
             wanted = self.length.steps_per_epoch * self.length.batch_size
             passes = -(-wanted // len(self.rows))  # more than one if a run goes on with fewer rows than it began with
-            order = torch.cat([torch.randperm(len(self.rows), generator=rng) for _ in range(passes)])
+            order = torch.cat([epoch_order(self.learnt, rng) for _ in range(passes)])
             self._order = (epoch, order if self.resident is None else send(order, self.device))
         size = self.length.batch_size
         return rows_of_rank(self._order[1][place * size : (place + 1) * size], self.accumulate)

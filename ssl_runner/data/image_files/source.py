@@ -83,6 +83,10 @@ class Source:
         self.record(broken)
         return torch.from_numpy(images)
 
+    def content(self, row: int) -> Path | bytes:
+        """Where the image of a row is, or what is in its file."""
+        return self.root / self.files[row]
+
     def read(self, rows: Sequence[int]) -> tuple[UInt8[np.ndarray, "b c s s"], dict[int, str]]:
         """The images in order, and why by row for those that cannot be read and are plain grey."""
         images = np.full((len(rows), *self.shape[1:]), GREY, dtype=np.uint8)
@@ -92,7 +96,7 @@ class Source:
         def fill(positions: range) -> None:
             for i in positions:
                 try:
-                    images[i] = read_image(self.root / self.files[rows[i]], *how)
+                    images[i] = read_image(self.content(rows[i]), *how)
                 except Exception as problem:  # Pillow's readers raise a dozen types on bytes that they do not expect
                     broken[rows[i]] = f"{type(problem).__name__}: {problem}"
 
