@@ -25,5 +25,5 @@ GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  
 HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment", "init.path"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
 HARMLESS |= {f"device.{each}" for each in ("processes", "strategy", "timeout", "restarts")}
-READING = ("root", "download", "cache", "stream", "workers", "max_broken", "max_pixels")
+READING = ("root", "download", "cache", "cache_size", "stream", "workers", "max_broken", "max_pixels")
 HARMLESS |= {f"dataset.{each}" for each in READING}
