@@ -87,11 +87,14 @@ def test_shards_that_name_other_classes_and_damaged_ones_are_named(tmp_path, roo
 
 
 def test_what_was_unpacked_is_made_again_if_the_file_changes(tmp_path, root):
-    pq.write_table(table(range(4)), root / "a.parquet")
-    assert red(shards(root, tmp_path / "cache").load().train) == [0, 1, 2, 3]
-    pq.write_table(table(range(14, 18)), root / "a.parquet")
-    assert red(shards(root, tmp_path / "cache").load().train) == [14, 15, 16, 17]
-    (kept,) = [path for path in (tmp_path / "cache").glob("*.shard") if picture(14) in path.read_bytes()]
+    sizes = []
+    for first in (8, 50):
+        numbers = list(range(first, first + 4))
+        pq.write_table(table(numbers), root / "a.parquet", compression="none", use_dictionary=False)
+        sizes.append((root / "a.parquet").stat().st_size)
+        assert red(shards(root, tmp_path / "cache").load().train) == numbers
+    assert sizes[0] == sizes[1]
+    (kept,) = [path for path in (tmp_path / "cache").glob("*.shard") if picture(50) in path.read_bytes()]
     kept.write_bytes(kept.read_bytes()[:-8])
     with pytest.raises(ValueError, match=r"a.parquet .*unpacked of it is damaged"):
         everything(shards(root, tmp_path / "cache").load().train)
