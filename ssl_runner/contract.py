@@ -212,6 +212,7 @@ class Data:
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
     fingerprint: str = ""  # hex digest of the rows that were read
+    stored: Rows | None = None  # train in more pixels than samples.shape, for views to be cut of; None: as train
 
 
 @runtime_checkable

@@ -18,9 +18,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.changed_rows import ChangedRows, draw_seeds, in_memory
-from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint, statistics
-
-HASHED = 1000  # challenged rows, evenly spaced, whose bytes are part of the fingerprint
+from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
 
 logger = logging.getLogger("ssl_runner")
 
@@ -127,7 +125,7 @@ class Challenges:
         if train is not data.train and self.samples.kind == "image":
             mean, std = statistics(train, measured)
         known = [torch.tensor(list(data.fingerprint.encode()), dtype=torch.uint8), index]
-        known += [Subset(each, evenly_spaced(len(each), HASHED)) for each in (train, *([bank.x] if bank else []))]
+        known += [Subset(each, evenly_spaced(each, HASHED)) for each in (train, *([bank.x] if bank else []))]
         known += [] if y is None else [y]
         return replace(data, train=train, bank=bank, mean=mean, std=std, fingerprint=fingerprint(*known))
 

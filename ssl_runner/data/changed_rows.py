@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.corruption import STRENGTHS, corrupt
 from ssl_runner.contract import Rows
+from ssl_runner.data.order import Stretches
 from ssl_runner.data.rows import rows_at_a_time
 
 COPIED = 1 << 30  # bytes up to which rows are kept in memory; more of them are changed each time that they are read
@@ -28,6 +29,15 @@ class ChangedRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def stretches(self) -> Stretches | None:
+        return getattr(self.rows, "stretches", None)
+
+    @property
+    def processes(self) -> int:
+        """Of rows that are decoded on demand: see engine/workers.py. AttributeError for others."""
+        return self.rows.processes  # type: ignore[attr-defined]
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         x = self.rows[index]

@@ -55,7 +55,7 @@ def check_rows(rows: object, samples: Samples) -> list[str]:
     """What is wrong with rows of samples."""
     if not isinstance(rows, Rows) or not len(rows):
         return [f"given {'no row' if isinstance(rows, Rows) else type(rows).__name__}; give a tensor of rows, or Rows"]
-    index = evenly_spaced(len(rows), READ)
+    index = evenly_spaced(rows, READ)
     try:
         x, again = rows[index], rows[index[:4].flip(0)]
     except Exception as error:

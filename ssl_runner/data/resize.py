@@ -8,6 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples
+from ssl_runner.data.order import Stretches
 from ssl_runner.data.rows import statistics
 
 LUMA = (0.299, 0.587, 0.114)  # of red, green and blue, ITU-R BT.601
@@ -27,6 +28,10 @@ class ResizedRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def stretches(self) -> Stretches | None:
+        return getattr(self.rows, "stretches", None)
 
     def __getitem__(self, index: Int[Tensor, " b"]) -> UInt8[Tensor, "b c h w"]:
         given = self.rows[index]

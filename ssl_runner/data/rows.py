@@ -10,8 +10,11 @@ from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Rows
+from ssl_runner.data.order import Stretches
 
 CHUNK = 4_000_000  # numbers read at a time
+SAMPLED = 4  # stretches, as of shards, from which rows are taken to measure or check all
+HASHED = 1000  # rows, evenly spaced, whose values are part of a fingerprint where reading all would take an epoch
 Share = Annotated[float, Interval(ge=0, lt=1)]  # of every class that is held out, the same of each; 0 for none
 
 
@@ -49,9 +52,19 @@ class Subset:
         return self.rows[self.index[index]]
 
     @property
+    def processes(self) -> int:
+        """Of rows that are decoded on demand: see engine/workers.py. AttributeError for others."""
+        return self.rows.processes  # type: ignore[attr-defined]
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """(n, *shape of a sample), as of a tensor."""
         return (len(self), *self.rows[self.index[:0]].shape[1:])
+
+    @property
+    def stretches(self) -> Stretches | None:
+        whole: Stretches | None = getattr(self.rows, "stretches", None)
+        return whole and whole.subset(self.index)
 
 
 def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -62,7 +75,7 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to take the mean of; give at least one")
-    index = evenly_spaced(len(rows), limit)
+    index = evenly_spaced(rows, limit)
     total = square = torch.zeros((), dtype=torch.int64)  # whole numbers: their sum has no order
     numbers = 0
     for part in index.split(rows_at_a_time(rows)):
@@ -78,10 +91,16 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
 
 
-def evenly_spaced(n: int, most: int) -> Int[Tensor, " k"]:
-    """At most so many of the numbers below `n`, in order."""
-    count = min(n, most)
-    return torch.arange(count) * n // max(1, count)
+def evenly_spaced(rows: Rows, most: int) -> Int[Tensor, " k"]:
+    """At most so many of the rows, in order: of all, or of a few stretches, since each may have to be downloaded."""
+    stretches: Stretches | None = getattr(rows, "stretches", None)
+    index = torch.arange(len(rows))
+    if stretches is not None and int((stretches.sizes > 0).sum()) > SAMPLED:
+        full = stretches.sizes.nonzero().flatten()
+        sampled = full[torch.arange(SAMPLED) * len(full) // SAMPLED]
+        index = index[torch.isin(stretches.of_rows(index), sampled)]
+    count = min(len(index), most)
+    return index[torch.arange(count) * len(index) // max(1, count)]
 
 
 def fingerprint(*parts: Rows) -> str:

@@ -2,28 +2,26 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal
 
 import torch
-from annotated_types import Ge
+from annotated_types import Ge, Interval
 from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.image_files.cache import load_images
-from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, common_size, open_image
+from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, choose_size, common_size, open_image
 from ssl_runner.data.image_files.depth import Setting, sampled_range
 from ssl_runner.data.image_files.folders import Labels, plan_rows
+from ssl_runner.data.image_files.names import Names
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
-from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
+from ssl_runner.data.resize import resized_data
+from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
 from ssl_runner.errors import printable
-from ssl_runner.layers.ranges import Threads
-
-LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 
 logger = logging.getLogger("ssl_runner")
 
@@ -44,6 +42,9 @@ class ImageFolder(Challenges):
 
     root: str
     size: Annotated[int, Ge(8)] | None = None  # pixels a side; None keeps squares of one size up to 96, others get 64
+    # Pixels a side of the training images that views are cut of, more than size, so that small crops keep their detail;
+    # None: the size. Encoder and evaluators get the size.
+    stored: Annotated[int, Ge(8)] | None = None
     channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
     resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
     range: Setting = "auto"  # what becomes black and white of more than 8 bits: auto, full, image or [LOW, HIGH]
@@ -55,9 +56,10 @@ class ImageFolder(Challenges):
     max_broken: Annotated[int, Ge(0)] = 10  # unreadable files that are named and left out; one more is an error
     # Folder of decoded images; true for $XDG_CACHE_HOME/ssl_runner or ~/.cache/ssl_runner, false for memory alone.
     cache: bool | str = True
-    # Decode on demand, for sets larger than the disk. An unreadable file is then a grey image, its row being promised.
-    stream: bool = False
-    workers: Threads | None = None  # threads that decode; None for one a core
+    # Decode on demand, for sets larger than the disk; auto: if they fit neither the cache's disk nor memory. An
+    # unreadable file is then a grey image, its row being promised.
+    stream: bool | Literal["auto"] = "auto"
+    workers: Annotated[int, Interval(ge=0, le=1024)] | None = None  # images decoded at once: see `Source`
 
     def __post_init__(self) -> None:
         self._folder = expand_home(self.root)
@@ -78,13 +80,22 @@ class ImageFolder(Challenges):
                 f"dataset.root={shown} holds no training images (looked below {printable(self._folder.absolute())}"
                 f"{plan.describe_left_out()}); type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
             )
-        size, self._why = choose_size([self._folder / file for file in plan.files], self.size)
+        size, self._why = choose_size(common_size([self._folder / file for file in plan.files]), self.size)
         self.samples = Samples("image", (self.channels, size, size))
+        if self.stored is not None and self.stored < size:
+            given = f"stored: given {self.stored}, fewer pixels a side than the {size} of a sample ({self._why})"
+            raise ValueError(f"{given}; type dataset.stored={2 * size}, or leave it out")
+        self._side = self.stored or size
         super().__post_init__()
 
     @property
     def training_counts(self) -> Sequence[int]:
         return self._counts
+
+    @property
+    def stored_samples(self) -> Samples:
+        """What views are cut of."""
+        return Samples("image", (self.channels, self._side, self._side))
 
     @property
     def labelled(self) -> bool:
@@ -98,15 +109,15 @@ class ImageFolder(Challenges):
 
     def load(self) -> Data:
         """Maps the cache, or decodes all images and writes it. Raises ValueError if too many cannot be read."""
-        plan, size = self._plan, self.samples.shape[1]
+        plan, size = self._plan, self._side
         for line in plan.warnings:
             logger.warning(line)
         paths = [self._folder / file for file in plan.files]
         pixels = sampled_range(paths, self.range, lambda path: open_image(path, size, self.max_pixels))
         how = (size, self.channels, self.resize, self.max_broken, self.workers, self.max_pixels, pixels)
-        source = Source(self._folder, plan.files, *how)
-        # A digest of all rows of a stream would take as long as an epoch.
-        rows, digest = (source, source.signature()) if self.stream else load_images(source, self.cache)
+        # Absolute: a process that decodes may be in another folder.
+        source = Source(self._folder.absolute(), Names(plan.files), *how)
+        rows = load_images(source, self.cache, self.stream)
         readable = torch.ones(len(plan.files), dtype=torch.bool)
         readable[list(source.broken)] = False
         index = {part: each[readable[each]] for part, each in plan.parts.items()}
@@ -123,29 +134,22 @@ class ImageFolder(Challenges):
         trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
         if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
             logger.warning("no training image of these classes can be read: %s", ", ".join(lost))
-        deep = f"; {pixels.describe()}" if pixels.sampled else ""
-        logger.info("images: %s; read as %d x %d, %s%s", plan.describe(counts), size, size, self._why, deep)
-        whole = fingerprint(torch.frombuffer(bytearray.fromhex(digest), dtype=torch.uint8), *index.values())
-        measured, few = (splits.get("validation"), splits.get("test")), 1_000 if self.stream else 10_000
-        return self.apply(Data(train, bank, *measured, *statistics(train, few), plan.classes, whole), few)
+        shape, larger = " x ".join(map(str, self.samples.shape[1:])), size > self.samples.shape[1]
+        more = f"; views are cut of {size} x {size} (dataset.stored)" if larger else ""
+        more += f"; {pixels.describe()}" if pixels.sampled else ""
+        logger.info("images: %s; read as %s, %s%s", plan.describe(counts), shape, self._why, more)
+        # Of some images only: a digest of all of a stream would take as long as an epoch.
+        seen = rows[evenly_spaced(rows, HASHED)]
+        known = torch.frombuffer(bytearray.fromhex(source.signatures[1]), dtype=torch.uint8)
+        whole, measured = fingerprint(known, seen, *index.values()), (splits.get("validation"), splits.get("test"))
+        data = Data(train, bank, *measured, *((), ()) if larger else statistics(train), plan.classes, whole)
+        data = self.apply(data)
+        return replace(resized_data(data, self.samples), stored=data.train) if larger else data
 
 
 def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:
     """Rows that are learnt from: those of training, then those without labels."""
     return torch.cat([parts[part] for part in ("train", "unlabelled") if part in parts])
-
-
-def choose_size(paths: Sequence[Path], size: int | None) -> tuple[int, str]:
-    """Pixels a side, and why."""
-    if size:
-        return size, f"dataset.size={size}"
-    common, remedy = common_size(paths), "dataset.size=N for another size"
-    if common is None:
-        return OTHERWISE, f"as the files differ in size; {remedy}"
-    width, height = common
-    if width == height and 8 <= width <= LARGEST:
-        return width, "the size of the files"
-    return OTHERWISE, f"as the files have {width} x {height}; {remedy}"
 
 
 def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:

@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any
 
@@ -60,3 +61,19 @@ class Interrupt:
         self.signal = self.signal or number
         if number == signal.SIGINT:
             signal.signal(number, self._before[number])
+
+
+def start_fork_server(*preloaded: str) -> None:
+    """Starts the process that others are forked from, with these modules imported already, if there is none.
+
+    A signal to this process's group does not end it. Until it has said that it ignores them, the signals are blocked in
+    it, as they are here when it is started.
+    """
+    forkserver.set_forkserver_preload(["ssl_runner.engine.fork_server", *preloaded])
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        resource_tracker.ensure_running()  # it unblocks some of them here
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

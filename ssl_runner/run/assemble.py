@@ -22,7 +22,7 @@ from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
-from ssl_runner.run.preflight import PreparedJob
+from ssl_runner.run.preflight import PreparedJob, build_pretext
 from ssl_runner.run_folder.layout import EVALUATION
 
 log = logging.getLogger("ssl_runner")
@@ -70,9 +70,17 @@ def assemble(
     encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
     if initial is not None:
         encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
-    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=len(rows))
+    pretext = build_pretext(job, dataset, encoder, len(rows))
     length = Length.of(job.length, begun_with or len(rows), job.batch_size)
-    loader = Loader(rows, samples, length=length, seed=job.seed, device=device.device, accumulate=job.accumulate)
+    loader = Loader(
+        rows,
+        samples,
+        length=length,
+        seed=job.seed,
+        device=device.device,
+        accumulate=job.accumulate,
+        stored=data.stored,
+    )
     optimizer, regulariser = job.optimizer.build(batch_size=job.batch_size), job.regulariser.build()
     learner = Learner(pretext, loader, optimizer, regulariser, device, seed=job.seed)
     fresh, progress = fresh_encoders(job, samples, data), Progress(console, length)

@@ -102,7 +102,7 @@ class History:
 def describe_data(data: Data) -> dict[str, Any]:
     """Fingerprint, number of training rows, and a digest of the rows that are held out."""
     parts = [split.x for split in (data.validation, data.test) if split is not None]
-    held_out = [x[evenly_spaced(len(x), SAMPLED)] for x in parts]
+    held_out = [x[evenly_spaced(x, SAMPLED)] for x in parts]
     return {"fingerprint": data.fingerprint, "rows": len(data.train), "held_out": fingerprint(*held_out)}
 
 

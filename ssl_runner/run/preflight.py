@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import torch
 
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
-from ssl_runner.contract import Batch, Context, Dataset, Optimizer, Pretext, Regulariser, Samples, Split
+from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples, Split
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
@@ -74,14 +74,14 @@ def preflight(job: Job) -> list[str]:
     if encoder is None:
         return problems
     regulariser = attempt("regulariser", problems, job.regulariser.build)
-    pretext = attempt("pretext", problems, job.pretext.build, encoder=encoder, rows=dataset.rows, **known)
+    pretext = attempt("pretext", problems, build_pretext, job, dataset, encoder, dataset.rows)
     if pretext is not None and optimizer is not None:
         for named in pretext.groups().values():
             attempt("optimizer", problems, optimizer.build, named)
     if not problems:
         micro_batch = job.batch_size // job.accumulate
         try:
-            rehearse(pretext, regulariser, samples, micro_batch)
+            rehearse(pretext, regulariser, dataset, micro_batch)
         except ValueError as error:
             line = f"pretext: {' '.join(str(error).split())}"
             if micro_batch == 1 and "more than 1 value per channel" in line:  # torch's words
@@ -153,13 +153,34 @@ def stand_ins(dataset: Dataset) -> dict[str, Any]:
     return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples}
 
 
-def rehearse(pretext: Pretext, regulariser: Regulariser, samples: Samples, micro_batch: int) -> None:
+def stored_samples(dataset: Dataset) -> Samples:
+    """What views are cut of: samples, or the same in more pixels."""
+    return getattr(dataset, "stored_samples", dataset.samples)
+
+
+def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int) -> Pretext:
+    """The pretext task. Views that would have the size of the image have that of a sample, if views are cut of more."""
+    samples = dataset.samples
+    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=rows)
+    if stored_samples(dataset) != samples:
+        for name, views in list(vars(pretext).items()):
+            if getattr(views, "size", 0) is None:  # a recipe of views
+                setattr(pretext, name, replace(views, size=samples.shape[1]))
+    return pretext
+
+
+def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, micro_batch: int) -> None:
     """A forward pass of up to 4 samples of noise, on the CPU: what would be refused at step 0 is refused here.
 
     Raises ValueError with the words of whatever refuses.
     """
     n, rng = min(4, micro_batch), CounterRng(0, torch.device("cpu"))
+    samples = stored_samples(dataset)
     batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), torch.arange(n))
     ctx = Context(step=0, length=Length(1, 1, n), rng=rng, sweep=lambda: iter([batch]))
     with torch.no_grad():
-        regulariser(pretext(pretext.views(batch, ctx), main_group(pretext)), pretext)
+        views = pretext.views(batch, ctx)
+        if samples != dataset.samples and any(view.shape[1:] == samples.shape for view in views):
+            given = f"{type(pretext).__name__} makes views of {samples.shape[1]} pixels a side, as rows are stored"
+            raise ValueError(f"{given}, and the encoder takes {dataset.samples.shape[1]}; type dataset.stored=null")
+        regulariser(pretext(views, main_group(pretext)), pretext)

@@ -159,7 +159,8 @@ def test_where_data_lie_may_be_changed_in_the_file_too(away, trained, capsys):
     enter(capsys, f"resume {away}", "resumed at step 6 of 12")
     assert same(away, trained / "run")
     change(away, "summary.json", status="interrupted")
-    refusal(capsys, f"resume {away} dataset.stream=true", "dataset.stream: cannot change in a run that goes on")
+    refusal(capsys, f"resume {away} dataset.size=8", "dataset.size: cannot change in a run that goes on")
+    enter(capsys, f"resume {away} dataset.stream=true", "resumed at step 12 of 12")
 
 
 def test_a_run_folder_on_a_machine_that_has_no_such_places(away, trained, monkeypatch, capsys):

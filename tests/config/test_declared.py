@@ -54,7 +54,7 @@ def real(content):
 
 
 def content_of(composer, *overrides):
-    root = ["dataset.root=somewhere"] if "dataset=image_folder" in overrides else []
+    root = ["dataset.root=somewhere"] if {"dataset=image_folder", "dataset=shards"} & {*overrides} else []
     composed = composer.compose([*overrides, *root])
     assert not composed.problems
     return composed.content

@@ -221,7 +221,7 @@ def test_images_that_cannot_be_kept_stay_in_memory(root, tmp_path, caplog, monke
     assert files(root) == []
     monkeypatch.setattr(cache, "IN_MEMORY", 100)
     with pytest.raises(OSError, match=r"dataset\.cache=FOLDER.*dataset\.stream=true"):
-        load(root, cache=str(tmp_path / "file"))
+        load(root, cache=str(tmp_path / "file"), stream=False)
 
 
 def test_a_mended_file_is_read(root, monkeypatch):

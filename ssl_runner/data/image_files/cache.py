@@ -1,4 +1,4 @@
-"""Cache of decoded images on disk, so that the second run starts at once.
+"""Cache of decoded images on disk, so that the second run starts at once; and whether they fit there, or in memory.
 
 An entry is KEY.npy, uint8 (N, C, H, W), beside KEY.json, which names what could not be read. The .npy gets its name
 last: an entry is whole or absent, also if two runs write the same one.
@@ -12,45 +12,54 @@ import math
 import os
 import shutil
 import warnings
+from contextlib import suppress
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
+from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
 from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
 
-IN_MEMORY = 2**32  # bytes that are held in memory if the folder cannot be written
+GIB = 2**30
+IN_MEMORY = 4 * GIB  # bytes that are held in memory if the folder cannot be written
 
 logger = logging.getLogger("ssl_runner")
 
 
-def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h w"], str]:
-    """All images and the digest of names and rows; mapped from the cache, into which they are decoded if need be.
+def load_images(source: Source, cache: bool | str, stream: bool | Literal["auto"]) -> Rows:
+    """All images as a tensor, mapped from the cache, into which they are decoded if need be; or the source itself.
 
     Files that cannot be read are named in the log. cache: the folder; True for the user's, False for memory alone.
-    Raises ValueError if too many files cannot be read, OSError if the folder cannot be written and the images are too
-    many for memory.
+    stream: whether images are decoded at each request; auto: if they fit neither the disk nor memory. A line says what
+    was chosen. Raises ValueError if too many files cannot be read, OSError if the folder cannot be written and the
+    images are too many for memory.
     """
+    if stream is True:
+        return source
     default = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"
-    folder, size = cache if isinstance(cache, str) else default, math.prod(source.shape)
-    images = None
+    folder, images = cache if isinstance(cache, str) else default, None
     try:
-        images = cached_images(source, expand_home(folder)) if cache else None
+        place = expand_home(folder) if cache else None
+        if stream == "auto" and not fits(source, place):
+            return source
+        images = cached_images(source, place) if place is not None else None
     except OSError as problem:
-        if size > IN_MEMORY:
-            given = f"cannot keep {size / 2**30:.1f} GiB of decoded images in {folder} ({problem})"
+        if (size := math.prod(source.shape)) > IN_MEMORY:
+            given = f"cannot keep {size / GIB:.1f} GiB of decoded images in {folder} ({problem})"
             remedy = "name a folder with dataset.cache=FOLDER, or decode on demand with dataset.stream=true"
             raise OSError(f"{given}; {remedy}") from problem
         logger.warning("cannot keep decoded images in %s (%s): they stay in memory for this run only", folder, problem)
     if images is None:
         content = io.BytesIO()
-        source.broken.clear()  # of a pass whose images could not be kept
-        digest = source.decode(content.write)
-        images = torch.frombuffer(content.getbuffer(), dtype=torch.uint8).view(source.shape), digest
+        source.forget_broken()  # of a pass whose images could not be kept
+        source.decode(content.write)
+        images = torch.frombuffer(content.getbuffer(), dtype=torch.uint8).view(source.shape)
     for remark, count in source.remarks.items():
         logger.warning("%d of %d images have %s", count, len(source), remark)
     for name in source.describe(source.broken)[:10]:
@@ -60,10 +69,41 @@ def load_images(source: Source, cache: bool | str) -> tuple[UInt8[Tensor, "n c h
     return images
 
 
-def cached_images(source: Source, folder: Path) -> tuple[UInt8[Tensor, "n c h w"], str]:
+def fits(source: Source, folder: Path | None) -> bool:
+    """Whether the decoded images are in the folder, or fit there, or else in memory. Says which, and the other way."""
+    size, free, memory = math.prod(source.shape), 0, min(IN_MEMORY, available_memory() // 2)
+    if folder is not None:
+        if (folder / f"{source.signatures[0]}.npy").exists():
+            return True
+        there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
+        free = shutil.disk_usage(there).free
+    disk = f"{folder} ({amount(free)} free)" if folder else "a cache (dataset.cache=false)"
+    if size > max(free, memory):
+        choice = f"fit neither in {disk} nor in memory ({amount(memory)} of it), and are decoded on demand"
+        other = "to keep them decoded, type dataset.cache=FOLDER on a larger disk"
+    else:
+        choice = f"are kept in {disk if size <= free else f'memory ({amount(memory)} of it may be taken)'}"
+        other = "to decode them on demand, type dataset.stream=true"
+    logger.info("images: %s once decoded, which %s; %s", amount(size), choice, other)
+    return size <= max(free, memory)
+
+
+def amount(size: int) -> str:
+    return f"{size / GIB:,.1f} GiB" if size > GIB / 10 else f"{size / 2**20:,.1f} MiB"
+
+
+def available_memory() -> int:
+    """Bytes that can be had without swapping; those of the whole machine if the system does not say."""
+    with suppress(OSError, ValueError, IndexError):
+        line = next(each for each in Path("/proc/meminfo").read_text().splitlines() if each.startswith("MemAvailable"))
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def cached_images(source: Source, folder: Path) -> UInt8[Tensor, "n c h w"]:
     """The images of an entry, which is written if it is absent. Raises OSError and ValueError as `load_images`."""
     remove_abandoned(folder, HALVES)
-    path = folder / f"{source.signature()}.npy"
+    path = folder / f"{source.signatures[0]}.npy"
     entry = read_entry(path, source)
     # What could not be read perhaps can now: a disk is back, a permission was given.
     if entry is None or len(source.read(list(entry[1]))[1]) < len(entry[1]):
@@ -73,11 +113,11 @@ def cached_images(source: Source, folder: Path) -> tuple[UInt8[Tensor, "n c h w"
             raise OSError(f"{path} was written and cannot be read back")
     else:
         logger.info("images mapped from %s", path)
-    rows, broken, digest, remarks = entry
+    rows, broken, remarks = entry
     source.remarks.update(remarks)
-    source.broken.clear()
+    source.forget_broken()
     source.record(broken)  # the entry may come from a run that allowed more
-    return rows, digest
+    return rows
 
 
 def write_entry(path: Path, source: Source) -> None:
@@ -88,23 +128,21 @@ def write_entry(path: Path, source: Source) -> None:
     with replacing(path) as file:
         header = {"descr": "|u1", "fortran_order": False, "shape": source.shape}
         np.lib.format.write_array_header_1_0(file, header)
-        note = {"root": str(source.root), "digest": source.decode(file.write), "broken": source.broken}
-        note["remarks"] = source.remarks
+        source.decode(file.write)
+        note = {"root": str(source.root), "broken": source.broken, "remarks": source.remarks}
         with replacing(path.with_suffix(".json")) as beside:
             beside.write(json.dumps(note, indent=1).encode())
 
 
-def read_entry(
-    path: Path, source: Source
-) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], str, dict[str, int]] | None:
-    """Images, why by row for those that could not be read, digest, remarks; None if the entry is absent or torn."""
+def read_entry(path: Path, source: Source) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], dict[str, int]] | None:
+    """Images, why by row for those that could not be read, remarks; None if the entry is absent or torn."""
     try:
         note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         rows = np.lib.format.open_memmap(path, mode="r")
         if rows.shape != source.shape or rows.dtype != np.uint8:
             return None
         broken = {int(i): why for i, why in note["broken"].items()}
-        return wrap_array(rows), broken, note["digest"], dict(note.get("remarks", {}))
+        return wrap_array(rows), broken, dict(note.get("remarks", {}))
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError):
         return None
 

@@ -7,10 +7,17 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 from jaxtyping import UInt8
 from PIL import Image, ImageOps, features
 
-from ssl_runner.data.image_files.depth import PixelRange, depth_of
+from ssl_runner.data.image_files.depth import ORIENTATION, PixelRange, depth_of, readable_from
+
+try:
+    import simplejpeg  # the extra `jpeg`
+except ImportError:
+    simplejpeg = None
 
 SUFFIXES = (
     *(".avif", ".bmp", ".dib", ".gif", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg"),
@@ -20,6 +27,7 @@ HEIC = (".heic", ".heif", ".hif")
 REMEDIES = {".avif": "pip install 'pillow>=11.3'", **dict.fromkeys(HEIC, "pip install 'ssl-runner[heic]'")}
 WHOLE = PixelRange("full")
 MAX_PIXELS = 180_000_000  # of an image that is decoded; in colour they take half a gigabyte
+LARGEST, OTHERWISE = 96, 64  # pixels a side: the largest that is kept as it is, and what larger or mixed ones become
 NEW_SUBFILE_TYPE, REDUCED = 254, 1  # a tag of TIFF, and the bit of a page that is a smaller copy of another
 
 
@@ -45,7 +53,7 @@ def formats() -> tuple[str, ...]:
 
 
 def read_image(
-    path: Path,
+    path: Path | bytes,
     size: int,
     channels: Literal[1, 3] = 3,
     resize: Literal["crop", "squash"] = "crop",
@@ -54,26 +62,51 @@ def read_image(
 ) -> UInt8[np.ndarray, "c s s"]:
     """The first frame, upright by its EXIF tag, on white if it is transparent, resized with antialiasing.
 
-    size: pixels a side. resize: keep the centred square, or all of the image with its sides made equal.
+    path: of the file, or its content. size: pixels a side. resize: keep the centred square, or all of the image with
+    its sides made equal.
     Raises whatever Pillow makes of a broken file, and ValueError for one of more than max_pixels.
     """
     with open_image(path, size, max_pixels) as file:
-        depth = depth_of(file)
-        upright = pixels.to_bytes(file, depth, path) if depth else file
-        ImageOps.exif_transpose(upright, in_place=True)
-        fit = ImageOps.fit if resize == "crop" else Image.Image.resize
-        image = fit(to_channels(upright, channels), (size, size), Image.Resampling.BICUBIC)
-        array = np.asarray(image).reshape(size, size, channels)
-    return np.ascontiguousarray(array.transpose(2, 0, 1))  # (C, H, W)
+        array = decode_jpeg(file, channels)
+        if array is None:
+            depth = depth_of(file)
+            upright = pixels.to_bytes(file, depth, path) if depth else file
+            ImageOps.exif_transpose(upright, in_place=True)
+            array = np.array(to_channels(upright, channels))
+    if resize == "crop":
+        (height, width), side = array.shape[:2], min(array.shape[:2])
+        top, left = (height - side) // 2, (width - side) // 2
+        array = array[top : top + side, left : left + side]
+    image = torch.from_numpy(array.reshape(*array.shape[:2], channels)).permute(2, 0, 1)[None]  # (1, C, H, W)
+    if image.shape[2:] != (size, size):
+        # Of bytes it is a sum of integers: the same bits whatever the processor, 1.2 to 3 times as fast as Pillow's.
+        image = F.interpolate(image, size=(size, size), mode="bicubic", antialias=True)
+    return image[0].contiguous().numpy()
 
 
-def open_image(path: Path, size: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
+def decode_jpeg(file: Image.Image, channels: int) -> UInt8[np.ndarray, "h w *c"] | None:
+    """The pixels that Pillow would decode, by libjpeg-turbo without it; None if only Pillow can decode the file.
+
+    That is all but upright JPEGs in RGB or grey, all that is broken, and every file without the extra `jpeg`.
+    """
+    colours = {("RGB", 3): "RGB", ("L", 3): "RGB", ("L", 1): "GRAY"}.get((file.mode, channels))
+    upright = file.format == "JPEG" and file.getexif().get(ORIENTATION, 1) == 1
+    if simplejpeg is None or colours is None or not upright:
+        return None
+    width, height = file.size  # reduced by open_image; of the sizes that can be decoded, it is the least that has these
+    file.fp.seek(0)
+    with suppress(ValueError):
+        return simplejpeg.decode_jpeg(file.fp.read(), colours, min_height=height, min_width=width)
+    return None
+
+
+def open_image(path: Path | bytes, size: int, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """An image of which the header is read, set to decode to no more pixels than `size` a side can use.
 
     A JPEG decodes to a half, a quarter or an eighth, always. Of more than max_pixels, JPEG 2000 does the same, and of a
     TIFF a smaller copy among its pages is taken. Raises ValueError if there are still too many.
     """
-    file = Image.open(path, formats=formats())
+    file = Image.open(readable_from(path), formats=formats())
     width, height = file.size
     file.draft(None, (2 * size, 2 * size))
     if not file.info.get("progressive"):  # such a JPEG is held whole, however small it becomes
@@ -123,11 +156,24 @@ def to_channels(image: Image.Image, channels: int) -> Image.Image:
     return image.convert("L") if image.mode in ("1", "L", "RGB") else image.convert("RGB").convert("L")
 
 
-def common_size(paths: Sequence[Path], probes: int = 32) -> tuple[int, int] | None:
+def common_size(paths: Sequence[Path | bytes], probes: int = 32) -> tuple[int, int] | None:
     """Width and height if the headers of evenly spaced files all tell the same, else None."""
     sizes = set()
     for path in paths[:: max(1, len(paths) // probes)]:
         # Pillow raises a dozen types; what cannot be read is named when it is read.
-        with suppress(Exception), Image.open(path, formats=formats()) as image:
+        with suppress(Exception), Image.open(readable_from(path), formats=formats()) as image:
             sizes.add(image.size)
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def choose_size(common: tuple[int, int] | None, size: int | None) -> tuple[int, str]:
+    """Pixels a side, and why. common: what `common_size` says of the images, size: the setting."""
+    if size:
+        return size, f"dataset.size={size}"
+    remedy = "dataset.size=N for another size"
+    if common is None:
+        return OTHERWISE, f"as the files differ in size; {remedy}"
+    width, height = common
+    if width == height and 8 <= width <= LARGEST:
+        return width, "the size of the files"
+    return OTHERWISE, f"as the files have {width} x {height}; {remedy}"

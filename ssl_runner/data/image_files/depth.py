@@ -1,5 +1,6 @@
 """Pixels deeper than 8 bits: which files have them, what range of values they use, and that range as 0 to 255."""
 
+import io
 import sys
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,6 +20,11 @@ BITS = (8, 10, 12, 14, 16)  # that cameras and scanners have
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # tags of TIFF, and a value of the second
 ORIENTATION = 274  # a tag of EXIF
 GREY_ALPHA = "LA;16B"  # in a PNG, which Pillow opens as RGBA
+
+
+def readable_from(file: Path | bytes) -> Path | io.BytesIO:
+    """A file as Pillow opens it: by its path, or its content."""
+    return io.BytesIO(file) if isinstance(file, bytes) else file
 
 
 class Depth(NamedTuple):
@@ -43,13 +49,13 @@ def depth_of(image: Image.Image) -> Depth | None:
     return Depth("16-bit", (0.0, 65535.0), "LA" if GREY_ALPHA in tiles else image.mode) if ";16" in tiles else None
 
 
-def deep_values(image: Image.Image, depth: Depth, path: Path) -> Shaped[np.ndarray, "h w *c"]:
+def deep_values(image: Image.Image, depth: Depth, path: Path | bytes) -> Shaped[np.ndarray, "h w *c"]:
     """Pixels as the file has them, channels last."""
     if depth.mode == "L":
         values = np.asarray(image)
         return values.view(np.uint32) if depth.whole[0] == 0 and values.dtype == np.int32 else values
     # Pillow keeps one byte of two, by the order that it is told they have: of the wrong order it keeps the other one.
-    with Image.open(path, formats=(str(image.format),)) as other:
+    with Image.open(readable_from(path), formats=(str(image.format),)) as other:
         if image.format == "TIFF":
             other.seek(image.tell())
         other.tile = [tile._replace(args=swapped(tile.args)) for tile in other.tile]
@@ -72,31 +78,31 @@ class PixelRange:
 
     setting: Setting = "auto"
     sampled: dict[str, tuple[float, float]] = field(default_factory=dict)  # by kind, of the sampled files
-    remarks: dict[str, set[Path]] = field(default_factory=dict)  # on what was read so far
+    remarks: dict[str, set[int]] = field(default_factory=dict)  # on what was read so far
 
     @property
     def key(self) -> str:
         """What it adds to the key of a cache: nothing if all files have 8 bits."""
         return f" range={self.setting} {sorted(self.sampled.items())}" if self.sampled or self.setting != "auto" else ""
 
-    def limits(self, values: Shaped[np.ndarray, "h w *c"], depth: Depth, path: Path) -> tuple[float, float]:
+    def limits(self, values: Shaped[np.ndarray, "h w *c"], depth: Depth, path: Path | bytes) -> tuple[float, float]:
         if self.setting == "image":
             finite = values[np.isfinite(values)]
             return (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
         if self.setting == "auto" and depth.kind not in self.sampled:
             remark = f"{depth.kind} pixels, which no sampled file has, and are read over {span(*depth.whole)}"
-            self.remarks.setdefault(remark, set()).add(path)
+            self.remarks.setdefault(remark, set()).add(hash(path))
         if isinstance(self.setting, str):
             return self.sampled.get(depth.kind, depth.whole) if self.setting == "auto" else depth.whole
         return self.setting
 
-    def to_bytes(self, image: Image.Image, depth: Depth, path: Path) -> Image.Image:
+    def to_bytes(self, image: Image.Image, depth: Depth, path: Path | bytes) -> Image.Image:
         """The image in 8 bits."""
         values = deep_values(image, depth, path)
         colours = colours_of(values, depth)
         low, high = self.limits(colours, depth, path)
         if not (low <= colours.min() and colours.max() <= high):  # NaN is in no range
-            self.remarks.setdefault(f"values outside {span(low, high)}, which are clipped", set()).add(path)
+            self.remarks.setdefault(f"values outside {span(low, high)}, which are clipped", set()).add(hash(path))
         scaled = scale(colours, low, high)
         if colours.shape != values.shape:
             scaled = np.concatenate([scaled, scale(values[..., -1:], *depth.whole)], axis=2)
@@ -139,11 +145,13 @@ def auto_range(kind: str, low: float, high: float) -> tuple[float, float]:
     return (low, high) if fewest is None else (0.0, 2.0**fewest - 1)
 
 
-def sampled_range(paths: Sequence[Path], setting: Setting, opened: Callable[[Path], Image.Image]) -> PixelRange:
+def sampled_range(
+    paths: Sequence[Path | bytes], setting: Setting, opened: Callable[[Path | bytes], Image.Image]
+) -> PixelRange:
     """The range of a set of files, from evenly spaced ones. `opened`: a file by its header, with a limit of pixels."""
-    candidates = [path for path in paths if path.suffix.lower() in SUFFIXES]
+    candidates = [path for path in paths if isinstance(path, bytes) or path.suffix.lower() in SUFFIXES]
 
-    def extent(path: Path) -> tuple[str, float, float] | None:
+    def extent(path: Path | bytes) -> tuple[str, float, float] | None:
         with suppress(Exception), opened(path) as image:  # what cannot be read is named when it is read
             depth = depth_of(image)
             if depth is None or setting != "auto":

@@ -7,17 +7,16 @@ import os
 import signal
 from collections.abc import Mapping
 from functools import partial
-from multiprocessing import forkserver, resource_tracker
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from ssl_runner.engine.interrupt import SIGNALS
+from ssl_runner.engine.interrupt import start_fork_server
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import BEGUN, LOOK, News, Run, Stop
 from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.worker import kill_group, run_process
 
-PRELOADED = ("ssl_runner.sweep.launcher.server", "ssl_runner.run.session", "torch.utils.tensorboard")
+PRELOADED = ("ssl_runner.run.session", "torch.utils.tensorboard")
 LOST = 255  # exit status of a process whose server is gone: it may still be at work
 
 
@@ -44,8 +43,7 @@ class LocalQueue:
         # The first optimizer imports torch._dynamo, which takes a second. Whether that touches a GPU is not known, and
         # a job is given its GPUs only when it is forked: so on CPUs alone.
         slow = ["torch._dynamo"] if None in self.free else []
-        self.context.set_forkserver_preload([*PRELOADED, self.run.func.__module__, *slow])
-        start_server()
+        start_fork_server(*PRELOADED, self.run.func.__module__, *slow)
 
     @property
     def places(self) -> int:
@@ -100,17 +98,3 @@ def devices() -> list[str]:
         return []
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     return [*visible.split(",")] if visible else [str(number) for number in range(torch.cuda.device_count())]
-
-
-def start_server() -> None:
-    """Starts the process that jobs are forked from. A signal to the sweep's process group does not end it.
-
-    Until it has said that it ignores them, the signals are blocked in it, as they are here when it is started.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-    try:
-        resource_tracker.ensure_running()  # it unblocks some of them here
-        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        forkserver.ensure_running()
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
