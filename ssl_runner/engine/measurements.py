@@ -78,7 +78,8 @@ class Measurements:
         self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
         self.tell(step, evaluators, metrics, split)
-        if self.health is not None and self.health.verdict != (before.verdict if before else "healthy"):
+        changed = self.health is not None and self.health.verdict != (before.verdict if before else "healthy")
+        if self.health is not None and changed and ranks.is_first():
             say = log.info if self.health.verdict == "healthy" else log.warning
             say("%s", self.health)
             self.logbook.text("health", str(self.health), self.health.step)
