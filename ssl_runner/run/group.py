@@ -21,6 +21,7 @@ from ssl_runner.errors import FAILED, Refused
 from ssl_runner.run_folder.atomic import HALF
 
 PLAN, READ = "plan", "read"  # keys of the store
+RESTARTS = "TORCHELASTIC_RESTART_COUNT"
 MEETING = timedelta(minutes=30)  # nodes of a cluster do not start at once
 CHECKING = timedelta(days=7)  # for the first to check, and to make the data ready
 LATER = 60.0  # seconds by which a collective on GPUs may take longer than one on the hosts
@@ -51,8 +52,8 @@ def join(command: Callable[[], int], work: Callable[[Plan], int]) -> int:
     Returns the exit status, which is the same in all of them if nothing was begun.
     """
     global _meeting
-    _meeting, rank, count = next(iter(dist.rendezvous("env://", timeout=MEETING)))
-    if rank > 0:
+    _meeting = meet()
+    if int(os.environ["RANK"]) > 0:
         _meeting.wait([PLAN], CHECKING)
         told = json.loads(_meeting.get(PLAN))
         _meeting.add(READ, 1)
@@ -67,9 +68,15 @@ def join(command: Callable[[], int], work: Callable[[Plan], int]) -> int:
         if _meeting is not None:  # nothing was announced
             _meeting.set(PLAN, json.dumps(status))
             until = time.monotonic() + LAST_LOOK
-            while _meeting.add(READ, 0) < count - 1 and time.monotonic() < until:
+            while _meeting.add(READ, 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < until:
                 time.sleep(0.05)
     return status
+
+
+def meet() -> dist.Store:
+    """Where the processes of a group meet; after a restart, one in which nothing of the attempt before is left."""
+    store, _, _ = next(iter(dist.rendezvous("env://", timeout=MEETING)))
+    return dist.PrefixStore(f"ssl_runner/{os.environ.get(RESTARTS, 0)}", store)
 
 
 def announce(plan: Plan, placement: Placement) -> bool:
@@ -91,14 +98,14 @@ def enter(placement: Placement) -> None:
     """Makes this process a rank of its group, on a GPU of its own. Waits for the others."""
     global _meeting
     warnings.filterwarnings("ignore", "torch.distributed.nn.functional", FutureWarning)  # what follows it is torch 2.14
-    store, _meeting = _meeting or next(iter(dist.rendezvous("env://", timeout=MEETING)))[0], None
+    store, _meeting = _meeting or meet(), None
     rank, count, late = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), 0.0
     if placement.device.type == "cuda":
         late = LATER
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if placement.device.type == "cuda" else "gloo",
-        store=dist.PrefixStore("run", store),
+        store=store,
         rank=rank,
         world_size=count,
         timeout=timedelta(seconds=placement.timeout + late),

@@ -1,5 +1,7 @@
 """Launch of a run's processes on this machine by torch's elastic launcher, and the report of what one died of."""
 
+import ctypes
+import gc
 import importlib
 import logging
 import multiprocessing
@@ -8,8 +10,10 @@ import shlex
 import signal
 import tempfile
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import suppress
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +33,7 @@ from ssl_runner.run_folder.lock import locked
 WORKER = "ssl_runner.run.worker"  # imported in the processes alone
 THREADS = "OMP_NUM_THREADS"
 QUIET = "TORCH_CPP_LOG_LEVEL"  # DDP warns at each run of what is meant
+PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 LOOK = 0.1  # seconds between two looks at the processes
 GRACE = 5.0  # seconds for the others to end by themselves once one has died: they wait for it in a collective
 FIRST = 1.0  # seconds by which one that fails ends later than one that is killed: that one is the cause
@@ -87,43 +92,46 @@ def begin_work(plan: Plan, width: int | None, parent: int) -> int:
     """What a process runs. Returns the exit status."""
     with suppress(OSError):
         os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
-    if os.getppid() != parent:  # it died before it could say so
-        return FAILED
+    with suppress(OSError, AttributeError):
+        # Linux sends it once for each thread of a parent that dies. Of torch's choice, SIGINT, a second one is rude.
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
-        status: int = importlib.import_module(WORKER).work(plan, width)
-        return status
+        status: int = importlib.import_module(WORKER).work(plan, width) if os.getppid() == parent else FAILED
     except Exception:
         time.sleep(FIRST)
         raise
+    if os.getppid() != parent:  # torch would wait for it
+        os._exit(status)
+    gc.freeze()  # else the end of the interpreter takes seconds to look through all that torch has made
+    return status
 
 
 def watch(future: Future[Any]) -> None:
-    """Passes signals on, until all processes have ended. Kills those that do not end after one of them has died."""
-    known: dict[int, multiprocessing.process.BaseProcess] = {}
-    passed, dead_since = 0, None
+    """Passes signals on until all processes have ended, and kills those that outlive one that has died."""
+    processes: dict[int | None, BaseProcess] = {}
+    doomed: dict[int | None, BaseProcess] = {}
+    passed, until = False, 0.0
     with Interrupt() as interrupt:
         while not future.done():
             try:
-                with suppress(TimeoutError):
-                    future.exception(LOOK)
-                known |= {each.pid: each for each in multiprocessing.active_children() if each.pid}
-                alive = [pid for pid, each in known.items() if each.is_alive()]
-                if any(each.exitcode for each in known.values()) and alive:
-                    dead_since = dead_since or time.monotonic()
-                    if time.monotonic() - dead_since > GRACE:
-                        end(alive, signal.SIGKILL)
-                        known, dead_since = {}, None
+                wait([future], LOOK)
+                processes |= {each.pid: each for each in multiprocessing.active_children() if each.pid not in doomed}
+                if any(each.exitcode for each in processes.values()):  # with restarts, others follow
+                    doomed, processes, until = processes, {}, time.monotonic() + GRACE
+                if time.monotonic() > until:
+                    send(signal.SIGKILL, doomed)
                 if interrupt.signal and not passed:
-                    passed = interrupt.signal
-                    end(alive, passed)
+                    passed = True
+                    send(interrupt.signal, processes)
             except KeyboardInterrupt:  # the second one
-                end([each.pid for each in multiprocessing.active_children() if each.pid], signal.SIGINT)
+                send(signal.SIGINT, processes)
 
 
-def end(processes: list[int], number: int) -> None:
-    for pid in processes:
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+def send(number: int, processes: Mapping[int | None, BaseProcess]) -> None:
+    for each in processes.values():
+        if each.pid and each.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(each.pid, number)
 
 
 def cause(rank: int, failure: Any, count: int) -> str:

@@ -60,7 +60,7 @@ def open_attempt(plan: group.Plan, folder: Path, start: Path | None, console: Te
     group.enter(job.device.build())
     if plan.token:
         group.require_shared(folder / plan.token)
-    if (again := int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0))) and ranks.is_first():
+    if (again := int(os.environ.get(group.RESTARTS, 0))) and ranks.is_first():
         log.warning("a process has died: all of them begin again, from the newest checkpoint (restart %d)", again)
     dataset = job.dataset.build()
     data = dataset.load()
