@@ -16,6 +16,7 @@ from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.device import ranks
+from ssl_runner.device.strategy import whole
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook, Rows
@@ -112,9 +113,9 @@ class Attempt:
         self.logbook = own or Rows(rows)
         with run.progress:
             self.step = run.fit(start, self.logbook, interrupt)
-        weights = serialise_weights(run.measurements.encoder.state_dict())
+        weights = whole(run.measurements.encoder.state_dict())
         if ranks.is_first():
-            write(folder / WEIGHTS, weights)
+            write(folder / WEIGHTS, serialise_weights(weights))
             write(folder / ENCODER, files.dump(stamped({**content["model"], **given})))
         if self.step == run.length.steps:
             return "completed"

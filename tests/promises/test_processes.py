@@ -18,7 +18,7 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.metrics import read_rows
 
 WORDS = tiny("pretext=simclr", "batch_size=12", "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=6st")
-WORDS += ["save_every=4st", "keep=99"]
+WORDS += ["save_every=4st", "keep=99", "optimizer=sgd"]  # Adam takes rounding for a gradient
 ENDLESS = [*tiny("pretext=simclr", "batch_size=12", "evaluator=none", "keep=99"), "save_every=4st", "length=400000st"]
 TORCHRUN = ("-m", "torch.distributed.run")
 MINE = ("regulariser=l2", "regulariser._target_=mine_of_processes.Mine")
@@ -94,7 +94,9 @@ def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     ours, theirs = numbers(two), numbers("one")
     assert [row.keys() for row in ours] == [row.keys() for row in theirs]
     for mine, other in zip(ours, theirs, strict=True):
-        assert all(math.isclose(mine[name], other[name], rel_tol=2e-3, abs_tol=1e-5) for name in mine), (mine, other)
+        within = {name: 1e-2 if name == "optimizer/gradient_norm" else 1e-4 for name in mine}  # float32; it is a sum
+        far = [name for name in mine if not math.isclose(mine[name], other[name], rel_tol=within[name], abs_tol=1e-6)]
+        assert not far, [(name, mine[name], other[name]) for name in far]
     assert summary(two)["final"] == summary("one")["final"]
     assert {each.name.partition(".events")[0][:10] for each in two.iterdir()} == {
         each.name.partition(".events")[0][:10] for each in Path("one").iterdir()
@@ -139,7 +141,7 @@ def test_what_several_processes_cannot_do_is_refused(capsys):
 
 
 @pytest.mark.slow
-def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer(capsys):
+def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer():
     process, pids = at_work("device.processes=3")
     assert len(pids) == 3
     began = time.monotonic()
@@ -154,7 +156,8 @@ def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer(capsy
     assert error in log
     assert all(f"process {rank} of 3, at step" in log for rank in (0, 2)), "of the others as well"
     reached = saved("run")[-1]
-    enter(capsys, ["resume", "run", "device.processes=2", f"length={reached + 8}st"], f"resumed at step {reached} of")
+    assert main(["resume", "run", "device.processes=2", f"length={reached + 8}st"]) == 0
+    assert f"resumed at step {reached} of" in Path("run/run.log").read_text()
     assert (summary("run")["status"], summary("run")["error"]) == ("completed", None)
 
 
