@@ -18,8 +18,9 @@ class Agreement:
     """
 
     def __init__(self, timeout: float):
-        several = ranks.count() > 1
-        self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout)) if several else None
+        self._group: Any = None
+        if ranks.count() > 1:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout))
         self._pending: tuple[Any, torch.Tensor] | None = None
 
     def largest(self, number: int) -> int:

@@ -15,7 +15,7 @@ from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
 from ssl_runner.engine.console import Progress
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner, frozen
-from ssl_runner.engine.logbook import Logbook, Window
+from ssl_runner.engine.logbook import Rows, Window
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_text
@@ -78,7 +78,7 @@ class Trainer:
             raise checkpoint.Unreadable(unfit)
         return 0
 
-    def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
+    def fit(self, start: int, logbook: Rows, interrupt: Interrupt) -> int:
         """Trains from `start` and returns the step that was reached: the last one, or less if it was cut off.
 
         Raises Diverged at a loss that is not finite, and OSError if the last checkpoint cannot be written.

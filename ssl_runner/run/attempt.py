@@ -66,7 +66,8 @@ class Attempt:
 
         Of several processes, one that fails by itself raises why: those who started it end the others.
         """
-        status, error, failure = "failed", None, None
+        status, error = "failed", None
+        failure: Exception | None = None
         self.known = read_summary(self.folder).get("metrics", {})  # meanings of numbers of the attempt before
         with Interrupt() as interrupt:
             try:
@@ -108,11 +109,11 @@ class Attempt:
         record = {"config": stamped(content), "versions": versions(), "input": given, **self.history.record}
         run.provenance = {**run.provenance, **record}
         print_beginning(run, job, data, start)
-        own = self.open_logbook(run, start) if ranks.is_first() else None
-        rows = ranks.of_first(own and own.rows)
-        self.logbook = own or Rows(rows)
+        book = self.open_logbook(run, start) if ranks.is_first() else Rows([])
+        book.rows = ranks.of_first(book.rows)
+        self.logbook = book
         with run.progress:
-            self.step = run.fit(start, self.logbook, interrupt)
+            self.step = run.fit(start, book, interrupt)
         weights = whole(run.measurements.encoder.state_dict())
         if ranks.is_first():
             write(folder / WEIGHTS, serialise_weights(weights))
