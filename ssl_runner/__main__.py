@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
 MULTIRUN = {"-m", "--multirun"}
@@ -27,7 +28,7 @@ def main(arguments: list[str] | None = None) -> int:
     open_streams()
     status = 0  # of a command that prints when it has done its work
     try:
-        status = importlib.import_module(f"ssl_runner.command.{verb}").main(rest)
+        status = run(verb, rest)
         if sys.stdout is not None:
             sys.stdout.flush()
     except KeyboardInterrupt:
@@ -39,6 +40,21 @@ def main(arguments: list[str] | None = None) -> int:
         if error.errno != errno.ENAMETOOLONG:
             raise
         return refuse([str(error)])
+    return status
+
+
+def run(verb: str, words: list[str]) -> int:
+    """Runs a verb, once in all processes that were started together. Returns the exit status."""
+    if variables := group_variables(os.environ):
+        os.environ |= {"TORCH_CPP_LOG_LEVEL": "ERROR", **os.environ, **variables}  # DDP warns of what is meant
+        join, work = (importlib.import_module(f"ssl_runner.run.{name}") for name in ("group", "worker"))
+        status: int = join.join(lambda: command(verb, words), work.work)
+        return status
+    return command(verb, words)
+
+
+def command(verb: str, words: list[str]) -> int:
+    status: int = importlib.import_module(f"ssl_runner.command.{verb}").main(words)
     return status
 
 

@@ -24,6 +24,10 @@ class Diverged(Exception):
     """The loss, a weight or a feature is not finite."""
 
 
+class ProcessFailed(Exception):
+    """One of several processes has failed: which one, where, and of what."""
+
+
 def refuse(problems: Iterable[str]) -> int:
     """Prints all that is wrong, a line each and none twice, and returns the exit status of a refusal."""
     lines = list(dict.fromkeys(map(hide_passwords, problems)))

@@ -105,6 +105,10 @@ class After:
         self.turns -= 1
         return signal.SIGINT if self.turns < 0 else None
 
+    @signal.setter  # of the property
+    def signal(self, agreed):
+        assert agreed == signal.SIGINT
+
 
 def fit(trainer, turns=float("inf")):
     """Trains from the folder's newest checkpoint, for so many turns of the loop; its rows are in trainer.logbook."""

@@ -1,11 +1,15 @@
 """Overrides applied to a plain dictionary, as Hydra would apply them to its own."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from __future__ import annotations
 
-from ssl_runner.config.grammar import Override
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
 from ssl_runner.errors import nearest
 from ssl_runner.run_folder.layout import GROUPS
+
+if TYPE_CHECKING:
+    from ssl_runner.config.grammar import Override
 
 ABSENT = object()
 # What others call our settings.

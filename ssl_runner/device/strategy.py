@@ -4,13 +4,12 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
-from typing import Any, TypeVar, cast
+from typing import TypeVar, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import ranks
@@ -75,33 +74,3 @@ def gradients_of(module: nn.Module, last: bool) -> AbstractContextManager:
     elif isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return contextlib.nullcontext()
-
-
-def whole(state: Any) -> Any:
-    """A state with each sharded tensor in it put together, on the CPU: of the first rank, while others have none of it.
-
-    All ranks must call it.
-    """
-    if isinstance(state, DTensor):
-        full = state.full_tensor().cpu()
-        return full if ranks.is_first() else full.new_empty(0)
-    if isinstance(state, dict):
-        return {key: whole(each) for key, each in state.items()}
-    return [whole(each) for each in state] if isinstance(state, list) else state
-
-
-def share_of(value: Any, like: Tensor | None) -> Any:
-    """This rank's share of a whole tensor, cut and laid out in memory as `like` is; anything else as it is.
-
-    A fused optimizer takes parameter and moments to be laid out alike, and a saved moment has the layout that it had.
-    """
-    if not isinstance(value, Tensor) or like is None or value.shape != like.shape or value.ndim == 0:
-        return value
-    if isinstance(like, DTensor):
-        value = distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
-    return torch.empty_like(like, dtype=value.dtype).copy_(value)
-
-
-def local(tensor: Tensor) -> Tensor:
-    """What this rank has of it."""
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor

@@ -65,13 +65,18 @@ class RunLogHandler(logging.FileHandler):
 class Journal(MemoryHandler):
     """Buffers messages until a run folder is there, whose run.log then gets them all, and later ones at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, prefix: str = "") -> None:
+        """`prefix`: begins each line; routine ones have none, and with a prefix they are left out."""
         super().__init__(capacity=1, flushLevel=logging.NOTSET)  # without a target, what is flushed stays in the buffer
+        self.prefix = prefix.replace("%", "%%")
+        self.setLevel(logging.WARNING if prefix else logging.NOTSET)
 
     def attach(self, folder: Path) -> None:
         """Raises OSError."""
         file = RunLogHandler(folder / LOG, encoding="utf-8", errors="backslashreplace")
-        file.setFormatter(logging.Formatter("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        file.setFormatter(
+            logging.Formatter(f"%(asctime)s %(levelname)-7s {self.prefix}%(message)s", "%Y-%m-%d %H:%M:%S")
+        )
         self.setTarget(file)
         self.flush()
 
@@ -93,9 +98,9 @@ class Journal(MemoryHandler):
 
 
 @contextmanager
-def journal(console: Console) -> Iterator[Journal]:
-    """The logger's handlers for one job."""
-    handlers = (ConsoleHandler(console), book := Journal())
+def journal(console: Console, prefix: str = "") -> Iterator[Journal]:
+    """The logger's handlers for one job. `prefix`: of a process beside the one that writes; begins its lines."""
+    handlers = (ConsoleHandler(console), book := Journal(prefix))
     log.setLevel(logging.INFO)
     log.propagate = False
     for handler in handlers:

@@ -50,6 +50,7 @@ class Interrupt:
             ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
             for number in set(SIGNALS) - ignored:  # one by one: a Ctrl-C may come between two of them
                 self._before[number] = signal.signal(number, self._note)
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # who started the process may have had them wait
             self._before[signal.SIGCONT] = signal.signal(signal.SIGCONT, clock.leave_out_stop)
         return self
 

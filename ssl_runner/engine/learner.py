@@ -14,7 +14,8 @@ from torch.distributed.tensor import DTensor
 from ssl_runner.contract import Batch, Context, Encoder, Optimizer, Pretext, Regulariser, Settings
 from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
-from ssl_runner.device.strategy import distributed, gradients_of, local, share_of, synchronised, whole
+from ssl_runner.device.sharding import local, share_of, whole
+from ssl_runner.device.strategy import distributed, gradients_of, synchronised
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.objective import Objective
 from ssl_runner.engine.rates import GroupOptimizer

@@ -3,7 +3,7 @@
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -13,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.device import ranks
 from ssl_runner.engine.events import charts, earlier_pictures, run_end
 from ssl_runner.engine.interrupt import clock
 from ssl_runner.run_folder.atomic import write
@@ -55,12 +56,42 @@ class Window:
         return clock() - self._opened - self._paused
 
     def close(self) -> dict[str, float]:
-        """The averages, in one transfer from the device, in the order in which they were first seen."""
-        values = [value.float() / self.counts[name] for name, value in self.sums.items()]
-        return dict(zip(self.sums, torch.stack(values).tolist(), strict=True)) if values else {}
+        """The averages over ranks, in one transfer from the device, in the order in which they were first seen."""
+        values = ranks.mean({name: value.float() / self.counts[name] for name, value in self.sums.items()})
+        return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
 
 
-class Logbook:
+class Rows:
+    """The rows of a run's log, as every rank knows them. This one writes nothing."""
+
+    def __init__(self, rows: Iterable[dict[str, Any]], seconds: float = 0.0):
+        self.rows = [*rows]
+        self._seconds, self._opened = seconds, clock()
+
+    @property
+    def seconds(self) -> float:
+        """Since the run began, interruptions left out."""
+        return self._seconds + clock() - self._opened
+
+    def scalars(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
+        """Numbers named `<group>/<name>`."""
+        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no other numbers
+        self.rows.append({"step": step, "epoch": round(epoch, 4), "time": round(self.seconds, 3), **finite})
+
+    def has(self, step: int, group: str) -> bool:
+        """Whether a number `<group>/...` of that step is written already."""
+        return any(row["step"] == step and any(k.startswith(f"{group}/") for k in row) for row in self.rows)
+
+    def latest(self, name: str) -> float | None:
+        return next((row[name] for row in reversed(self.rows) if name in row), None)
+
+    def flush(self) -> None: ...
+    def images(self, step: int, name: str, x: Float[Tensor, "b c h w"]) -> None: ...
+    def text(self, name: str, content: str, step: int = 0) -> None: ...
+    def close(self, status: str | None = None) -> None: ...
+
+
+class Logbook(Rows):
     """One row a log in metrics.jsonl, the same numbers as scalars in the event file of the folder.
 
     TensorBoard sorts by name, and opens with five columns and two groups. So accuracies stand there twice: `knn/top1`
@@ -73,9 +104,8 @@ class Logbook:
 
     def __init__(self, folder: Path, start: int | None = None):
         path = folder / METRICS
-        self.rows = [] if start is None else [row for row in read_rows(path) if row["step"] <= start]
-        self._seconds = self.rows[-1]["time"] if self.rows else 0.0
-        self._opened = clock()
+        rows = [] if start is None else [row for row in read_rows(path) if row["step"] <= start]
+        super().__init__(rows, rows[-1]["time"] if rows else 0.0)
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
         self._file = path.open("a", encoding="utf-8")
         from torch.utils.tensorboard import SummaryWriter  # takes a second to import, and only a run needs it
@@ -94,17 +124,10 @@ class Logbook:
         for file in earlier:
             file.unlink()
 
-    @property
-    def seconds(self) -> float:
-        """Since the run began, interruptions left out."""
-        return self._seconds + clock() - self._opened
-
     def scalars(self, step: int, epoch: float, values: Mapping[str, float]) -> None:
         """Writes numbers named `<group>/<name>`; a process that is killed after this has written them."""
-        finite = {name: value for name, value in values.items() if math.isfinite(value)}  # JSON has no other numbers
-        row = {"step": step, "epoch": round(epoch, 4), "time": round(self.seconds, 3), **finite}
-        self.rows.append(row)
-        self._file.write(json.dumps(row) + "\n")
+        super().scalars(step, epoch, values)
+        self._file.write(json.dumps(self.rows[-1]) + "\n")
         self._file.flush()
         self._draw(step, values, time.time())
 
@@ -162,10 +185,3 @@ class Logbook:
     def _summary(self, summary: Any, step: int = 0, at: float | None = None) -> None:
         assert self._events.file_writer is not None
         self._events.file_writer.add_summary(summary, step, at)
-
-    def has(self, step: int, group: str) -> bool:
-        """Whether a number `<group>/...` of that step is written already."""
-        return any(row["step"] == step and any(k.startswith(f"{group}/") for k in row) for row in self.rows)
-
-    def latest(self, name: str) -> float | None:
-        return next((row[name] for row in reversed(self.rows) if name in row), None)

@@ -25,7 +25,7 @@ from ssl_runner.run_folder.results import meaning_of
 if TYPE_CHECKING:
     from ssl_runner.engine.console import Progress
     from ssl_runner.engine.learner import Learner
-    from ssl_runner.engine.logbook import Logbook
+    from ssl_runner.engine.logbook import Rows as LogRows
 
 log = logging.getLogger("ssl_runner")
 
@@ -48,7 +48,7 @@ class Measurements:
         self.encoder = self.learner.pretext.trained()
         self.every = {name: self.learner.length.every(each.every) for name, each in self.validation.items()}  # steps
 
-    def open(self, logbook: Logbook) -> None:
+    def open(self, logbook: LogRows) -> None:
         """Goes on from what the log says."""
         self.logbook, self.health = logbook, self.diagnose(logbook.rows)
 
@@ -78,7 +78,8 @@ class Measurements:
         self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
         self.tell(step, evaluators, metrics, split)
-        if self.health is not None and self.health.verdict != (before.verdict if before else "healthy"):
+        changed = self.health is not None and self.health.verdict != (before.verdict if before else "healthy")
+        if self.health is not None and changed and ranks.is_first():
             say = log.info if self.health.verdict == "healthy" else log.warning
             say("%s", self.health)
             self.logbook.text("health", str(self.health), self.health.step)

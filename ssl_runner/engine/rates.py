@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from ssl_runner.contract import Optimizer, Rate, Settings
-from ssl_runner.device.strategy import share_of
+from ssl_runner.device.sharding import share_of
 from ssl_runner.layers.weights import is_weight
 
 Named = Sequence[tuple[str, nn.Parameter]]

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.device import ranks
+from ssl_runner.device.agreement import Agreement
+from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
 from ssl_runner.engine.console import Progress
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner, frozen
-from ssl_runner.engine.logbook import Logbook, Window
+from ssl_runner.engine.logbook import Rows, Window
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_text
@@ -26,7 +29,11 @@ log = logging.getLogger("ssl_runner")
 
 @dataclass(kw_only=True)
 class Trainer:
-    """One run in one folder: it logs, saves and shows pictures every so many optimizer steps."""
+    """One run in one folder: it logs, saves and shows pictures every so many optimizer steps.
+
+    All ranks go through the same steps, and the first one writes. What only some of them can know (a signal, a stop
+    file, a full disk, a torn checkpoint), all have learnt before any acts on it.
+    """
 
     learner: Learner
     folder: Path
@@ -42,6 +49,7 @@ class Trainer:
     last_good: Path | None = field(default=None, init=False)
     restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # the checkpoint that the run goes on from
     checked: int = field(default=0, init=False)  # up to this step every loss is known to be finite
+    step: int = field(default=0, init=False)  # that it is at
 
     def __post_init__(self) -> None:
         self.length = self.learner.length
@@ -54,7 +62,7 @@ class Trainer:
         another model, pretext task or optimizer.
         """
         unfit = ""
-        for path, state in states or checkpoint.newest_first(self.folder / CHECKPOINTS):
+        for path, state in chosen_by_first(states or checkpoint.newest_first(self.folder / CHECKPOINTS)):
             try:
                 self.learner.load(state)
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -70,7 +78,7 @@ class Trainer:
             raise checkpoint.Unreadable(unfit)
         return 0
 
-    def fit(self, start: int, logbook: Logbook, interrupt: Interrupt) -> int:
+    def fit(self, start: int, logbook: Rows, interrupt: Interrupt) -> int:
         """Trains from `start` and returns the step that was reached: the last one, or less if it was cut off.
 
         Raises Diverged at a loss that is not finite, and OSError if the last checkpoint cannot be written.
@@ -78,14 +86,16 @@ class Trainer:
         self.logbook, self.window, self.checked = logbook, Window(), start
         self.progress.start, self.progress.loss = start, logbook.latest(self.loss_name)
         self.measurements.open(logbook)
-        steps = self.length.steps
+        agreement, steps = Agreement(self.learner.device.timeout), self.length.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
-            last = step == steps
-            if interrupt.signal is not None and not last:  # at the end there is nothing left but to measure and save
+            self.step, last = step, step == steps
+            asked = agreement.largest(interrupt.signal or 0)
+            if asked and not last:  # at the end there is nothing left but to measure and save
+                interrupt.signal = asked
                 self.save(step)
                 return step
-            self.evaluate(step, last)
-            self.stopped = "" if last else self.reason_to_stop(step)
+            news = self.evaluate(step, last) or step == start or step % self.log_every == 0
+            self.stopped = self.reason_to_stop(step) if news and not last else ""
             if self.stopped:
                 self.save(step, must=True)
                 return step
@@ -102,9 +112,10 @@ class Trainer:
             self.progress.show(step + 1, self.window.seconds)
         return steps
 
-    def evaluate(self, step: int, last: bool) -> None:
-        """Runs the evaluators that are due: on validation on schedule, on test at the end."""
-        for split, evaluators in self.measurements.due(step, last).items():
+    def evaluate(self, step: int, last: bool) -> bool:
+        """Runs the evaluators that are due, if any: on validation on schedule, on test at the end."""
+        due = self.measurements.due(step, last)
+        for split, evaluators in due.items():
             self.check_finite(step, weights=True)
             names = ", ".join(f"{split}{name}" for name in evaluators)
             self.progress.show(step, self.window.seconds, doing=f"measuring {names}")
@@ -113,19 +124,20 @@ class Trainer:
                     self.measurements.take(step, evaluators, split)
                 except FloatingPointError as error:  # features can overflow although each weight is finite
                     raise Diverged(f"{error} (step {step}); {self.good}") from None
+        return bool(due)
 
     def reason_to_stop(self, step: int) -> str:
         """Why the run must end here: its features have collapsed, or a stop file is there; empty if it goes on."""
-        health, stop_file = self.measurements.health, self.folder / STOP
+        health, stop_file, reason = self.measurements.health, self.folder / STOP, ""
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
-            return str(health)
-        if step % self.log_every == 0 and stop_file.is_file():
-            return read_text(stop_file).strip() or "it was asked to"
-        return ""
+            reason = str(health)
+        elif step % self.log_every == 0 and stop_file.is_file():
+            reason = read_text(stop_file).strip() or "it was asked to"
+        return ranks.of_first(reason)
 
     def check_finite(self, step: int, weights: bool = False) -> None:
         """Raises Diverged if a loss since the last check was not finite, or a weight is not."""
-        if not (self.learner.is_finite() if weights else bool(self.learner.finite)):
+        if not (self.learner.is_finite() if weights else ranks.every(bool(self.learner.finite))):
             raise Diverged(
                 f"the loss or a weight was not finite between steps {self.checked} and {step}; {self.good}. "
                 "Try a lower optimizer.lr, optimizer.clip=1, a longer optimizer.warm_up or device.precision=float32"
@@ -138,7 +150,7 @@ class Trainer:
 
     def report(self, step: int) -> None:
         """Writes the window that ends here, and opens the next."""
-        self.check_finite(step)
+        self.check_finite(step)  # which waits for all ranks, and so for the device
         window, learner, seconds = self.window, self.learner, self.window.seconds
         values = window.close()
         self.progress.loss = values[self.loss_name]
@@ -167,7 +179,7 @@ class Trainer:
             try:
                 self.logbook.flush()
                 state = {**self.learner.state(), **self.provenance, "meanings": self.measurements.meanings}
-                self.last_good = checkpoint.save(self.folder / CHECKPOINTS, step, state, self.keep)
+                self.last_good = written_by_first(self.folder / CHECKPOINTS, step, state, self.keep)
             except OSError as error:
                 log.error("checkpoint of step %d could not be written (%s); %s", step, error, self.good)
                 if must:

@@ -58,10 +58,12 @@ def assemble(
     *,
     begun_with: int | None = None,
     initial: Mapping[str, Tensor] | None = None,
+    evaluation: Path | None = None,
 ) -> Trainer:
     """Puts a run together. The order of initialisation is part of the result: seed, encoder, pretext, optimizers.
 
     `begun_with`: training rows that the length is of, if not those of `data`. `initial`: weights of the encoder.
+    `evaluation`: where evaluators write, if not in the folder.
     """
     device = job.device.build()
     device.apply()
@@ -86,7 +88,7 @@ def assemble(
     fresh, progress = fresh_encoders(job, samples, data), Progress(console, length)
 
     def place(name: str, split: str) -> Path:
-        return folder / EVALUATION / name / f"{split}-training"
+        return (evaluation or folder / EVALUATION) / name / f"{split}-training"
 
     validation, test = evaluators(job.evaluator, data, samples, fresh, place)
     measurements = Measurements(learner=learner, progress=progress, validation=validation, test=test)

@@ -4,21 +4,22 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config import files
-from ssl_runner.config.grammar import read_overrides
 from ssl_runner.config.migrate import migrated
 from ssl_runner.contract import Data
 from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
 from ssl_runner.engine.seed import DRAWS
 from ssl_runner.errors import Refused
-from ssl_runner.run.preflight import PreparedJob
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, HARMLESS
 from ssl_runner.run_folder.origin import entries
 from ssl_runner.run_folder.summary import read_summary
+
+if TYPE_CHECKING:
+    from ssl_runner.run.preflight import PreparedJob
 
 SAME, ANEW = "the same", "drawn anew"  # what became of a split on other data
 SAMPLED = 256  # rows of a held-out part that tell whether it is the same
@@ -79,13 +80,13 @@ class History:
         entry = {"step": self.step, **now, "split": SAME if then.get("held_out") == now["held_out"] else ANEW}
         return replace(self, data={"rows": now["rows"], **self.data}, other_data=(*self.other_data, entry))
 
-    def with_length(self, prepared: PreparedJob, folder: Path) -> "History":
-        """The history with the length of a job, if it was typed and is another than before.
+    def with_length(self, prepared: "PreparedJob", typed: str | None, folder: Path) -> "History":
+        """The history with the length of a job, if it is the one that was typed and another than before.
 
         Raises Refused if it is shorter than what the run has done.
         """
         before, now, job = self.length, prepared.content["length"], prepared.job
-        if before is None or before == now or now != typed_length(prepared.overrides):
+        if before is None or before == now or now != typed:
             return self
         summary = read_summary(folder)
         ended = summary.get("status") != "running" and isinstance(summary.get("step"), int)
@@ -125,13 +126,7 @@ def read_history(state: Mapping[str, Any], folder: Path) -> History:
     )
 
 
-def typed_length(words: Sequence[str]) -> Any:
-    """The last length among overrides; None without one."""
-    lengths = [each.value for each in read_overrides(words)[0] if each.key == "length"]
-    return lengths[-1] if lengths else None
-
-
-def check_overrides(folder: Path, prepared: PreparedJob) -> None:
+def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
     """Raises Refused if overrides, which the job has, change what cannot change in a run that goes on."""
     if prepared.composed.folder is not None:
         raise Refused(f"hydra.run.dir: a run goes on in its own folder, {folder}; leave it out")

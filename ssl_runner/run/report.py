@@ -4,32 +4,36 @@ import logging
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
 
 from ssl_runner.config.override import paths
 from ssl_runner.contract import Data
-from ssl_runner.engine.trainer import Trainer
+from ssl_runner.device import ranks
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
 from ssl_runner.run_folder.summary import Meanings, summarise_numbers
+
+if TYPE_CHECKING:
+    from ssl_runner.engine.trainer import Trainer
 
 log = logging.getLogger("ssl_runner")
 
 SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # shown for every run, typed or not
 
 
-def print_beginning(run: Trainer, job: Job, data: Data, start: int) -> None:
+def print_beginning(run: "Trainer", job: Job, data: Data, start: int) -> None:
     learner, length, measured = run.learner, run.length, run.measurements
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
     encoder = sum(p.numel() for p in measured.encoder.parameters())
+    several = f", {ranks.count()} processes" if ranks.count() > 1 else ""
     log.info(
         f"{job.choices.get('pretext', 'pretext')} on {job.choices.get('dataset', 'dataset')}: {len(data.train):,} "
         f"training samples, {trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} "
-        f"samples, {length.epochs:.4g} epochs, on {learner.device}"
+        f"samples, {length.epochs:.4g} epochs, on {learner.device}{several}"
     )
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
@@ -64,7 +68,7 @@ def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, s
 def write_summary(
     folder: Path,
     status: str,
-    run: Trainer | None,
+    run: "Trainer | None",
     step: int,
     seconds: float,
     known: Meanings,
