@@ -62,8 +62,7 @@ class Loss(NamedTuple):
 
 @runtime_checkable
 class Rng(Protocol):
-    """Random numbers, a row a sample: the same on any number of ranks, in any micro-batch. In views n is a multiple of
-    the samples at hand; in before_step and after_step it is any, and all ranks draw the same."""
+    """Random numbers a sample, whatever ranks and micro-batches. In views n is a multiple of the samples at hand."""
 
     def rand(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...  # uniform in [0, 1)
     def randn(self, n: int, *shape: int) -> Float[Tensor, "n ..."]: ...
@@ -188,9 +187,7 @@ class Optimizer(Protocol):
 
 
 @runtime_checkable
-class Rows(Protocol):
-    """Samples by row: a tensor is one, and so is anything that decodes on demand. Images are uint8 (N, C, H, W)."""
-
+class Rows(Protocol):  # samples by row: a tensor, or whatever decodes on demand; images are uint8 (N, C, H, W)
     def __len__(self) -> int: ...
     def __getitem__(self, index: Int[Tensor, " b"]) -> Tensor: ...
 

@@ -74,15 +74,8 @@ def assemble(
         encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
     pretext = build_pretext(job, dataset, encoder, len(rows))
     length = Length.of(job.length, begun_with or len(rows), job.batch_size)
-    loader = Loader(
-        rows,
-        samples,
-        length=length,
-        seed=job.seed,
-        device=device.device,
-        accumulate=job.accumulate,
-        stored=data.stored,
-    )
+    how: dict[str, Any] = {"seed": job.seed, "device": device.device, "accumulate": job.accumulate}
+    loader = Loader(rows, samples, length=length, stored=data.stored, **how)
     optimizer, regulariser = job.optimizer.build(batch_size=job.batch_size), job.regulariser.build()
     learner = Learner(pretext, loader, optimizer, regulariser, device, seed=job.seed)
     fresh, progress = fresh_encoders(job, samples, data), Progress(console, length)

@@ -16,7 +16,7 @@ from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.device import ranks
-from ssl_runner.device.strategy import whole
+from ssl_runner.device.sharding import whole
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook, Rows
