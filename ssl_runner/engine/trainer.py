@@ -193,5 +193,7 @@ def pictures(learner: Learner, step: int) -> dict[str, Float[Tensor, "b c h w"]]
     views = learner.views(batch, step, learner.main)
     images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
     named = {f"views/{number}": image for number, image in enumerate(images)}
+    if learner.is_sharded:  # the method's own would have to gather it
+        return named
     with frozen(learner.pretext):
         return named | {f"pictures/{name}": image for name, image in learner.pretext.pictures(views).items()}
