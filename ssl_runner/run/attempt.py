@@ -67,13 +67,13 @@ class Attempt:
         Of several processes, one that fails by itself raises why: those who started it end the others.
         """
         status, error = "failed", None
-        failure: Exception | None = None
+        failure: BaseException | None = None
         self.known = read_summary(self.folder).get("metrics", {})  # meanings of numbers of the attempt before
         with Interrupt() as interrupt:
             try:
                 status = self.train(interrupt)
-            except KeyboardInterrupt:  # the second one, which does not wait for a checkpoint
-                status, interrupt.signal = "interrupted", signal.SIGINT
+            except KeyboardInterrupt as reason:  # the second one, which does not wait for a checkpoint
+                status, interrupt.signal, failure = "interrupted", signal.SIGINT, reason
             except (Diverged, checkpoint.Unreadable) as reason:
                 error = str(reason)
                 log.error("%s", reason)
@@ -89,7 +89,7 @@ class Attempt:
                 log.exception("the run failed: %s", error)
             summary = self.close(status, error)
         if failure is not None and ranks.count() > 1:
-            raise ProcessFailed(error) from failure
+            raise failure if error is None else ProcessFailed(error) from failure
         if ranks.is_first():
             print_end(summary, self.folder, self.console)
         interrupted = 128 + int(interrupt.signal or signal.SIGINT)

@@ -74,9 +74,11 @@ def launch(plan: Plan, placement: Placement, console: Console) -> int:
         width = None if console.is_terminal else console.width
         future = pool.submit(elastic_launch(config, begin_work), plan, width, os.getpid())
         try:
-            watch(future)
+            hurried = watch(future)
             return future.result()[0]
         except ChildFailedError as error:
+            if hurried:
+                return 128 + signal.SIGINT
             return report(plan, cause(*error.get_first_failure(), count), console)
         finally:
             os.environ.clear()
@@ -97,6 +99,8 @@ def begin_work(plan: Plan, width: int | None, parent: int) -> int:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         status: int = importlib.import_module(WORKER).work(plan, width) if os.getppid() == parent else FAILED
+    except KeyboardInterrupt:
+        os._exit(128 + signal.SIGINT)
     except Exception:
         time.sleep(FIRST)
         raise
@@ -106,11 +110,14 @@ def begin_work(plan: Plan, width: int | None, parent: int) -> int:
     return status
 
 
-def watch(future: Future[Any]) -> None:
-    """Passes signals on until all processes have ended, and kills those that outlive one that has died."""
+def watch(future: Future[Any]) -> bool:
+    """Passes signals on until all processes have ended, and kills those that outlive one that has died.
+
+    Returns whether there was a second Ctrl-C, for which they do not save.
+    """
     processes: dict[int | None, BaseProcess] = {}
     doomed: dict[int | None, BaseProcess] = {}
-    passed, until = False, 0.0
+    passed, hurried, until = False, False, 0.0
     with Interrupt() as interrupt:
         while not future.done():
             try:
@@ -123,8 +130,10 @@ def watch(future: Future[Any]) -> None:
                 if interrupt.signal and not passed:
                     passed = True
                     send(interrupt.signal, processes)
-            except KeyboardInterrupt:  # the second one
+            except KeyboardInterrupt:
+                hurried, doomed, until = True, doomed | processes, time.monotonic() + GRACE
                 send(signal.SIGINT, processes)
+    return hurried
 
 
 def send(number: int, processes: Mapping[int | None, BaseProcess]) -> None:
