@@ -38,7 +38,7 @@ def distributed(module: nn.Module, placement: Placement) -> nn.Module:
     if ranks.count() == 1:
         return module
     warnings.filterwarnings("ignore", UNUSED)  # they are looked for on purpose
-    devices = [placement.device] if placement.device.type == "cuda" else None
+    devices = [torch.cuda.current_device()] if placement.device.type == "cuda" else None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch 2.14 has another name for it, which 2.8 does not know
         return DistributedDataParallel(module, devices, find_unused_parameters=True, broadcast_buffers=False)

@@ -5,7 +5,6 @@ import os
 import secrets
 import socket
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -97,7 +96,6 @@ def announce(plan: Plan, placement: Placement) -> bool:
 def enter(placement: Placement) -> None:
     """Makes this process a rank of its group, on a GPU of its own. Waits for the others."""
     global _meeting
-    warnings.filterwarnings("ignore", "torch.distributed.nn.functional", FutureWarning)  # what follows it is torch 2.14
     store, _meeting = _meeting or meet(), None
     rank, count, late = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), 0.0
     if placement.device.type == "cuda":
