@@ -22,6 +22,7 @@ WORDS += ["save_every=4st", "keep=99", "optimizer=sgd"]  # Adam takes rounding f
 ENDLESS = [*tiny("pretext=simclr", "batch_size=12", "evaluator=none", "keep=99"), "save_every=4st", "length=400000st"]
 TORCHRUN = ("-m", "torch.distributed.run")
 MINE = ("regulariser=l2", "regulariser._target_=mine_of_processes.Mine")
+STARTED = []
 SOON = 25  # seconds, on a machine that does other work too: a time-out would be hundreds
 
 pytestmark = [
@@ -45,9 +46,24 @@ def runs(pid):
         return False
 
 
+def begin(*words, **program):
+    """A process of the runner, which does not outlive its test."""
+    STARTED.append(start(*words, **program))
+    return STARTED[-1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_left():
+    yield
+    for process in STARTED:
+        for pid in [process.pid, *workers(process)] if process.poll() is None else ():
+            os.kill(pid, signal.SIGKILL)
+    STARTED.clear()
+
+
 def at_work(*words):
     """A run that is at work, and its ranks."""
-    process = start(*ENDLESS, "log_every=4st", *words, "hydra.run.dir=run")
+    process = begin(*ENDLESS, "log_every=4st", *words, "hydra.run.dir=run")
     wait_for(lambda: saved("run"), process)
     return process, workers(process)
 
@@ -69,7 +85,7 @@ def numbers(folder):
 
 def torchrun(*options, words=WORDS):
     program = (*TORCHRUN, *options, "-m", "ssl_runner")
-    return start(*words, program=program)
+    return begin(*words, program=program)
 
 
 def plant(action):
@@ -163,7 +179,7 @@ def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer():
 
 @pytest.mark.slow
 def test_with_restarts_all_begin_again_from_the_newest_checkpoint():
-    process = start(*WORDS, "length=60st", "device.processes=2", "device.restarts=1", "hydra.run.dir=run")
+    process = begin(*WORDS, "length=60st", "device.processes=2", "device.restarts=1", "hydra.run.dir=run")
     wait_for(lambda: saved("run"), process)
     os.kill(workers(process)[0], signal.SIGKILL)
     message, _ = process.communicate(timeout=120)
@@ -200,7 +216,7 @@ def test_processes_end_with_their_parent_and_leave_the_folder_free():
 def test_an_exception_of_one_process_is_in_the_log_and_the_summary(monkeypatch):
     plant("raise ValueError(f'planted, hydra: {\"hydra\" in sys.modules}')")
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    process = start(*WORDS, *MINE, "device.processes=2", "hydra.run.dir=run")
+    process = begin(*WORDS, *MINE, "device.processes=2", "hydra.run.dir=run")
     message, _ = process.communicate(timeout=120)
     assert process.returncode == 1
     error = "process 1 of 2, at step 4: ValueError: planted, hydra: False"
@@ -216,7 +232,7 @@ def test_an_exception_of_one_process_is_in_the_log_and_the_summary(monkeypatch):
 def test_a_process_that_hangs_ends_the_run_by_the_time_out(monkeypatch):
     plant("time.sleep(1000)")
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
-    process = start(*WORDS, *MINE, "device.processes=2", "device.timeout=10", "hydra.run.dir=run")
+    process = begin(*WORDS, *MINE, "device.processes=2", "device.timeout=10", "hydra.run.dir=run")
     wait_for(lambda: saved("run"), process)
     pids, began = workers(process), time.monotonic()
     end_of(process, pids, began + 10)
