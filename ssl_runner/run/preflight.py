@@ -1,6 +1,5 @@
 """Validation of a job: its config against constructor signatures, then every part built once and tried on noise."""
 
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ import torch
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
 from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples, Split
-from ssl_runner.device.placement import Placement
-from ssl_runner.device.torchrun import group_size
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
@@ -21,6 +18,7 @@ from ssl_runner.errors import last_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.processes import check_processes, processes_of
 
 # What a part raises if it cannot be; the last three are torch's and Python's for a size that they cannot hold.
 NEEDS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)
@@ -119,31 +117,6 @@ def check_device(job: Job) -> list[str]:
     if job.on_collapse == "stop" and GEOMETRY not in job.evaluator:
         chosen = ",".join([*job.evaluator, GEOMETRY])
         problems.append(f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]")
-    return problems
-
-
-def processes_of(device: Placement) -> int:
-    """How many will share a batch: as many as were started together, or else as the config says."""
-    started = group_size(os.environ)
-    return started if started > 1 else device.processes
-
-
-def check_processes(job: Job, device: Placement, count: int) -> list[str]:
-    """What several processes cannot do."""
-    problems, gpus = [], torch.cuda.device_count()
-    if job.batch_size % (count * job.accumulate):
-        each = count * job.accumulate
-        near = sorted({max(1, job.batch_size // each) * each, -(-job.batch_size // each) * each})
-        shares = f"{count} processes" + (f" with accumulate={job.accumulate}" if job.accumulate > 1 else "")
-        remedy = " or ".join(f"batch_size={each}" for each in near)
-        problems.append(f"batch_size: given {job.batch_size}, which {shares} cannot share; type {remedy}")
-    if device.device.type == "cuda" and device.processes > gpus and group_size(os.environ) == 1:
-        problems.append(f"device.processes: given {device.processes}, and there are {gpus} GPUs; type auto, or {gpus}")
-    if device.device.type == "mps":
-        problems.append(f"device: given mps, and {count} processes cannot share it; type device.processes=1")
-    if device.compile == "reduce-overhead":
-        why = f"CUDA graphs cannot hold what {count} processes say to each other"
-        problems.append(f"device.compile: given reduce-overhead, and {why}; type device.compile=true")
     return problems
 
 
