@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from ssl_runner.layers.gather import rank_and_count
 from ssl_runner.layers.ranges import Natural, Positive, Processes, Threads
 
 PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -107,9 +108,11 @@ class Placement:
         return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
     def __str__(self) -> str:
+        count = rank_and_count()[1]
+        several = f", {count} processes" if count > 1 else ""
         if self.device.type == "cuda":
-            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}"
-        return f"{self.device.type}, {self.precision}, {torch.get_num_threads()} threads"
+            return f"{torch.cuda.get_device_name(self.device)}, {self.precision}{several}"
+        return f"{self.device.type}, {self.precision}, {torch.get_num_threads()} threads{several}"
 
 
 def available() -> list[str]:

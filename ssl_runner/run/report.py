@@ -11,7 +11,6 @@ from rich.table import Table
 
 from ssl_runner.config.override import paths
 from ssl_runner.contract import Data
-from ssl_runner.device import ranks
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
@@ -29,11 +28,10 @@ def print_beginning(run: "Trainer", job: Job, data: Data, start: int) -> None:
     learner, length, measured = run.learner, run.length, run.measurements
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
     encoder = sum(p.numel() for p in measured.encoder.parameters())
-    several = f", {ranks.count()} processes" if ranks.count() > 1 else ""
     log.info(
         f"{job.choices.get('pretext', 'pretext')} on {job.choices.get('dataset', 'dataset')}: {len(data.train):,} "
         f"training samples, {trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} "
-        f"samples, {length.epochs:.4g} epochs, on {learner.device}{several}"
+        f"samples, {length.epochs:.4g} epochs, on {learner.device}"
     )
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
