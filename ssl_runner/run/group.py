@@ -1,5 +1,6 @@
 """Group of the processes of one run: they meet, and the first tells the others what it has been asked to do."""
 
+import contextlib
 import json
 import os
 import secrets
@@ -111,10 +112,15 @@ def enter(placement: Placement) -> None:
 
 
 def leave() -> None:
-    """Ends the group once all of it is here, if there is one: none ends before the first has written."""
+    """Ends the group once all of it is here, if there is one: none ends before the first has written.
+
+    This rank's work is done: if another is gone already, it has ended, or its own end says why.
+    """
     if ranks.count() > 1:
-        ranks.barrier()
-        dist.destroy_process_group()
+        with contextlib.suppress(RuntimeError):
+            ranks.barrier()
+        with contextlib.suppress(RuntimeError):
+            dist.destroy_process_group()
 
 
 def require_shared(token: Path) -> None:

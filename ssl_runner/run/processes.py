@@ -31,4 +31,6 @@ def check_processes(job: Job, device: Placement, count: int) -> list[str]:
     if device.compile == "reduce-overhead":
         why = f"CUDA graphs cannot hold what {count} processes say to each other"
         problems.append(f"device.compile: given reduce-overhead, and {why}; type device.compile=true")
+    if device.strategy == "fsdp" and device.precision == "fp16":
+        problems.append("device.precision: given fp16, whose loss scale shares of a model do not agree on; type bf16")
     return problems

@@ -10,8 +10,10 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from conftest import tiny
 from runs import enter, put, refusal, saved, start, summary, wait_for
+from safetensors.torch import load_file
 
 from ssl_runner.__main__ import main
 from ssl_runner.run_folder.lock import held
@@ -120,6 +122,17 @@ def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     assert (two / "run.log").read_text().count("run folder: ") == 1
 
 
+def test_a_share_of_the_model_ends_in_the_numbers_of_the_whole(two, capsys):
+    """FSDP: its checkpoint and its encoder are ordinary files, and one process goes on."""
+    assert main([*WORDS, "device.processes=2", "device.strategy=fsdp", "hydra.run.dir=shared"]) == 0
+    final = summary(two)["final"]
+    assert summary("shared")["final"] == pytest.approx(final, rel=1e-3)
+    wanted = load_file(two / "encoder.safetensors")
+    for name, each in load_file("shared/encoder.safetensors").items():
+        torch.testing.assert_close(each, wanted[name], rtol=1e-3, atol=1e-3)
+    enter(capsys, "resume shared length=20st device.processes=1", "resumed at step")
+
+
 @pytest.mark.slow
 def test_torchrun_on_one_node_and_on_two_gives_the_same_bits(two):
     first = torchrun("--nproc-per-node=2", words=[*WORDS, "hydra.run.dir=one"])
@@ -154,6 +167,7 @@ def test_what_several_processes_cannot_do_is_refused(capsys):
         capsys, [*WORDS, "device.processes=2", "accumulate=4"], "with accumulate=4", "batch_size=8 or batch_size=16"
     )
     refusal(capsys, [*WORDS, "device.processes=2", "device.compile=reduce-overhead"], "device.compile=true")
+    refusal(capsys, [*WORDS, "device.processes=2", "device.strategy=fsdp", "device.precision=fp16"], "type bf16")
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import batch_norm, ranks, strategy
+from ssl_runner.device.sharding import local
 from ssl_runner.engine import learner as learner_module
 from ssl_runner.engine import loader, measurements
 from ssl_runner.engine.learner import Learner
@@ -115,7 +116,11 @@ def learn(learner: Learner, start: int = 0) -> dict:
     finally:
         GroupOptimizer.step = step_of
     weights = {name: plain(each) for name, each in learner.pretext.state_dict().items()}
-    return {"gradients": gradients, "state": states, "weights": weights, "numbers": numbers}
+    kept = [each for of in learner.optimizers.values() for each in of.optimizer.state.values()]
+    held = sum(
+        local(each).numel() for each in [*learner.pretext.parameters(), *(x for of in kept for x in of.values())]
+    )
+    return {"gradients": gradients, "state": states, "weights": weights, "numbers": numbers, "held": held}
 
 
 def plain(tensor: Tensor) -> Tensor:
@@ -238,6 +243,7 @@ def test_ranks_together_learn_what_one_learns(together, case, count):
 def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
     alone, several = together[1][0][SHARDED[name]], [each[name] for each in together[2]]
     for each in several:
+        assert each["held"] < 0.6 * alone["held"], "memory for so much would not do for one"
         require_equal(flat(each), flat(alone), 1e-6)
         require_equal({"": each["features"]}, {"": alone["features"]}, 1e-6)
 
