@@ -4,7 +4,7 @@ Jean-Bastien Grill, Florian Strub, Florent Altché, Corentin Tallec, Pierre H. R
 arXiv 2006.07733.
 
 Differs: the hidden width is 1024 and not 4096, for small encoders. The default momentum is the paper's for 300 epochs
-and not for 1000, for short runs. Batch-norm statistics are those of the rank's own micro-batch.
+and not for 1000, for short runs. Batch-norm statistics are those of a micro-batch.
 """
 
 from collections.abc import Mapping, Sequence

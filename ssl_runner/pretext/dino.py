@@ -5,8 +5,8 @@ arXiv 2104.14294.
 
 Differs: the defaults suit small images and short runs (4 local views and not 8, 1024 prototypes and not 65536, hidden
 width 512 and not 2048, momentum 0.99 and not 0.996). There is no stochastic depth. The teacher's temperature warms up
-by the step and not by the epoch. Batch norm, in an encoder that has it, uses the statistics of the rank's own
-micro-batch, for global and local views apart.
+by the step and not by the epoch. Batch norm, in an encoder that has it, uses the statistics of a micro-batch,
+for global and local views apart.
 """
 
 from collections.abc import Mapping, Sequence

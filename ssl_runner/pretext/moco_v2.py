@@ -5,7 +5,7 @@ Representation Learning, CVPR 2020, arXiv 1911.05722.
 
 Differs: the defaults suit small images and short runs (a queue of 4096 and not 65536, momentum 0.99 and not 0.999, a
 hidden width of 512 and not the encoder's). Keys are not shuffled among devices: queries and keys pass through two
-networks, each with the batch-norm statistics of its own rank and micro-batch.
+networks, each with the batch-norm statistics of its own micro-batch, of all ranks unless those are not synchronised.
 """
 
 from collections.abc import Mapping, Sequence
