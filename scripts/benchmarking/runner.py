@@ -35,6 +35,9 @@ class Clock:
         self.times.append(time.perf_counter())
         return signal.SIGTERM if done == self.steps else None
 
+    @signal.setter
+    def signal(self, number: int) -> None: ...
+
 
 def logged(steps: int) -> int:
     """The length of a turn of about so many steps, over which logs are spread evenly."""

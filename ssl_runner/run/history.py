@@ -112,7 +112,7 @@ def read_history(state: Mapping[str, Any], folder: Path) -> History:
 
     Raises Refused if its steps drew random numbers in another way.
     """
-    if state and state.get("draws", 1) != DRAWS:
+    if "config" in state and state.get("draws", 1) != DRAWS:
         remedy = f"begin it again, ssl-runner rerun {folder}, or go on with the version that began it"
         raise Refused(f"{folder} was begun by a version that draws other random numbers from the same seed; {remedy}")
     known, recorded, data = read_json(folder / ENVIRONMENT).get("dataset"), state.get("config"), state.get("data")

@@ -31,6 +31,7 @@ pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc"),
     pytest.mark.usefixtures("here"),
     pytest.mark.timeout(400),
+    pytest.mark.xdist_group("processes"),
 ]
 
 

@@ -162,7 +162,8 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         dist.destroy_process_group()
 
 
-pytestmark = pytest.mark.timeout(900)  # all of it is done for the first test
+# All of it is done for the first test, by one process.
+pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ranks")]
 
 
 @pytest.fixture(scope="module")

@@ -112,7 +112,7 @@ def test_a_sweep_reads_the_weights_once_and_compares_their_digests(run, monkeypa
     monkeypatch.setattr(initial, "find_encoder", lambda path: read.append(path) or find(path))
     from ssl_runner.command import sweep
 
-    monkeypatch.setattr("ssl_runner.sweep.run.run", lambda jobs, _: jobs.collect() or 0)  # folders alone
+    monkeypatch.setattr("ssl_runner.sweep.run.run", lambda jobs, *_: jobs.collect() or 0)  # folders alone
     enter(capsys, ["-m", *SHORT, "init=run", "seed=0,1,2", "optimizer.lr=0.1,0.2", "hydra.sweep.dir=sweep"])
     assert sweep.run_job is not None
     assert read == [Path("run")]

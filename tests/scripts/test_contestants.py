@@ -17,6 +17,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Length
+from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.loss.info_nce import nt_xent
 from ssl_runner.pretext.byol import distance
 
@@ -100,7 +101,7 @@ def test_rotation_turns_a_batch_as_the_runner_does(rng):
     task, x = work.task(), torch.rand(3, 3, 32, 32, generator=rng)
     images, turns = views_of(task, [x], Place(work.job().device.build(), ours=False))
     theirs = {(i % 3, int(turn)): image for i, (image, turn) in enumerate(zip(images, turns, strict=True))}
-    context = Context(0, Length(1, 1, 3), rng, lambda: iter(()))
+    context = Context(0, Length(1, 1, 3), CounterRng(0, x.device), lambda: iter(()))
     for i, (image, turn) in enumerate(zip(*task.views(Batch(x, torch.arange(3)), context), strict=True)):
         assert torch.equal(theirs[i // 4, int(turn)], image)
 
