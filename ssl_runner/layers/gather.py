@@ -23,11 +23,6 @@ def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
     return x if rank_and_count()[1] == 1 else Gather.apply(x)
 
 
-def all_sum(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """The sum over ranks, with gradient; with one process `x` itself."""
-    return x if rank_and_count()[1] == 1 else Sum.apply(x)
-
-
 def first_row(x: Float[Tensor, "b ..."]) -> int:
     """Where this rank's rows begin among those that `gather` returns."""
     return len(x) * rank_and_count()[0]
@@ -48,17 +43,3 @@ class Gather(torch.autograd.Function):
         dist.all_reduce(total)
         rank, count = rank_and_count()
         return total.chunk(count)[rank]
-
-
-class Sum(torch.autograd.Function):
-    """What every rank has added to is asked for by every rank's loss: so gradients are summed, too."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        total = x.contiguous().clone()
-        dist.all_reduce(total)
-        return total
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
-        return Sum.forward(ctx, gradient)

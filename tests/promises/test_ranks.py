@@ -50,10 +50,6 @@ def detached(x: Tensor) -> Tensor:
     return gather(x).detach()
 
 
-def twice(x: Tensor) -> Tensor:
-    return 2 * x
-
-
 def first_rows(index: Tensor, accumulate: int) -> Tensor:
     return index[: len(index) // 2]
 
@@ -82,7 +78,7 @@ PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
     "negatives of other ranks have no gradient": ("pretext-simclr", info_nce, "gather", detached),
     "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
-    "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "all_sum", twice),
+    "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "gather", own),
     "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
     "a centre is of the rows of its own rank": ("pretext-dino", learner_module, "gather", own),
     "a queue takes the keys of its own rank": ("pretext-moco_v2", learner_module, "gather", own),
