@@ -54,3 +54,14 @@ def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
     grid = encoder.eval()(torch.zeros(1, *shape, device=device_of(encoder))).grid
     encoder.train(training)
     return grid
+
+
+def check_local_views(encoder: Encoder, channels: int, side: int) -> None:
+    """Raises ValueError if an encoder cannot encode local views of some pixels a side."""
+    try:
+        grid_of(encoder, (channels, side, side))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise ValueError(
+            f"{type(encoder).__name__} cannot encode local views of {side}x{side} px ({error}); "
+            f"type pretext.augment_local.size={2 * side} or pretext.local_views=0"
+        ) from error

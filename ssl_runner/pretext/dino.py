@@ -10,19 +10,19 @@ for global and local views apart.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Annotated
 
 import torch
 from annotated_types import Ge
 from torch import Tensor
 
+from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
 from ssl_runner.duration import Duration
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
 from ssl_runner.layers.heads import prototype_head
-from ssl_runner.layers.image_encoder import grid_of
+from ssl_runner.layers.image_encoder import check_local_views
 from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.loss.distillation import view_cross_entropy
 
@@ -74,8 +74,7 @@ class DINO(Pretext):
                 f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
             )
         self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
-        side = augment_local.size or max(1, (augment.size or min(shape[1:])) // 2)
-        self.augment_local = replace(augment_local, size=side)
+        self.augment_local = local_recipe(augment_local, augment, shape)
         self.local_views, self.temperature, self.freeze = local_views, temperature, freeze
         self.teacher_temperature, self.first_teacher_temperature = teacher_temperature, first_teacher_temperature
         self.temperature_warm_up = temperature_warm_up
@@ -83,7 +82,7 @@ class DINO(Pretext):
         self.hidden, self.bottleneck, self.prototypes = hidden, bottleneck, prototypes
         self.batch_norm, self.norm_last_layer = batch_norm, norm_last_layer
         if local_views:
-            self.check_local_views(shape[0], side)
+            check_local_views(encoder, shape[0], self.augment_local.size)
         self.head = prototype_head(
             encoder.dim, hidden, bottleneck, prototypes, norm=batch_norm, fixed_norm=norm_last_layer
         )
@@ -92,21 +91,10 @@ class DINO(Pretext):
         self.register_buffer("centre", torch.zeros(prototypes))
         self.register_buffer("sharpness", torch.tensor(first_teacher_temperature), persistent=False)
 
-    def check_local_views(self, channels: int, side: int) -> None:
-        try:
-            grid_of(self.encoder, (channels, side, side))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(
-                f"{type(self.encoder).__name__} cannot encode local views of {side}x{side} px ({error}); "
-                f"type pretext.augment_local.size={2 * side} or pretext.local_views=0"
-            ) from error
-
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Global views (2B, C, H, W) and local ones (local_views * B, C, h, w), view after view."""
-        both = torch.cat([self.augment(batch.x, ctx.rng), self.augment_prime(batch.x, ctx.rng)])
-        if not self.local_views:
-            return (both,)
-        return both, self.augment_local(batch.x.repeat(self.local_views, 1, 1, 1), ctx.rng)
+        recipes = (self.augment, self.augment_prime)
+        return multi_crop(batch.x, ctx.rng, recipes, self.augment_local, self.local_views)
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
         with torch.no_grad():
