@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
@@ -10,24 +10,23 @@ from annotated_types import Ge, Interval
 from jaxtyping import Int
 from torch import Tensor
 
-from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.challenges import Challenges
+from ssl_runner.contract import Data, Rows, Split
 from ssl_runner.data.image_files.cache import load_images
-from ssl_runner.data.image_files.decode import MAX_PIXELS, SUFFIXES, choose_size, common_size, open_image
-from ssl_runner.data.image_files.depth import Setting, sampled_range
+from ssl_runner.data.image_files.decode import SUFFIXES, common_size, open_image
+from ssl_runner.data.image_files.depth import sampled_range
 from ssl_runner.data.image_files.folders import Labels, plan_rows
 from ssl_runner.data.image_files.names import Names
+from ssl_runner.data.image_files.sized import SizedImages
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
-from ssl_runner.data.resize import resized_data
-from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
+from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint
 from ssl_runner.errors import printable
 
 logger = logging.getLogger("ssl_runner")
 
 
 @dataclass(kw_only=True)
-class ImageFolder(Challenges):
+class ImageFolder(SizedImages):
     """Image files of a folder, upright, RGB or grey and square, decoded once into a cache or each time they are needed.
 
     A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own; without it the root is one tree. A
@@ -41,14 +40,6 @@ class ImageFolder(Challenges):
     """
 
     root: str
-    size: Annotated[int, Ge(8)] | None = None  # pixels a side; None keeps squares of one size up to 96, others get 64
-    # Pixels a side of the training images that views are cut of, more than size, so that small crops keep their detail;
-    # None: the size. Encoder and evaluators get the size.
-    stored: Annotated[int, Ge(8)] | None = None
-    channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
-    resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
-    range: Setting = "auto"  # what becomes black and white of more than 8 bits: auto, full, image or [LOW, HIGH]
-    max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS  # of an image that is decoded; larger ones are unreadable
     labels: Labels = "auto"  # whether folders are classes; auto: unless they are called shard_0, shard_1, ... or alike
     validation: Share = 0.1  # of the training images, if there is no folder
     test: Share = 0.1  # the same
@@ -70,8 +61,7 @@ class ImageFolder(Challenges):
                 f"{', a file: unpack it' if self._folder.is_file() else ''}); type dataset.root=FOLDER; "
                 f"dataset=shapes and dataset=digits need neither files nor network"
             )
-        if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
-            raise ValueError(f"range: given {list(self.range)}; type dataset.range=[LOW,HIGH] with LOW below HIGH")
+        self.check_range()
         shares = {"test": self.test, "validation": self.validation}
         plan = self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
         self._counts = self.count(plan.parts)  # before unreadable files are left out; exact once loaded
@@ -80,22 +70,12 @@ class ImageFolder(Challenges):
                 f"dataset.root={shown} holds no training images (looked below {printable(self._folder.absolute())}"
                 f"{plan.describe_left_out()}); type dataset.root=FOLDER with files of {' '.join(SUFFIXES)}"
             )
-        size, self._why = choose_size(common_size([self._folder / file for file in plan.files]), self.size)
-        self.samples = Samples("image", (self.channels, size, size))
-        if self.stored is not None and self.stored < size:
-            given = f"stored: given {self.stored}, fewer pixels a side than the {size} of a sample ({self._why})"
-            raise ValueError(f"{given}; type dataset.stored={2 * size}, or leave it out")
-        self._side = self.stored or size
+        self.set_size(common_size([self._folder / file for file in plan.files]))
         super().__post_init__()
 
     @property
     def training_counts(self) -> Sequence[int]:
         return self._counts
-
-    @property
-    def stored_samples(self) -> Samples:
-        """What views are cut of."""
-        return Samples("image", (self.channels, self._side, self._side))
 
     @property
     def labelled(self) -> bool:
@@ -134,17 +114,12 @@ class ImageFolder(Challenges):
         trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
         if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
             logger.warning("no training image of these classes can be read: %s", ", ".join(lost))
-        shape, larger = " x ".join(map(str, self.samples.shape[1:])), size > self.samples.shape[1]
-        more = f"; views are cut of {size} x {size} (dataset.stored)" if larger else ""
-        more += f"; {pixels.describe()}" if pixels.sampled else ""
-        logger.info("images: %s; read as %s, %s%s", plan.describe(counts), shape, self._why, more)
+        logger.info("images: %s; %s", plan.describe(counts), self.describe_size(pixels))
         # Of some images only: a digest of all of a stream would take as long as an epoch.
         seen = rows[evenly_spaced(rows, HASHED)]
         known = torch.frombuffer(bytearray.fromhex(source.signatures[1]), dtype=torch.uint8)
         whole, measured = fingerprint(known, seen, *index.values()), (splits.get("validation"), splits.get("test"))
-        data = Data(train, bank, *measured, *((), ()) if larger else statistics(train), plan.classes, whole)
-        data = self.apply(data)
-        return replace(resized_data(data, self.samples), stored=data.train) if larger else data
+        return self.finish(Data(train, bank, *measured, *self.moments(train), plan.classes, whole))
 
 
 def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:

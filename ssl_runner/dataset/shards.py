@@ -4,21 +4,20 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar
 
 import torch
 from annotated_types import Ge, Gt, Interval
 from jaxtyping import Int
 from torch import Tensor
 
-from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.challenges import Challenges
-from ssl_runner.data.image_files.decode import MAX_PIXELS, choose_size, open_image
-from ssl_runner.data.image_files.depth import Setting, sampled_range
+from ssl_runner.contract import Data, Split
+from ssl_runner.data.image_files.decode import open_image
+from ssl_runner.data.image_files.depth import sampled_range
+from ssl_runner.data.image_files.sized import SizedImages
 from ssl_runner.data.image_files.source import VERSION
 from ssl_runner.data.places import expand_home
-from ssl_runner.data.resize import resized_data
-from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint, statistics
+from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint
 from ssl_runner.data.shards.build import find_index
 from ssl_runner.data.shards.cache import ShardCache
 from ssl_runner.data.shards.fetch import Fetcher
@@ -27,13 +26,13 @@ from ssl_runner.data.shards.parts import describe_parts, split_rows, warnings
 from ssl_runner.data.shards.rows import AHEAD, SPARE, ShardRows
 from ssl_runner.layers.ranges import Count
 
-SAMPLED, MEASURED = 64, 1_000  # images of which the range is looked at, and of which mean and deviation are taken
+SAMPLED = 64  # images of which the range is looked at
 
 logger = logging.getLogger("ssl_runner")
 
 
 @dataclass(kw_only=True)
-class Shards(Challenges):
+class Shards(SizedImages):
     """Images of shards, read in their order with the samples of some mixed. docs/shards.md has what is read.
 
     Shards are of training, validation, test or unlabelled by their names; a part without any is a seeded share of every
@@ -45,12 +44,6 @@ class Shards(Challenges):
     """
 
     root: str  # the folder of the shards, or its URL, in which braces may stand for several shards
-    size: Annotated[int, Ge(8)] | None = None  # pixels a side; None keeps squares of one size up to 96, others get 64
-    stored: Annotated[int, Ge(8)] | None = None  # pixels a side of what views are cut of, if more; None: the size
-    channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
-    resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
-    range: Setting = "auto"  # what becomes black and white of more than 8 bits: auto, full, image or [LOW, HIGH]
-    max_pixels: Annotated[int, Ge(1)] = MAX_PIXELS  # of an image that is decoded; larger ones are unreadable
     labels: bool = True  # whether the labels of the shards are used
     image_key: str | None = None  # the images' suffix in tar shards, or column; None for the first that is one
     label_key: str | None = None  # the same of labels; None for `cls`, or the column that the file calls a class
@@ -64,9 +57,10 @@ class Shards(Challenges):
     cache_size: Annotated[float, Gt(0)] = 50.0  # GB that they may take; the least recently used are removed
     workers: Annotated[int, Interval(ge=0, le=1024)] | None = None  # images decoded at once: see `Source`
 
+    measured: ClassVar[int] = 1_000
+
     def __post_init__(self) -> None:
-        if not isinstance(self.range, str) and not self.range[0] < self.range[1]:
-            raise ValueError(f"range: given {list(self.range)}; type dataset.range=[LOW,HIGH] with LOW below HIGH")
+        self.check_range()
         location = locate(self.root)
         folder = self.cache or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner/shards"
         cache = ShardCache(expand_home(folder), int(self.cache_size * 1e9))
@@ -84,12 +78,7 @@ class Shards(Challenges):
         if (location.remote or unpacked) and sum(largest) > cache.limit:
             needed = f"{self.shuffle} shards are read at a time, which take {sum(largest) / 1e9:.1f} GB"
             raise ValueError(f"cache_size: given {self.cache_size:g}, and {needed}; give more, or a smaller shuffle")
-        size, self._why = choose_size(index.pixels, self.size)
-        self.samples = Samples("image", (self.channels, size, size))
-        if self.stored is not None and self.stored < size:
-            given = f"stored: given {self.stored}, fewer pixels a side than the {size} of a sample ({self._why})"
-            raise ValueError(f"{given}; type dataset.stored={2 * size}, or leave it out")
-        self._side = self.stored or size
+        self.set_size(index.pixels)
         super().__post_init__()
 
     @property
@@ -97,11 +86,6 @@ class Shards(Challenges):
         if not self._classes or "unlabelled" in self._parts:
             return [len(self.learnt())]
         return self._y[self._parts["train"]].bincount(minlength=len(self._classes)).tolist()
-
-    @property
-    def stored_samples(self) -> Samples:
-        """What views are cut of."""
-        return Samples("image", (self.channels, self._side, self._side))
 
     @property
     def labelled(self) -> bool:
@@ -126,16 +110,10 @@ class Shards(Challenges):
         splits = {part: Split(Subset(rows, i), self._y[i]) for part, i in self._parts.items() if self._classes}
         bank = splits.get("train")
         train = bank.x if bank and "unlabelled" not in splits else Subset(rows, learnt)
-        shape, larger = " x ".join(map(str, self.samples.shape[1:])), size > self.samples.shape[1]
-        more = f"; views are cut of {size} x {size} (dataset.stored)" if larger else ""
-        more += f"; {pixels.describe()}" if pixels.sampled else ""
-        logger.info(
-            "shards: %s; read as %s, %s%s", describe_parts(index, self._parts, self._classes), shape, self._why, more
-        )
+        parts = describe_parts(index, self._parts, self._classes)
+        logger.info("shards: %s; %s", parts, self.describe_size(pixels))
         key = f"{VERSION} {size} {self.channels} {self.resize}{pixels.key} {index.digest()}"
         known = torch.tensor(list(key.encode()), dtype=torch.uint8)
         digest = fingerprint(known, *self._parts.values())
         measured = splits.get("validation"), splits.get("test")
-        moments = ((), ()) if larger else statistics(train, MEASURED)
-        data = self.apply(Data(train, bank, *measured, *moments, self._classes, digest), MEASURED)
-        return replace(resized_data(data, self.samples), stored=data.train) if larger else data
+        return self.finish(Data(train, bank, *measured, *self.moments(train), self._classes, digest))
