@@ -36,8 +36,9 @@ def normalise(norm: nn.BatchNorm2d, x: Float[Tensor, "b c ..."]) -> Float[Tensor
     n = x.numel() // x.shape[1] * ranks
     with torch.no_grad():  # the gradient through them is in Normalise
         others = [0, *range(2, x.ndim)]
-        own = widen(x).mean(others, keepdim=True)
-        spread = (widen(x) - own).square_().mean(others)  # torch.var_mean takes ten times as long on channels_last
+        wide = widen(x)
+        own = wide.mean(others, keepdim=True)
+        spread = (wide - own).square_().mean(others)  # torch.var_mean takes ten times as long on channels_last
         means, spreads = gather(torch.stack([own.flatten(), spread])[None]).unbind(1)  # (ranks, c) each
         mean, variance = means.mean(0), spreads.mean(0) + means.var(0, correction=0)
         if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:

@@ -63,11 +63,6 @@ def every(flag: bool) -> bool:
     return bool(true)
 
 
-def some(flag: bool) -> bool:
-    """Whether it is true of some rank. Waits for all of them."""
-    return not every(not flag)
-
-
 def of_first(thing: T) -> T:
     """What the first rank has, of plain values."""
     if count() == 1:
