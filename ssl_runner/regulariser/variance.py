@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.loss.covariance import variance_cost
 from ssl_runner.loss.embedding import EmbeddingTerm
 
 
@@ -25,6 +26,4 @@ class Variance(EmbeddingTerm):
         self.target = target
 
     def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-        """How far the standard deviation of each dimension over the rows falls short of `target`, on average."""
-        std = (z.var(dim=0) + 1e-4).sqrt()  # equation 2; its epsilon keeps the gradient finite if all rows are equal
-        return (self.target - std).relu().mean()  # equation 1
+        return variance_cost(z, self.target)
