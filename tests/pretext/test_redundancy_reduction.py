@@ -7,12 +7,14 @@ from toys import Conv, batch, context, number
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Features, Loss, Pretext
+from ssl_runner.pretext.barlow_twins import BarlowTwins
 from ssl_runner.pretext.vicreg import VICReg
 
 CROPS = Views(scale=(0.5, 1.0))
 PAIR = {"augment": CROPS, "augment_prime": CROPS}
 KINDS = {
     "vicreg": (VICReg, {"hidden": 16, "out": 8, **PAIR}),
+    "barlow_twins": (BarlowTwins, {"hidden": 16, "out": 8, **PAIR}),
 }
 HEADS = {"vicreg": "expander"}
 
@@ -71,9 +73,36 @@ def test_vicreg_costs_nothing_at_its_minimum_and_its_variance_at_collapse():
     assert number(loss.metrics["variance"]) == pytest.approx(0.99)
 
 
-def test_one_sample_a_micro_batch_is_refused():
+def test_barlow_twins_is_the_equation_of_correlations_and_its_mean_is_over_dimensions():
+    z, other = random_pair()
+    c = torch.corrcoef(torch.cat([z, other], dim=1).T)[:5, 5:]
+    expected = sum((1 - c[i, j]) ** 2 if i == j else 0.0051 * c[i, j] ** 2 for i in range(5) for j in range(5))
+    total = number(loss_of("barlow_twins", z, other, reduction="sum").value)
+    assert total == pytest.approx(number(expected), rel=1e-4)
+    assert number(loss_of("barlow_twins", z, other).value) == pytest.approx(total / 5)
+    scale = torch.tensor([0.5, 1.0, 2.0, 3.0, 4.0])  # affine maps of each dimension change nothing
+    assert number(loss_of("barlow_twins", 2 * z * scale - 1, other + 3, reduction="sum").value) == pytest.approx(
+        total, rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("z", "expected"),
+    [(torch.ones(16, 4), 4), (plain()[:, :1].expand(16, 4), 0.0051 * 4 * 3), (plain(), 0)],
+    ids=["collapse", "all dimensions alike", "minimum"],
+)
+def test_barlow_twins_at_its_fixed_points(z, expected):
+    loss = loss_of("barlow_twins", z, z, reduction="sum")
+    assert number(loss.value) == pytest.approx(expected, rel=1e-3, abs=1e-6)
+    assert number(loss.metrics["agreement"]) == pytest.approx(0 if expected == 4 else 1, abs=1e-4)
+    if expected != 4:
+        assert number(loss.metrics["redundancy"]) == pytest.approx(0.75 if expected else 0, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["vicreg", "barlow_twins"])
+def test_one_sample_a_micro_batch_is_refused(name):
     with pytest.raises(ValueError, match="raise batch_size or lower accumulate"):
-        task("vicreg")(tuple(torch.rand(2, 1, 3, 8, 8)))
+        task(name)(tuple(torch.rand(2, 1, 3, 8, 8)))
 
 
 @pytest.mark.parametrize("name", KINDS)
@@ -92,7 +121,6 @@ def test_each_view_is_its_own_draw_and_the_loss_is_in_float32_under_autocast(nam
     assert not torch.equal(views[0], views[1])
     z = random_pair()
     with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(loss_of(name, *z).value, loss_of(name, *z).value)
         half = loss_of(name, *z).value
     assert torch.equal(half, loss_of(name, *z).value)
 
@@ -100,6 +128,7 @@ def test_each_view_is_its_own_draw_and_the_loss_is_in_float32_under_autocast(nam
 SUSPECTS = [
     ("vicreg", {"variance": 0.0}, "variance"),
     ("vicreg", {"covariance": 0.0}, "covariance"),
+    ("barlow_twins", {"redundancy": 0.0}, "redundancy"),
 ]
 
 
