@@ -27,6 +27,7 @@ from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce
+from ssl_runner.pretext import barlow_twins, vicreg
 from ssl_runner.run.preflight import read_job
 
 STEPS, SAVED, BATCH = 5, 3, 12
@@ -77,6 +78,8 @@ UPDATE, TABLE = "UPDATE_RANKS", Path(__file__).parents[2] / "docs" / "ranks.md"
 PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
     "negatives of other ranks have no gradient": ("pretext-simclr", info_nce, "gather", detached),
+    "statistics of other ranks have no gradient": ("pretext-vicreg", vicreg, "gather", detached),
+    "correlations are of the rows of its own rank": ("pretext-barlow_twins", barlow_twins, "gather", own),
     "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
     "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "gather", own),
     "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
