@@ -5,7 +5,7 @@ Jiachen Zhu, Rafael M. Moraes, Serkan Karakulak, Vlad Sobol, Alfredo Canziani, Y
 Differs: the loss is of one direction, the student's first view against the teacher's second. Whether gradients pass
 through the covariance of the batch is a setting, since published implementations disagree. The defaults suit small
 images and short runs (a hidden width of 1024 and not 4096, views of one recipe). So do both averages, which forget
-sooner: in 300 steps at 0.9 and 0.99 embeddings circle behind a covariance that lags, and nothing is learnt.
+sooner: in 300 steps on shapes, features got worse at a covariance momentum of 0.9, with either teacher momentum tried.
 """
 
 from collections.abc import Mapping, Sequence
