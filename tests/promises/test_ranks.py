@@ -26,7 +26,7 @@ from ssl_runner.engine import loader, measurements
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.layers.gather import gather
-from ssl_runner.loss import embedding, info_nce
+from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.run.preflight import read_job
 
 STEPS, SAVED, BATCH = 5, 3, 12
@@ -48,6 +48,10 @@ def own(x: Tensor) -> Tensor:
 
 def detached(x: Tensor) -> Tensor:
     return gather(x).detach()
+
+
+def own_views(z: Tensor, views: int) -> Tensor:
+    return z.unflatten(0, (views, -1))
 
 
 def first_rows(index: Tensor, accumulate: int) -> Tensor:
@@ -78,6 +82,7 @@ PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
     "negatives of other ranks have no gradient": ("pretext-simclr", info_nce, "gather", detached),
     "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
+    "normality is tested of the rows of its own rank": ("pretext-lejepa", view_prediction, "gather_views", own_views),
     "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "gather", own),
     "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
     "a centre is of the rows of its own rank": ("pretext-dino", learner_module, "gather", own),
