@@ -23,7 +23,7 @@ Terms = tuple[Float[Tensor, ""], Mapping[str, Tensor]]  # a regulariser's value;
 class ViewPrediction(Pretext):
     """A subclass is a `regularise` of embeddings by view, with whatever projects them onto random directions.
 
-    Raises ValueError if the encoder cannot encode local views.
+    Raises ValueError if a sample has a single view, or the encoder cannot encode local views.
     """
 
     def __init__(
@@ -41,6 +41,8 @@ class ViewPrediction(Pretext):
         out: int,
     ):
         super().__init__()
+        if global_views + local_views < 2:
+            raise ValueError("a single view has no other to predict; type pretext.global_views=2 or more")
         self.encoder, self.augment = encoder, augment
         self.augment_local = local_recipe(augment_local, augment, shape)
         self.global_views, self.local_views, self.weight = global_views, local_views, weight
@@ -64,7 +66,7 @@ class ViewPrediction(Pretext):
         centre = by_view[: self.global_views].mean(dim=0)
         prediction = (by_view - centre).square().mean()
         value, metrics = self.regularise(by_view)
-        spread = by_view.detach().std(dim=1).mean()  # 1: as wide as the normal distribution; 0: collapsed
+        spread = by_view.detach().std(dim=1, correction=0).mean()  # 1: as wide as the normal distribution; 0: collapsed
         metrics = {"prediction": prediction.detach(), "spread": spread} | metrics
         return Loss((1 - self.weight) * prediction + self.weight * value, metrics, z)
 

@@ -59,7 +59,12 @@ def test_each_view_predicts_the_mean_of_the_global_ones_and_the_weight_shares_th
     local_alone = (rows[3:] - rows[:3].mean(0)).square().mean()  # global views that predict nothing: a mistake
     assert not torch.isclose(prediction, local_alone, rtol=1e-2)
     torch.testing.assert_close(loss.embedding.double(), z)
-    assert number(loss.metrics["spread"]) == pytest.approx(number(rows.std(1).mean()), rel=1e-4)
+    assert number(loss.metrics["spread"]) == pytest.approx(number(rows.std(1, correction=0).mean()), rel=1e-4)
+
+
+def test_a_single_view_is_refused():
+    with pytest.raises(ValueError, match=r"single view .* type pretext\.global_views=2"):
+        task("lejepa", global_views=1)
 
 
 def test_lejepa_takes_the_statistic_of_each_view_alone():
