@@ -2,9 +2,9 @@
 
 Shengbang Tong, Yubei Chen, Yi Ma, Yann LeCun. 2023, arXiv 2304.03977.
 
-Differs: the defaults suit small images and short runs (8 patches and not 20, a projector of width 512 that ends in
-128). What is measured and saved is the encoder, of one view, and not the mean over many patches of the projector's
-first hidden layer. The coding rate is of the samples of a micro-batch, on all ranks.
+Differs: the defaults suit small images and short runs (8 patches of half the image and not 20 of a quarter, a projector
+of width 512 that ends in 128). What is measured and saved is the encoder, of one view, and not the mean over many
+patches of the projector's first hidden layer. The coding rate is of the samples of a micro-batch, on all ranks.
 """
 
 from collections.abc import Sequence
