@@ -28,6 +28,11 @@ def first_row(x: Float[Tensor, "b ..."]) -> int:
     return len(x) * rank_and_count()[0]
 
 
+def gather_views(z: Float[Tensor, "n d"], views: int) -> Float[Tensor, "v b d"]:
+    """Rows of this rank, view after view, to those of all ranks by view: a statistic of them is the same on each."""
+    return gather(z.unflatten(0, (views, -1)).transpose(0, 1)).transpose(0, 1)
+
+
 class Gather(torch.autograd.Function):
     """torch.distributed.nn's own sums gradients by all-to-all, after which gloo aborts one run in two (torch 2.14)."""
 

@@ -26,7 +26,7 @@ from ssl_runner.engine import loader, measurements
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.layers.gather import gather
-from ssl_runner.loss import embedding, info_nce
+from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
 from ssl_runner.run.preflight import read_job
 
@@ -49,6 +49,10 @@ def own(x: Tensor) -> Tensor:
 
 def detached(x: Tensor) -> Tensor:
     return gather(x).detach()
+
+
+def own_views(z: Tensor, views: int) -> Tensor:
+    return z.unflatten(0, (views, -1))
 
 
 def first_rows(index: Tensor, accumulate: int) -> Tensor:
@@ -81,6 +85,7 @@ PLANTED = {
     "statistics of other ranks have no gradient": ("pretext-vicreg", vicreg, "gather", detached),
     "correlations are of the rows of its own rank": ("pretext-barlow_twins", barlow_twins, "gather", own),
     "a regulariser sees the rows of its own rank": ("regulariser-variance", embedding, "gather", own),
+    "normality is tested of the rows of its own rank": ("pretext-lejepa", view_prediction, "gather_views", own_views),
     "batch norm has the statistics of its own rank": ("pretext-simclr", batch_norm, "gather", own),
     "each rank draws for its own places": ("pretext-rotation", ranks, "first_place", lambda *given: 0),
     "a centre is of the rows of its own rank": ("pretext-dino", learner_module, "gather", own),
