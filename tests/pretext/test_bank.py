@@ -53,7 +53,7 @@ def test_a_bank_resumes_and_begins_anew_with_another_number_of_rows():
         other.load_state_dict({})
 
 
-def test_the_softmax_over_the_bank_is_equation_2_and_costs_log_n_at_a_collapse():
+def test_the_softmax_over_the_bank_is_that_of_the_formula_and_costs_log_n_at_a_collapse():
     rng = torch.Generator().manual_seed(0)
     z, rows = torch.randn(4, 3, generator=rng), F.normalize(torch.randn(6, 3, generator=rng), dim=1)
     index = torch.tensor([5, 0, 2, 2])

@@ -12,7 +12,7 @@ from ssl_runner.contract import Rng
 
 
 def tile_side(shape: tuple[int, int], grid: int) -> int:
-    """Pixels a side of a tile: three quarters of its cell, as the 64 of 85 pixels of the paper; 1 at least."""
+    """Pixels a side of a tile: three quarters of its cell, as PIRL's 64 of 85 pixels (arXiv 1912.01991); 1 at least."""
     return max(1, 3 * min(shape) // (4 * grid))
 
 
