@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from jaxtyping import Float
+from jaxtyping import Shaped
 from torch import Tensor
 
 
@@ -18,12 +18,12 @@ def rank_and_count() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if several else (0, 1)
 
 
-def gather(x: Float[Tensor, "b ..."]) -> Float[Tensor, "n ..."]:
+def gather(x: Shaped[Tensor, "b ..."]) -> Shaped[Tensor, "n ..."]:
     """The rows of all ranks in the order of ranks, n = b * ranks; with one process `x` itself."""
     return x if rank_and_count()[1] == 1 else Gather.apply(x)
 
 
-def first_row(x: Float[Tensor, "b ..."]) -> int:
+def first_row(x: Shaped[Tensor, "b ..."]) -> int:
     """Where this rank's rows begin among those that `gather` returns."""
     return len(x) * rank_and_count()[0]
 
