@@ -28,7 +28,7 @@ def first_row(x: Shaped[Tensor, "b ..."]) -> int:
     return len(x) * rank_and_count()[0]
 
 
-def gather_views(z: Float[Tensor, "n d"], views: int) -> Float[Tensor, "v b d"]:
+def gather_views(z: Shaped[Tensor, "n d"], views: int) -> Shaped[Tensor, "v b d"]:
     """Rows of this rank, view after view, to those of all ranks by view: a statistic of them is the same on each."""
     return gather(z.unflatten(0, (views, -1)).transpose(0, 1)).transpose(0, 1)
 
