@@ -20,7 +20,7 @@ from ssl_runner.layers.ema import follow, frozen_copy
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.queue import Queue
 from ssl_runner.layers.ranges import Count, Positive, Share
-from ssl_runner.loss.info_nce import info_nce
+from ssl_runner.loss.info_nce import extreme_temperature, info_nce
 
 
 class MoCoV2(Pretext):
@@ -70,14 +70,8 @@ class MoCoV2(Pretext):
         follow(self.key_projector, self.projector, self.momentum, copy_buffers=False)  # equation 2 of MoCo
 
     def suspects(self) -> Sequence[Suspect]:
-        suspects = []
+        suspects = [*extreme_temperature(self.temperature, usual=0.2)]
         if self.momentum < 0.9:  # MoCo, section 4.1: without momentum the loss fails to converge
             cause = f"pretext.momentum={self.momentum:g}, keys of different steps cannot be compared"
             suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        if self.temperature > 1.5:
-            cause = f"pretext.temperature={self.temperature:g} is too high, near and far keys are pushed alike"
-            suspects.append(Suspect(cause, "pretext.temperature=0.2", 0.6))
-        if self.temperature < 0.02:
-            cause = f"pretext.temperature={self.temperature:g} is too low, one negative has all the gradient"
-            suspects.append(Suspect(cause, "pretext.temperature=0.2", 0.5))
         return suspects

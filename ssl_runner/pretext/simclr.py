@@ -6,7 +6,6 @@ Differs: the defaults suit small images (temperature 0.5, the paper's best on CI
 512). Negatives are the other samples of the same micro-batch, on all ranks, and not those of other micro-batches.
 """
 
-import math
 from collections.abc import Sequence
 
 import torch
@@ -15,7 +14,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.ranges import Count, Positive
-from ssl_runner.loss.info_nce import nt_xent
+from ssl_runner.loss.info_nce import extreme_temperature, nt_xent
 
 
 class SimCLR(Pretext):
@@ -44,10 +43,4 @@ class SimCLR(Pretext):
         return Loss(value, {"accuracy": nearest.float().mean()}, z)
 
     def suspects(self) -> Sequence[Suspect]:
-        if self.temperature > 1.5:
-            cause = f"pretext.temperature={self.temperature:g} is too high, near and far samples are pushed alike"
-            return [Suspect(cause, "pretext.temperature=0.5", min(0.95, 0.5 + 0.25 * math.log10(self.temperature)))]
-        if self.temperature < 0.02:
-            cause = f"pretext.temperature={self.temperature:g} is too low, one negative has all the gradient"
-            return [Suspect(cause, "pretext.temperature=0.5", 0.5)]
-        return []
+        return extreme_temperature(self.temperature, usual=0.5)
