@@ -119,6 +119,17 @@ def test_lars_scales_the_step_to_the_norm_for_weights_only(weight_decay):
     torch.testing.assert_close(bias.detach(), torch.tensor([3.0, 3.0]))
 
 
+@pytest.mark.parametrize(("gradient", "share"), [(0.5, 1.0), (5.0, 0.2)])  # SGD's step, and a smaller one
+def test_lars_with_a_clip_takes_no_larger_step_than_sgd(gradient, share):
+    """By hand, LARC: rate * min(trust |w| / (|g| + decay |w|) / rate, 1) * (g + decay w), here 0.5 * share."""
+    weight = nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    rule = LARS(batch_size=256, lr=0.5, trust=0.1, trust_clip=True, weight_decay=0.0)
+    optimizer = rule.build([("w", weight)])
+    weight.grad = torch.tensor([[0.0, gradient]])
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.tensor([[3.0, 4.0 - 0.5 * share * gradient]]))
+
+
 @pytest.mark.parametrize("weight_decay", [0.0, 1e-2])
 def test_lamb_steps_a_weight_by_the_rate_times_its_norm_and_clips_only_where_it_is_told_to(weight_decay):
     """Adam by hand: after gradients of 100 and 1 the step is (9 + 0.1) / 0.19 over the root of 9.991 / 0.001999."""
