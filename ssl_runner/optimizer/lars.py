@@ -30,6 +30,4 @@ class LARS(Recipe):
     def build(self, parameters: Parameters) -> torch.optim.Optimizer:
         # timm scales only what decays unless told to adapt always: with a weight decay of 0 it would be plain SGD
         groups = split(parameters, self.weight_decay, weights={"always_adapt": True})
-        return Lars(
-            groups, lr=self.peak, momentum=self.momentum, trust_coeff=self.trust, trust_clip=self.trust_clip
-        )
+        return Lars(groups, lr=self.peak, momentum=self.momentum, trust_coeff=self.trust, trust_clip=self.trust_clip)

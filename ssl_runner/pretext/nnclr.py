@@ -45,6 +45,8 @@ class NNCLR(Pretext):
         self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
         self.temperature, self.neighbours, self.hidden, self.out = temperature, neighbours, hidden, out
         self.projector = mlp((encoder.dim, hidden, hidden, out), last="norm")
+        # The predictor's batch norm takes any shift off again: its gradient is rounding, which Adam would scale up.
+        self.projector[-1].bias.requires_grad_(False)
         self.predictor = mlp((out, hidden, out))
         self.queue = Queue(neighbours, out)
 

@@ -154,6 +154,10 @@ def test_nnclr_tells_the_neighbours_of_one_view_by_predictions_from_the_other():
     torch.testing.assert_close(loss.value, sum(expected) / 2)
     torch.testing.assert_close(loss.metrics["similarity"], (near[0] * unit(z1)).sum(1).mean().detach())
     torch.testing.assert_close(loss.kept["keys"], unit(z1).detach())  # of the first views alone
+    shift = pretext.projector[-1].bias.requires_grad_()
+    (slope,) = torch.autograd.grad(pretext(views).value, shift)
+    assert slope.abs().max() < 1e-6  # so it does not learn
+    assert not task("nnclr").projector[-1].bias.requires_grad
     pretext.queue.rows.copy_(old[torch.randperm(20)])  # a permutation of the queue changes nothing
     torch.testing.assert_close(pretext(views).value, loss.value)
     pretext.queue.rows.copy_(old)
