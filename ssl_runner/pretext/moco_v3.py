@@ -69,7 +69,7 @@ class MoCoV3(Pretext):
             k1, k2 = (self.key_projector(self.key_encoder(view).pooled) for view in views)
         first, hits = in_batch(self.predictor(z1), k2, self.temperature)
         second, hits_prime = in_batch(self.predictor(z2), k1, self.temperature)
-        value = 2 * self.temperature * (first + second)  # algorithm 1: ctr(q1, k2) + ctr(q2, k1)
+        value = 2 * self.temperature * (first + second)  # ctr(q1, k2) + ctr(q2, k1) of the authors' code
         return Loss(value, {"accuracy": torch.cat([hits, hits_prime]).float().mean()}, torch.cat([z1, z2]))
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:

@@ -3,8 +3,8 @@
 Xinlei Chen, Kaiming He. CVPR 2021, arXiv 2011.10566. With several targets: Daniel Pototzky, Azhar Sultan, Lars
 Schmidt-Thieme, FastSiam: Resource-Efficient Self-Supervised Learning on a Single GPU, GCPR 2022.
 
-Differs: the defaults suit small images (2 layers in the projector, as the authors have on CIFAR-10; widths of 512 and
-128, and not 2048 and 512). Batch-norm statistics are those of a view of a micro-batch.
+Differs: the defaults suit small images (2 layers in the projector and not 3; widths of 512 and 128, and not 2048 and
+512). Batch-norm statistics are those of a view of a micro-batch.
 """
 
 from collections.abc import Mapping, Sequence
