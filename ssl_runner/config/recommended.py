@@ -6,10 +6,14 @@ something of that mount: another choice, or a value below it.
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
-from ssl_runner.config.files import parse_yaml
-from ssl_runner.config.grammar import Override
+import yaml
+
 from ssl_runner.config.override import ABSENT, get
+
+if TYPE_CHECKING:
+    from ssl_runner.config.grammar import Override
 
 USUAL = "simclr"  # what a task mounts if it has no wish but two views
 BELOW = "augment@pretext."
@@ -18,7 +22,7 @@ BELOW = "augment@pretext."
 def recommended_choices(
     choices: Mapping[str, str | None],
     names: Iterable[str],
-    typed: Sequence[Override],
+    typed: "Sequence[Override]",
     folders: Sequence[Path],
     name: str,
 ) -> list[str]:
@@ -28,7 +32,7 @@ def recommended_choices(
     `name`: of the config to start from.
     """
     dataset, recipe = choices.get("dataset"), choices.get("experiment")
-    if dataset == USUAL or dataset not in names:
+    if dataset is None or dataset == USUAL or dataset not in names:
         return []
     files = [f"{name}.yaml", *([f"experiment/{recipe}.yaml"] if recipe else [])]
     mounts = sorted(key for key, choice in choices.items() if key.startswith(BELOW) and choice == USUAL)
@@ -41,7 +45,7 @@ def recommended_choices(
 def says(folders: Sequence[Path], file: str, place: str) -> bool:
     """Whether a file, or one that it builds on, chooses what is mounted at a place or sets a value there."""
     path = next((folder / file for folder in folders if (folder / file).is_file()), None)
-    content = parse_yaml(path.read_text(encoding="utf-8")) if path else None
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
     if not isinstance(content, dict):
         return False
     if get(content, place) is not ABSENT:
