@@ -38,6 +38,7 @@ from ssl_runner.run_folder.layout import SUMMARY
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "docs" / "results.json"
 MINUTES = {"shapes": 3.0, "cifar10": 8.0}  # of CPU time, evaluation not counted
+UNMEASURED = ("~evaluator.knn", "~evaluator.probe")
 SHORT, LONG = 10, 40  # steps of the two runs whose difference is the cost of a step
 Row = dict[str, Any]
 
@@ -80,7 +81,7 @@ class Runs:
         resolved(typed)  # raises before anything is run
         with tempfile.TemporaryDirectory() as folder:
             first, second = (
-                self.run([*typed, "evaluator=none", f"length={steps}st", "log_every=1000st"], Path(folder, str(steps)))
+                self.run([*typed, *UNMEASURED, f"length={steps}st"], Path(folder, str(steps)))
                 for steps in (SHORT, LONG)
             )
         step = max((second - first) / (LONG - SHORT), 1e-4)
@@ -116,7 +117,7 @@ class Runs:
         given = [f"dataset.root={self.cifar10}" if word == "dataset.root=FOLDER" else word for word in typed]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as said:
-            command = [sys.executable, "-m", "ssl_runner", *last_of_each(given), f"hydra.run.dir={folder}"]
+            command = [sys.executable, "-m", "ssl_runner", *given, f"hydra.run.dir={folder}"]
             process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -125,13 +126,6 @@ class Runs:
                 end = said.read().decode(errors="replace").splitlines()[-12:]
                 raise RuntimeError("\n  ".join([f"{shlex.join(command)} exited with {process.returncode}", *end]))
         return used.ru_utime + used.ru_stime
-
-
-def last_of_each(typed: Sequence[str]) -> list[str]:
-    """Words of which a key has one value; without an evaluator, no setting of one."""
-    last = {word.partition("=")[0]: word for word in typed}
-    none = last.get("evaluator") == "evaluator=none"
-    return [word for key, word in last.items() if not (none and key.startswith("evaluator."))]
 
 
 def key_of(row: Row) -> tuple[str, str, int]:
