@@ -6,6 +6,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import io
+import re
 import shutil
 import sys
 from dataclasses import replace
@@ -56,12 +57,18 @@ for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "
 
 
 def tiny(*overrides):
-    """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens."""
+    """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens.
+
+    Views are those of the task's YAML, not what the dataset recommends.
+    """
     tasks = [file for file in (TREE / "pretext").glob("*.yaml") if f"pretext={file.stem}" in overrides]
-    masked = any("override /model@" in file.read_text() for file in tasks)
+    text = "".join(file.read_text() for file in tasks)
+    masked = "override /model@" in text
     groups = {each.partition("=")[0] for each in overrides}
     kept = [each for each in TINY if not each.startswith("model") or not (masked or "model" in groups)]
-    return [*kept, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *overrides]
+    mounts = [f"augment@pretext.{place}" for place in re.findall(r"/augment@(\w+): simclr", text)]
+    views = [f"{each}=simclr" for each in mounts if not {each, f"~{each}"} & groups]
+    return [*kept, *views, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *overrides]
 
 
 def build_trainer(job, folder, change_data=lambda data: data):

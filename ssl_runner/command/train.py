@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_runner.command.usage import composer_of, help_text, missing_folder, options
+from ssl_runner.command.usage import composer_of, missing_folder, options, print_help
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
 from ssl_runner.errors import Refused, refuse
@@ -20,8 +20,7 @@ def main(words: list[str]) -> int:
     """Returns the exit status."""
     arguments = options(words)
     if arguments.help:
-        print(help_text())
-        return 0
+        return print_help(arguments)
     from ssl_runner.config.declared import check_declared  # pydantic is imported here, after all that needs none
 
     stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]

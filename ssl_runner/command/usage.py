@@ -7,6 +7,10 @@ from pathlib import Path
 
 from ssl_runner import __version__
 from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.describe import Setting, describe_choices, describe_settings, file_of
+from ssl_runner.config.grammar import Override, read_overrides
+from ssl_runner.config.override import choice_problems
+from ssl_runner.errors import refuse
 from ssl_runner.run_folder.layout import CONFIG
 
 DEFAULT = "config"  # the name of the config to start from
@@ -21,6 +25,8 @@ usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments
        ssl-runner export RUN                             the encoder for elsewhere
        ssl-runner pack FOLDER SHARDS                     images of a folder as shards, for dataset=shards
        ssl-runner save RUN NAME                          a run as a recipe, ready to commit
+       ssl-runner list [GROUP ...]                       every choice, and what it does
+       ssl-runner GROUP=CHOICE --help                    its settings: type, range, default, meaning
        ssl-runner --cfg job [GROUP=CHOICE ...]           show the composed config and stop
 each verb has --help
 
@@ -63,6 +69,42 @@ def options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--version", action="version", version=f"ssl-runner {__version__}")
     return parser.parse_intermixed_args(words)
+
+
+def print_help(arguments: argparse.Namespace) -> int:
+    """The usage, or the settings of the choices that are typed. Returns the exit status."""
+    if problems := missing_folder(arguments.config_dir):
+        return refuse(problems)
+    composer = composer_of(arguments)
+    typed, problems = read_overrides(arguments.overrides, composer.groups)
+    typed = [each for each in typed if each.key in composer.groups]
+    problems += [line for each in typed for line in choice_problems(each, composer.groups[each.key])]
+    if not (typed or problems):
+        print(help_text())
+        return 0
+    try:
+        for each in typed if not problems else ():
+            for name in each.value if isinstance(each.value, list) else [each.value]:
+                print_settings(composer, each, str(name), [each.text for each in typed])
+    except ValueError as error:
+        problems = str(error).splitlines()
+    return refuse(problems) if problems else 0
+
+
+def print_settings(composer: Composer, choice: Override, name: str, words: list[str]) -> None:
+    """A choice's file if it is a recipe, or what it is and a line for each of its settings."""
+    if choice.key == "experiment":
+        print(file_of(composer, f"experiment/{name}").read_text(encoding="utf-8"))
+        return
+    place = (choice.mount or choice.key).removeprefix("_global_.")
+    place = f"{place}.{name}" if choice.key == "evaluator" else place
+    settings = describe_settings(composer, choice.key, name, place, words)
+    rows = [Setting("setting", "type", "default", "meaning"), *settings]
+    wide = [max(len(each[column]) for each in rows) for column in range(3)]
+    print(f"{choice.key}={name}: {describe_choices(composer, choice.key)[name]}\n")
+    for row in rows if settings else ():
+        print("  ".join(["", *(text.ljust(size) for text, size in zip(row, wide, strict=False)), row.meaning]).rstrip())
+    print()
 
 
 def composer_of(arguments: argparse.Namespace) -> Composer:

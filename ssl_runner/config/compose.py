@@ -18,6 +18,7 @@ from ssl_runner.config.grammar import Override, read_overrides
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
+from ssl_runner.config.recommended import note, recommended_choices
 from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
@@ -43,6 +44,7 @@ class Composer:
         result = Composed()
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
+            tree = self._recommend(result, tree, choices, values)
             result.problems += [f"{self.name}: {line}" for line in hydra_node.unused_keys(tree, TREE)]
             settings = hydra_node.sweep_settings(tree, self.folders)
             own = {**hydra_node.file_node(tree), **settings, "job.num": number}
@@ -74,6 +76,8 @@ class Composer:
         if tree is None and choices:
             result.problems += wrong
             return result
+        if tree and "pretext" in typed:
+            tree = self._recommend(result, tree, choices, values, beside)
         content = copy.deepcopy(dict(recorded))
         for place in sorted({(each.mount or each.key).removeprefix("_global_.") for each in choices}, key=len):
             put(content, place, get(tree.content if tree else {}, place))
@@ -147,6 +151,15 @@ class Composer:
                 known = str(error).startswith(("experiment/", f"{self.name}.yaml"))
                 problems.append(str(error) if known else f"{self.name}: {error}")
         return self._composed.get(key)
+
+    def _recommend(
+        self, result: Composed, tree: Tree, choices: list[Override], values: list[Override], beside: Sequence[str] = ()
+    ) -> Tree:
+        """The tree with the augmentation that its dataset recommends, if it does; then that is noted."""
+        names = self.groups.get("augment", ())
+        words = recommended_choices(tree.choices, names, [*choices, *values], self.folders, self.name)
+        result.notes += [note(words)] if words else []
+        return self._compose([*beside, *(each.text for each in choices), *words], result.problems) or tree
 
     def _finish(
         self,

@@ -16,6 +16,7 @@ class Composed:
     subfolder: str | None = None  # hydra.sweep.subdir, likewise
     sweep_words: list[str] = field(default_factory=list)  # what the files say of launcher, sweeper and swept keys
     problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
+    notes: list[str] = field(default_factory=list)  # what the first lines of the run say of it
     decided: bool = False  # whether the problems are all that the check would find
     where: str = ""  # begins each line about a config that was read
     origin: Path | None = None  # of a recorded run: the folder in which it was begun

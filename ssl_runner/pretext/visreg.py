@@ -23,9 +23,9 @@ from ssl_runner.loss.view_prediction import Terms, ViewPrediction
 
 
 class VISReg(ViewPrediction):
-    """Predicts the mean embedding of a sample's global views from each view, and keeps all embeddings Gaussian.
+    """Predicts the mean embedding of a sample's global views from each view, and regularises embeddings in three parts.
 
-    As LeJEPA, with a regulariser in three parts: each dimension has a standard deviation of 1 and a mean of 0, and what
+    As LeJEPA, with another regulariser: each dimension has a standard deviation of 1 and a mean of 0, and what
     is standardised so has normal projections onto random directions. Its gradient does not vanish near a collapse.
 
     augment: the global views. augment_local: the local ones; of half the side of the global ones if its size is null.

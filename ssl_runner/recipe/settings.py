@@ -11,6 +11,7 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.file_paths import names_path
 from ssl_runner.config.node import Node, parameters
 from ssl_runner.config.override import ABSENT, get, leaves, paths
+from ssl_runner.config.recommended import BELOW, USUAL
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run_folder.layout import GROUPS
@@ -100,9 +101,11 @@ def choose(composer: Composer, content: Mapping[str, Any], recorded: Mapping[str
         node = get(content, place)
         if node is ABSENT:
             choices[mount] = None
-        elif isinstance(node, Mapping) and distance(node, get(base, place)):
-            best = nearest(mount, place, [current, *options[group]])
-            choices |= {mount: best} if best != current else {}
+        elif isinstance(node, Mapping):
+            best = nearest(mount, place, [current, *options[group]]) if distance(node, get(base, place)) else current
+            # If the recipe does not name it, what the dataset recommends stands there.
+            replaced = current == USUAL and mount.startswith(BELOW) and choices["dataset"] in options[group]
+            choices |= {mount: best} if replaced or best != current else {}
     return choices
 
 

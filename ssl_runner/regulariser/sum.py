@@ -11,8 +11,9 @@ from ssl_runner.contract import Loss, Pretext, Regulariser
 class Sum(Regulariser):
     """All terms of several regularisers, each with its own weight and under its own name.
 
-    The keys of `terms` are for overrides only (`regulariser.terms.variance.weight=2`); what is logged has the same name
-    as if the term stood alone. Raises ValueError if there is no term, or two have one name.
+    terms: by names that are for overrides only (`regulariser.terms.variance.weight=2`); what is logged has the same
+        name as if the term stood alone.
+    Raises ValueError if there is no term, or two have one name.
     """
 
     def __init__(self, *, terms: dict[str, Regulariser]):

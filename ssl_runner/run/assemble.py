@@ -31,7 +31,7 @@ Fresh = Callable[[int], Encoder]  # seeds to randomly initialised encoders
 
 def load_data(prepared: PreparedJob, check: Callable[[Data], None] = lambda data: None) -> tuple[Dataset, Data]:
     """Says whose code runs, reads the data, checks it, and tries batches and evaluators on it. Raises Refused."""
-    for line in foreign_code(prepared.content):
+    for line in [*foreign_code(prepared.content), *prepared.composed.notes]:
         log.info(line)
     job, dataset = prepared.job, prepared.job.dataset.build()
     try:

@@ -41,6 +41,8 @@ def start(request: "Request", command: list[str], console: Console, run_job: Run
     try:
         with open_sweep(request, command) as ledger, refuse_database_errors():
             console.print(f"sweep in {ledger.folder}", soft_wrap=True)
+            for line in dict.fromkeys(line for job in request.jobs for line in job.composed.notes):
+                console.print(line, highlight=False, soft_wrap=True)
             if done := sum(each.status in ENDED for each in ledger.jobs.values()):
                 console.print(f"{done} jobs are done already")
             jobs = Jobs(ledger, request, console) if optuna is None else Search(ledger, request, console)

@@ -1,0 +1,128 @@
+"""Rows of results: what is run, when a row holds, how a length comes of a budget, and the tables."""
+
+import json
+import re
+import shlex
+from types import SimpleNamespace
+
+import pytest
+import result_jobs
+import result_pages
+import results
+from conftest import names
+from result_pages import FAMILY, catalogue, paper_of, write_pages
+
+from ssl_runner.run_folder.atomic import write_json
+
+SHARES = {"random": 0.25, "trained": 0.5, "test": 0.45}
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch):
+    """Pages and rows in a folder; runs are not carried out but noted, at 0.02 CPU seconds a step and 5 beside."""
+    ran = []
+
+    def run(self, typed, folder):
+        ran.append([*typed])
+        steps = int(next(word for word in typed if word.startswith("length="))[7:-2])
+        numbers = {f"{each}/top1": 0.5 for each in ("knn", "probe")}
+        final = numbers | {f"test/{key}": 0.45 for key in numbers}
+        folder.mkdir(parents=True, exist_ok=True)  # of runs of one second
+        summary = {
+            "baseline": dict.fromkeys(numbers, 0.25),
+            "final": final,
+            "steps": steps,
+            "samples_per_second": 99.0,
+        }
+        write_json(folder / "summary.json", summary)
+        return 5 + 0.02 * steps
+
+    pages = {"results": tmp_path / "results.md", "catalogue": tmp_path / "README.md"}
+    for name, page in pages.items():
+        page.write_text(f"Before.\n<!-- {name}: begin -->\nold\n<!-- {name}: end -->\nAfter.\n")
+    monkeypatch.setattr(results.Runs, "run", run)
+    monkeypatch.setattr(results, "ROWS", tmp_path / "results.json")
+    monkeypatch.setattr(result_pages, "PAGES", pages)
+    for module in (results, result_jobs):
+        monkeypatch.setattr(module, "git", lambda *words: "abc\n" if words[0] == "rev-parse" else "")
+    return SimpleNamespace(ran=ran, folder=tmp_path, rows=lambda: json.loads((tmp_path / "results.json").read_text()))
+
+
+def carry_out(desk, *words):
+    desk.ran.clear()
+    assert results.main(["--only", "simclr", "--datasets", "shapes", "--out", str(desk.folder / "runs"), *words]) == 0
+    return len(desk.ran)
+
+
+def test_a_budget_becomes_a_length_and_a_row_with_the_command(desk):
+    assert carry_out(desk) == 3
+    (row,) = desk.rows()
+    assert row["steps"] == 3 * 60 / 0.02
+    assert (row["knn"], row["probe"], row["seconds"], row["commit"]) == (SHARES, SHARES, 185, "abc")
+    fields = "method dataset family paper seed knn probe steps samples_per_second seconds commit command config"
+    assert " ".join(row) == fields
+    words = shlex.split(row["command"])
+    assert words[:4] == ["ssl-runner", "pretext=simclr", "dataset=shapes", "model=convnet_small"]
+    assert words[-2:] == ["seed=0", "length=9000st"]
+    text = (desk.folder / "results.md").read_text()
+    assert re.fullmatch(r"Before\.\n<!--.*-->\nAfter\.\n", text, re.DOTALL)
+    assert "old" not in text
+    assert "| `simclr` | contrastive | 25.0 → 50.0 | 45.0 | 25.0 → 50.0 | 45.0 | 9000 | 99 | 185 | 1 |" in text
+    assert "| 50.0 / 50.0 |" in (desk.folder / "README.md").read_text()
+
+
+def test_a_row_that_holds_is_not_run_again_and_one_that_does_not_is(desk, monkeypatch):
+    carry_out(desk)
+    assert carry_out(desk) == 0
+    assert carry_out(desk, "--again") == 3
+    assert carry_out(desk, "--seeds", "2", "--jobs", "2") == 3, "only the second seed"
+    assert [row["seed"] for row in desk.rows()] == [0, 1]
+    assert carry_out(desk, "--set", "optimizer.lr=0.01", "log_every=9st") == 3, "the protocol asks for another command"
+    monkeypatch.setattr(result_jobs, "resolved", lambda typed: {"another": "meaning"})
+    assert carry_out(desk, "--set", "optimizer.lr=0.01", "log_every=9st") == 3
+    asked = []
+    monkeypatch.undo()
+    row, typed = {"command": "ssl-runner a length=3st", "commit": "abc", "config": "x"}, ["a"]
+    monkeypatch.setattr(
+        result_jobs, "resolved", lambda given: {"pretext": {"_target_": "ssl_runner.pretext.byol.BYOL"}}
+    )
+    monkeypatch.setattr(result_jobs, "digest", lambda content: "x")
+    monkeypatch.setattr(result_jobs, "git", lambda *words: asked.append(words) or "")
+    assert result_jobs.holds(row, typed)
+    (words,) = asked
+    assert {"ssl_runner/pretext/byol.py", "ssl_runner/layers/ema.py", "ssl_runner/engine/learner.py"} <= {*words}
+    assert "ssl_runner/pretext/dino.py" not in words, "another method's file is none of this one's"
+    monkeypatch.setattr(result_jobs, "git", lambda *words: "ssl_runner/layers/ema.py\n")
+    assert not result_jobs.holds(row, typed)
+
+
+@pytest.mark.parametrize("name", names("pretext"))
+@pytest.mark.parametrize("dataset", ["shapes", "cifar10"])
+def test_every_method_has_a_job_a_family_and_a_paper(name, dataset):
+    config = result_jobs.resolved([*result_jobs.words(name, dataset, 3), "length=40st"])
+    assert (config["seed"], config["device"]["precision"], config["device"]["threads"]) == (3, "bf16", 1)
+    assert config["dataset"]["_target_"].endswith("Shapes" if dataset == "shapes" else "ImageFolder")
+    assert [config["evaluator"][each]["every"] for each in ("knn", "probe")] == ["100%", "100%"]
+    assert name in FAMILY, "add it to FAMILIES of scripts/result_pages.py"
+    assert len(paper_of(name)) > 20
+
+
+def test_a_run_is_the_ordinary_command_and_its_failure_is_said(tmp_path):
+    runs = results.Runs(SimpleNamespace(cifar10=None, scale=1, again=False, set=(), out=tmp_path))
+    small = ("dataset.images=60", "dataset.test=10", "batch_size=16", "device=cpu")
+    assert 0.1 < runs.run(["evaluator=none", *small, "length=1st"], tmp_path / "run") < 60
+    assert (tmp_path / "run" / "summary.json").exists()
+    with pytest.raises(RuntimeError, match=r"optimizer\.rate: is no setting"):
+        runs.run(["optimizer.rate=1"], tmp_path / "other")
+
+
+def test_without_rows_the_catalogue_lists_the_methods_and_a_page_without_markers_is_left(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "README.md"
+    page.write_text("Nothing.\n")
+    monkeypatch.setattr(result_pages, "PAGES", {"results": page, "catalogue": page})
+    write_pages([])
+    assert page.read_text() == "Nothing.\n"
+    assert "write <!-- catalogue: begin -->" in capsys.readouterr().err
+    lines = catalogue([])
+    assert any(line.startswith("| contrastive | `simclr` | A Simple Framework") for line in lines)
+    assert len(lines) == 2 + len(names("pretext"))
