@@ -9,7 +9,7 @@ from typing import TypeVar, cast
 import torch
 from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import ranks
@@ -74,3 +74,17 @@ def gradients_of(module: nn.Module, last: bool) -> AbstractContextManager:
     elif isinstance(module, DistributedDataParallel) and not last:
         return module.no_sync()
     return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def gathered(module: nn.Module) -> Iterator[None]:
+    """Within, the parts of a wrapped module may be called by themselves: FSDP gathers their parameters."""
+    if not isinstance(module, FSDPModule):
+        yield
+        return
+    register_fsdp_forward_method(module, "extra_repr")  # any method: all is gathered as before a forward pass
+    module.extra_repr()
+    try:
+        yield
+    finally:
+        module.reshard()

@@ -15,7 +15,7 @@ from ssl_runner.contract import Batch, Context, Encoder, Optimizer, Pretext, Reg
 from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
 from ssl_runner.device.sharding import local, share_of, whole
-from ssl_runner.device.strategy import distributed, gradients_of, synchronised
+from ssl_runner.device.strategy import distributed, gathered, gradients_of, synchronised
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.objective import Objective
 from ssl_runner.engine.rates import GroupOptimizer
@@ -88,7 +88,17 @@ class Learner:
     def context(self, step: int, purpose: str, places: Tensor | None = None) -> Context:
         """`purpose`: a group's name or a hook's, each with draws of its own. `places`: of the samples in the batch."""
         rng = CounterRng(derive(self.seed, "step", step, purpose), self.device.device, places)
-        return Context(step, self.length, rng, self.loader.sweep)
+        return Context(step, self.length, rng, self.sweep)
+
+    def sweep(self) -> Iterator[Batch]:
+        """The whole training set in row order, unaugmented. Batch norm keeps its running statistics meanwhile."""
+        norms = [each for each in self.pretext.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
+        buffers = [buffer for each in norms for buffer in each.buffers()]
+        before = [buffer.clone() for buffer in buffers]
+        with gathered(self.objective):
+            yield from self.loader.sweep()
+        for buffer, old in zip(buffers, before, strict=True):
+            buffer.copy_(old)
 
     def places(self, batch: Batch, micro: int) -> Tensor:
         """Where a micro-batch's samples are among those of the step, all ranks together."""

@@ -1,5 +1,6 @@
 """Data loader: batches of training rows by step, in an order that is a function of (seed, step)."""
 
+import math
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -79,8 +80,9 @@ class Loader:
         return batches
 
     def sweep(self) -> Iterator[Batch]:
-        """The whole training set in row order, the last batch being what is left."""
-        for index in torch.arange(len(self.rows)).split(self.length.batch_size):
+        """The whole training set in row order, in parts of about one size: a batch norm could not take a last row."""
+        parts = math.ceil(len(self.rows) / self.length.batch_size)
+        for index in torch.arange(len(self.rows)).tensor_split(parts):
             there = send(index, self.device)
             if self.resident is not None and self.learnt is self.rows:
                 raw = fetch(self.resident, there)

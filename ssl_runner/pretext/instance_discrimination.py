@@ -3,9 +3,8 @@
 Zhirong Wu, Yuanjun Xiong, Stella X. Yu, Dahua Lin. CVPR 2018, arXiv 1805.01978.
 
 Differs: the softmax is over all rows, as the authors have it on CIFAR-10, and not estimated from a sample of them
-(noise-contrastive estimation, which they have on ImageNet). There is no proximal term, as in their code. The
-temperature is higher (0.1 theirs) for runs of tens of epochs: rows that are an epoch old are no exact targets. Rows
-begin short and not at unit length, so that the first epoch does not teach random directions.
+(noise-contrastive estimation, which they have on ImageNet). There is no proximal term, as in their code. The bank
+begins with what the untrained network makes of the samples, and not at random.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,7 +25,7 @@ class InstanceDiscrimination(Pretext):
 
     `momentum` is the share of itself that a row of the bank keeps when its sample is learnt from. `out` is the width of
     the embedding. A step costs `rows` * `out` multiplications a sample beside the encoder, and the bank 4 * `rows` *
-    `out` bytes. A row moves once an epoch, so that a run of one or two epochs has random rows to the end.
+    `out` bytes. A row moves once an epoch, and is what the untrained network made of its sample before.
     """
 
     def __init__(
@@ -35,7 +34,7 @@ class InstanceDiscrimination(Pretext):
         encoder: Encoder,
         augment: Views,
         rows: int,
-        temperature: Positive = 0.3,
+        temperature: Positive = 0.1,
         momentum: Share = 0.5,
         out: Count = 128,
     ):
@@ -51,11 +50,18 @@ class InstanceDiscrimination(Pretext):
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, index = views
-        f = self.projector(self.encoder(x).pooled)  # (B, out)
+        f = self.embed(x)
         value, nearest = own_row(f, self.bank.rows, index, self.temperature)
         own = F.cosine_similarity(f.detach().float(), self.bank.rows[index], dim=1).mean()
         metrics = {"accuracy": nearest.float().mean(), "similarity": own}
         return Loss(value, metrics, f, {"embedding": f.detach(), "index": index})
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.projector(self.encoder(x).pooled)  # (B, out)
+
+    def before_step(self, ctx: Context) -> None:
+        if ctx.step == 0:
+            self.bank.fill(self.embed, ctx.sweep())
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         self.bank.update(kept["embedding"], kept["index"])
@@ -67,5 +73,5 @@ class InstanceDiscrimination(Pretext):
         if not 0.02 <= self.temperature <= 1.5:
             side = "high, near and far rows are pushed alike" if self.temperature > 1 else "low, one row has it all"
             cause = f"pretext.temperature={self.temperature:g} is too {side}"
-            return [Suspect(cause, "pretext.temperature=0.3", 0.6)]
+            return [Suspect(cause, "pretext.temperature=0.1", 0.6)]
         return []

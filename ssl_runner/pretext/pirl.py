@@ -4,7 +4,8 @@ Ishan Misra, Laurens van der Maaten. CVPR 2020, arXiv 1912.01991. The transforma
 
 Differs: the defaults suit small images (2 x 2 tiles and not 3 x 3). Both losses are a softmax over all rows of the
 memory bank, and not an estimate from some of them as negatives (32000 in the authors' code). Tiles keep the size that
-they are cut at. Batch norm uses the statistics of a micro-batch, for images and tiles apart.
+they are cut at. The memory begins with what the untrained network makes of the samples, and not at random. Batch norm
+uses the statistics of a micro-batch, for images and tiles apart.
 """
 
 from collections.abc import Mapping, Sequence
@@ -46,7 +47,7 @@ class PIRL(Pretext):
         augment_tiles: Views,
         grid: Annotated[int, Interval(ge=2, le=8)] = 2,
         tile_weight: Share = 0.5,
-        temperature: Positive = 0.3,
+        temperature: Positive = 0.1,
         momentum: Share = 0.5,
         out: Count = 128,
     ):
@@ -79,12 +80,19 @@ class PIRL(Pretext):
         image, tiles, index = views
         t = self.tile_projector(self.encoder(tiles).pooled).unflatten(0, (-1, len(index)))  # (n, B, out)
         g = self.tiles_projector(t.transpose(0, 1).flatten(1))  # (B, out)
-        f = self.projector(self.encoder(image).pooled)  # (B, out)
+        f = self.embed(image)
         of_tiles, tiles_nearest = own_row(g, self.bank.rows, index, self.temperature)
         of_image, nearest = own_row(f, self.bank.rows, index, self.temperature)
         value = self.tile_weight * of_tiles + (1 - self.tile_weight) * of_image
         metrics = {"accuracy": nearest.float().mean(), "tile_accuracy": tiles_nearest.float().mean()}
         return Loss(value, metrics, torch.cat([f, g]), {"embedding": f.detach(), "index": index})
+
+    def embed(self, x: Tensor) -> Tensor:
+        return self.projector(self.encoder(x).pooled)  # f, (B, out)
+
+    def before_step(self, ctx: Context) -> None:
+        if ctx.step == 0:
+            self.bank.fill(self.embed, ctx.sweep())
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         self.bank.update(kept["embedding"], kept["index"])
@@ -100,5 +108,5 @@ class PIRL(Pretext):
         if not 0.02 <= self.temperature <= 1.5:
             side = "high, near and far rows are pushed alike" if self.temperature > 1 else "low, one row has it all"
             cause = f"pretext.temperature={self.temperature:g} is too {side}"
-            suspects.append(Suspect(cause, "pretext.temperature=0.3", 0.6))
+            suspects.append(Suspect(cause, "pretext.temperature=0.1", 0.6))
         return suspects

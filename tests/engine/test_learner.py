@@ -119,6 +119,25 @@ def test_numbers_leave_a_step_in_float32_and_without_a_graph():
     assert not any(value.requires_grad or value.dtype != torch.float32 for value in numbers.values())
 
 
+class Sweeper(Slope):
+    """Normalises the training set by its own mean and deviation before each step."""
+
+    def __init__(self):
+        super().__init__()
+        self.encoder.norm, self.swept = nn.BatchNorm1d(2), []
+
+    def before_step(self, ctx):
+        self.swept.append(torch.cat([self.encoder.norm(batch.x) for batch in ctx.sweep()]))
+
+
+def test_a_sweep_in_training_mode_leaves_no_trace_in_running_statistics():
+    task = Sweeper()
+    before = copy.deepcopy(task.encoder.norm.state_dict())
+    learn(learner(task), 1)
+    assert_close(task.swept[0].mean(0), torch.zeros(2))
+    assert_close(task.encoder.norm.state_dict(), before)
+
+
 class Witness(Rivals):
     """Writes down each call, whether gradients were on, and a number drawn from the generator it was given."""
 

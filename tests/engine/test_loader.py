@@ -50,6 +50,7 @@ def test_batches_carry_the_rows_that_their_index_names_and_a_sweep_every_row_in_
     for batch in (*batches, *sweep):
         torch.testing.assert_close(batch.x, ROWS[batch.index].float() / 255, rtol=0, atol=0)
     assert torch.cat([b.index for b in sweep]).tolist() == list(range(23))
+    assert [len(b.x) for b in loader(batch_size=11).sweep()] == [8, 8, 7], "a batch norm cannot take a single row"
 
 
 def test_audio_and_text_arrive_as_their_kind():

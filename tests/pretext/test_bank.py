@@ -1,5 +1,6 @@
 """Instance discrimination and PIRL: a softmax over all training rows, whose weights are means of embeddings."""
 
+import dataclasses
 import math
 
 import pytest
@@ -40,6 +41,18 @@ def test_a_bank_by_hand():
     bank.momentum = 0.0
     bank.update(z[:2], index[:2])
     torch.testing.assert_close(bank.rows, torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+
+
+@pytest.mark.parametrize("task", [discrimination, pirl])
+def test_a_bank_begins_with_the_embeddings_of_a_sweep(task):
+    pretext, given = task(), Batch(batch(20).x, torch.arange(20).flip(0))
+    ctx = dataclasses.replace(context(), sweep=lambda: iter([Batch(given.x[:12], given.index[:12]), given]))
+    pretext.before_step(ctx)
+    expected = F.normalize(pretext.projector(pretext.encoder(given.x).pooled), dim=1)
+    torch.testing.assert_close(pretext.bank.rows, expected.flip(0))
+    old = pretext.bank.rows.clone()
+    pretext.before_step(dataclasses.replace(ctx, step=1))
+    assert torch.equal(pretext.bank.rows, old)
 
 
 def test_a_bank_resumes_and_begins_anew_with_another_number_of_rows():
@@ -118,7 +131,7 @@ def test_pirl_brings_views_and_tiles_to_the_memory_of_their_sample_that_tiles_ne
     f = pretext.projector(pretext.encoder(image).pooled)
     parts = pretext.tile_projector(pretext.encoder(tiles).pooled)  # (4 * 8, out), place after place
     g = torch.stack([pretext.tiles_projector(torch.cat([parts[8 * k + i] for k in range(4)])) for i in range(8)])
-    costs = [own_row(each, pretext.bank.rows, index, 0.3)[0] for each in (g, f)]
+    costs = [own_row(each, pretext.bank.rows, index, 0.1)[0] for each in (g, f)]
     torch.testing.assert_close(loss.value, 0.3 * costs[0] + 0.7 * costs[1])
     torch.testing.assert_close(loss.embedding, torch.cat([f, g]))
     torch.testing.assert_close(loss.kept["embedding"], f)
