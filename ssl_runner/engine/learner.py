@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.distributed.fsdp import FSDPModule
-from torch.distributed.tensor import DTensor
 
 from ssl_runner.contract import Batch, Context, Encoder, Optimizer, Pretext, Regulariser, Settings
 from ssl_runner.device import ranks
@@ -22,6 +21,7 @@ from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.engine.seed import derive, seed_everything
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.gather import gather
+from ssl_runner.layers.weights import whole_state
 
 
 class Learner:
@@ -143,9 +143,7 @@ class Learner:
         encoder = self.pretext.trained()
         if self.whole_encoder is None:
             return encoder
-        state = encoder.state_dict()
-        parts = {name: each.full_tensor() if isinstance(each, DTensor) else each for name, each in state.items()}
-        self.whole_encoder.load_state_dict(parts)
+        self.whole_encoder.load_state_dict(whole_state(encoder))
         return copy.deepcopy(self.whole_encoder).to(self.device.device)
 
     def _backward(self, views: tuple, group: str, share: float, kept: dict[str, list[Tensor]]) -> dict[str, Tensor]:

@@ -54,6 +54,25 @@ class Prototypes(nn.Module):
             return cosine if self.length is None else cosine * self.length
 
 
+class UnitPrototypes(Prototypes):
+    """Prototypes that a step may lengthen, and `normalise` brings back to length 1 before the next one.
+
+    As in SwAV (arXiv 2006.09882): the gradient is that of the product, and not of a cosine.
+    """
+
+    def __init__(self, dim: int, count: int):
+        super().__init__(dim, count)
+        self.normalise()
+
+    @torch.no_grad()
+    def normalise(self) -> None:
+        self.weight.copy_(F.normalize(self.weight, dim=1))
+
+    def forward(self, x: Float[Tensor, "b d"]) -> Float[Tensor, "b k"]:
+        with torch.autocast(x.device.type, enabled=False):
+            return F.linear(F.normalize(x.float(), dim=1), self.weight)
+
+
 def prototype_head(
     dim: int, hidden: int, bottleneck: int, prototypes: int, *, norm: bool = False, fixed_norm: bool = True
 ) -> nn.Sequential:

@@ -22,6 +22,11 @@ def device_of(module: nn.Module) -> torch.device:
     return next((p.device for p in module.parameters()), torch.device("cpu"))
 
 
+def whole_state(module: nn.Module) -> dict[str, Tensor]:
+    """Parameters and buffers of a module by name, each whole, if it is sharded; all ranks must call it."""
+    return {name: t.full_tensor() if isinstance(t, DTensor) else t for name, t in module.state_dict().items()}
+
+
 def weights(module: nn.Module) -> list[Float[Tensor, "..."]]:
     """The trainable weights of a module, as they lie in it; each whole, if it is sharded, with gradient to the shares.
 

@@ -1,0 +1,38 @@
+"""Spherical k-means: clusters of unit vectors by cosine similarity.
+
+Inderjit S. Dhillon, Dharmendra S. Modha, "Concept Decompositions for Large Sparse Text Data using Clustering",
+Machine Learning 42, 2001.
+"""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssl_runner.contract import Rng
+
+AT_ONCE = 65536  # rows whose similarities are held at the same time
+
+
+def k_means(
+    x: Float[Tensor, "n d"], clusters: int, iterations: int, rng: Rng
+) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
+    """Centroids of unit length, and the centroid that is nearest to each row.
+
+    The first centroids are rows, distinct ones while there are any, drawn from `rng`, which has no places. An empty
+    cluster keeps its centroid. No sum is by atomic additions, so that equal rows give the same bits on a GPU as well.
+    """
+    x = F.normalize(x.float(), dim=1)
+    order = rng.rand(len(x)).argsort()
+    centroids = x[order.repeat(-(-clusters // len(x)))[:clusters]]
+    for _ in range(iterations):
+        sums = torch.zeros_like(centroids)
+        for rows in x.split(AT_ONCE):
+            sums += F.one_hot(nearest(rows, centroids), clusters).to(x.dtype).T @ rows
+        centroids = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), centroids)
+    return centroids, torch.cat([nearest(rows, centroids) for rows in x.split(AT_ONCE)])
+
+
+def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
+    """The centroid of unit length that each row is most similar to."""
+    return (x @ centroids.T).argmax(dim=1)
