@@ -33,7 +33,11 @@ MEASURED = (
     *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
-LESS = {"bigan": ("pretext.width=8",), "w_mse": ("pretext.out=3",)}  # what keeps a step of a task small
+LESS = {
+    "bigan": ("pretext.width=8",),
+    "w_mse": ("pretext.out=3",),
+    "pirl": ("pretext.augment_tiles.size=32",),
+}  # what keeps a step of a task small
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
