@@ -3,20 +3,19 @@
 Mathilde Caron, Ishan Misra, Julien Mairal, Priya Goyal, Piotr Bojanowski, Armand Joulin. NeurIPS 2020,
 arXiv 2006.09882; on Deep Clustering for Unsupervised Learning of Visual Features, ECCV 2018, arXiv 1807.05520.
 
-Differs: a view of each row is encoded at the start of an epoch, in evaluation mode, where the paper keeps what it made
-of the views of the epoch before. Before the first epoch, as batch norm has no statistics yet, it uses a batch's own.
+Differs: a view of each row is encoded at the start of an epoch, where the paper keeps what it made of the views of the
+epoch before.
 The defaults suit small images and short runs (3 times 128 prototypes and not 3000, 4 local views and not 6, hidden
 width 512 and not 2048).
 """
 
-import copy
 from collections.abc import Sequence
 from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop
 from ssl_runner.augment.image.views import Views
@@ -26,7 +25,6 @@ from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.image_encoder import check_local_views
 from ssl_runner.layers.k_means import k_means
 from ssl_runner.layers.ranges import Count, Natural, Positive
-from ssl_runner.layers.weights import device_of, whole_state
 from ssl_runner.loss.sinkhorn import perplexity
 
 
@@ -68,8 +66,6 @@ class DeepClusterV2(Pretext):
         centroids = F.normalize(torch.randn(clusterings, prototypes, out), dim=2)
         self.register_buffer("centroids", centroids)
         self.register_buffer("assignments", torch.zeros(rows, clusterings, dtype=torch.int64))
-        # In a tuple it is no part of this module: a model may be shared out over ranks, and a sweep needs all of it.
-        self.sweeper = (copy.deepcopy(nn.Sequential(self.encoder, self.projector)),)
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Global views (2B, C, H, W), local ones (local_views * B, C, h, w), and the clusters (B, clusterings)."""
@@ -101,13 +97,8 @@ class DeepClusterV2(Pretext):
 
     def encode(self, ctx: Context) -> Tensor:
         """(rows, out): a view of each training row by the encoder and projector of now."""
-        encoder, projector = self.sweeper[0].to(device_of(self))
-        encoder.load_state_dict(whole_state(self.encoder))
-        projector.load_state_dict(whole_state(self.projector))
-        self.sweeper[0].train(ctx.step == 0)
         views = (self.augment(batch.x, ctx.rng) for batch in ctx.sweep())
-        pairs = ((x if len(x) > 1 else x.repeat(2, 1, 1, 1), len(x)) for x in views)  # a batch norm needs two rows
-        return torch.cat([projector(encoder(x).pooled)[:count] for x, count in pairs])
+        return torch.cat([self.projector(self.encoder(x).pooled) for x in views])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         key = f"{prefix}assignments"
