@@ -3,7 +3,6 @@
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,28 +10,18 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 
-def mlp(
-    dims: Sequence[int],
-    norm: bool = True,
-    activation: type[nn.Module] = nn.ReLU,
-    *,
-    last: Literal["linear", "no_bias", "norm", "plain_norm"] = "linear",
-) -> nn.Sequential:
+def mlp(dims: Sequence[int], norm: bool = True, activation: type[nn.Module] = nn.ReLU) -> nn.Sequential:
     """Linear layers of widths `dims`, with batch norm (`norm`) and an activation between them, for (b, dims[0]).
 
-    A layer that a batch norm follows has no bias, which the norm would take off again. `last`: what the output layer
-    is, with a bias, without one, or with a batch norm after it, which may be without scale and shift (`plain_norm`).
-    Two widths make a single linear layer. Raises ValueError for fewer than two.
+    A layer that a batch norm follows has no bias, which the norm would take off again. Two widths make a single linear
+    layer. Raises ValueError for fewer than two.
     """
     if len(dims) < 2:
         raise ValueError(f"an MLP needs its input and output width, got {list(dims)}; write mlp((256, 128))")
     layers: list[nn.Module] = []
     for into, out in pairwise(dims[:-1]):
         layers += [nn.Linear(into, out, bias=not norm), *([nn.BatchNorm1d(out)] if norm else []), activation()]
-    layers.append(nn.Linear(*dims[-2:], bias=last == "linear"))
-    if last.endswith("norm"):
-        layers.append(nn.BatchNorm1d(dims[-1], affine=last == "norm"))
-    return nn.Sequential(*layers)
+    return nn.Sequential(*layers, nn.Linear(*dims[-2:]))
 
 
 class Prototypes(nn.Module):
