@@ -1,5 +1,6 @@
 """dataset=shards: the images of shards as those of a folder, in parts, by URL, challenged, and trained on."""
 
+import contextlib
 import logging
 import pickle
 import shutil
@@ -264,8 +265,11 @@ def test_the_cache_is_bounded_and_shards_that_were_removed_are_fetched_again(tmp
         order = epoch_order(rows, seeded(epoch))
         for batch in order.split(8):
             assert torch.equal(rows[batch], expected[batch])
-            kept = [path.stat().st_size for path in (tmp_path / "cache").glob("*.shard")]
-            assert sum(kept) <= 6.5 * size
+            kept = 0
+            for path in list((tmp_path / "cache").glob("*.shard")):
+                with contextlib.suppress(FileNotFoundError):  # removed meanwhile, as shards are read ahead
+                    kept += path.stat().st_size
+            assert kept <= 6.5 * size
     assert 11 < sum(remote.asked[name] for name in downloaded(remote)) < 11 * 5
 
 
