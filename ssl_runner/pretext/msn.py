@@ -14,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 from annotated_types import Ge, Interval
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -107,8 +106,10 @@ class MSN(Pretext):
             log_p = (scores[: len(z)] / self.temperature).log_softmax(dim=1)
             cross_entropy = -(targets * log_p.unflatten(0, (-1, len(targets)))).sum(dim=2).mean()
             divergence = self.divergence(log_p.exp())
-        used = perplexity(F.one_hot(targets.argmax(dim=1), self.prototypes).float())
-        metrics = {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach(), "perplexity": used}
+        # torch's one_hot waits for the device.
+        chosen = torch.zeros_like(targets).scatter(1, targets.argmax(dim=1, keepdim=True), 1.0)
+        metrics = {"cross_entropy": cross_entropy.detach(), "divergence": divergence.detach()}
+        metrics["perplexity"] = perplexity(chosen)
         return Loss(cross_entropy + self.weight * divergence, metrics, z)
 
     def assign(self, scores: Float[Tensor, "b k"]) -> Float[Tensor, "b k"]:
