@@ -19,12 +19,12 @@ def k_means(
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
     """Centroids of unit length, and the centroid that is nearest to each row.
 
-    The first centroids are rows, distinct ones while there are any, drawn from `rng`, which has no places. An empty
-    cluster keeps its centroid. No sum is by atomic additions, so that equal rows give the same bits on a GPU as well.
+    The first centroids are rows, drawn from `rng`, which has no places; zero for clusters that are more than rows. An
+    empty cluster keeps its centroid. No sum is by atomic additions, so that equal rows give the same bits on a GPU too.
     """
     x = F.normalize(x.float(), dim=1)
-    order = rng.rand(len(x)).argsort()
-    centroids = x[order.repeat(-(-clusters // len(x)))[:clusters]]
+    first = x[rng.rand(len(x)).argsort()[:clusters]]
+    centroids = F.pad(first, (0, 0, 0, clusters - len(first)))
     for _ in range(iterations):
         sums = torch.zeros_like(centroids)
         for rows in x.split(AT_ONCE):

@@ -4,9 +4,8 @@ Mathilde Caron, Ishan Misra, Julien Mairal, Priya Goyal, Piotr Bojanowski, Arman
 arXiv 2006.09882; on Deep Clustering for Unsupervised Learning of Visual Features, ECCV 2018, arXiv 1807.05520.
 
 Differs: a view of each row is encoded at the start of an epoch, where the paper keeps what it made of the views of the
-epoch before.
-The defaults suit small images and short runs (3 times 128 prototypes and not 3000, 4 local views and not 6, hidden
-width 512 and not 2048).
+epoch before. The defaults suit small images and short runs (3 times 128 prototypes and not 3000, 4 local views and not
+6, hidden width 512 and not 2048).
 """
 
 from collections.abc import Sequence
@@ -98,7 +97,8 @@ class DeepClusterV2(Pretext):
     def encode(self, ctx: Context) -> Tensor:
         """(rows, out): a view of each training row by the encoder and projector of now."""
         views = (self.augment(batch.x, ctx.rng) for batch in ctx.sweep())
-        return torch.cat([self.projector(self.encoder(x).pooled) for x in views])
+        pairs = ((x if len(x) > 1 else x.repeat(2, 1, 1, 1), len(x)) for x in views)  # a batch norm needs two rows
+        return torch.cat([self.projector(self.encoder(x).pooled)[:count] for x, count in pairs])
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
         key = f"{prefix}assignments"
