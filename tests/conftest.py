@@ -55,25 +55,26 @@ def choose(group, name):
 
 
 # A case for each task, optimizer, regulariser and recipe of views: of these, made tiny, traces and costs are kept.
-CHOICES = {f"pretext-{name}": (f"pretext={name}", *LESS.get(name, ())) for name in names("pretext")}
+CHOICES = {f"pretext-{name}": (f"pretext={name}",) for name in names("pretext")}
 for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "simclr"}.items():
     others = [name for name in names(group) if name != default]
     CHOICES |= {f"{group}-{name}": ("pretext=simclr", choose(group, name)) for name in others}
 
 
 def tiny(*overrides):
-    """Overrides of a job that takes a second; a masked method gets the smallest encoder that drops tokens.
+    """Overrides of a job that takes a second: less of what a task has, and the smallest encoder that drops tokens.
 
     Views are those of the task's YAML, not what the dataset recommends.
     """
-    tasks = [file for file in (TREE / "pretext").glob("*.yaml") if f"pretext={file.stem}" in overrides]
-    text = "".join(file.read_text() for file in tasks)
+    tasks = [name for name in names("pretext") if f"pretext={name}" in overrides]
+    text = "".join((TREE / "pretext" / f"{name}.yaml").read_text() for name in tasks)
     masked = "override /model@" in text
     groups = {each.partition("=")[0] for each in overrides}
     kept = [each for each in TINY if not each.startswith("model") or not (masked or "model" in groups)]
     mounts = [f"augment@pretext.{place}" for place in re.findall(r"/augment@(\w+): simclr", text)]
     views = [f"{each}=simclr" for each in mounts if not {each, f"~{each}"} & groups]
-    return [*kept, *views, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *overrides]
+    less = [each for name in tasks for each in LESS.get(name, ())]
+    return [*kept, *views, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *less, *overrides]
 
 
 def build_trainer(job, folder, change_data=lambda data: data):

@@ -34,7 +34,7 @@ from ssl_runner.sweep.settings import Settings
 SWEEP = Path("sweep")
 FAST = ("evaluator=none", "pretext=rotation")
 LONG = ("length=200st", "save_every=10st", "log_every=10st", "sweep.jobs_per_device=2", "hydra.sweep.dir=sweep")
-Plan = namedtuple("Plan", ["content", "overrides"])  # what a sweep wants to know of a job that was checked
+Plan = namedtuple("Plan", ["content", "overrides", "composed"])  # what a sweep wants to know of a job that was checked
 pytestmark = pytest.mark.usefixtures("here")
 
 
@@ -42,7 +42,7 @@ def plans(composer, *overrides):
     jobs, problems = composer.expand(tiny(*FAST, *overrides))
     composed = [composer.compose(job) for job in jobs]
     assert not [*problems, *(line for each in composed for line in each.problems)]
-    return [Plan(each.record, job) for each, job in zip(composed, jobs, strict=True)]
+    return [Plan(each.record, job, each) for each, job in zip(composed, jobs, strict=True)]
 
 
 def request_of(settings, folder="sweep", jobs=()):
@@ -224,7 +224,7 @@ def test_a_hopeless_job_is_stopped(composer):
     """It is judged beside one that has ended before, and keeps its encoder; what it had counts for it."""
     words = ["length=100000st", "log_every=5st", "evaluator=knn", "evaluator.knn.k=3", "evaluator.knn.every=5st"]
     (job,) = plans(composer, *words)
-    better, worse = ledger_of(jobs=[Plan(job.content, ["better"]), job])
+    better, worse = ledger_of(jobs=[job._replace(overrides=["better"]), job])
     write_json(better / "summary.json", {"status": "completed", "step": 9, "steps": 9, "final": {"knn/top1": 1.0}})
     (better / "metrics.jsonl").write_text('{"step": 9, "time": 1, "knn/top1": 1.0}\n')
     (worse / "stop").write_text("of the attempt before")
