@@ -82,7 +82,8 @@ def gathered(module: nn.Module) -> Iterator[None]:
     if not isinstance(module, FSDPModule):
         yield
         return
-    register_fsdp_forward_method(module, "extra_repr")  # any method: all is gathered as before a forward pass
+    if "extra_repr" not in vars(module):  # any method: once registered, all is gathered as before a forward pass
+        register_fsdp_forward_method(module, "extra_repr")
     module.extra_repr()
     try:
         yield

@@ -21,6 +21,7 @@ from torch.func import functional_call
 
 from ssl_runner.contract import Batch, Metric, Suspect
 from ssl_runner.device import ranks
+from ssl_runner.device.strategy import gathered
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
@@ -132,11 +133,9 @@ def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdic
 def measure_embedding(learner: Learner) -> dict[str, Metric]:
     """`geometry/embedding_std` and `geometry/embedding_rank` of what the loss sees, on the run's first batches.
 
-    Nothing if the method has no embedding, if it is the encoder's features themselves, or if the network is sharded.
+    Nothing if the method has no embedding, or if it is the encoder's features themselves. Each rank gives its share.
     The network is in training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
     """
-    if learner.is_sharded:  # a pass on copies of its buffers would have to gather it
-        return {}
     pooled: list[torch.Tensor] = []
     pretext, loader, parts = learner.pretext, learner.loader, []
     hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
@@ -146,7 +145,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
             some = SAMPLES // ranks.count()
             views = learner.views(Batch(batch.x[:some], batch.index[:some]), step, learner.main)
             buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
-            with torch.no_grad(), learner.device.autocast():
+            with torch.no_grad(), learner.device.autocast(), gathered(learner.objective):
                 embedding = functional_call(pretext, buffers, (views, learner.main)).embedding
             if embedding is None or any(each is embedding for each in pooled):
                 return {}

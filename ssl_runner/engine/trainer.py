@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ssl_runner.device import ranks
 from ssl_runner.device.agreement import Agreement
+from ssl_runner.device.strategy import gathered
 from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
 from ssl_runner.engine.console import Progress
 from ssl_runner.engine.interrupt import Interrupt
@@ -193,7 +194,5 @@ def pictures(learner: Learner, step: int) -> dict[str, Float[Tensor, "b c h w"]]
     views = learner.views(batch, step, learner.main)
     images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
     named = {f"views/{number}": image for number, image in enumerate(images)}
-    if learner.is_sharded:  # the method's own would have to gather it
-        return named
-    with frozen(learner.pretext):
+    with frozen(learner.pretext), gathered(learner.objective):
         return named | {f"pictures/{name}": image for name, image in learner.pretext.pictures(views).items()}

@@ -23,8 +23,10 @@ from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.device.sharding import local
 from ssl_runner.engine import learner as learner_module
 from ssl_runner.engine import loader, measurements
+from ssl_runner.engine.collapse import measure_embedding
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
+from ssl_runner.engine.trainer import pictures
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
@@ -153,6 +155,9 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         with measurements.frozen(encoder):
             encode = measurements.encoder_of(encoder, learner.loader.samples, CPU)
             results[case]["features"] = encode(learner.loader.rows)
+        health = measure_embedding(learner)
+        results[case]["health"] = {name: torch.tensor(float(each.value)) for name, each in health.items()}
+        results[case]["pictures"] = {name: plain(each) for name, each in pictures(learner, 0).items()}
         for other in sorted({case, f"sharded-{case}"} & states.keys()):  # in one order on every rank
             again = learner_of(content, folder / f"{other}-{rank}-again")
             again.load(states[other]["state"])
@@ -251,6 +256,17 @@ def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
         assert each["held"] < 0.6 * alone["held"], "memory for so much would not do for one"
         require_equal(flat(each), flat(alone), 1e-6)
         require_equal({"": each["features"]}, {"": alone["features"]}, 1e-6)
+
+
+@pytest.mark.parametrize("name", [*CASES, *SHARDED])
+def test_ranks_together_see_the_health_and_the_pictures_of_one(together, name):
+    """Of what a loss sees, and of what a task shows: each rank has those of its own rows, the first rank the first."""
+    alone = together[1][0][SHARDED.get(name, name)]
+    for rank, each in enumerate(result[name] for result in together[2]):
+        require_equal(each["health"], alone["health"], 1e-6)
+        rows = {key: images.chunk(2)[rank] for key, images in alone["pictures"].items() if len(images) == BATCH}
+        require_equal({key: each["pictures"][key] for key in rows}, rows, 1e-6)
+        assert each["pictures"].keys() == alone["pictures"].keys()
 
 
 @pytest.mark.parametrize("count", [1, 3])
