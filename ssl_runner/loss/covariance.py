@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.contract import Suspect
 from ssl_runner.loss.embedding import unit
 
 
@@ -56,3 +57,16 @@ def covariance_cost(z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
     VICReg, arXiv 2105.04906, equations 3 and 4.
     """
     return off_diagonal(covariance(z)).square().sum() / z.shape[1]
+
+
+def weak_terms(invariance: float, variance: float, covariance: float) -> list[Suspect]:
+    """Which of the weights of VICReg's terms can let features collapse."""
+    suspects: list[Suspect] = []
+    if variance < 0.2 * invariance:  # without it a constant embedding costs nothing
+        cause = f"pretext.variance={variance:g} is too little beside pretext.invariance={invariance:g}"
+        weight = 0.5 if variance else 1.0
+        suspects.append(Suspect(cause, f"pretext.variance={invariance:g}", weight))
+    if not covariance:
+        cause = "pretext.covariance=0, dimensions may repeat one another"
+        suspects.append(Suspect(cause, "pretext.covariance=1", 0.7))
+    return suspects

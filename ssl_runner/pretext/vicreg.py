@@ -17,7 +17,7 @@ from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.ranges import Count, NotNegative
-from ssl_runner.loss.covariance import covariance_cost, variance_cost
+from ssl_runner.loss.covariance import covariance_cost, variance_cost, weak_terms
 
 
 class VICReg(Pretext):
@@ -64,12 +64,4 @@ class VICReg(Pretext):
         return Loss(value, {name: term.detach() for name, term in terms.items()}, torch.cat([z, z_prime]))
 
     def suspects(self) -> Sequence[Suspect]:
-        suspects = []
-        if self.variance < 0.2 * self.invariance:  # without it a constant embedding costs nothing
-            cause = f"pretext.variance={self.variance:g} is too little beside pretext.invariance={self.invariance:g}"
-            weight = 0.5 if self.variance else 1.0
-            suspects.append(Suspect(cause, f"pretext.variance={self.invariance:g}", weight))
-        if not self.covariance:
-            cause = "pretext.covariance=0, dimensions may repeat one another"
-            suspects.append(Suspect(cause, "pretext.covariance=1", 0.7))
-        return suspects
+        return weak_terms(self.invariance, self.variance, self.covariance)

@@ -72,6 +72,14 @@ def crop_matrix(
     return torch.stack([*x, centre[0], *y, centre[1]], 1).view(-1, 2, 3)
 
 
+def cell_centres(matrix: Float[Tensor, "b 2 3"], grid: tuple[int, int]) -> Float[Tensor, "b n 2"]:
+    """Where the centres of the cells of a view's grid (height, width), in raster order, lie in the image, as (x, y)."""
+    down, across = (torch.arange(1 - n, n, 2, device=matrix.device) / n for n in grid)
+    centres = torch.stack(torch.meshgrid(across, down, indexing="xy"), -1).view(-1, 1, 2)  # (n, 1, 2)
+    # Not a product of matrices, see `resample`.
+    return (matrix[:, None, :, :2] * centres).sum(-1) + matrix[:, None, :, 2]
+
+
 def resample(
     x: Float[Tensor, "b c h w"],
     matrix: Float[Tensor, "b 2 3"],

@@ -128,9 +128,7 @@ class Views:
         size = (self.size, self.size) if self.size else (x.shape[2], x.shape[3])
         view = x
         if draw.box is not None or draw.angle is not None or size != x.shape[2:]:
-            box = column((0.0, 0.0, 1.0, 1.0), x.device).T.expand(len(x), 4) if draw.box is None else draw.box
-            matrix = crop_matrix(*box.unbind(1), draw.flip, draw.vertical_flip, draw.angle, aspect=size[1] / size[0])
-            view = resample(x, matrix, size, edge="border" if draw.angle is None else "reflection")
+            view = resample(x, self.matrix(x, draw), size, edge="border" if draw.angle is None else "reflection")
             if draw.colour is None:  # which clamps, too
                 view.clamp_(0, 1)  # the weights of a blend add up to 1 within rounding only
         elif draw.flip is not None or draw.vertical_flip is not None:
@@ -142,6 +140,12 @@ class Views:
         if (chosen := draw.solarise) is not None:
             view = changed(view, view is not x, chosen, lambda view, rows: solarise(view, chosen[rows]))
         return view
+
+    def matrix(self, x: Float[Tensor, "b c h w"], draw: Draw) -> Float[Tensor, "b 2 3"]:
+        """The map from the coordinates of the views that a draw makes of images to those of the images."""
+        box = column((0.0, 0.0, 1.0, 1.0), x.device).T.expand(len(x), 4) if draw.box is None else draw.box
+        aspect = 1.0 if self.size else x.shape[3] / x.shape[2]
+        return crop_matrix(*box.unbind(1), draw.flip, draw.vertical_flip, draw.angle, aspect=aspect)
 
 
 Change = Callable[[Float[Tensor, "n c h w"], Tensor | slice], Float[Tensor, "n c h w"]]
