@@ -116,7 +116,8 @@ def test_the_next_step_begins_with_the_groups_that_the_loss_saw():
 
 
 def test_with_micro_batches_groups_move_once_a_step_by_the_whole_batch(make, monkeypatch):
-    learner = make("pretext=smog", "pretext.prototypes=8", "accumulate=2", "evaluator=none").learner
+    words = ("pretext.prototypes=8", "pretext.regroup=100%", "accumulate=2", "evaluator=none")
+    learner = make("pretext=smog", *words).learner
     pretext, steps, after_step = learner.pretext, [], SMoG.after_step
     monkeypatch.setattr(SMoG, "after_step", lambda self, ctx, kept: (steps.append(kept), after_step(self, ctx, kept)))
     groups, teacher = pretext.group_features.clone(), pretext.teacher_projector[0].weight.clone()
