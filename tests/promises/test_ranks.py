@@ -42,6 +42,7 @@ CASES = {
 # The same, by FSDP; of the regularisers, those that read weights.
 ON_WEIGHTS = [f"regulariser-{name}" for name in ("l1", "l2", "elastic_net", "orthogonal")]
 SHARDED = {f"sharded-{case}": case for case in CASES if case in ON_WEIGHTS or not case.startswith("regulariser")}
+NARROW = {"hidden": 32, "out": 16, "local_hidden": 32, "local_out": 16, "bottleneck": 16}  # heads, at most
 CPU, LATE = torch.device("cpu"), timedelta(seconds=60)
 
 
@@ -181,6 +182,8 @@ def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
     shape = (f"batch_size={BATCH}", "dataset.images=120", "length=1ep", "evaluator=none")
     cases = {case: composer.compose(tiny(*words, *shape)).content for case, words in CASES.items()}
     cases = json.loads(json.dumps(cases))
+    for settings in (content["pretext"] for content in cases.values()):
+        settings |= {key: min(settings[key], most) for key, most in NARROW.items() if key in settings}
     results, of_two = {}, None
     for count in (2, 1, 3):
         folder = tmp_path_factory.mktemp(f"ranks{count}")
