@@ -155,7 +155,7 @@ def test_runs_that_collapse_are_named_with_their_causes(make, caplog, words, cal
 @pytest.mark.parametrize("pretext", names("pretext"))
 def test_no_task_is_accused_at_its_own_settings(make, pretext):
     """Of its batch, too: of 16 rows, a loss that spreads them by a covariance or a coding rate leaves a large mean."""
-    words = (*GEOMETRY.split(), "length=24st", "evaluator.geometry.every=8st", "batch_size=64", f"pretext={pretext}")
+    words = (*GEOMETRY.split(), "length=12st", "evaluator.geometry.every=4st", "batch_size=64", f"pretext={pretext}")
     trainer = fit(make(*words))
     assert trainer.measurements.health.verdict == "healthy"
     assert list(trainer.learner.pretext.suspects()) == [], "and suspects none of its own settings"

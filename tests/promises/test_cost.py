@@ -39,9 +39,9 @@ CASES = {
 }
 every_case = pytest.mark.parametrize("case", sorted({*CASES, *(file.stem for file in COSTS.glob("*.json"))}))
 CONTAINERS = {list, dict, set, deque, Counter, OrderedDict, defaultdict}
-LONG = ("evaluator=none", "dataset.size=16", "length=42st", "log_every=5st", "show_every=100st", "batch_size=4")
-EARLY, LATE = 20, 40
-FEW = 10  # things that may be more for any reason; one thing a step is 20
+LONG = ("evaluator=none", "dataset.size=16", "length=26st", "log_every=5st", "show_every=100st", "batch_size=4")
+EARLY, LATE = 8, 24
+FEW = 10  # things that may be more for any reason; one thing a step is 16
 HOARDS = {
     "tensors": lambda hoard, step, numbers: hoard.setdefault("losses", []).extend(numbers.values()),
     "numbers": lambda hoard, step, numbers: hoard.setdefault("steps", []).append(float(step)),

@@ -1,6 +1,7 @@
 """Killed with -9 before each single file operation, a command typed again ends in the files of one that never was."""
 
 import os
+import random
 import shutil
 import time
 from pathlib import Path
@@ -11,7 +12,8 @@ from forks import carry_out
 from image_trees import paint_classes
 from trees import tree
 
-EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "6"))  # every how many-th operation is a crash point; 1 for all
+# Every how many-th operation is a crash point, from one that is drawn; 1 for all.
+EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "12"))
 
 
 def crash_and_go_on(
@@ -26,8 +28,9 @@ def crash_and_go_on(
     shutil.copytree(begun, whole)
     (undisturbed,) = carry_out([{"words": command, "folder": str(whole)}], tmp_path)
     assert undisturbed["status"] == 0, undisturbed["printed"]
-    operations = dict(list(enumerate(undisturbed[whose]))[::EACH])
-    print(f"{len(operations)} crash points")
+    first = random.SystemRandom().randrange(EACH)
+    operations = dict(list(enumerate(undisturbed[whose]))[first::EACH])
+    print(f"{len(operations)} crash points, from operation {first}")
     places = {number: tmp_path / f"point{number}" for number in operations}
     cases = []
     for number, place in places.items():
