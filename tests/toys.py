@@ -90,6 +90,12 @@ def colours(step: int, n: int = 32) -> Tensor:
     return (flat + 0.3 * torch.randn(n, *SHAPE, generator=rng)).clamp(0, 1)
 
 
+def sweep_of(rows: int, size: int = 13):
+    """ctx.sweep of rows of single colours, in batches of `size`."""
+    parts = torch.arange(rows).split(size)
+    return lambda: (Batch(colours(0, rows)[part], part) for part in parts)
+
+
 def train(pretext: Pretext, steps: int, samples, rate: float = 1e-2, spoil=lambda views: views) -> None:
     """A plain loop for methods of one group: `samples(step)` are its images."""
     optimizer = torch.optim.Adam([p for p in pretext.parameters() if p.requires_grad], rate)

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Rng
+from ssl_runner.layers.gather import gather
 
 AT_ONCE = 65536  # rows whose similarities are held at the same time
 
@@ -21,6 +22,7 @@ def k_means(
 
     The first centroids are rows, drawn from `rng`, which has no places; zero for clusters that are more than rows. An
     empty cluster keeps its centroid. No sum is by atomic additions, so that equal rows give the same bits on a GPU too.
+    All ranks, which call it with the same rows, get what the first came to: GPUs may encode a row to other bits.
     """
     x = F.normalize(x.float(), dim=1)
     first = x[rng.rand(len(x)).argsort()[:clusters]]
@@ -30,7 +32,8 @@ def k_means(
         for rows in x.split(AT_ONCE):
             sums += F.one_hot(nearest(rows, centroids), clusters).to(x.dtype).T @ rows
         centroids = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), centroids)
-    return centroids, torch.cat([nearest(rows, centroids) for rows in x.split(AT_ONCE)])
+    places = torch.cat([nearest(rows, centroids) for rows in x.split(AT_ONCE)])
+    return gather(centroids)[:clusters], gather(places)[: len(x)]
 
 
 def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:

@@ -19,7 +19,6 @@ from torch import Tensor
 from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.image_encoder import check_local_views
 from ssl_runner.layers.k_means import k_means
@@ -90,9 +89,8 @@ class DeepClusterV2(Pretext):
         x = self.encode(ctx)
         for number in range(self.clusterings):
             centroids, clusters = k_means(x, self.prototypes, self.iterations, ctx.rng)
-            # All ranks take what the first one came to: GPUs may encode the same row to other bits.
-            self.centroids[number] = gather(centroids)[: len(centroids)]
-            self.assignments[: len(clusters), number] = gather(clusters)[: len(clusters)]
+            self.centroids[number] = centroids
+            self.assignments[: len(clusters), number] = clusters
 
     def encode(self, ctx: Context) -> Tensor:
         """(rows, out): a view of each training row by the encoder and projector of now."""

@@ -106,8 +106,7 @@ class SMoG(Pretext):
             views = (self.augment(batch.x, ctx.rng) for batch in ctx.sweep() if len(batch.x) > 1)  # for batch norm
             rows = self.recent.rows if ctx.step else torch.cat([self.projector(self.encoder(x).pooled) for x in views])
             groups, _ = k_means(rows, self.prototypes, self.iterations, ctx.rng)
-            # All ranks take what the first one came to: GPUs may encode the same row to other bits.
-            self.group_features.copy_(gather(groups)[: self.prototypes])
+            self.group_features.copy_(groups)
             self.follow(0.0)
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import SHAPE, Conv, batch, colours, context, number
+from toys import SHAPE, Conv, batch, colours, context, number, sweep_of
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch
@@ -40,11 +40,6 @@ def test_deepclusters_loss_is_the_cross_entropy_of_a_samples_cluster_in_each_clu
     torch.testing.assert_close(pretext((*views[:2], order.argsort()[views[2]])).value, loss.value)
     pretext.centroids.copy_(pretext.centroids[:, :1].expand_as(pretext.centroids).clone())
     assert number(pretext(views).value) == pytest.approx(math.log(6), rel=1e-5)
-
-
-def sweep_of(rows: int, size: int = 13):
-    parts = torch.arange(rows).split(size)
-    return lambda: (Batch(colours(0, rows)[part], part) for part in parts)
 
 
 @torch.no_grad()

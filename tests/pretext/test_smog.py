@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 import torch.nn.functional as F
-from toys import Conv, batch, colours, context, gradients, number, still, wander
+from toys import Conv, batch, colours, context, gradients, number, still, sweep_of, wander
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch
@@ -21,11 +21,6 @@ def task(**settings) -> SMoG:
     torch.manual_seed(0)
     small = {"hidden": 16, "out": 8, "prototypes": 6, "memory": 20, "regroup": Duration(5, "st")}
     return SMoG(**{"encoder": Conv(), "augment": Views(scale=(0.5, 1.0)), **small, **settings}).train()
-
-
-def sweep_of(rows: int, size: int = 13):
-    parts = torch.arange(rows).split(size)
-    return lambda: (Batch(colours(0, rows)[part], part) for part in parts)
 
 
 def unit(x):

@@ -29,8 +29,9 @@ def crash_and_go_on(
     shutil.copytree(begun, whole)
     (undisturbed,) = carry_out([{"words": command, "folder": str(whole)}], tmp_path)
     assert undisturbed["status"] == 0, undisturbed["printed"]
-    first = random.SystemRandom().randrange(EACH)
-    operations = dict(list(enumerate(undisturbed[whose]))[first::EACH])
+    operations = dict(enumerate(undisturbed[whose]))
+    first = random.SystemRandom().randrange(min(EACH, len(operations)))  # of few, one at least
+    operations = dict(list(operations.items())[first::EACH])
     print(f"{len(operations)} crash points, from operation {first}")
     places = {number: tmp_path / f"point{number}" for number in operations}
     cases = []
