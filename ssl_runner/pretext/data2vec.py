@@ -78,8 +78,8 @@ class Data2Vec(Pretext):
         features = self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
         predicted = self.predict(take_tokens(features.tokens, masked)).float()
         value = F.smooth_l1_loss(predicted, target, beta=self.beta)  # equation 2
-        # Of each number over the batch: 0 if the targets of all patches are alike, whatever their layer norm.
-        spread = mean.flatten(0, 1).std(dim=0).mean()
+        # Of each number over samples: 0 if all samples are alike, though the targets of two places need not be.
+        spread = mean.std(dim=0).mean()
         return Loss(value, {"spread": spread}, features.pooled)
 
     @torch.no_grad()

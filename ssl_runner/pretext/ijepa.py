@@ -90,8 +90,8 @@ class IJEPA(Pretext):
         tokens = features.tokens.repeat_interleave(self.targets, dim=0)  # (B t, k, d)
         predicted = self.predictor(tokens, places, targets.flatten(0, 1)).float()  # (B t, m, d)
         value = F.smooth_l1_loss(predicted.flatten(0, 1), target.flatten(0, 1))
-        # Of each number over the batch: 0 if all tokens are alike, which layer norm would hide in their lengths.
-        spread = whole.flatten(0, 1).std(dim=0).mean()
+        # Of each number over samples: 0 if all samples are alike, though the tokens of two places need not be.
+        spread = whole.std(dim=0).mean()
         return Loss(value, {"spread": spread}, features.pooled)
 
     @staticmethod
