@@ -66,7 +66,8 @@ class IJEPA(Pretext):
         tokens = self.grid[0] * self.grid[1]
         self.size = max(1, round(tokens * target))
         if targets * self.size >= tokens:
-            remedy = f"type pretext.target={0.75 / targets:.3g} or fewer pretext.targets"
+            most = (tokens - 1) // targets
+            remedy = f"type pretext.target={most / tokens:.3g}" if most else f"type pretext.targets={tokens - 1}"
             raise ValueError(
                 f"{targets} targets of {self.size} patches may leave none of {tokens} as context; {remedy}"
             )

@@ -29,8 +29,10 @@ class SimMIM(Pretext):
 
     ratio: share of squares that is hidden, rounded; at least one is hidden and one shown. unit: their side in pixels,
         in whole patches.
-    Raises ValueError for an encoder whose tokens are no patches, and if squares do not fill the image.
+    Raises ValueError for an encoder whose tokens are no patches, and if squares do not fill the image, or one does.
     """
+
+    units: Tensor
 
     def __init__(
         self,
@@ -45,15 +47,16 @@ class SimMIM(Pretext):
         self.encoder, self.augment = encoder, augment
         self.ratio, self.unit = ratio, unit
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
-        self.side = max(1, round(unit / self.patch[0]))  # of a unit, in patches
-        self.units = len(units_of(self.grid, self.side))
-        self.hidden = min(max(round(self.units * ratio), 1), self.units - 1)
+        self.register_buffer("units", units_of(self.grid, max(1, round(unit / self.patch[0]))), persistent=False)
+        if len(self.units) == 1:
+            raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={self.patch[0]}")
+        self.hidden = min(max(round(len(self.units) * ratio), 1), len(self.units) - 1)
         self.token = nn.Parameter(0.02 * torch.randn(encoder.dim if encoder.in_two_steps else shape[0]))
         self.predict = nn.Linear(encoder.dim, self.patch[0] * self.patch[1] * shape[0])
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Samples, and positions of the patches hidden (B, m)."""
-        _, masked = unit_masks(len(batch.x), self.grid, self.side, self.hidden, ctx.rng)
+        _, masked = unit_masks(len(batch.x), self.units, self.hidden, ctx.rng)
         return self.augment(batch.x, ctx.rng), masked
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
@@ -80,4 +83,4 @@ class SimMIM(Pretext):
         return patch_pictures(self.encoder, x, masked, filling, self.patch, self.grid)
 
     def suspects(self) -> Sequence[Suspect]:
-        return suspect_ratio(self.ratio, 0.6, 0.2, f"{self.units - self.hidden} of {self.units} squares")
+        return suspect_ratio(self.ratio, 0.6, 0.2, f"{len(self.units) - self.hidden} of {len(self.units)} squares")

@@ -321,6 +321,7 @@ def test_pictures_are_what_is_seen_and_the_same_filled_in(name):
 REFUSED = [
     *((name, {"encoder": Conv()}, "Conv cannot drop tokens; use model=vit_tiny") for name in KINDS if name != "simmim"),
     ("simmim", {"unit": 6}, r"units of 3x3 do not fill a grid of 4x4 patches; type pretext\.unit=1"),
+    ("simmim", {"unit": 8}, r"pretext\.unit=8 is the whole image; type pretext\.unit=2"),
     ("maskfeat", {"cell": 4}, r"pretext\.cell=4 does not divide patches of 2x2 px; type pretext\.cell=2"),
     ("ijepa", {"targets": 6}, r"6 targets of 3 patches may leave none of 16 as context; type pretext\.target=0\.125"),
     ("data2vec", {"layers": 3}, r"pretext\.layers=3: the encoder has 2 blocks, .*; type pretext\.layers=1"),

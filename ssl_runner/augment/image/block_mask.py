@@ -38,14 +38,9 @@ def block_masks(
     return order[:, hidden:], order[:, :hidden]
 
 
-def unit_masks(samples: int, grid: Grid, unit: int, hidden: int, rng: Rng) -> Masks:
-    """Patches shown and hidden, by squares of unit x unit patches, of which `hidden` are hidden: SimMIM's masks.
-
-    Raises ValueError if units do not fill the grid.
-    """
-    units = units_of(grid, unit)  # (u, unit * unit)
+def unit_masks(samples: int, units: Int[Tensor, "u s"], hidden: int, rng: Rng) -> Masks:
+    """Patches shown and hidden, by units that `units_of` makes, of which `hidden` are hidden: SimMIM's masks."""
     shown, masked = random_masks(samples, len(units), len(units) - hidden, rng)
-    units = units.to(shown.device)
     return units[shown].flatten(1), units[masked].flatten(1)
 
 
