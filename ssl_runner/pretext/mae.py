@@ -2,9 +2,10 @@
 
 Kaiming He, Xinlei Chen, Saining Xie, Yanghao Li, Piotr Dollár, Ross Girshick. CVPR 2022, arXiv 2111.06377.
 
-Differs: the default decoder is 128 wide and 2 deep and not 512 and 8, for small encoders and images. What it reads of
-the whole image is the encoder's `pooled`, which is the paper's class token only if the encoder pools by one. The
-variance of a target patch divides by the number of values and not by one less, so that a single value has one.
+Differs: the defaults are for small encoders, images and runs: 60 % of the patches are hidden and not 75, pixels are not
+normalised by patch, and the decoder is 64 wide and 1 deep and not 512 and 8. What it reads of the whole image is the
+encoder's `pooled`, which is the paper's class token only if the encoder pools by one. The variance of a target patch
+divides by the number of values and not by one less, so that a single value has one.
 """
 
 from collections.abc import Sequence
@@ -40,10 +41,10 @@ class MAE(Pretext):
         encoder: Encoder,
         shape: tuple[int, int, int],
         augment: Views,
-        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.75,
-        normalise: bool = True,
-        width: Annotated[int, Ge(4)] = 128,
-        depth: Count = 2,
+        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
+        normalise: bool = False,
+        width: Annotated[int, Ge(4)] = 64,
+        depth: Count = 1,
         heads: Count = 4,
     ):
         super().__init__()
@@ -98,4 +99,4 @@ class MAE(Pretext):
         return patch_pictures(self.encoder, x, masked, filling, self.patch, self.grid)
 
     def suspects(self) -> Sequence[Suspect]:
-        return suspect_ratio(self.ratio, 0.75, 0.4, f"{self.kept} of {self.tokens} patches")
+        return suspect_ratio(self.ratio, 0.6, 0.4, f"{self.kept} of {self.tokens} patches")
