@@ -77,7 +77,7 @@ class Data2Vec(Pretext):
         target = F.layer_norm(take_tokens(mean, masked), mean.shape[-1:])  # (B, m, d)
         features = self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
         predicted = self.predict(take_tokens(features.tokens, masked)).float()
-        value = F.smooth_l1_loss(predicted, target, beta=self.beta)  # equation 2
+        value = F.smooth_l1_loss(predicted, target, beta=self.beta)
         # Of each number over samples: 0 if all samples are alike, though the targets of two places need not be.
         spread = mean.std(dim=0).mean()
         return Loss(value, {"spread": spread}, features.pooled)

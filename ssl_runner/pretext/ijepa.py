@@ -19,11 +19,11 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.block_mask import multi_block_masks
-from ssl_runner.augment.image.views import Positive, Share, Views
+from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.layers import ranges
 from ssl_runner.layers.ema import follow, frozen_copy
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
+from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.layers.token_predictor import TokenPredictor
 from ssl_runner.layers.transformer import take_tokens
 
@@ -47,14 +47,14 @@ class IJEPA(Pretext):
         encoder: Encoder,
         shape: tuple[int, int, int],
         augment: Views,
-        targets: ranges.Count = 4,
+        targets: Count = 4,
         target: Annotated[float, Interval(gt=0, lt=1)] = 0.1875,
         aspect: tuple[Positive, Positive] = (0.75, 1.5),
         context: tuple[Share, Share] = (0.85, 1.0),
-        momentum: ranges.Share = 0.98,
+        momentum: Share = 0.98,
         width: Annotated[int, Ge(4)] = 64,
-        depth: ranges.Count = 2,
-        heads: ranges.Count = 4,
+        depth: Count = 2,
+        heads: Count = 4,
     ):
         super().__init__()
         require_tokens(encoder)

@@ -24,7 +24,7 @@ class MultiBlock(NamedTuple):
 def block_masks(
     samples: int, grid: Grid, hidden: int, rng: Rng, *, smallest: int, aspect: tuple[float, float] = (0.3, 1 / 0.3)
 ) -> Masks:
-    """Patches shown, and exactly `hidden` ones, which lie in blocks: BEiT's masks, arXiv 2106.08254, algorithm 1.
+    """Patches shown, and exactly `hidden` ones, which lie in blocks: BEiT's masks, arXiv 2106.08254.
 
     A block has `smallest` to `hidden` patches, as near as whole rows and columns come to it, and a height over its
     width that is log-uniform in `aspect`. Blocks are laid one upon another until `hidden` patches are covered; of the
@@ -48,7 +48,7 @@ def multi_block_masks(
     samples: int, grid: Grid, targets: int, size: int, rng: Rng, *, scale: tuple[float, float],
     aspect: tuple[float, float]
 ) -> MultiBlock:  # fmt: skip
-    """I-JEPA's masks, arXiv 2301.08243, section 3: `targets` blocks of `size` patches, and what is left of a large one.
+    """I-JEPA's masks, arXiv 2301.08243: `targets` blocks of `size` patches, and what is left of a large one.
 
     aspect: height over width of a target, uniform. A block of whole rows and columns that is larger than `size` loses
     patches at random. scale: share of the image in the context block, a square as nearly as the grid allows. Context
