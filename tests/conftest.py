@@ -38,6 +38,7 @@ LESS = {
     "w_mse": ("pretext.out=3",),
     "deepcluster_v2": ("pretext.prototypes=8",),  # fewer than rows: rounding decides between equal centroids
     "vicregl": ("pretext.matches=3",),  # 16 pixels a side are 2 x 2 cells
+    "ijepa": ("pretext.targets=2",),  # 16 pixels a side are 4 patches
     "pirl": ("pretext.augment_tiles.size=32",),
     "smog": ("pretext.prototypes=8", "pretext.memory=32", "pretext.regroup=3st"),
 }  # what keeps a step of a task small

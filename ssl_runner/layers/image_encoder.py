@@ -56,6 +56,36 @@ def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
     return grid
 
 
+def patch_grid(
+    encoder: Encoder, shape: tuple[int, int, int], size: int | None = None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(rows, columns) of the patches that an encoder cuts samples of `shape` into, and (height, width) of one in px.
+
+    size: side of square views, if they are not as large as the samples.
+    Raises ValueError if its tokens are no equal patches, or a single one.
+    """
+    tall, wide = (size, size) if size else shape[1:]
+    grid = grid_of(encoder, (shape[0], tall, wide))
+    if len(grid) != 2 or tall % grid[0] or wide % grid[1] or grid == (1, 1):
+        raise ValueError(f"a grid of {grid} tokens cuts {tall}x{wide} px into no equal patches; set model.patch")
+    return (grid[0], grid[1]), (tall // grid[0], wide // grid[1])
+
+
+def require_tokens(encoder: Encoder) -> None:
+    """Raises ValueError if an encoder cannot drop and hide tokens."""
+    if not encoder.in_two_steps:
+        ImageEncoder.cannot_drop_tokens(encoder)
+
+
+@torch.no_grad()
+def require_layers(encoder: Encoder, shape: tuple[int, int, int], layers: int) -> None:
+    """Raises ValueError if an encoder does not have that many blocks."""
+    try:
+        encoder.encode(encoder.embed(torch.zeros(1, *shape, device=device_of(encoder))), layers=range(-layers, 0))
+    except ValueError as error:
+        raise ValueError(f"pretext.layers={layers}: {str(error).partition(': ')[2]}; type pretext.layers=1") from error
+
+
 def check_local_views(encoder: Encoder, channels: int, side: int) -> None:
     """Raises ValueError if an encoder cannot encode local views of some pixels a side."""
     try:

@@ -1,4 +1,4 @@
-"""Transformers on token sequences: fixed positions, tokens kept by place, attention masks, masked means, a block.
+"""Transformers on token sequences: fixed positions, tokens kept or hidden by place, attention masks, means, blocks.
 
 Positions: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv:1706.03762, section 3.5; in two dimensions as
 in Masked Autoencoders Are Scalable Vision Learners, He et al., CVPR 2022, arXiv:2111.06377, appendix A.1.
@@ -44,6 +44,14 @@ def take_tokens(tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b k"]) -
     torch.take_along_dim does the same, and first looks at each index of each of the d numbers for a negative one.
     """
     return tokens.gather(1, positions[..., None].expand(-1, -1, tokens.shape[2]))
+
+
+def hide_tokens(
+    tokens: Float[Tensor, "b n d"], positions: Int[Tensor, "b m"], token: Float[Tensor, " d"]
+) -> Float[Tensor, "b n d"]:
+    """The tokens with a method's own `token` in the place of those at each sample's positions."""
+    place = positions[..., None].expand(-1, -1, tokens.shape[2])
+    return tokens.scatter(1, place, token.to(tokens.dtype).expand_as(place))
 
 
 def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:
@@ -101,3 +109,24 @@ class Block(nn.TransformerEncoderLayer):
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, n, d / heads) each
         mixed = F.scaled_dot_product_attention(query, key, value)
         return layer.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, n, d)
+
+
+class CrossBlock(nn.Module):
+    """A block whose tokens attend to others alone, and never to each other: norms first, GELU, no dropout."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key_value, self.out = (nn.Linear(width, n * width) for n in (1, 2, 1))
+        self.hidden = nn.Sequential(nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width))
+
+    def forward(self, x: Float[Tensor, "b q d"], seen: Float[Tensor, "b n d"]) -> Float[Tensor, "b q d"]:
+        """`seen`: what is attended to, normalised already."""
+        x = x + self.attend(self.norm1(x), seen)
+        return x + self.hidden(self.norm2(x))
+
+    def attend(self, x: Float[Tensor, "b q d"], seen: Float[Tensor, "b n d"]) -> Float[Tensor, "b q d"]:
+        query = self.query(x).unflatten(2, (self.heads, -1)).transpose(1, 2)  # (B, heads, q, d / heads)
+        key, value = self.key_value(seen).unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        return self.out(F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))

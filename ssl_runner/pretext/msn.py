@@ -25,7 +25,7 @@ from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Su
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import Prototypes, mlp
-from ssl_runner.layers.image_encoder import check_local_views, grid_of
+from ssl_runner.layers.image_encoder import check_local_views, grid_of, require_tokens
 from ssl_runner.layers.ranges import Count, Natural, NotNegative, Positive, Share
 from ssl_runner.loss.sinkhorn import perplexity, sinkhorn
 
@@ -67,8 +67,7 @@ class MSN(Pretext):
         batch_norm: bool = False,
     ):
         super().__init__()
-        if not encoder.in_two_steps:
-            raise ValueError(f"{type(encoder).__name__} cannot drop tokens; use model=vit_tiny for masked methods")
+        require_tokens(encoder)
         self.encoder, self.augment = encoder, augment
         self.augment_local = local_recipe(augment_local, augment, shape)
         self.local_views, self.drop = local_views, drop

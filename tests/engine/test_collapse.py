@@ -182,7 +182,7 @@ FOUND = [  # batch, learning rate, weight decay and regulariser against what is 
     ("simclr batch_size=64", REGULARISED, "regulariser=none"),
     ("simclr pretext.temperature=100 optimizer.lr=0.01", {}, "pretext.temperature=0.5, optimizer.lr=0.001"),
     *(("simclr pretext.temperature=10", {}, SHARP), ("simclr pretext.temperature=0.01", {}, SHARP)),
-    *(("mae pretext.ratio=0.95", {}, "pretext.ratio=0.75"), ("mae pretext.ratio=0.2", {}, "pretext.ratio=0.75")),
+    *(("mae pretext.ratio=0.95", {}, "pretext.ratio=0.6"), ("mae pretext.ratio=0.2", {}, "pretext.ratio=0.6")),
     ("byol pretext.momentum=0.5", {}, "pretext.momentum=0.99"),
     ("byol pretext.predictor=false", {}, "pretext.predictor=true"),
     ("autoencoder pretext.mask=0.95", {}, "pretext.mask=0.25"),

@@ -1,0 +1,52 @@
+"""Pixels of hidden patches: targets of masked image modelling, its pictures, and shares that are too easy or hard."""
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssl_runner.augment.image.mask import patchify, unpatchify
+from ssl_runner.contract import Suspect
+from ssl_runner.layers.image_encoder import ImageEncoder
+from ssl_runner.layers.transformer import take_tokens
+
+Patches = Float[Tensor, "b m _"]  # of the hidden ones; the last axis is their pixels, or one number for all of them
+
+
+def pixel_targets(
+    x: Float[Tensor, "b c h w"], hidden: Int[Tensor, "b m"], patch: tuple[int, int], normalise: bool
+) -> tuple[Patches, Patches, Patches]:
+    """The hidden patches, less an offset, over a scale; these two.
+
+    `normalise`: each patch to zero mean and unit variance; else the offset is 0 and the scale 1.
+    """
+    patches = take_tokens(patchify(x, patch), hidden)  # (B, m, patch pixels)
+    offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
+    if normalise:
+        offset = patches.mean(dim=2, keepdim=True)
+        scale = (patches.var(dim=2, keepdim=True, correction=0) + 1e-6).sqrt()
+    return (patches - offset) / scale, offset, scale
+
+
+def patch_pictures(
+    encoder: ImageEncoder, x: Float[Tensor, "b c h w"], hidden: Int[Tensor, "b m"], filling: Patches,
+    patch: tuple[int, int], grid: tuple[int, int]
+) -> dict[str, Float[Tensor, "b c h w"]]:  # fmt: skip
+    """The images with their hidden patches in grey, and filled with patches in the encoder's units."""
+    place = hidden[..., None].expand_as(filling)
+    grey = unpatchify(patchify(x, patch).scatter(1, place, 0.5), patch, grid)
+    filled = unpatchify(patchify(encoder.normalise(x), patch).scatter(1, place, filling), patch, grid)
+    mean, std = encoder.mean.view(-1, 1, 1), encoder.std.view(-1, 1, 1)
+    return {"masked": grey, "reconstruction": (filled * std + mean).clamp(0, 1)}
+
+
+def suspect_ratio(ratio: float, usual: float, low: float, shown: str) -> Sequence[Suspect]:
+    """Suspects of a share of hidden patches: above 0.92 and below `low`; `usual` is what to type."""
+    if ratio > 0.92:
+        cause = f"pretext.ratio={ratio:g}, {shown} tell too little to predict from"
+        return [Suspect(cause, f"pretext.ratio={usual:g}", 0.6)]
+    if ratio < low:  # figure 5 of MAE (arXiv 2111.06377): what is missing can be filled in from its neighbours
+        cause = f"pretext.ratio={ratio:g}, hidden patches can be copied from their neighbours"
+        return [Suspect(cause, f"pretext.ratio={usual:g}", 0.4)]
+    return []

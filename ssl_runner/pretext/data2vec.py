@@ -1,0 +1,109 @@
+"""data2vec: A General Framework for Self-supervised Learning in Speech, Vision and Language; here for images.
+
+Alexei Baevski, Wei-Ning Hsu, Qiantong Xu, Arun Babu, Jiatao Gu, Michael Auli. ICML 2022, arXiv 2202.03555.
+
+Differs: the defaults suit small images and short runs (targets of 2 blocks and not 6, momentum 0.97 to 0.99 and not
+0.9998). There is no stochastic depth, and the mask's smallest block is 4 patches of a small grid and not 16 of 196.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from annotated_types import Interval
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from ssl_runner.augment.image.block_mask import block_masks
+from ssl_runner.augment.image.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
+from ssl_runner.duration import Duration
+from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.image_encoder import patch_grid, require_layers, require_tokens
+from ssl_runner.layers.ranges import Count, NotNegative, Share
+from ssl_runner.layers.transformer import hide_tokens, take_tokens
+
+THIRTY_PERCENT = Duration(30.0, "%")
+
+
+class Data2Vec(Pretext):
+    """Predicts, for hidden patches, the mean of what the last blocks of a teacher make of the whole image.
+
+    The teacher is a moving average of the student; its encoder is the one that is measured and saved.
+
+    ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
+    layers: the last blocks of the teacher that targets are the mean of. beta: error up to which the loss is squared;
+        at 0 it is the absolute error.
+    momentum: share of itself that the teacher keeps; from `first_momentum`, reached along a line during `ramp`.
+    Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, or that has fewer blocks.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, int, int],
+        augment: Views,
+        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
+        block: Count = 4,
+        layers: Count = 2,
+        beta: NotNegative = 2.0,
+        momentum: Share = 0.99,
+        first_momentum: Share = 0.97,
+        ramp: Duration = THIRTY_PERCENT,
+    ):
+        super().__init__()
+        require_tokens(encoder)
+        self.encoder, self.augment = encoder, augment
+        self.ratio, self.block, self.layers, self.beta = ratio, block, layers, beta
+        self.momentum, self.first_momentum, self.ramp = momentum, first_momentum, ramp
+        self.grid, _ = patch_grid(encoder, shape, augment.size)
+        require_layers(encoder, shape, layers)
+        self.tokens = self.grid[0] * self.grid[1]
+        self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
+        self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))
+        self.predict = nn.Linear(encoder.dim, encoder.dim)
+        self.teacher_encoder = frozen_copy(self.encoder)
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        """Samples, and positions of the patches hidden (B, m)."""
+        _, masked = block_masks(len(batch.x), self.grid, self.hidden, ctx.rng, smallest=self.block)
+        return self.augment(batch.x, ctx.rng), masked
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        x, masked = views
+        mean = self.mean_of_blocks(x)  # (B, n, d)
+        target = F.layer_norm(take_tokens(mean, masked), mean.shape[-1:])  # (B, m, d)
+        features = self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
+        predicted = self.predict(take_tokens(features.tokens, masked)).float()
+        value = F.smooth_l1_loss(predicted, target, beta=self.beta)
+        # Of each number over samples: 0 if all samples are alike, though the targets of two places need not be.
+        spread = mean.std(dim=0).mean()
+        return Loss(value, {"spread": spread}, features.pooled)
+
+    @torch.no_grad()
+    def mean_of_blocks(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
+        """The mean of the outputs of the teacher's last blocks, each in layer norm without scale and shift."""
+        teacher = self.teacher_encoder
+        outputs = teacher.encode(teacher.embed(x), layers=range(-self.layers, 0)).layers
+        return torch.stack([F.layer_norm(each.float(), each.shape[-1:]) for each in outputs]).mean(dim=0)
+
+    def momentum_at(self, ctx: Context) -> float:
+        """The teacher's momentum at a step: a line during the ramp, then constant."""
+        steps = self.ramp.steps(ctx.length.steps_per_epoch, ctx.length.steps)
+        share = min(1.0, ctx.step / steps) if steps else 1.0
+        return self.first_momentum + (self.momentum - self.first_momentum) * share
+
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
+        follow(self.teacher_encoder, self.encoder, self.momentum_at(ctx), copy_buffers=False)
+
+    def trained(self) -> Encoder:
+        return self.teacher_encoder
+
+    def suspects(self) -> Sequence[Suspect]:
+        if self.first_momentum < 0.9 or self.momentum < 0.9:
+            name = "first_momentum" if self.first_momentum < 0.9 else "momentum"
+            cause = f"pretext.{name}={getattr(self, name):g}, the teacher follows its student too fast"
+            return [Suspect(cause, f"pretext.{name}=0.97", 0.8 - 0.5 * getattr(self, name))]
+        return []

@@ -1,0 +1,80 @@
+"""Masked Feature Prediction for Self-Supervised Visual Pre-Training (MaskFeat).
+
+Chen Wei, Haoqi Fan, Saining Xie, Chao-Yuan Wu, Alan Yuille, Christoph Feichtenhofer. CVPR 2022, arXiv 2112.09133.
+
+Differs: cells of 4 px and not of 8, for patches of 4 px and not of 16. A gradient votes for the two orientations next
+to it, as in HOG's paper, and the smallest block is 4 patches of a small grid and not 16 of 196.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Ge, Interval
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssl_runner.augment.image.block_mask import block_masks
+from ssl_runner.augment.image.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
+from ssl_runner.layers.image_encoder import patch_grid, require_tokens
+from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.transformer import hide_tokens, take_tokens
+from ssl_runner.loss.hog import hog
+from ssl_runner.loss.patch_pixels import suspect_ratio
+
+
+class MaskFeat(Pretext):
+    """Predicts the histograms of oriented gradients of hidden patches, which a learnt token stands for.
+
+    ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
+    cell: side in pixels of what a histogram is of; it divides the patch. bins: orientations of 180 degrees.
+    Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, and for a cell that does
+    not divide them.
+    """
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, int, int],
+        augment: Views,
+        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.4,
+        block: Count = 4,
+        cell: Count = 4,
+        bins: Annotated[int, Ge(2)] = 9,
+    ):
+        super().__init__()
+        require_tokens(encoder)
+        self.encoder, self.augment = encoder, augment
+        self.ratio, self.block, self.cell, self.bins = ratio, block, cell, bins
+        self.grid, (tall, wide) = patch_grid(encoder, shape, augment.size)
+        if tall % cell or wide % cell:
+            raise ValueError(
+                f"pretext.cell={cell} does not divide patches of {tall}x{wide} px; type pretext.cell={tall}"
+            )
+        self.tokens = self.grid[0] * self.grid[1]
+        self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
+        self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))
+        self.predict = nn.Linear(encoder.dim, (tall // cell) * (wide // cell) * shape[0] * bins)
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        """Samples, and positions of the patches hidden (B, m)."""
+        _, masked = block_masks(len(batch.x), self.grid, self.hidden, ctx.rng, smallest=self.block)
+        return self.augment(batch.x, ctx.rng), masked
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        x, masked = views
+        features = self.encode(x, masked)
+        error = self.predict(take_tokens(features.tokens, masked)).float() - self.target(x, masked)
+        return Loss(error.square().mean(), {}, features.pooled)
+
+    def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
+        return self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
+
+    def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+        with torch.autocast(x.device.type, enabled=False):
+            return take_tokens(hog(x, self.grid, self.cell, self.bins), masked)
+
+    def suspects(self) -> Sequence[Suspect]:
+        return suspect_ratio(self.ratio, 0.4, 0.1, f"{self.tokens - self.hidden} of {self.tokens} patches")

@@ -1,0 +1,86 @@
+"""SimMIM: A Simple Framework for Masked Image Modeling.
+
+Zhenda Xie, Zheng Zhang, Yue Cao, Yutong Lin, Jianmin Bao, Zhuliang Yao, Qi Dai, Han Hu. CVPR 2022, arXiv 2111.09886.
+
+Differs: units of 8 px and not of 32, for images of 32 px and not of 192. An encoder that cannot hide tokens, as a
+convolutional one, sees hidden pixels in one learnt colour, and its cells are predicted as patches are.
+"""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import torch
+from annotated_types import Interval
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from ssl_runner.augment.image.block_mask import unit_masks, units_of
+from ssl_runner.augment.image.mask import patchify, unpatchify
+from ssl_runner.augment.image.views import Views
+from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
+from ssl_runner.layers.image_encoder import patch_grid
+from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.transformer import hide_tokens, take_tokens
+from ssl_runner.loss.patch_pixels import Patches, patch_pictures, pixel_targets, suspect_ratio
+
+
+class SimMIM(Pretext):
+    """Predicts the pixels of hidden squares from a whole image in which a learnt token stands for them.
+
+    ratio: share of squares that is hidden, rounded; at least one is hidden and one shown. unit: their side in pixels,
+        in whole patches.
+    Raises ValueError for an encoder whose tokens are no patches, and if squares do not fill the image, or one does.
+    """
+
+    units: Tensor
+
+    def __init__(
+        self,
+        *,
+        encoder: Encoder,
+        shape: tuple[int, int, int],
+        augment: Views,
+        ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
+        unit: Count = 8,
+    ):
+        super().__init__()
+        self.encoder, self.augment = encoder, augment
+        self.ratio, self.unit = ratio, unit
+        self.grid, self.patch = patch_grid(encoder, shape, augment.size)
+        self.register_buffer("units", units_of(self.grid, max(1, round(unit / self.patch[0]))), persistent=False)
+        if len(self.units) == 1:
+            raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={self.patch[0]}")
+        self.hidden = min(max(round(len(self.units) * ratio), 1), len(self.units) - 1)
+        self.token = nn.Parameter(0.02 * torch.randn(encoder.dim if encoder.in_two_steps else shape[0]))
+        self.predict = nn.Linear(encoder.dim, self.patch[0] * self.patch[1] * shape[0])
+
+    def views(self, batch: Batch, ctx: Context) -> tuple:
+        """Samples, and positions of the patches hidden (B, m)."""
+        _, masked = unit_masks(len(batch.x), self.units, self.hidden, ctx.rng)
+        return self.augment(batch.x, ctx.rng), masked
+
+    def forward(self, views: tuple, group: str = "main") -> Loss:
+        x, masked = views
+        features = self.encode(x, masked)
+        target, _, _ = pixel_targets(self.encoder.normalise(x), masked, self.patch, normalise=False)
+        return Loss((self.decode(features, masked) - target).abs().mean(), {}, features.pooled)
+
+    def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
+        """Features of images whose hidden patches the encoder does not see."""
+        if self.encoder.in_two_steps:
+            return self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
+        colour = self.encoder.mean + self.encoder.std * self.token
+        patches = patchify(x, self.patch)  # (B, n, patch pixels), channels last
+        colours = colour.repeat(patches.shape[2] // len(colour))
+        return self.encoder(unpatchify(hide_tokens(patches, masked, colours), self.patch, self.grid))
+
+    def decode(self, features: Features, masked: Int[Tensor, "b m"]) -> Patches:
+        return self.predict(take_tokens(features.tokens, masked)).float()  # (B, m, patch pixels)
+
+    def pictures(self, views: tuple) -> dict[str, Float[Tensor, "b c h w"]]:
+        x, masked = views
+        filling = self.decode(self.encode(x, masked), masked)
+        return patch_pictures(self.encoder, x, masked, filling, self.patch, self.grid)
+
+    def suspects(self) -> Sequence[Suspect]:
+        return suspect_ratio(self.ratio, 0.6, 0.2, f"{len(self.units) - self.hidden} of {len(self.units)} squares")
