@@ -16,19 +16,22 @@ def tile_side(shape: tuple[int, int], grid: int) -> int:
     return max(1, 3 * min(shape) // (4 * grid))
 
 
-def cut_tiles(x: Float[Tensor, "b c h w"], grid: int, side: int, rng: Rng) -> Float[Tensor, "n b c s s"]:
+def cut_tiles(x: Float[Tensor, "b c h w"], grid: int, side: int, rng: Rng, gap: int = 0) -> Float[Tensor, "n b c s s"]:
     """Squares of `side` pixels, one of each of grid x grid equal cells in raster order, at a random place in it.
 
-    Pixels are moved and not changed. Raises ValueError if a square does not fit into a cell.
+    Neighbours are `gap` pixels apart at least. Pixels are moved and not changed. Raises ValueError if a square and its
+    gap do not fit into a cell.
     """
     (height, width), n = x.shape[2:], grid * grid
-    if side * grid > min(height, width):
-        raise ValueError(f"tiles of {side} pixels do not fit {grid} times into {height}x{width}")
+    if (side + gap) * grid > min(height, width):
+        apart = f", {gap} pixels apart," if gap else ""
+        raise ValueError(f"tiles of {side} pixels{apart} do not fit {grid} times into {height}x{width}")
     cell, row = torch.arange(n, device=x.device), torch.arange(side, device=x.device)
     place = rng.rand(len(x), 2, n)  # of a cell's room, down and across
     starts = []
     for axis, (pixels, number) in enumerate(((height, cell // grid), (width, cell % grid))):
-        first, room = number * pixels // grid, (number + 1) * pixels // grid - number * pixels // grid - side
+        first, end = number * pixels // grid + gap // 2, (number + 1) * pixels // grid - (gap - gap // 2)
+        room = end - first - side
         starts.append(first + (place[:, axis] * (room + 1)).long())  # (B, n), less than first + room + 1
     down, across = (start.T[..., None] + row for start in starts)  # (n, B, s)
     sample = torch.arange(len(x), device=x.device)[:, None, None]
@@ -43,3 +46,16 @@ def draw_orders(count: int, n: int, rng: Rng) -> Int[Tensor, "b n"]:
 def reorder(tiles: Float[Tensor, "n b ..."], order: Int[Tensor, "b n"]) -> Float[Tensor, "n b ..."]:
     """Puts tile order[i, k] of sample i in place k."""
     return tiles[order.T, torch.arange(order.shape[0], device=order.device)]
+
+
+def normalise_tiles(
+    tiles: Float[Tensor, "n c s s"], mean: Float[Tensor, " c"], std: Float[Tensor, " c"]
+) -> Float[Tensor, "n c s s"]:
+    """Each tile with the channels' means at `mean`, and of one contrast, in units of `std`.
+
+    How bright or flat a tile is beside others tells no place then. A standard deviation counts 0.01 more, in square, so
+    that the noise of an even tile stays small.
+    """
+    centred = tiles - tiles.mean((2, 3), keepdim=True)
+    scale = (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
+    return mean.view(-1, 1, 1) + std.view(-1, 1, 1) * centred / scale
