@@ -15,12 +15,11 @@ Shortcuts, and what is done about them (section 4.2):
 from collections.abc import Mapping
 from typing import Annotated
 
-import torch.nn.functional as F
 from annotated_types import Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.tiles import cut_tiles, normalise_tiles, reorder, tile_side
+from ssl_runner.augment.image.tiles import cut_tiles, join_tiles, normalise_tiles, reorder, tile_side
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext
 from ssl_runner.layers.heads import mlp
@@ -39,7 +38,7 @@ class Jigsaw(Pretext):
     gap: pixels between neighbouring tiles at least; a tile has three quarters of its cell, and moves in the rest.
     normalise: each tile to zero mean and unit standard deviation, as the encoder sees it.
     width: of a tile's embedding; the layer over all of them has four times as many units.
-    Raises ValueError if there are fewer orders, or the encoder cannot encode tiles.
+    Raises ValueError if there are fewer orders, the gap is too wide, or the encoder cannot encode tiles.
     """
 
     def __init__(
@@ -63,7 +62,7 @@ class Jigsaw(Pretext):
                 f"four tiles have 24 orders, not {permutations}; type pretext.permutations=24 or pretext.grid=3"
             )
         pixels = augment.size or min(shape[1:])
-        side = tile_side((pixels, pixels), grid)
+        side = tile_side((pixels, pixels), grid, gap)
         check_encodable(encoder, shape[0], side, "tiles", f"pretext.augment.size={2 * pixels}")
         self.register_buffer("orders", distant_permutations(grid * grid, permutations).clone(), persistent=False)
         self.projector = nn.Sequential(mlp((encoder.dim, width), last="norm"), nn.ReLU())
@@ -94,9 +93,5 @@ class Jigsaw(Pretext):
         tiles, label = views
         order = self.orders[self.solve(tiles, len(label))[0].argmax(1)]  # (B, grid * grid)
         shown = tiles.unflatten(0, (-1, len(label)))
-        return {"puzzle": self.join(shown), "solution": self.join(reorder(shown, order.argsort(1)))}
-
-    def join(self, tiles: Float[Tensor, "k b c s s"]) -> Float[Tensor, "b c h w"]:
-        """An image of tiles, with lines of one pixel between them."""
-        framed = F.pad(tiles, (0, 1, 0, 1)).unflatten(0, (self.grid, self.grid))  # (rows, columns, B, C, s + 1, s + 1)
-        return framed.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
+        solved = reorder(shown, order.argsort(1))
+        return {"puzzle": join_tiles(shown, self.grid), "solution": join_tiles(solved, self.grid)}

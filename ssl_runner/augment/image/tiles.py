@@ -5,15 +5,22 @@ arXiv 1603.09246: the gap between tiles keeps edges and textures that go on from
 """
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Rng
 
 
-def tile_side(shape: tuple[int, int], grid: int) -> int:
-    """Pixels a side of a tile: three quarters of its cell, as PIRL's 64 of 85 pixels (arXiv 1912.01991); 1 at least."""
-    return max(1, 3 * min(shape) // (4 * grid))
+def tile_side(shape: tuple[int, int], grid: int, gap: int = 0) -> int:
+    """Pixels a side of a tile: three quarters of its cell, as PIRL's 64 of 85 pixels (arXiv 1912.01991); 1 at least.
+
+    Raises ValueError if a cell has no room for a tile and the gap to the next.
+    """
+    side, cell = max(1, 3 * min(shape) // (4 * grid)), min(shape) // grid
+    if gap and side + gap > cell:
+        raise ValueError(f"{side} px of a tile and gap={gap} are more than its cell's {cell}; type gap={cell - side}")
+    return side
 
 
 def cut_tiles(x: Float[Tensor, "b c h w"], grid: int, side: int, rng: Rng, gap: int = 0) -> Float[Tensor, "n b c s s"]:
@@ -59,3 +66,9 @@ def normalise_tiles(
     centred = tiles - tiles.mean((2, 3), keepdim=True)
     scale = (centred.square().mean((1, 2, 3), keepdim=True) + 1e-4).sqrt()
     return mean.view(-1, 1, 1) + std.view(-1, 1, 1) * centred / scale
+
+
+def join_tiles(tiles: Float[Tensor, "n b c s s"], grid: int) -> Float[Tensor, "b c h w"]:
+    """An image of grid x grid tiles in raster order, with a black line of one pixel after each."""
+    framed = F.pad(tiles, (0, 1, 0, 1)).unflatten(0, (grid, grid))  # (rows, columns, B, C, s + 1, s + 1)
+    return framed.permute(2, 3, 0, 4, 1, 5).flatten(4, 5).flatten(2, 3)
