@@ -16,7 +16,7 @@ from ssl_runner.run.assemble import assemble, load_data
 from ssl_runner.run.preflight import PreparedJob, read_job
 
 SIDE, STORED = 32, 80
-TILES = {"jigsaw": 12}  # sides of the views of tasks that show parts alone
+TILES = {"jigsaw": 12, "relative_patch": 8, "counting": 16}  # sides of the views of tasks that show parts alone
 MEASURED = (
     "evaluator=[knn,geometry]",
     "evaluator.knn.k=1",

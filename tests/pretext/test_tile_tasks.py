@@ -11,9 +11,11 @@ from ssl_runner.augment.image.tiles import cut_tiles, normalise_tiles
 from ssl_runner.contract import Batch, Pretext
 from ssl_runner.layers.permutations import distant_permutations
 from ssl_runner.model.convnet import ConvNet
+from ssl_runner.pretext.counting import OUTER, Counting, halve
 from ssl_runner.pretext.jigsaw import Jigsaw
+from ssl_runner.pretext.relative_patch import RelativePatch, drop_colours, project_colours
 
-TASKS = {"jigsaw": Jigsaw}
+TASKS = {"jigsaw": Jigsaw, "relative_patch": RelativePatch, "counting": Counting}
 
 
 def task(name: str, **settings) -> Pretext:
@@ -85,11 +87,11 @@ def test_tiles_are_normalised_one_by_one_and_channels_together():
     assert torch.equal(normalise_tiles(torch.ones(1, 3, 5, 5), mean, std), mean.view(1, 3, 1, 1).expand(1, 3, 5, 5))
 
 
-def shades(step: int, n: int = 32) -> torch.Tensor:
-    """Noise that is brighter and flatter from quadrant to quadrant: what a place shows but no content tells."""
-    noise = batch(n, seed=step, shape=(3, 8, 8)).x
-    cell = torch.arange(4.0).view(1, 1, 2, 2).repeat_interleave(4, 2).repeat_interleave(4, 3)
-    return 0.1 + 0.2 * cell + (0.06 + 0.04 * cell) * (noise - 0.5)
+def shades(step: int, n: int = 32, grid: int = 2) -> torch.Tensor:
+    """Noise that is brighter and flatter from cell to cell: what a place shows but no content tells."""
+    noise = batch(n, seed=step, shape=(3, 4 * grid, 4 * grid)).x
+    cell = torch.linspace(0, 1, grid * grid).view(1, 1, grid, grid).repeat_interleave(4, 2).repeat_interleave(4, 3)
+    return 0.1 + 0.6 * cell + (0.1 + 0.1 * cell) * (noise - 0.5)
 
 
 def learnt(pretext: Pretext, samples, steps: int = 60) -> float:
@@ -99,22 +101,27 @@ def learnt(pretext: Pretext, samples, steps: int = 60) -> float:
         return number(pretext(pretext.views(some(samples(-1 % 2**20)), context(1000))).metrics["accuracy"])
 
 
+PLACES = [("jigsaw", 2, 24), ("relative_patch", 3, 8)]  # cells a side, and how many answers there are
+
+
 @pytest.mark.parametrize("normalise", [True, False])
-def test_brightness_and_contrast_solve_no_puzzle_once_tiles_are_normalised(normalise):
-    accuracy = learnt(task("jigsaw", normalise=normalise), shades)
-    assert (accuracy < 0.2) if normalise else (accuracy > 0.8)
+@pytest.mark.parametrize(("name", "grid", "answers"), PLACES)
+def test_brightness_and_contrast_tell_no_place_once_tiles_are_normalised(name, grid, answers, normalise):
+    shape = (3, 4 * grid, 4 * grid)
+    accuracy = learnt(task(name, shape=shape, normalise=normalise), lambda step: shades(step, grid=grid))
+    assert (accuracy < 1 / answers + 0.1) if normalise else (accuracy > 0.7)
 
 
-def textures(step: int, n: int = 32) -> torch.Tensor:
-    """Stripes across, along, both and none, a quadrant each, in any colour."""
-    rng, row = torch.Generator().manual_seed(step), torch.arange(4) % 2
-    patterns = [row.expand(4, 4), row[:, None].expand(4, 4), (row + row[:, None]) % 2, torch.rand(4, 4, generator=rng)]
-    image = torch.cat([torch.cat(patterns[:2], 1), torch.cat(patterns[2:], 1)], 0).float()
-    return image * (0.3 + 0.7 * torch.rand(n, 3, 1, 1, generator=rng))
+def textures(step: int, n: int = 32, grid: int = 2) -> torch.Tensor:
+    """A pattern of its own in each cell, in any colour and brightness."""
+    patterns = batch(1, seed=99, shape=(1, 4 * grid, 4 * grid)).x
+    return patterns * (0.3 + 0.7 * batch(n, seed=step, shape=(3, 1, 1)).x)
 
 
-def test_a_puzzle_of_textures_is_solved():
-    assert learnt(task("jigsaw"), textures) > 0.9
+@pytest.mark.parametrize(("name", "grid", "answers"), PLACES)
+def test_places_that_textures_tell_are_learnt(name, grid, answers):
+    accuracy = learnt(task(name, shape=(3, 4 * grid, 4 * grid)), lambda step: textures(step, grid=grid))
+    assert accuracy > 0.9
 
 
 def test_an_order_is_told_by_all_tiles_in_the_order_shown_and_each_is_encoded_by_itself():
@@ -152,3 +159,130 @@ def test_what_cannot_be_cut_is_refused_with_what_to_type():
         task("jigsaw", permutations=25)
     with pytest.raises(ValueError, match=r"ConvNet .* tiles of 3x3 px .*; type pretext\.augment\.size=16"):
         task("jigsaw", encoder=ConvNet(shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3, widths=(4, 4, 4)))
+    with pytest.raises(ValueError, match=r"ConvNet .* patches of 2x2 px .*; type pretext\.augment\.size=16"):
+        task("relative_patch", gap=0, encoder=ConvNet(shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3, widths=(4, 4, 4)))
+    with pytest.raises(ValueError, match="3 px of a tile and gap=2 are more than its cell's 4; type gap=1"):
+        task("jigsaw", gap=2)
+    with pytest.raises(ValueError, match=r"9x8 px have no equal quadrants; type pretext\.augment\.size=8"):
+        task("counting", shape=(3, 9, 8))
+    with pytest.raises(ValueError, match=r"ConvNet .* quadrants of 4x4 px .*; type pretext\.augment\.size=16"):
+        task("counting", encoder=ConvNet(shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3, widths=(4, 4, 4)))
+    with pytest.raises(ValueError, match=r"3 channels, not 1; type pretext\.colour=keep"):
+        task("relative_patch", encoder=Conv(channels=1), shape=(1, 8, 8), colour="drop")
+
+
+def test_a_neighbour_is_placed_by_its_own_patch_and_the_centres():
+    pretext = task("relative_patch", shape=(3, 12, 12), normalise=False).eval()
+    views = pretext.views(batch(shape=(3, 12, 12)), context())
+    z = pretext.encoder(views[0]).pooled.view(9, 8, -1)
+    costs = []
+    for place, patch in enumerate([0, 1, 2, 3, 5, 6, 7, 8]):  # in raster order around the fifth
+        logits = pretext.head(torch.cat([z[4], z[patch]], 1))
+        costs.append(F.cross_entropy(logits, torch.full((8,), place)))
+    loss = pretext(views)
+    torch.testing.assert_close(loss.value, torch.stack(costs).mean())
+    torch.testing.assert_close(loss.embedding, z.flatten(0, 1))
+    loss.value.backward()
+    assert all(p.grad.abs().sum() > 0 for p in pretext.parameters())
+
+
+def test_patches_are_of_their_places_and_pictures_show_where_they_are_thought_to_be(monkeypatch):
+    pretext = task("relative_patch", shape=(3, 12, 12))
+    views = pretext.views(places(8, 12), context())
+    shown = views[0].view(9, 8, 3, 3, 3)
+    cell = (shown[:, :, :2, 1, 1] * 12).round().long() // 4
+    assert torch.equal(cell @ torch.tensor([3, 1]), torch.arange(9)[:, None].expand(9, 8))
+    for turn in (0, 1):  # rightly, and each one place further
+        known = F.one_hot((torch.arange(8) + turn) % 8, 8).repeat_interleave(8, 0)
+        monkeypatch.setattr(pretext, "locate", lambda patches, known=known: (known, None))
+        pictures = pretext.pictures(views)
+        assert torch.equal(pictures["prediction"], pictures["patches"]) == (turn == 0)
+        torch.testing.assert_close(pictures["prediction"][:, :, :3, 4:7], shown[1 - turn])
+    monkeypatch.setattr(pretext, "locate", lambda patches: (torch.eye(8)[:1].expand(64, 8), None))
+    pictures = pretext.pictures(views)  # all in the first place: their mean, and black elsewhere
+    torch.testing.assert_close(pictures["prediction"][:, :, :3, :3], shown[[0, 1, 2, 3, 5, 6, 7, 8]].mean(0))
+    assert not pictures["prediction"][:, :, 8:].any()
+
+
+def test_colour_fringes_are_unseen_once_projected_and_no_two_channels_are_left_once_dropped():
+    x = 0.3 + 0.4 * batch(40, shape=(3, 6, 6)).x
+    fringe = 0.05 * batch(40, seed=1, shape=(1, 6, 6)).x * torch.tensor([-1.0, 2.0, -1.0]).view(3, 1, 1)
+    torch.testing.assert_close(project_colours(x + fringe), project_colours(x))
+    assert not torch.allclose(project_colours(x + fringe.abs()), project_colours(x), atol=1e-3)
+    grey = x[:, :1].expand(-1, 3, -1, -1)
+    torch.testing.assert_close(project_colours(grey), grey)  # only colour is lost
+    dropped = drop_colours(x, context().rng)
+    kept = (dropped == x).flatten(2).all(2)  # (40, 3)
+    assert kept.sum(1).tolist() == [1] * 40
+    assert kept.sum(0).min() > 5
+    std = dropped.flatten(2).std(2)
+    assert ((std[~kept].view(40, 2) / std[kept][:, None]) < 0.02).all()
+    assert (std[~kept] > 0).all()
+    given = batch(shape=(3, 12, 12))
+    views = {
+        c: task("relative_patch", shape=(3, 12, 12), colour=c).views(given, context())[0] for c in ("keep", "project")
+    }
+    assert torch.equal(views["project"], project_colours(views["keep"]))
+
+
+def test_the_kernels_that_halve_are_those_of_libraries_and_what_they_leave_varies():
+    x = batch(6, shape=(3, 10, 12)).x
+    bicubic, bilinear = (halve(x, torch.full((6,), outer)) for outer in OUTER)
+    torch.testing.assert_close(halve(x, torch.zeros(6)), F.avg_pool2d(x, 2))
+    torch.testing.assert_close(bicubic, F.interpolate(x, scale_factor=0.5, mode="bicubic").clamp(0, 1))
+    smooth = F.interpolate(x, scale_factor=0.5, mode="bilinear", antialias=True)
+    torch.testing.assert_close(bilinear[..., 1:-1, 1:-1], smooth[..., 1:-1, 1:-1])
+    half, parts = task("counting", shape=(3, 16, 16)).views(batch(200, shape=(3, 16, 16)), context())
+    left = half.flatten(1).var(1) / parts.unflatten(0, (4, -1)).flatten(2).var(2).mean(0)  # of noise: 1/4 by areas
+    assert left.std() > 0.2 * left.mean(), "so that no threshold tells a halved image"
+
+
+def test_quadrants_and_the_halved_image_are_of_their_own_sample():
+    half, parts = task("counting").views(places(6), context())
+    assert (half.shape, parts.shape) == ((6, 3, 4, 4), (24, 3, 4, 4))
+    torch.testing.assert_close(half[:, 2].mean((1, 2)), torch.arange(6) / 6)
+    assert (parts.unflatten(0, (4, 6))[:, :, 2] == (torch.arange(6) / 6).view(6, 1, 1)).all()
+    corners = (parts.unflatten(0, (4, 6))[:, :, :2, 0, 0] * 8).long()
+    assert (corners == torch.tensor([[0, 0], [0, 4], [4, 0], [4, 4]])[:, None]).all()
+
+
+def counted(pretext: Counting, whole: torch.Tensor, parts: torch.Tensor) -> Counting:
+    """The task with these counts, before its last ReLU, in the place of its head's."""
+    pretext.head.forward = lambda pooled: torch.cat([whole, parts]) + 0 * pooled.sum()
+    return pretext
+
+
+def test_the_loss_of_counts_is_that_of_the_formula_in_float64():
+    rng = torch.Generator().manual_seed(0)
+    whole, parts = 3 * torch.randn(5, 4, generator=rng), torch.randn(20, 4, generator=rng)
+    pretext = task("counting")
+    views = pretext.views(batch(5), context())
+    phi, tiles, expected = whole.double().clamp(min=0), parts.double().clamp(min=0), []
+    for i in range(5):
+        total = sum(tiles[5 * j + i] for j in range(4))
+        expected.append(((phi[i] - total) ** 2).sum() + max(0.0, 10 - ((phi[(i + 1) % 5] - total) ** 2).sum()))
+    loss = counted(pretext, whole, parts)(views)
+    torch.testing.assert_close(loss.value.double(), torch.stack(expected).mean(), rtol=1e-6, atol=1e-6)
+    nothing = counted(pretext, 0 * whole, 0 * parts)(views)  # the trivial answer costs the margin
+    assert (nothing.value, nothing.metrics["count"]) == (10, 0)
+    exact = 9 * torch.eye(5, 4)
+    loss = counted(pretext, exact, (exact / 4).repeat(4, 1))(views)
+    assert (loss.value, loss.metrics["distance"]) == (0, 0)
+
+
+@pytest.mark.parametrize("margin", [0.0, 10.0])
+def test_counts_of_nothing_are_found_without_a_margin_and_not_with_one(margin):
+    pretext = task("counting", margin=margin, out=16, width=32)
+    assert bool(pretext.suspects()) == (margin == 0)
+    train(pretext, 60, lambda step: textures(step) * (torch.rand(32, 3, 1, 1) > 0.5))
+    with torch.no_grad():
+        metrics = pretext(pretext.views(some(textures(99)), context(99))).metrics
+    assert (metrics["distance_of_others"] > 2 * metrics["distance"]) == (margin > 0)
+    if margin == 0:
+        assert metrics["count"] < 0.02
+
+
+def test_all_counts_have_gradient():
+    pretext = task("counting")
+    pretext(pretext.views(batch(), context())).value.backward()
+    assert all(p.grad.abs().sum() > 0 for p in pretext.parameters())
