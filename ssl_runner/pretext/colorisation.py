@@ -25,7 +25,7 @@ from ssl_runner.layers.ranges import Count
 
 NEIGHBOURS = 5  # bins that a colour is shared among
 GREY = 5.0  # an image whose |a| and |b| are all below it is not learnt from
-TEMPERATURE = 0.38  # of the annealed mean, section 2.3
+TEMPERATURE = 0.38  # of the annealed mean
 SCALE = 50.0  # units of a and b that a regression's outputs count in
 Map = Float[Tensor, "b c h w"]
 
@@ -84,7 +84,7 @@ class Colorisation(Pretext):
             self.weight.copy_(self.weights(count / count.sum()))
 
     def weights(self, share: Float[Tensor, " q"]) -> Float[Tensor, " q"]:
-        """Of the bins: the inverse of their smoothed share mixed with a uniform one, with mean 1 (equation 4)."""
+        """Of the bins: the inverse of a mixture of smoothed and equal shares; its mean by the smoothed shares is 1."""
         smooth = torch.exp(-torch.cdist(self.bins, self.bins).square() / (2 * (self.bin / 2) ** 2))
         smoothed = smooth / smooth.sum(0) @ share
         weight = 1 / ((1 - self.rebalance) * smoothed + self.rebalance / len(share))
@@ -107,7 +107,7 @@ class Colorisation(Pretext):
         else:
             index, share = self.nearest(target, NEIGHBOURS)  # (B, h, w, 5)
             log_p = output.log_softmax(1).permute(0, 2, 3, 1).gather(3, index)
-            value = -(seen * self.weight[index[..., 0]] * (share * log_p).sum(3)).mean()  # equation 2
+            value = -(seen * self.weight[index[..., 0]] * (share * log_p).sum(3)).mean()
         error = (self.colours(output.detach()) - target).square().sum(1).sqrt()
         return Loss(value, {"ab_error": error.mean()}, features.pooled)
 
@@ -126,7 +126,7 @@ class Colorisation(Pretext):
         return index, (-distance / (2 * (self.bin / 2) ** 2)).softmax(3)
 
     def colours(self, output: Map) -> Float[Tensor, "b 2 h w"]:
-        """(a, b) of the decoder's output; of bins, the annealed mean (equation 5)."""
+        """(a, b) of the decoder's output; of bins, the annealed mean."""
         if self.loss == "regression":
             return SCALE * output
         return torch.einsum("bqhw,qk->bkhw", (output / TEMPERATURE).softmax(1), self.bins)

@@ -6,7 +6,7 @@ Differs: the defaults suit small images: 2 x 2 tiles and all of their 24 orders.
 other, which no lens does to such images; colour jitter and grey in augment stand for it. The standard deviation that a
 tile is divided by is of all channels together. Batch norm uses the statistics of all tiles of a micro-batch.
 
-Shortcuts, and what is done about them (section 4.2):
+Shortcuts, and what is done about them:
 - edges and textures that go on in the next tile: tiles are smaller than their cells, and lie anywhere in them;
 - brightness and contrast that change across an image: each tile is normalised by itself;
 - what stands where in every image: each image is shown in an order drawn for it.

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from toys import SHAPE, Conv, batch, context, number, still, train
 
-from ssl_runner.augment.image.tiles import cut_tiles, normalise_tiles
+from ssl_runner.augment.image.tiles import cut_tiles, normalise_tiles, reorder
 from ssl_runner.contract import Batch, Pretext
 from ssl_runner.layers.permutations import distant_permutations
 from ssl_runner.model.convnet import ConvNet
@@ -286,3 +286,35 @@ def test_all_counts_have_gradient():
     pretext = task("counting")
     pretext(pretext.views(batch(), context())).value.backward()
     assert all(p.grad.abs().sum() > 0 for p in pretext.parameters())
+
+
+def turned_back(tiles: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    return reorder(tiles, order.argsort(1))
+
+
+def unequal_tiles_tell_no_place() -> None:
+    test_brightness_and_contrast_tell_no_place_once_tiles_are_normalised("jigsaw", 2, 24, True)
+
+
+def orders_can_be_undone() -> None:
+    test_the_order_of_a_puzzle_undone_puts_each_tile_in_its_place({})
+
+
+neighbours = test_a_neighbour_is_placed_by_its_own_patch_and_the_centres
+counts = test_the_loss_of_counts_is_that_of_the_formula_in_float64
+kernels = test_the_kernels_that_halve_are_those_of_libraries_and_what_they_leave_varies
+MISTAKES = {  # where each is planted, what stands there, and the test that sees it
+    "orders are undone and not done": ("jigsaw.reorder", turned_back, orders_can_be_undone),
+    "tiles are not normalised": ("jigsaw.normalise_tiles", lambda tiles, *_: tiles, unequal_tiles_tell_no_place),
+    "a neighbour is the centre": ("relative_patch.NEIGHBOURS", [0, 1, 2, 3, 4, 6, 7, 8], neighbours),
+    "the other image is the image itself": ("counting.gather", lambda x: x.roll(1, 0), counts),
+    "one kernel halves all": ("counting.OUTER", (0.0, 0.0), kernels),
+}
+
+
+@pytest.mark.parametrize(("place", "planted", "test"), MISTAKES.values(), ids=MISTAKES)
+def test_a_planted_mistake_is_seen(place, planted, test, monkeypatch):
+    test()
+    monkeypatch.setattr(f"ssl_runner.pretext.{place}", planted)
+    with pytest.raises(AssertionError):
+        test()
