@@ -90,7 +90,7 @@ class Inpainting(Pretext):
     def pictures(self, views: Holed) -> Mapping[str, Image]:
         holed, x, hole = views
         filling = self.fill(self.encoder(holed).tokens)
-        return {"holed": holed, "filled": torch.where(hole[:, None], filling, x), "decoded": filling, "target": x}
+        return {"holed": holed, "filled": torch.where(hole[:, None], filling, x), "target": x}
 
     def suspects(self) -> Sequence[Suspect]:
         if self.share > 0.8:
