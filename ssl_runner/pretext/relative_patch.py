@@ -27,7 +27,7 @@ from ssl_runner.layers.image_encoder import check_encodable
 from ssl_runner.layers.ranges import Count, Natural
 from ssl_runner.loss.classification import score
 
-CENTRE, NEIGHBOURS = 4, [0, 1, 2, 3, 5, 6, 7, 8]  # of nine patches in raster order
+CENTRE = 4  # of nine patches in raster order
 GREEN_MAGENTA = (-1.0, 2.0, -1.0)
 Colour = Literal["keep", "project", "drop"]
 
@@ -62,7 +62,7 @@ class RelativePatch(Pretext):
         pixels = augment.size or min(shape[1:])
         side = tile_side((pixels, pixels), 3, gap)
         check_encodable(encoder, shape[0], side, "patches", f"pretext.augment.size={2 * pixels}")
-        self.head = mlp((2 * encoder.dim, width, len(NEIGHBOURS)))
+        self.head = mlp((2 * encoder.dim, width, 8))
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "n c s s"]]:
         """Nine patches of each sample, place after place."""
@@ -84,7 +84,7 @@ class RelativePatch(Pretext):
             patches = normalise_tiles(patches, self.encoder.mean, self.encoder.std)
         pooled = self.encoder(patches).pooled
         z = pooled.unflatten(0, (9, -1))  # (9, B, dim)
-        pairs = torch.cat([z[CENTRE].expand(8, -1, -1), z[NEIGHBOURS]], 2)  # (8, B, 2 dim)
+        pairs = torch.cat([z[CENTRE].expand(8, -1, -1), neighbours(z)], 2)  # (8, B, 2 dim)
         return self.head(pairs.flatten(0, 1)), pooled
 
     def pictures(self, views: tuple[Float[Tensor, "n c s s"]]) -> Mapping[str, Float[Tensor, "b c h w"]]:
@@ -92,9 +92,13 @@ class RelativePatch(Pretext):
         patches = views[0].unflatten(0, (9, -1))  # (9, B, C, s, s)
         place = self.locate(views[0])[0].argmax(1).view(8, -1)
         chosen = (place[:, None] == torch.arange(8, device=place.device)[:, None]).float()  # (neighbour, place, B)
-        mean = torch.einsum("kpb,kb...->pb...", chosen / chosen.sum(0).clamp(min=1), patches[NEIGHBOURS])
+        mean = torch.einsum("kpb,kb...->pb...", chosen / chosen.sum(0).clamp(min=1), neighbours(patches))
         predicted = torch.cat([mean[:4], patches[CENTRE : CENTRE + 1], mean[4:]])
         return {"patches": join_tiles(patches, 3), "prediction": join_tiles(predicted, 3)}
+
+
+def neighbours(patches: Float[Tensor, "9 b ..."]) -> Float[Tensor, "8 b ..."]:
+    return torch.cat([patches[:CENTRE], patches[CENTRE + 1 :]])
 
 
 def project_colours(x: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
