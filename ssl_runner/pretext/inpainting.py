@@ -35,8 +35,8 @@ class Inpainting(Pretext):
     region: "centre", a square; "blocks", three of them anywhere; "random", of any shape.
     share: of the image that is hidden. cells: a side of the noise that a random region is cut of.
     overlap: pixels around the hole that are predicted, too, and weigh ten times as much, so that a filling joins on.
-    width: of the decoder. It begins with the paper's channel-wise fully connected layer, by which places reach each
-    other.
+    width: of the decoder. Before it comes the paper's channel-wise fully connected layer, by which places reach each
+    other; it has dim * tokens^2 weights.
     """
 
     def __init__(
