@@ -23,8 +23,8 @@ FAMILIES = {
     "clustering": "deepcluster_v2 swav smog all4one",
     "dense": "densecl vicregl",
     "masked": "mae",
-    "reconstruction": "autoencoder bigan",
-    "transformation": "rotation flip crop transformation",
+    "reconstruction": "autoencoder bigan colorisation inpainting super_resolution",
+    "transformation": "rotation flip crop transformation jigsaw relative_patch counting",
 }
 FAMILY = {method: family for family, methods in FAMILIES.items() for method in methods.split()}
 ORDER = [*FAMILIES, "other"]

@@ -40,6 +40,8 @@ LESS = {
     "vicregl": ("pretext.matches=3",),  # 16 pixels a side are 2 x 2 cells
     "ijepa": ("pretext.targets=2",),  # 16 pixels a side are 4 patches
     "pirl": ("pretext.augment_tiles.size=32",),
+    "jigsaw": ("pretext.augment.size=32",),
+    "relative_patch": ("pretext.augment.size=32",),
     "smog": ("pretext.prototypes=8", "pretext.memory=32", "pretext.regroup=3st"),
 }  # what keeps a step of a task small
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")

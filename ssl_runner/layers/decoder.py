@@ -1,4 +1,4 @@
-"""Convolutional image decoder: a vector to an image, for autoencoders and generators.
+"""Convolutional decoders: a vector to an image, for autoencoders and generators, and tokens to a finer map.
 
 Upsample and convolve rather than transposed convolutions: A. Odena, V. Dumoulin, C. Olah, "Deconvolution and
 Checkerboard Artifacts", Distill 2016. Batch norm and ReLU in every layer but the last: A. Radford, L. Metz, S.
@@ -47,10 +47,31 @@ class Decoder(nn.Module):
         return x[..., :height, :width].float().sigmoid()  # float32: bfloat16 steps by 1/256 near white
 
 
-def doubling(before: int, after: int) -> nn.Sequential:
-    """Twice the height and width, in `after` channels."""
+class MapDecoder(nn.Module):
+    """Tokens of a grid to a map of `channels` in float32: upsampled step by step, never more than twofold.
+
+    dim: width of a token. grid: (rows, columns) of tokens. size: (h, w) of the map, no smaller than the grid. width:
+    channels after the first step; half as many after each further one, never fewer than 16.
+    """
+
+    def __init__(self, dim: int, grid: tuple[int, ...], channels: int, size: tuple[int, int], width: int = 128):
+        super().__init__()
+        self.to_map = nn.Unflatten(2, grid)
+        sizes = [size] if size != grid else []
+        while sizes and any(side > 2 * cells for side, cells in zip(sizes[0], grid, strict=True)):
+            sizes.insert(0, ((sizes[0][0] + 1) // 2, (sizes[0][1] + 1) // 2))
+        widths = [dim, *(max(16, width // 2**i) for i in range(len(sizes)))]
+        self.steps = nn.Sequential(*(doubling(a, b, to) for (a, b), to in zip(pairwise(widths), sizes, strict=True)))
+        self.map = nn.Conv2d(widths[-1], channels, 1)
+
+    def forward(self, tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b c h w"]:
+        return self.map(self.steps(self.to_map(tokens.transpose(1, 2)))).float()
+
+
+def doubling(before: int, after: int, size: tuple[int, int] | None = None) -> nn.Sequential:
+    """Twice the height and width, or as many pixels as `size` has, in `after` channels."""
     return nn.Sequential(
-        nn.Upsample(scale_factor=2, mode="nearest"),
+        nn.Upsample(size, scale_factor=None if size else 2, mode="nearest"),
         nn.Conv2d(before, after, 3, padding=1, bias=False),
         nn.BatchNorm2d(after),
         nn.ReLU(),

@@ -86,12 +86,16 @@ def require_layers(encoder: Encoder, shape: tuple[int, int, int], layers: int) -
         raise ValueError(f"pretext.layers={layers}: {str(error).partition(': ')[2]}; type pretext.layers=1") from error
 
 
-def check_local_views(encoder: Encoder, channels: int, side: int) -> None:
-    """Raises ValueError if an encoder cannot encode local views of some pixels a side."""
+def check_encodable(encoder: Encoder, channels: int, side: int, views: str, remedy: str) -> None:
+    """Raises ValueError, with what to type, if an encoder cannot encode views of some pixels a side."""
     try:
         grid_of(encoder, (channels, side, side))
     except (RuntimeError, AssertionError, ValueError) as error:
-        raise ValueError(
-            f"{type(encoder).__name__} cannot encode local views of {side}x{side} px ({error}); "
-            f"type pretext.augment_local.size={2 * side} or pretext.local_views=0"
-        ) from error
+        refusal = f"{type(encoder).__name__} cannot encode {views} of {side}x{side} px ({error}); type {remedy}"
+        raise ValueError(refusal) from error
+
+
+def check_local_views(encoder: Encoder, channels: int, side: int) -> None:
+    """Raises ValueError if an encoder cannot encode local views of some pixels a side."""
+    remedy = f"pretext.augment_local.size={2 * side} or pretext.local_views=0"
+    check_encodable(encoder, channels, side, "local views", remedy)

@@ -20,7 +20,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.bank import Bank
 from ssl_runner.layers.heads import mlp
-from ssl_runner.layers.image_encoder import grid_of
+from ssl_runner.layers.image_encoder import check_encodable
 from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.loss.instance import own_row
 
@@ -57,13 +57,7 @@ class PIRL(Pretext):
         self.momentum, self.out = momentum, out
         pixels = augment_tiles.size or min(shape[1:])
         side = tile_side((pixels, pixels), grid)
-        try:
-            grid_of(encoder, (shape[0], side, side))
-        except (RuntimeError, AssertionError, ValueError) as error:
-            raise ValueError(
-                f"{type(encoder).__name__} cannot encode tiles of {side}x{side} px ({error}); "
-                f"type pretext.augment_tiles.size={2 * pixels}"
-            ) from error
+        check_encodable(encoder, shape[0], side, "tiles", f"pretext.augment_tiles.size={2 * pixels}")
         self.projector = mlp((encoder.dim, out))  # f
         self.tile_projector = mlp((encoder.dim, out))  # g: of each tile, then of all together
         self.tiles_projector = mlp((grid * grid * out, out))
