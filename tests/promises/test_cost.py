@@ -139,10 +139,26 @@ def test_views_of_a_batch_are_many_times_faster_than_a_sample_at_a_time(rng):
     assert slow / len(pictures) >= 8 * fast / len(images)
 
 
+def containers(objects: list) -> dict:
+    """Containers among objects and in them, by identity: the collector knows no dictionary of numbers and strings."""
+    return {id(o): o for o in (*objects, *gc.get_referents(*objects)) if type(o) in CONTAINERS}
+
+
+@pytest.fixture(scope="module")
+def before():
+    """Containers from before any of these runs. The collector then goes by what is new alone, which is a hundredth."""
+    gc.collect()
+    there = list(containers(gc.get_objects()).values())
+    gc.freeze()
+    yield there
+    gc.unfreeze()
+
+
 @pytest.fixture
-def increase(make, tmp_path, monkeypatch):
+def increase(make, tmp_path, monkeypatch, before):
     """What a run holds more at the later of two steps: tensors by shape, and things in containers but its rows."""
     monkeypatch.setattr(logging.getLogger("ssl_runner"), "disabled", True)  # pytest keeps every line that is logged
+    known = {id(each) for each in before}
 
     def measure(*overrides):
         trainer, logbook, seen = make(*LONG, *overrides), Logbook(tmp_path / "run", 0), {}
@@ -154,10 +170,10 @@ def increase(make, tmp_path, monkeypatch):
                 gc.collect()
                 objects = gc.get_objects()
                 alive = tuple(tuple(o.shape) for o in objects if type(o) in (Tensor, nn.Parameter))
-                # The collector knows no dictionary of numbers and strings alone, but it knows who holds it.
-                sizes = {id(o): len(o) for o in gc.get_referents(*objects) if type(o) in CONTAINERS}
-                # Tuples, which are not counted themselves.
-                seen[step] = alive, sum(sizes.values()) - sum(1 + len(row) for row in logbook.rows)
+                new = (each for key, each in containers(objects).items() if key not in known)
+                # Rows are tuples, which are not counted themselves.
+                held = sum(map(len, (*before, *new))) - sum(1 + len(row) for row in logbook.rows)
+                seen[step] = alive, held
 
         trainer.progress.show = look
         with Interrupt() as interrupt, trainer.progress:
