@@ -143,7 +143,9 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
         batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))
         for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / loader.length.batch_size)):
             some = SAMPLES // ranks.count()
-            views = learner.views(Batch(batch.x[:some], batch.index[:some]), step, learner.main)
+            stride = max(1, len(batch.x) // some)  # so that 2, 4, 8 ranks have the samples that one process has
+            few = Batch(*(each[::stride][:some] for each in (batch.x, batch.index)))
+            views = learner.views(few, step, learner.main, stride=stride)
             buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
             with torch.no_grad(), learner.device.autocast(), gathered(learner.objective):
                 embedding = functional_call(pretext, buffers, (views, learner.main)).embedding

@@ -79,10 +79,10 @@ class Learner:
             self.pretext.after_step(self.context(step, "after_step"), rows)
         return numbers
 
-    def views(self, batch: Batch, step: int, group: str, micro: int = 0) -> tuple:
-        """What the pretext task makes of a batch at a step."""
+    def views(self, batch: Batch, step: int, group: str, micro: int = 0, stride: int = 1) -> tuple:
+        """What the pretext task makes of a batch at a step, or of every `stride`-th sample of it."""
         with torch.no_grad():
-            views = self.pretext.views(batch, self.context(step, group, self.places(batch, micro)))
+            views = self.pretext.views(batch, self.context(step, group, self.places(batch, micro, stride)))
         return tuple(map(channels_last, views)) if self.device.channels_last else views
 
     def context(self, step: int, purpose: str, places: Tensor | None = None) -> Context:
@@ -100,10 +100,10 @@ class Learner:
         for buffer, old in zip(buffers, before, strict=True):
             buffer.copy_(old)
 
-    def places(self, batch: Batch, micro: int) -> Tensor:
+    def places(self, batch: Batch, micro: int, stride: int) -> Tensor:
         """Where a micro-batch's samples are among those of the step, all ranks together."""
         first = ranks.first_place(self.length.batch_size, self.loader.accumulate, micro)
-        return torch.arange(first, first + len(batch.index), device=self.device.device)
+        return torch.arange(first, first + stride * len(batch.index), stride, device=self.device.device)
 
     def settings(self, step: int) -> Settings:
         """Learning rate and weight decay of a step, before the method's own factors."""

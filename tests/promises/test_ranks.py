@@ -21,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.device.sharding import local
+from ssl_runner.engine import collapse, loader, measurements
 from ssl_runner.engine import learner as learner_module
-from ssl_runner.engine import loader, measurements
 from ssl_runner.engine.collapse import measure_embedding
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
@@ -139,7 +139,7 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # losses are taken in float32, at least
-    measurements.READ_BATCH = 16
+    measurements.READ_BATCH, collapse.SAMPLES = 16, BATCH // 2
     strategy.UNIT = 500
     if count > 1:
         dist.init_process_group(
