@@ -16,15 +16,16 @@ from ssl_runner.run_folder.atomic import write
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"results": ROOT / "docs" / "results.md", "catalogue": ROOT / "README.md"}
 ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})")
-FAMILIES = {
+FAMILIES = {  # as the pages of docs/methods/
     "contrastive": "simclr moco_v2 moco_v3 nnclr dcl pirl instance_discrimination",
-    "self-distillation": "byol simsiam dino ressl msn",
+    "self-distillation": "byol simsiam dino ressl msn ibot dinov2",
     "redundancy reduction": "barlow_twins vicreg vibcreg w_mse tico frossl mmcr emp_ssl lejepa visreg",
     "clustering": "deepcluster_v2 swav smog all4one",
     "dense": "densecl vicregl",
-    "masked": "mae",
-    "reconstruction": "autoencoder bigan colorisation inpainting super_resolution",
-    "transformation": "rotation flip crop transformation jigsaw relative_patch counting",
+    "masked": "mae crossmae simmim maskfeat beit data2vec ijepa capi aim nepa",
+    "generative": "autoencoder vae vq_vae bigan diffusion",
+    "context": "rotation flip crop transformation jigsaw relative_patch counting "
+    "colorisation inpainting super_resolution",
 }
 FAMILY = {method: family for family, methods in FAMILIES.items() for method in methods.split()}
 ORDER = [*FAMILIES, "other"]

@@ -100,12 +100,12 @@ class Trainer:
             if self.stopped:
                 self.save(step, must=True)
                 return step
+            if last or step % self.show_every == 0:
+                self.show(step)
             if last or (step > start and step % self.save_every == 0):
                 self.save(step, must=last)
             if last:
                 break
-            if step % self.show_every == 0:
-                self.show(step)
             logs = (step + 1) % self.log_every == 0 or step + 1 == steps
             self.window.add(self.learner.step(step, measure_gradient=logs))
             if logs:
@@ -170,7 +170,8 @@ class Trainer:
         """Writes grids of the views and of the method's pictures to TensorBoard."""
         self.check_finite(step)
         with self.window.pause():
-            for name, images in pictures(self.learner, step).items():
+            batch = min(step, self.length.steps - 1)  # at the end the last one, as no other comes
+            for name, images in pictures(self.learner, batch).items():
                 self.logbook.images(step, name, images)
 
     def save(self, step: int, must: bool = False) -> None:
