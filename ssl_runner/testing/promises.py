@@ -98,4 +98,5 @@ def other_rows(split: Split) -> Tensor:
 
 def changed_splits(data: Data, names: Sequence[str], change: Callable[[Split], Split]) -> Data:
     parts: Mapping[str, Split | None] = {name: getattr(data, name) for name in names}
-    return replace(data, **{name: change(part) for name, part in parts.items() if part is not None})
+    others: dict[str, Any] = {name: change(part) for name, part in parts.items() if part is not None}
+    return replace(data, **others)
