@@ -4,15 +4,15 @@ import torch
 from ssl_runner.contract import Split
 from ssl_runner.duration import Duration
 
-from demo.dataset.patterns import CLASSES, Patterns
+from demo.dataset.stripes import CLASSES, Stripes
 from demo.evaluator.centroid import Centroid
 
 
-def test_patterns_are_those_of_their_seed_and_of_every_kind():
-    first, again, other = (Patterns(images=40, test=8, seed=seed).load() for seed in (1, 1, 2))
+def test_stripes_are_those_of_their_seed_and_of_every_class():
+    first, again, other = (Stripes(images=40, test=8, seed=seed).load() for seed in (1, 1, 2))
     assert torch.equal(first.train, again.train)
     assert not torch.equal(first.train, other.train)
-    assert len(first.train) == Patterns(images=40, test=8).rows == 36
+    assert len(first.train) == Stripes(images=40, test=8).rows == 36
     assert first.test.y.bincount().tolist() == [2] * len(CLASSES)
 
 

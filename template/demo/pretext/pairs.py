@@ -14,7 +14,7 @@ class Pairs(Pretext):
     temperature: what similarities are divided by. width: of the projection head, which is thrown away.
     """
 
-    def __init__(self, *, encoder: Encoder, augment: Views, temperature: Positive = 0.2, width: Count = 128):
+    def __init__(self, *, encoder: Encoder, augment: Views, temperature: Positive = 0.1, width: Count = 128):
         super().__init__()
         self.encoder, self.augment = encoder, augment
         self.temperature, self.width = temperature, width

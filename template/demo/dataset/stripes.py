@@ -1,4 +1,4 @@
-"""Patterns drawn by formulas: a data set that needs no file."""
+"""Stripes in four directions, drawn by a formula: a data set that needs no file."""
 
 import math
 from dataclasses import dataclass
@@ -10,12 +10,12 @@ from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.rows import Share, statistics
 from torch import Tensor
 
-CLASSES = ("stripes", "rings", "checks", "spokes")
+CLASSES = ("upright", "falling", "level", "rising")
 
 
 @dataclass(kw_only=True)
-class Patterns:
-    """Four kinds of patterns in random colours, of random size, place and angle."""
+class Stripes:
+    """Stripes in four directions (classes), in random colours, of random width and place."""
 
     images: Annotated[int, Ge(40)] = 4000  # for training, validation among them
     test: Annotated[int, Ge(4)] = 800  # images of the test split
@@ -39,24 +39,17 @@ class Patterns:
 
 
 def draw(n: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
-    """(n, 3, size, size) images, uint8, and the kind of each."""
+    """(n, 3, size, size) images, uint8, and the class of each."""
     rng = torch.Generator().manual_seed(seed)
 
     def between(low: float, high: float, *shape: int) -> Tensor:
-        return low + (high - low) * torch.rand(n, *(shape or (1, 1)), generator=rng)
+        return low + (high - low) * torch.rand(n, *shape, 1, 1, generator=rng)
 
-    axis = torch.linspace(-1, 1, size)
-    u, v = axis[:, None] - between(-0.3, 0.3), axis - between(-0.3, 0.3)
-    angle, frequency, phase = between(0, 2 * math.pi), between(10, 14), between(0, 2 * math.pi)
-    u, v = u * angle.cos() + v * angle.sin(), v * angle.cos() - u * angle.sin()  # (n, size, size)
-    waves = (
-        torch.sin(frequency * u + phase),
-        torch.sin(frequency * torch.hypot(u, v) + phase),
-        torch.sin(frequency * u) * torch.sin(frequency * v),
-        torch.sin(8 * torch.atan2(u, v) + phase),
-    )
     kinds = torch.arange(n) % len(CLASSES)
-    shade = torch.stack(waves)[kinds, torch.arange(n)][:, None] / 2 + 0.5  # (n, 1, size, size)
-    light, dark = between(0.6, 1, 3, 1, 1), between(0, 0.4, 3, 1, 1)  # a colour each
-    images = shade * light + (1 - shade) * dark + 0.05 * torch.randn(n, 3, size, size, generator=rng)
+    angle = (kinds[:, None, None] + between(-0.4, 0.4)) * math.pi / len(CLASSES)
+    axis = torch.linspace(-1, 1, size)
+    place = axis[:, None] * angle.sin() + axis * angle.cos()  # (n, size, size)
+    wave = torch.sin(between(6, 16) * place + between(0, 2 * math.pi))[:, None] / 2 + 0.5  # (n, 1, size, size)
+    images = wave * between(0, 1, 3) + (1 - wave) * between(0, 1, 3)
+    images = images + 0.05 * torch.randn(images.shape, generator=rng)
     return (images.clamp(0, 1) * 255).round().to(torch.uint8), kinds
