@@ -7,6 +7,7 @@ import os
 import sys
 from pathlib import Path
 
+from ssl_runner.config.trust import read_project
 from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
@@ -25,6 +26,10 @@ def main(arguments: list[str] | None = None) -> int:
         return refuse(lines)
     without = "sweep" if MULTIRUN.intersection(words) else "train"
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else (without, words)
+    try:
+        read_project()
+    except ValueError as error:
+        return refuse([str(error)])
     open_streams()
     status = 0  # of a command that prints when it has done its work
     try:

@@ -5,6 +5,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable
+from pathlib import Path
 
 # Exit statuses; that of an interrupted run is 128 + the signal.
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse if on_collapse is stop, or by a file `stop`
@@ -36,13 +37,23 @@ def refuse(problems: Iterable[str]) -> int:
     return REFUSED
 
 
-def last_line(error: BaseException) -> str:
-    """What a traceback ends in, and where: `ZeroDivisionError: division by zero, in mine.py, line 7`."""
+def last_line(error: BaseException, source: Path | None = None) -> str:
+    """What a traceback ends in, and where: `ZeroDivisionError: division by zero, in mine.py, line 7`.
+
+    `source`: of code whose last line is named, if it is in the traceback: a library that it called is not to blame.
+    """
     said = " ".join("".join(traceback.format_exception_only(error)[-1:]).split())[:300]
-    frames = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<")]
+    every = [each for each in traceback.extract_tb(error.__traceback__) if not each.filename.startswith("<")]
+    frames = frames_in(error, source) or every
     place = (error.filename, error.lineno) if isinstance(error, SyntaxError) else None
     file, line = place or ((frames[-1].filename, frames[-1].lineno) if frames else (None, None))
     return f"{said}, in {file}, line {line}" if file else said
+
+
+def frames_in(error: BaseException, source: Path | None) -> list[traceback.FrameSummary]:
+    """The places in a folder of code that an error has passed."""
+    frames = traceback.extract_tb(error.__traceback__) if source else []
+    return [each for each in frames if source and Path(each.filename).is_relative_to(source)]
 
 
 def printable(text: object) -> str:

@@ -5,8 +5,6 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-import io
-import re
 import shutil
 import sys
 from dataclasses import replace
@@ -14,25 +12,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from rich.console import Console
 from runs import kill, put
 
 from ssl_runner.__main__ import main
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.run.assemble import assemble
 from ssl_runner.run.preflight import read_job
+from ssl_runner.testing.jobs import TINY, build_trainer, tiny_words
 
 torch.set_num_threads(1)
 
-# 90 training rows in batches of 16: an epoch is 5 steps with a remainder, and 12 steps end in the midst of one.
-TINY = (
-    *("dataset.images=100", "dataset.test=20", "batch_size=16", "length=12st", "log_every=4st", "save_every=100%"),
-    *("device=cpu", "model=convnet_small", "model.widths=[8,8,8]"),
-)
-MEASURED = (
-    *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
-    *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
-)
 LESS = {
     "bigan": ("pretext.width=8",),
     "w_mse": ("pretext.out=3",),
@@ -44,7 +32,6 @@ LESS = {
     "relative_patch": ("pretext.augment.size=32",),
     "smog": ("pretext.prototypes=8", "pretext.memory=32", "pretext.regroup=3st"),
 }  # what keeps a step of a task small
-MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
 
@@ -67,26 +54,8 @@ for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "
 
 
 def tiny(*overrides):
-    """Overrides of a job that takes a second: less of what a task has, and the smallest encoder that drops tokens.
-
-    Views are those of the task's YAML, not what the dataset recommends.
-    """
-    tasks = [name for name in names("pretext") if f"pretext={name}" in overrides]
-    text = "".join((TREE / "pretext" / f"{name}.yaml").read_text() for name in tasks)
-    masked = "override /model@" in text
-    groups = {each.partition("=")[0] for each in overrides}
-    kept = [each for each in TINY if not each.startswith("model") or not (masked or "model" in groups)]
-    mounts = [f"augment@pretext.{place}" for place in re.findall(r"/augment@(\w+): simclr", text)]
-    views = [f"{each}=simclr" for each in mounts if not {each, f"~{each}"} & groups]
-    less = [each for name in tasks for each in LESS.get(name, ())]
-    return [*kept, *views, *(MASKED if masked else ()), *(() if "evaluator" in groups else MEASURED), *less, *overrides]
-
-
-def build_trainer(job, folder, change_data=lambda data: data):
-    """A job's trainer in a folder that may be there, on data that may be changed first."""
-    dataset, console = job.dataset.build(), Console(file=io.StringIO())
-    folder.mkdir(exist_ok=True)
-    return assemble(job, dataset, change_data(dataset.load()), folder, console)
+    """Overrides of a job that takes a second."""
+    return tiny_words([TREE], overrides, {f"pretext={name}": words for name, words in LESS.items()})
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,5 @@
 """A toy encoder, tasks and a learner whose gradients a hand can compute, and how a trainer is run in a test."""
 
-import signal
-
 import torch
 from torch import nn
 
@@ -10,7 +8,7 @@ from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration, Length
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
-from ssl_runner.engine.logbook import Logbook, Window
+from ssl_runner.engine.logbook import Window
 from ssl_runner.optimizer.sgd import SGD
 from ssl_runner.regulariser.none import Nothing
 
@@ -92,29 +90,3 @@ def learn(learner, n=1, measure_gradient=False):
 
 def weights(learner):
     return learner.pretext.encoder.weight.detach().clone()
-
-
-class After:
-    """An interrupt that comes once the loop has turned n times."""
-
-    def __init__(self, turns):
-        self.turns = turns
-
-    @property
-    def signal(self):
-        self.turns -= 1
-        return signal.SIGINT if self.turns < 0 else None
-
-    @signal.setter  # of the property
-    def signal(self, agreed):
-        assert agreed == signal.SIGINT
-
-
-def fit(trainer, turns=float("inf")):
-    """Trains from the folder's newest checkpoint, for so many turns of the loop; its rows are in trainer.logbook."""
-    start = trainer.restore()
-    logbook = Logbook(trainer.folder, start)
-    trainer.fit(start, logbook, After(turns))
-    logbook.close()
-    trainer.learner.loader.close()
-    return trainer

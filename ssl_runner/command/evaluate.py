@@ -8,7 +8,7 @@ import os
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
-from ssl_runner.config.compose import TREE
+from ssl_runner.config.compose import Composer
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, FAILED, Refused, nearest, refuse
 from ssl_runner.run_folder.find import walk
@@ -29,7 +29,7 @@ keys: dataset=, split=validation|test|both, init=trained|random, seed=, device=,
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
-    protocols = sorted(file.stem for file in (TREE / "evaluator").glob("*.yaml") if file.stem != "none")
+    protocols = [name for name in Composer().groups["evaluator"] if name != "none"]
     possible = ", ".join(protocols)
     parser = ArgumentParser(
         prog="ssl-runner evaluate",

@@ -20,6 +20,7 @@ from ssl_runner.command.usage import missing_folder
 from ssl_runner.config import files
 from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
+from ssl_runner.config.trust import read_project
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.layout import CONFIG
@@ -108,7 +109,8 @@ def warn(prepared: "PreparedJob", old: Path, changed: list[str], data: "Data") -
     placement = prepared.job.device.build()
     placement.apply()  # it sets the number of threads, as the run will
     with tempfile.TemporaryDirectory() as folder:
-        describe(Path(folder), device=str(placement), fingerprint=data.fingerprint)
+        own = read_project().code
+        describe(Path(folder), device=str(placement), fingerprint=data.fingerprint, project=own)
         lines = changes(old, Path(folder))
     summary, device = read_summary(old), placement.device.type
     for each in entries(summary.get("extended")):

@@ -10,6 +10,7 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 
 from ssl_runner.config.compose import CHECKOUT, TREE
+from ssl_runner.config.trust import read_project
 from ssl_runner.errors import refuse
 
 NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[a-z0-9_-]+", re.IGNORECASE | re.ASCII)  # experiment=null is none
@@ -20,15 +21,16 @@ def main(words: list[str]) -> int:
     parser = ArgumentParser(prog="ssl-runner save", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a run folder, as in outputs/rotation-shapes/2026-01-31_12-00-00-1f3a")
     parser.add_argument("name", help="of the recipe: letters, digits, _ and -")
-    where = "a folder of configs, for FOLDER/experiment/NAME.yaml; default: conf"
+    where = "a folder of configs, for FOLDER/experiment/NAME.yaml; default: the project's, or conf"
     parser.add_argument("--to", type=Path, metavar="FOLDER", help=where)
     arguments = parser.parse_args(words)
     if not NAME.fullmatch(arguments.name):
         return refuse([f"NAME: given {arguments.name}; possible are letters, digits, _ and -, as in simclr_cifar10"])
     if arguments.to is not None and arguments.to.exists() and not arguments.to.is_dir():
         return refuse([f"--to: {arguments.to} is a file; name a folder of configs"])
-    own = arguments.to is None and TREE == CHECKOUT
-    folder = TREE if own else arguments.to or Path("conf")
+    project = read_project().conf
+    own = arguments.to is None and (project is not None or TREE == CHECKOUT)
+    folder = (project or TREE) if own else arguments.to or Path("conf")
     path = folder / "experiment" / f"{arguments.name}.yaml"
     from ssl_runner.recipe.recipe import write_recipe
     from ssl_runner.run_folder.atomic import write  # torch is imported here, after all that needs none

@@ -10,7 +10,7 @@ from typing import Any
 from ssl_runner.command.usage import DEFAULT, composer_of, help_text, missing_folder, options
 from ssl_runner.config.files import dump
 from ssl_runner.config.migrate import stamped
-from ssl_runner.config.trust import VARIABLE, trusted_packages
+from ssl_runner.config.trust import PLACE, read_project
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import refuse
 
@@ -80,7 +80,7 @@ def return_to(folder: Path, cwd: str, arguments: argparse.Namespace) -> Path:
     """Goes to where a sweep was begun, from where its jobs' relative paths start. Returns its folder as seen there."""
     if Path(cwd).is_dir() and not Path.cwd().samefile(cwd):
         folder = folder.resolve()
-        os.environ[VARIABLE] = ",".join(trusted_packages())  # the folder that a sweep names is not asked whom to trust
+        os.environ[PLACE] = str(read_project().folder)  # the folder that a sweep names is not asked whom to trust
         arguments.config_dir = arguments.config_dir and arguments.config_dir.resolve()
         sys.path[:] = map(os.path.abspath, sys.path)  # nor is anything imported from it
         os.chdir(cwd)

@@ -25,6 +25,7 @@ usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments
        ssl-runner export RUN                             the encoder for elsewhere
        ssl-runner pack FOLDER SHARDS                     images of a folder as shards, for dataset=shards
        ssl-runner save RUN NAME                          a run as a recipe, ready to commit
+       ssl-runner new FOLDER                             a team's own repository, which runs at once
        ssl-runner list [GROUP ...]                       every choice, and what it does
        ssl-runner GROUP=CHOICE --help                    its settings: type, range, default, meaning
        ssl-runner --cfg job [GROUP=CHOICE ...]           show the composed config and stop

@@ -1,7 +1,7 @@
 """Fairness of a comparison: code, libraries, data, machine and ways of measuring that differ between its runs."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,12 +49,19 @@ def comparable(metric: str | None, keys: Sequence[str]) -> bool:
 def environment_facts(run: Run) -> dict[str, Any]:
     """What a run ran on: commit with its uncommitted changes, device, fingerprint of the data, host, versions."""
     known, versions = run.environment, run.environment.get("versions")
-    changes = known.get("changes") or ("unknown" if known.get("dirty") else None)
-    commit = known.get("commit") and f"{str(known['commit'])[:8]}{f' with changes {changes}' if changes else ''}"
+    own = known.get("project")
+    commits = {"commit": commit_of(known), "own commit": commit_of(own) if isinstance(own, dict) else None}
     words = str(known.get("device", "unknown")).split(", ")
     device = ", ".join(word for word in words if word != run.settings.get("device.precision"))  # that is a setting
-    facts = {"commit": commit, "device": device, "fingerprint": known.get("dataset"), "host": known.get("host")}
+    facts = commits | {"device": device, "fingerprint": known.get("dataset"), "host": known.get("host")}
     return facts | {f"{VERSION}{name}": each for name, each in (versions if isinstance(versions, dict) else {}).items()}
+
+
+def commit_of(code: Mapping[str, Any]) -> str | None:
+    """`1a8c505f with changes 3fd1`; changes alone if there is no commit."""
+    changes = code.get("changes") or ("unknown" if code.get("dirty") else None)
+    changed = f" with changes {changes}" if changes else ""
+    return f"{str(code.get('commit') or 'none')[:8]}{changed}" if code.get("commit") or code.get("changes") else None
 
 
 def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> list[str]:
@@ -65,7 +72,7 @@ def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> l
     for each in known:
         of_data[data_settings(each[0])].append(each)
     libraries = dict.fromkeys(name for _, facts in known for name in facts if name.startswith(VERSION))
-    rows = [(name, known, "the comparison may not be fair") for name in ("commit", *libraries)]
+    rows = [(name, known, "the comparison may not be fair") for name in ("commit", "own commit", *libraries)]
     rows += [("fingerprint", same, "not the same data") for same in of_data.values()]
     rows += [(name, known, "seconds and samples/s are not comparable") for name in ("device", "host")]
     lines = []

@@ -13,7 +13,7 @@ from ssl_runner.comparison.settings import choices_of, flat
 from ssl_runner.config import files
 from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.find import find
-from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, SUMMARY
+from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, PROJECT_DIFF, SUMMARY
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.metrics import finite_numbers
 from ssl_runner.run_folder.origin import entries, recorded_fingerprint
@@ -109,13 +109,15 @@ def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]
 
 
 def read_environment(folder: Path, broken: list[str]) -> dict[str, Any]:
-    """environment.json, with four digits that runs of the same uncommitted changes share."""
+    """environment.json, with four digits that runs of the same uncommitted changes share, of ours and of the user's."""
     environment: dict[str, Any] = {}
     if (folder / ENVIRONMENT).exists():
         with note_failure(folder / ENVIRONMENT, broken):
             environment = require_keys(load_json(folder / ENVIRONMENT), ENVIRONMENT, ())
-            if (folder / DIFF).exists():
-                environment["changes"] = hashlib.blake2b(read_file(folder / DIFF), digest_size=2).hexdigest()
+            own = environment.get("project")
+            for code, diff in ((environment, DIFF), (own if isinstance(own, dict) else {}, PROJECT_DIFF)):
+                if (folder / diff).exists():
+                    code["changes"] = hashlib.blake2b(read_file(folder / diff), digest_size=2).hexdigest()
     return environment
 
 

@@ -29,11 +29,12 @@ LARGEST = 2**32 - 1  # of an integer: the largest seed of numpy; larger ones ove
 
 def load_module(name: str) -> types.ModuleType:
     """Raises ImportError with the last line and the file of whatever goes wrong while it is imported."""
+    trust.find_own_package()
     try:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:
         absent = isinstance(error, ModuleNotFoundError) and error.name and f"{name}.".startswith(f"{error.name}.")
-        raise ImportError(str(error) if absent else last_line(error)) from None
+        raise ImportError(str(error) if absent else last_line(error, trust.read_project().source)) from None
 
 
 def check(
@@ -67,7 +68,10 @@ class _Checker:
         settable = [name for name in parameters if name not in filled]
         arguments = {}
         for key, value in content.items():
-            if key in settable:
+            if key in settable and parameters[key][0] is schema.UNTYPED:
+                place = schema.place_of(target, key)
+                self.refuse(f"{prefix}{key}", f"has no annotation in {place}; write its type there, as in {key}: float")
+            elif key in settable:
                 below = filled if at else frozenset(self.runtime.get(key, ()))
                 arguments[key] = self.value(value, parameters[key][0], f"{prefix}{key}", below)
             elif key != "_target_" or not at:
@@ -123,6 +127,10 @@ class _Checker:
             raise ValueError(f"given {name}, which really is of {target.__module__} and not trusted")
         if not schema.implements(target, kind):
             raise ValueError(f"given {name}, which is no {kind.__name__}")
+        try:
+            schema.parameters(target)
+        except (NameError, TypeError, AttributeError, SyntaxError) as error:
+            raise ValueError(f"an annotation cannot be read ({error}) in {schema.place_of(target)}") from None
         return target
 
     def plain(self, value: Any, annotation: Any, path: str) -> Any:

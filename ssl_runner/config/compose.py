@@ -20,6 +20,7 @@ from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
 from ssl_runner.config.recommended import note, recommended_choices
 from ssl_runner.config.text import as_typed, is_text
+from ssl_runner.config.trust import read_project
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -28,11 +29,11 @@ TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the lat
 
 
 class Composer:
-    """Composes configs from a tree of YAML files; a folder given beside it is looked in first."""
+    """Composes configs from a folder that is given, the project's, and our tree: the first that has a file counts."""
 
     def __init__(self, folder: Path | None = None, name: str = "config"):
         self.name = name
-        self.folders = [*([folder.resolve()] if folder is not None and folder.is_dir() else []), TREE]
+        self.folders = [*(each.resolve() for each in (folder, read_project().conf) if each and each.is_dir()), TREE]
         names: dict[str, set[str]] = {}
         for file in (file for place in self.folders for file in place.glob("*/*.yaml")):
             names.setdefault(file.parent.name, set()).add(file.stem)

@@ -17,14 +17,14 @@ from typing import Any
 
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
-from ssl_runner.config.node import DECLARED, OPEN, Undecided, parameters, undecided
-from ssl_runner.config.trust import lies_in
+from ssl_runner.config.node import DECLARED, OPEN, UNTYPED, Undecided, parameters, undecided
+from ssl_runner.config.trust import lies_in, source_of
 
 ROOT, PACKAGE = Path(__file__).resolve().parents[1], "ssl_runner"
 # What is imported as it is: without torch, and cheap.
 REAL = ("ssl_runner.config", "ssl_runner.duration", "ssl_runner.errors", "annotated_types", "pydantic")
 LOCK = RLock()  # the modules are every thread's
-MODULES: dict[str, types.ModuleType] = {}
+MODULES: dict[tuple[Path, int], types.ModuleType] = {}  # by file, and when it was changed
 
 
 # What is known of nn.Module: it takes any arguments, none of which is a setting, and can be called.
@@ -64,21 +64,31 @@ def declared_annotation(content: Mapping[str, Any], key: str) -> Any:
 
 
 def declared_module(name: str) -> types.ModuleType:
-    """One of our modules as far as its source tells. Raises Undecided for any other."""
-    if name not in MODULES:
-        place = ROOT.joinpath(*name.split(".")[1:])
-        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
-        if not lies_in(name, PACKAGE) or not file.is_file():
-            raise Undecided(name)
+    """A module of ours, or of the project's package, as far as its source tells. Raises Undecided for any other."""
+    file = file_of_module(name)
+    if file is None:
+        raise Undecided(name)
+    key = file, file.stat().st_mtime_ns
+    if key not in MODULES:
         module = types.ModuleType(name)
         for statement in ast.parse(file.read_bytes()).body:
             vars(module).update(declared_names(statement, vars(module)))
-        MODULES[name] = module
-    return MODULES[name]
+        MODULES[key] = module
+    return MODULES[key]
+
+
+def file_of_module(name: str) -> Path | None:
+    """The source of a module of ours, or of the project's trusted package; None for any other."""
+    if not lies_in(name, PACKAGE):
+        return source_of(name)
+    place = ROOT.joinpath(*name.split(".")[1:])
+    return next((each for each in (place.with_suffix(".py"), place / "__init__.py") if each.is_file()), None)
 
 
 def declared_names(statement: ast.stmt, space: dict[str, Any]) -> dict[str, Any]:
     """What a statement adds to a module's names; OPEN if it cannot be told."""
+    if isinstance(statement, ast.ImportFrom) and statement.level:  # within a package of the user's
+        return {each.asname or each.name: OPEN for each in statement.names}
     if isinstance(statement, ast.ImportFrom):
         return {each.asname or each.name: imported(str(statement.module), each.name) for each in statement.names}
     if isinstance(statement, ast.Import):
@@ -97,7 +107,7 @@ def imported(origin: str, name: str | None = None) -> Any:
     """A module, or what it has by a name; OPEN if it is a library's."""
     if origin.partition(".")[0] in sys.stdlib_module_names or any(lies_in(origin, each) for each in REAL):
         module = importlib.import_module(origin)
-    elif lies_in(origin, PACKAGE):
+    elif file_of_module(origin):
         module = declared_module(origin)
     else:
         return OPEN
@@ -139,15 +149,22 @@ def parameter(annotation: ast.expr | None, default: ast.expr | None, space: dict
     """The annotation, and whether there is a default."""
     if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
         annotation = ast.parse(annotation.value, mode="eval").body
-    return evaluated(annotation, space) if annotation else Any, OPEN if default else Parameter.empty
+    return evaluated(annotation, space) if annotation else UNTYPED, OPEN if default else Parameter.empty
 
 
 def evaluated(expression: ast.expr, space: dict[str, Any]) -> Any:
     """The value of an expression; OPEN if a library has a say in it, or something of ours would have to run."""
     names = {each.id for each in ast.walk(expression) if isinstance(each, ast.Name)}
-    if any(space.get(name) is OPEN for name in names):
+    if any(space.get(name) is OPEN for name in names) or calls_out(expression, space):
         return OPEN
     try:
         return eval(compile(ast.Expression(expression), space["__name__"], "eval"), space)
     except Exception:
         return OPEN
+
+
+def calls_out(expression: ast.expr, space: dict[str, Any]) -> bool:
+    """Whether a user's expression would call anything but a range: what it does is for its import alone to do."""
+    called = [space.get(ast.unparse(each.func)) for each in ast.walk(expression) if isinstance(each, ast.Call)]
+    own = lies_in(space["__name__"], PACKAGE)
+    return not own and any(getattr(each, "__module__", None) != "annotated_types" for each in called)

@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.declared import ROOT, declared_module
+from ssl_runner.config.declared import declared_module, file_of_module
 from ssl_runner.config.files import parse_yaml
 from ssl_runner.config.grammar import encoded
-from ssl_runner.config.node import OPEN, UNIONS, class_of, is_parsed, parameters
+from ssl_runner.config.node import OPEN, UNIONS, UNTYPED, class_of, is_parsed, parameters
 from ssl_runner.config.override import get
 from ssl_runner.config.recommended import USUAL
 
 BOUNDS = {"gt": ">", "ge": ">=", "lt": "<", "le": "<="}
-WORDS = {bool: "true|false", int: "int", float: "float", str: "text", type(None): "null"}
+WORDS = {bool: "true|false", int: "int", float: "float", str: "text", type(None): "null", UNTYPED: ""}
 COMMENT = re.compile(r"( *)(\w+):.*?\s#\s+(.*)")
 
 
@@ -105,10 +105,12 @@ def key_comments(composer: Composer, name: str) -> Iterator[tuple[str, str]]:
 def docstring_of(target: str, whole: bool = False) -> str:
     """The docstring of a class of ours, or the whole module's, read from its source."""
     module, _, name = target.rpartition(".")
-    file = ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    if not module.startswith("ssl_runner.") or not file.is_file():
+    if (file := file_of_module(module)) is None:
         return ""
-    source = ast.parse(file.read_bytes())
+    try:
+        source = ast.parse(file.read_bytes())
+    except SyntaxError:  # of a user's file: to run it says where
+        return ""
     classes = [each for each in source.body if isinstance(each, ast.ClassDef) and each.name == name]
     return next((ast.get_docstring(each) or "" for each in ([source] if whole else classes)), "")
 

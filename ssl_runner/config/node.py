@@ -1,6 +1,7 @@
 """Constructor signatures as a schema, and nodes: classes with checked arguments, built when the runtime's are known."""
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -12,7 +13,9 @@ import pydantic
 
 T = TypeVar("T")
 DECLARED = "__declared__"  # holds the parameters of a class that is known from its source alone: see declared.py
-PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set, Any)  # Any is a class since Python 3.11
+UNTYPED = inspect.Parameter.empty  # the annotation of a parameter that has none
+# Any is a class since Python 3.11
+PLAIN = (int, float, str, bool, bytes, type(None), list, tuple, dict, set, Any, UNTYPED)
 UNIONS = (typing.Union, types.UnionType)
 MAPPINGS = (dict, Mapping)
 
@@ -63,10 +66,25 @@ def parameters(target: Callable[..., Any]) -> dict[str, tuple[Any, Any]]:
     called = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
     hints = typing.get_type_hints(called, include_extras=True)
     return {
-        name: (hints.get(name, Any), parameter.default)
+        name: (hints.get(name, UNTYPED), parameter.default)
         for name, parameter in inspect.signature(target).parameters.items()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     }
+
+
+def place_of(target: Callable[..., Any], word: str = "") -> str:
+    """`mine.py, line 7`: where a class's constructor names a parameter, or begins.
+
+    Raises Undecided for a class that is known from its source alone.
+    """
+    if hasattr(target, DECLARED):
+        raise Undecided
+    try:
+        lines, first = inspect.getsourcelines(target.__init__)  # type: ignore[misc]
+    except (OSError, TypeError):  # a dataclass's is made when it is imported
+        lines, first = inspect.getsourcelines(target)
+    here = next((number for number, line in enumerate(lines) if re.search(rf"\b{word}\b", line)), 0) if word else 0
+    return f"{inspect.getsourcefile(target)}, line {first + here}"
 
 
 def is_parsed(annotation: Any) -> bool:

@@ -1,18 +1,38 @@
 """Validation of what a dataset's `load()` returns: types, shapes, ranges, labels and lengths, by the contract."""
 
+import logging
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.rows import evenly_spaced
+from ssl_runner.config.trust import read_project
+from ssl_runner.contract import Data, Dataset, Rows, Samples, Split
+from ssl_runner.data.rows import evenly_spaced, fingerprint
+from ssl_runner.errors import Refused, last_line
 
+SAMPLED = 1024  # rows of a part that its digest is of, if each must be decoded
 READ = 32  # evenly spaced rows that are read of each part; labels are read whole
 STORED = {"image": (torch.uint8,), "audio": (torch.int16,)}  # beside floating point
 LIMITS = {"image": (0.0, 1.0), "audio": (-1.0, 1.0)}  # of floating point
 INTEGERS = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+
+log = logging.getLogger("ssl_runner")
+
+
+def read_data(dataset: Dataset) -> Data:
+    """What a dataset loads, with a fingerprint. Raises Refused if it cannot be had, or is not as the contract says."""
+    try:
+        data = dataset.load()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise Refused(f"dataset: {error}") from None
+    except Exception as error:  # a bug
+        raise Refused(f"dataset: {last_line(error, read_project().source)}") from None
+    if wrong := check_data(data, dataset.samples):
+        raise Refused(*(f"dataset: {line}" for line in wrong))
+    return with_fingerprint(data)
 
 
 def check_data(data: object, samples: Samples) -> list[str]:
@@ -36,6 +56,22 @@ def check_data(data: object, samples: Samples) -> list[str]:
         if name != "bank" and any(split.x is rows for rows in (data.train, *(b.x for n, b in sound if n == "bank"))):
             problems.append(f"{name}.x: the very rows that are learnt from; hold rows out, or return None")
     return [*problems, *check_statistics(data, samples)]
+
+
+def with_fingerprint(data: Data) -> Data:
+    """The data, with the digest of their rows and labels if they come without one.
+
+    Of rows that are decoded on demand SAMPLED are read: a change of others cannot be seen, and that is said.
+    """
+    if data.fingerprint:
+        return data
+    splits = [each for each in (data.bank, data.validation, data.test) if each is not None]
+    rows = [data.train, *(each.x for each in splits if each.x is not data.train)]
+    if any(not isinstance(each, Tensor) and len(each) > SAMPLED for each in rows):
+        log.warning("dataset: it gives no fingerprint, and that of %d rows of each part stands in for it", SAMPLED)
+    read = [each if isinstance(each, Tensor) else each[evenly_spaced(each, SAMPLED)] for each in rows]
+    sizes = torch.tensor([len(each) for each in rows])
+    return replace(data, fingerprint=fingerprint(*read, sizes, *(each.y for each in splits if each.y is not None)))
 
 
 def check_statistics(data: Data, samples: Samples) -> Iterator[str]:

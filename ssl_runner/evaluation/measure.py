@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Encoder, Evaluator, Metric, Rows, Samples
-from ssl_runner.data.check import check_data
+from ssl_runner.data.check import read_data
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
 from ssl_runner.engine.learner import frozen
@@ -25,6 +25,7 @@ from ssl_runner.run_folder import environment
 from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder
+from ssl_runner.run_folder.source import runner_source
 
 log = logging.getLogger("ssl_runner")
 
@@ -69,7 +70,7 @@ class Evaluation:
         named = {"other_data": data.fingerprint} if other else {}
         encoder = device.place(fresh(plan.seed or 0) if plan.init == "random" else source.encoder).eval()
         # Other devices and versions may round otherwise.
-        machine = {"device": str(device), "versions": environment.versions(), "commit": environment.source()[0]}
+        machine = {"device": str(device), "versions": environment.versions(), "commit": runner_source()[0]}
         with frozen(encoder):
             encode = encoder_of(encoder, source.samples, device.device)
             complete = [
@@ -114,9 +115,7 @@ class Evaluation:
         try:
             if key not in self._data:
                 dataset = plan.dataset.build()
-                data = dataset.load()
-                if wrong := check_data(data, dataset.samples):
-                    raise Refused(*(f"dataset: {line}" for line in wrong))
+                data = read_data(dataset)
                 self._data = {key: (dataset.samples, data)}  # the last one: two need not fit into memory
             samples, data = self._data[key]
             if samples.shape != own.shape:

@@ -69,6 +69,12 @@ def numbers(summary: Mapping[str, Any]) -> str:
 def origin(environment: Mapping[str, Any]) -> str:
     commit, data, versions = (environment.get(key) for key in ("commit", "dataset", "versions"))
     version = versions.get("ssl-runner", "") if isinstance(versions, dict) else ""
-    dirty = " with uncommitted changes" if environment.get("dirty") else ""
-    code = f"Commit {str(commit)[:7]}{dirty}" if commit else ""
-    return (code or f"ssl-runner {version}".strip()) + (f", data {str(data)[:8]}" if data else "")
+    code = f"Commit {str(commit)[:7]}{dirty_of(environment)}" if commit else ""
+    own = environment.get("project")
+    named = isinstance(own, dict) and own.get("commit")
+    project = f", {own.get('name')} {str(named)[:7]}{dirty_of(own)}" if named else ""  # type: ignore[union-attr, arg-type]
+    return (code or f"ssl-runner {version}".strip()) + project + (f", data {str(data)[:8]}" if data else "")
+
+
+def dirty_of(code: Mapping[str, Any]) -> str:
+    return " with uncommitted changes" if code.get("dirty") else ""

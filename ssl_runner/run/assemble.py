@@ -12,7 +12,7 @@ from torch import Tensor
 from ssl_runner.config.node import Node
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
-from ssl_runner.data.check import check_data
+from ssl_runner.data.check import read_data
 from ssl_runner.duration import Length
 from ssl_runner.engine.console import Progress
 from ssl_runner.engine.learner import Learner
@@ -34,12 +34,7 @@ def load_data(prepared: PreparedJob, check: Callable[[Data], None] = lambda data
     for line in [*foreign_code(prepared.content), *prepared.composed.notes]:
         log.info(line)
     job, dataset = prepared.job, prepared.job.dataset.build()
-    try:
-        data = dataset.load()
-    except (OSError, ValueError, RuntimeError) as error:
-        raise Refused(f"dataset: {error}") from None
-    if wrong := check_data(data, dataset.samples):
-        raise Refused(*(f"dataset: {line}" for line in wrong))
+    data = read_data(dataset)
     check(data)
     try:
         Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
+from ssl_runner.config.trust import read_project
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.device import ranks
 from ssl_runner.device.sharding import whole
@@ -126,8 +127,9 @@ class Attempt:
         """The log of the run, and all files that say what it is. Raises OSError."""
         folder, content, overrides = self.folder, self.prepared.content, self.prepared.overrides
         if not (folder / ENVIRONMENT).exists():
-            start_of_paths = self.prepared.composed.start
-            describe(folder, device=str(run.learner.device), fingerprint=self.data.fingerprint, start=start_of_paths)
+            paths, own = self.prepared.composed.start, read_project().code
+            device, digest = str(run.learner.device), self.data.fingerprint
+            describe(folder, device=device, fingerprint=digest, start=paths, project=own)
         if self.rewrites:
             self.record("running")  # first: a completed run of another length is not completed
             files.write_config(folder, overrides, content)

@@ -56,7 +56,7 @@ class History:
     def check_data(self, data: Data, folder: Path, other_data: bool) -> None:
         """Says what differs in data that were read now. Raises Refused if they must be the run's and are not."""
         then = self.latest
-        if then.get("fingerprint") in (None, data.fingerprint):
+        if then.get("fingerprint") in (None, "", data.fingerprint):
             return
         now = self.with_data(data).latest
         before = f"{then['fingerprint']}{f' ({rows} training rows)' if (rows := then.get('rows')) else ''}"
@@ -75,7 +75,7 @@ class History:
     def with_data(self, data: Data) -> "History":
         """The history with the data that were read now."""
         then, now = self.latest, describe_data(data)
-        if then.get("fingerprint") in (None, data.fingerprint):
+        if then.get("fingerprint") in (None, "", data.fingerprint):
             return self if "rows" in self.data else replace(self, data=now)
         entry = {"step": self.step, **now, "split": SAME if then.get("held_out") == now["held_out"] else ANEW}
         return replace(self, data={"rows": now["rows"], **self.data}, other_data=(*self.other_data, entry))

@@ -10,11 +10,12 @@ import torch
 
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
+from ssl_runner.config.trust import read_project
 from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples, Split
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
-from ssl_runner.errors import last_line
+from ssl_runner.errors import frames_in, last_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
@@ -99,8 +100,11 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
     try:
         return act(*arguments, **runtime)
     except Exception as error:
-        line = " ".join(str(error).split()) if isinstance(error, NEEDS) else last_line(error)
-        if type(error) in (RuntimeError, OverflowError, TypeError, MemoryError):  # none of our words
+        line, source = " ".join(str(error).split()), read_project().source
+        own = not isinstance(error, ValueError | OSError) and frames_in(error, source)
+        if own or not isinstance(error, NEEDS):
+            line = last_line(error, source)
+        elif type(error) in (RuntimeError, OverflowError, TypeError, MemoryError):  # none of our words
             line = f"cannot be built ({line[:200] or 'out of memory'}); choose smaller or other settings of {key}"
         problems.append(line if line.startswith(f"{key}: ") else f"{key}: {line}")
         return None

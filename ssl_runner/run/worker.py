@@ -11,6 +11,7 @@ from typing import Any
 
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.file_paths import with_places
+from ssl_runner.data.check import with_fingerprint
 from ssl_runner.device import ranks
 from ssl_runner.engine.console import Terminal, journal
 from ssl_runner.errors import REFUSED, Refused, refuse
@@ -63,7 +64,7 @@ def open_attempt(plan: group.Plan, folder: Path, start: Path | None, console: Te
     if (again := int(os.environ.get(group.RESTARTS, 0))) and ranks.is_first():
         log.warning("a process has died: all of them begin again, from the newest checkpoint (restart %d)", again)
     dataset = job.dataset.build()
-    data = dataset.load()
+    data = with_fingerprint(dataset.load())
     states = checkpoint.newest_first(folder / CHECKPOINTS) if ranks.is_first() else iter(())
     prepared = PreparedJob(job, content, [*plan.overrides], Composed(content, start=start))
     newest, history = list(islice(states, 1)), History(**plan.history)

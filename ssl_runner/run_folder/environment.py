@@ -5,9 +5,8 @@ import platform
 import re
 import shlex
 import socket
-import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,37 @@ import torch
 
 from ssl_runner.errors import hide_passwords
 from ssl_runner.run_folder.atomic import read_json, read_text, write, write_json
-from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT
+from ssl_runner.run_folder.layout import DIFF, ENVIRONMENT, PROJECT_DIFF
+from ssl_runner.run_folder.source import project_source, runner_source
 
 LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
 
 CONSEQUENCES = {"processor": ", which rounds in another way", "host": "; another processor may round in another way"}
 
 
-def describe(folder: Path, *, device: str, fingerprint: str, start: Path | None = None) -> None:
-    """Writes environment.json and, if the code has uncommitted changes, source.diff.
+def describe(
+    folder: Path,
+    *,
+    device: str,
+    fingerprint: str,
+    start: Path | None = None,
+    project: tuple[Path, Sequence[str]] | None = None,
+) -> None:
+    """Writes environment.json and, if code has uncommitted changes, source.diff and project.diff.
 
-    `start`: the folder from which relative paths of the config start; None for the current one.
+    `start`: the folder from which relative paths of the config start; None for the current one. `project`: of the
+    user's own, its folder and what in it a run may depend on.
     """
-    commit, diff = source()
-    if diff:
-        write(folder / DIFF, diff)
+    commit, diff = runner_source()
+    own, own_diff = project_source(*project) if project else (None, "")
+    for name, text in ((DIFF, diff), (PROJECT_DIFF, own_diff)):
+        if text:
+            write(folder / name, text)
     content = {
         "versions": {"python": platform.python_version(), **versions()},
         "commit": commit,
         "dirty": bool(diff) if commit else None,
+        "project": project and {"name": project[0].name, "commit": own, "dirty": bool(own_diff) if own else None},
         "host": socket.gethostname(),
         "platform": platform.platform(),
         "device": device,
@@ -53,27 +64,6 @@ def versions() -> dict[str, str]:
     return known | {"torch": str(torch.__version__)}  # with the build, as in +cu130
 
 
-def source() -> tuple[str | None, str]:
-    """The git commit of the code that runs and its uncommitted changes; (None, "") for an installed package."""
-    here = Path(__file__).resolve().parents[2]
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(here), *words]
-        return subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=True, timeout=20
-        ).stdout
-
-    if not (here / ".git").exists():
-        return None, ""
-    try:
-        commit, diff = git("rev-parse", "HEAD").strip(), git("diff", "HEAD", "--", "ssl_runner", "conf")
-        for name in git("ls-files", "--others", "--exclude-standard", "ssl_runner", "conf").splitlines():
-            diff += f"+++ {name}, a new file\n{(here / name).read_text(encoding='utf-8', errors='replace')}"
-        return commit, diff
-    except (OSError, subprocess.SubprocessError):
-        return None, ""
-
-
 def changed_versions(before: Mapping[str, Any]) -> list[str]:
     """Versions that are not those of a recorded environment, a line each."""
     recorded = before.get("versions")
@@ -87,16 +77,16 @@ def changes(old: Path, new: Path) -> list[str]:
     if not then:
         return [f"{old / ENVIRONMENT} cannot be read: what the run was made with is not known"]
     a, b = facts_of(then), facts_of(now)
-    same_code = then.get("commit") == now.get("commit")
-    hidden = ["code"] * same_code + ["host"] * (a["processor"] != b["processor"])
+    same_code, same_project = (a[name].split(",")[0] == b[name].split(",")[0] for name in ("code", "own code"))
+    hidden = ["code"] * same_code + ["own code"] * same_project + ["host"] * (a["processor"] != b["processor"])
     lines = [
         f"{name} was {a.get(name)}, is {b.get(name)}{CONSEQUENCES.get(name, '')}"
         for name in {**a, **b}
         if a.get(name) != b.get(name) and name not in hidden
     ]
-    diffs = [read_text(path) for path in (old / DIFF, new / DIFF)]
-    if same_code and diffs[0] != diffs[1]:
-        lines.append(f"uncommitted changes of the code differ: see {old / DIFF} and git diff")
+    for name, of_what, same in ((DIFF, "the code", same_code), (PROJECT_DIFF, "your own code", same_project)):
+        if same and read_text(old / name) != read_text(new / name):
+            lines.append(f"uncommitted changes of {of_what} differ: see {old / name} and git diff")
     if (threads := then.get("threads")) != now.get("threads"):
         command = f"OMP_NUM_THREADS={threads} ssl-runner rerun {old}"
         why = "and sums depend on their number; to have the same: "
@@ -106,12 +96,19 @@ def changes(old: Path, new: Path) -> list[str]:
 
 def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
     """What a result may depend on, by the words that name it."""
-    commit, dirty, libraries = (environment.get(key) for key in ("commit", "dirty", "versions"))
+    libraries, own = (environment.get(key) or {} for key in ("versions", "project"))
     return {
         **(libraries if isinstance(libraries, dict) else {}),
-        "code": f"commit {str(commit)[:7]}{', with changes' if dirty else ''}" if commit else "a package",
+        "code": commit_of(environment) or "a package",
+        "own code": commit_of(own if isinstance(own, dict) else {}) or "in no commit",
         "fingerprint of the data": environment.get("dataset"),
         "device": re.sub(r", \d+ threads$", "", str(environment.get("device"))),
         "processor": environment.get("processor"),
         "host": environment.get("host"),
     }
+
+
+def commit_of(code: Mapping[str, Any]) -> str:
+    """`commit 1a8c505, with changes`; empty if it is in none."""
+    dirty = ", with changes" if code.get("dirty") else ""
+    return f"commit {str(code['commit'])[:7]}{dirty}" if code.get("commit") else ""

@@ -6,7 +6,7 @@ The folder is a public format: docs/run_folder.md.
 CONFIG = "config.yaml"  # the resolved config
 OVERRIDES = "overrides.yaml"  # what the user typed
 ENVIRONMENT = "environment.json"  # versions, commit, host, device, folder, fingerprint of the data
-DIFF = "source.diff"  # uncommitted changes of the code
+DIFF, PROJECT_DIFF = "source.diff", "project.diff"  # uncommitted changes of the code, and of the user's own
 METRICS = "metrics.jsonl"  # a row for each log
 SUMMARY = "summary.json"
 LOG = "run.log"

@@ -23,7 +23,7 @@ def recorded_fingerprint(summary: Mapping[str, Any], environment: Mapping[str, A
     """The fingerprint of the data that a run had last; None if it is not known."""
     others = entries(summary.get("other_data"))
     known = others[-1].get("fingerprint") if others else environment.get("dataset")
-    return known if isinstance(known, str) else None
+    return known if known and isinstance(known, str) else None
 
 
 def entries(content: Any) -> tuple[Mapping[str, Any], ...]:

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import tiny
-from engine_toys import After
 from runs import change, config, enter, measured, refusal, same, saved, summary
 from safetensors.torch import load_file, save_file
 
@@ -21,6 +20,7 @@ from ssl_runner.run_folder.diff import diff_runs
 from ssl_runner.run_folder.environment import changes
 from ssl_runner.run_folder.layout import WEIGHTS
 from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.testing.promises import After
 
 pytestmark = pytest.mark.usefixtures("here")
 

@@ -18,7 +18,7 @@ FLOORS = (
     ("engine",),
     ("encoder", "comparison"),
     ("run",),
-    ("evaluation", "recipe", "sweep"),
+    ("evaluation", "recipe", "sweep", "testing"),
     ("command",),
     ("__main__",),
 )

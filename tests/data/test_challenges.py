@@ -7,7 +7,6 @@ from typing import ClassVar
 
 import pytest
 import torch
-from engine_toys import fit
 from image_trees import everything, folder, keys, paint, paint_classes
 
 from ssl_runner.contract import Data, Samples, Split
@@ -18,6 +17,7 @@ from ssl_runner.data.rows import Subset, fingerprint, statistics
 from ssl_runner.dataset.digits import Digits
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.run.preflight import read_job
+from ssl_runner.testing.promises import fit
 
 CHALLENGES = {
     "subset": {"subset": 0.3},

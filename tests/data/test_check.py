@@ -8,7 +8,7 @@ from modality_toys import Sentences, Tones
 from runs import enter, put
 
 from ssl_runner.contract import Data, Samples, Split
-from ssl_runner.data.check import READ, check_data
+from ssl_runner.data.check import READ, SAMPLED, check_data, with_fingerprint
 from ssl_runner.data.rows import Subset
 
 IMAGES = Samples("image", (3, 4, 4))
@@ -166,3 +166,36 @@ def test_every_verb_that_reads_data_checks_it(here, monkeypatch, capsys):
     enter(capsys, f"{line} dataset.wrong=false")
     enter(capsys, "evaluate run knn dataset.wrong=true --to elsewhere", "bank.y: classes 1 to 2", status=2)
     assert not (here / "elsewhere").exists()
+
+
+class Decoded:
+    """Rows that are decoded on demand."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __len__(self):
+        return len(self.rows)
+
+    def __getitem__(self, index):
+        return self.rows[index]
+
+
+def test_data_without_a_fingerprint_get_that_of_rows_and_labels(caplog):
+    known = with_fingerprint(data(fingerprint=""))
+    assert known.fingerprint == with_fingerprint(data(fingerprint="")).fingerprint
+    others = {"test": labelled(40, y=1 - Y), "validation": labelled(20, x=BYTES[21:41])}
+    digests = {with_fingerprint(data(fingerprint="", **{name: split})).fingerprint for name, split in others.items()}
+    assert len({known.fingerprint, *digests}) == 3
+    assert with_fingerprint(data()).fingerprint == "x"
+    assert not caplog.text
+
+
+def test_of_rows_that_are_decoded_on_demand_some_are_read_and_it_is_said(caplog):
+    rows = torch.arange(2 * SAMPLED).to(torch.uint8)[:, None, None, None].expand(-1, 3, 4, 4).contiguous()
+    lazy, shorter = (data(train=Decoded(each), bank=None, fingerprint="") for each in (rows, rows[:-1]))
+    digest = with_fingerprint(lazy).fingerprint
+    assert "it gives no fingerprint, and that of 1024 rows" in caplog.text
+    assert digest != with_fingerprint(shorter).fingerprint
+    rows[0] = 9
+    assert digest != with_fingerprint(lazy).fingerprint

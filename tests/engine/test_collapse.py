@@ -9,10 +9,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 from conftest import names
-from engine_toys import Slope, fit
+from engine_toys import Slope
 
 from ssl_runner.contract import Suspect
 from ssl_runner.engine.collapse import SCORE, Health, diagnose, find_causes, measure_embedding
+from ssl_runner.testing.promises import fit
 
 GEOMETRY = "evaluator=[geometry] evaluator.geometry.views=2 evaluator.geometry.samples=64 show_every=100%"
 LEARNT = f"{GEOMETRY} length=40st evaluator.geometry.every=8st optimizer.warm_up=0st"

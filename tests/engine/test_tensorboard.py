@@ -8,7 +8,6 @@ import warnings
 
 import pytest
 from conftest import tiny
-from engine_toys import After
 from runs import summary, wait_for
 from tensorboard.backend.event_processing.data_ingester import DEFAULT_SIZE_GUIDANCE, DEFAULT_TENSOR_SIZE_GUIDANCE
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
@@ -21,6 +20,7 @@ from ssl_runner.__main__ import main
 from ssl_runner.engine.events import CATEGORIES
 from ssl_runner.engine.logbook import Logbook
 from ssl_runner.run_folder.layout import GROUPS
+from ssl_runner.testing.promises import After
 
 with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "html5lib's sanitizer", DeprecationWarning)  # TensorBoard's own copy of bleach

@@ -7,13 +7,14 @@ import random
 import shutil
 from pathlib import Path
 
-from conftest import MASKED, TINY, names
+from conftest import TINY, names
 from forks import require_no_faults
 from fuzzing import CASES, SEED
 from runs import kill
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.override import paths
+from ssl_runner.testing.jobs import MASKED
 
 INTEGERS = ["0", "-1", "1", "2", "3", "7", "17", "100", "65536", "2147483648", "4294967295", "9223372036854775808"]
 INTEGERS += ["18446744073709551616", "1" + "0" * 400, "1" + "0" * 4400, "0x10", "1_000", "1e3"]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from conftest import CHOICES
 from runs import put
-from traces import NEAR, STEPS, difference, elsewhere_in, traced
 
 import ssl_runner
 from ssl_runner.augment.image.views import Views
 from ssl_runner.layers.ema import momentum_at
+from ssl_runner.testing.traces import NEAR, STEPS, difference, elsewhere_in, traced
 
 HERE, CODE = Path(__file__).parents[2], Path(ssl_runner.__file__).parents[1]
 TRACES = HERE / "tests/golden/traces"

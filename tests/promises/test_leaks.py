@@ -1,35 +1,15 @@
 """Labels and held-out rows never reach training: every task is trained beside data in which only they were changed."""
 
-from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
 import torch
 from conftest import names
-from engine_toys import fit
-from image_trees import everything
 
 from ssl_runner.contract import Batch
+from ssl_runner.testing.promises import relabelled, repainted, trained_bits
 
 WORDS = ("length=6st", "evaluator.probe.l2=[0.1]")
-
-
-def weights(run):
-    return {name: each.numpy().tobytes() for name, each in fit(run).learner.pretext.state_dict().items()}
-
-
-def relabelled(data):
-    """Other labels and other targets everywhere; the images are the same."""
-    parts = {name: getattr(data, name) for name in ("bank", "validation", "test")}
-    targets = {name: {key: -each.float() for key, each in part.targets.items()} for name, part in parts.items()}
-    y = {name: (part.y + 1 + part.y % 3) % 10 for name, part in parts.items()}
-    return replace(data, **{name: replace(parts[name], y=y[name], targets=targets[name]) for name in parts})
-
-
-def repainted(data):
-    """Other images to validate and to test on; the training rows are the same."""
-    parts = {name: getattr(data, name) for name in ("validation", "test")}
-    return replace(data, **{name: replace(part, x=255 - everything(part.x)) for name, part in parts.items()})
 
 
 @pytest.mark.parametrize("pretext", names("pretext"))
@@ -50,7 +30,7 @@ def test_a_task_learns_from_training_rows_and_from_no_label_or_held_out_image(ma
         return original(batch, ctx)
 
     plain.learner.pretext.views = views
-    assert weights(plain) == weights(other)
+    assert trained_bits(plain) == trained_bits(other)
     assert len(torch.cat(seen).unique()) > 60
     assert other.logbook.rows[-1] != plain.logbook.rows[-1], "what was changed is what is measured on"
 
@@ -68,7 +48,7 @@ def test_a_task_that_peeked_would_be_seen(make, leak):
     def peeking(run):
         knn, original = run.measurements.validation["knn"], run.learner.pretext.views
         run.learner.pretext.views = lambda batch, ctx: peek(knn, batch, *original(batch, ctx))
-        return weights(run)
+        return trained_bits(run)
 
     plain, other = make(*WORDS, folder="plain"), make(*WORDS, folder="other", change_data=change)
     assert peeking(plain) != peeking(other)

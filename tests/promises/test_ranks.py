@@ -1,38 +1,29 @@
-"""Two and three processes learn what one learns: gradients of a step, weights after five, a run that changes its ranks.
-
-In float64, where rounding is 1e-16 and a mistake is not: a factor of the number of ranks, a missing gather, statistics
-of a share of the batch, numbers that each rank draws for itself.
-"""
+"""Two and three processes learn what one learns: gradients, weights after five steps, a run that changes its ranks."""
 
 import contextlib
-import copy
 import json
 import os
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-from conftest import build_trainer, names, tiny
+from conftest import names, tiny
 from torch import Tensor, multiprocessing
-from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.device import batch_norm, ranks, strategy
-from ssl_runner.device.sharding import local
 from ssl_runner.engine import collapse, loader, measurements
 from ssl_runner.engine import learner as learner_module
 from ssl_runner.engine.collapse import measure_embedding
-from ssl_runner.engine.learner import Learner
-from ssl_runner.engine.rates import GroupOptimizer
 from ssl_runner.engine.trainer import pictures
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
-from ssl_runner.run.preflight import read_job
+from ssl_runner.testing.jobs import learner_of
+from ssl_runner.testing.ranks import SAVED, differences, enter_float64, learn, plain
 
-STEPS, SAVED, BATCH = 5, 3, 12
+BATCH = 12
 CASES = {
     **{f"pretext-{name}": (f"pretext={name}",) for name in names("pretext")},
     **{f"regulariser-{name}": ("pretext=simclr", f"regulariser={name}") for name in names("regulariser")},
@@ -43,7 +34,7 @@ CASES = {
 ON_WEIGHTS = [f"regulariser-{name}" for name in ("l1", "l2", "elastic_net", "orthogonal")]
 SHARDED = {f"sharded-{case}": case for case in CASES if case in ON_WEIGHTS or not case.startswith("regulariser")}
 NARROW = {"hidden": 32, "out": 16, "local_hidden": 32, "local_out": 16, "bottleneck": 16}  # heads, at most
-CPU, LATE = torch.device("cpu"), timedelta(seconds=60)
+CPU = torch.device("cpu")
 
 
 def own(x: Tensor) -> Tensor:
@@ -98,53 +89,10 @@ PLANTED = {
 }
 
 
-def learner_of(content: dict, folder: Path) -> Learner:
-    job, problems = read_job(content, build=False)
-    assert job is not None, problems
-    return build_trainer(job, folder).learner
-
-
-def learn(learner: Learner, start: int = 0) -> dict:
-    """Gradients of the first step by group, the state at SAVED, numbers and weights at the end."""
-    gradients, step_of, states = {}, GroupOptimizer.step, {}
-
-    def step(self, *arguments, **named):
-        group = next(name for name, each in learner.optimizers.items() if each is self)
-        found = {name: plain(p.grad) for name, p in learner.groups[group] if p.grad is not None}
-        gradients.setdefault(group, found)
-        return step_of(self, *arguments, **named)
-
-    GroupOptimizer.step = step
-    try:
-        for number in range(start, STEPS):
-            if number == SAVED:
-                states = copy.deepcopy(learner.state())
-            numbers = learner.step(number, measure_gradient=True)
-    finally:
-        GroupOptimizer.step = step_of
-    weights = {name: plain(each) for name, each in learner.pretext.state_dict().items()}
-    kept = [each for of in learner.optimizers.values() for each in of.optimizer.state.values()]
-    held = sum(
-        local(each).numel() for each in [*learner.pretext.parameters(), *(x for of in kept for x in of.values())]
-    )
-    return {"gradients": gradients, "state": states, "weights": weights, "numbers": numbers, "held": held}
-
-
-def plain(tensor: Tensor) -> Tensor:
-    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor.clone()
-
-
 def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) -> None:
     """What one rank comes to, a file a rank."""
-    torch.set_num_threads(1)
-    torch.set_default_dtype(torch.float64)
-    torch.Tensor.float = torch.Tensor.double  # losses are taken in float32, at least
-    measurements.READ_BATCH, collapse.SAMPLES = 16, BATCH // 2
-    strategy.UNIT = 500
-    if count > 1:
-        dist.init_process_group(
-            "gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=count, timeout=LATE
-        )
+    enter_float64(rank, count, folder / "meet")
+    collapse.SAMPLES = BATCH // 2
     results, states = {}, torch.load(of_two, weights_only=True) if of_two else {}
     sharded = {
         name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}} for name, case in SHARDED.items()
@@ -193,16 +141,6 @@ def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
     if os.environ.get(UPDATE):
         TABLE.write_text(TABLE.read_text().partition("| |")[0] + table(results))
     return results
-
-
-def differences(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> dict[str, float]:
-    """Of each tensor, the largest difference as a share of its largest number."""
-    assert ours.keys() == theirs.keys()
-    found = {}
-    for name, one in ours.items():
-        largest = theirs[name].abs().max().clamp(min=1e-6) if theirs[name].is_floating_point() else 1
-        found[name] = float((one - theirs[name]).abs().max() / largest) if one.numel() else 0.0
-    return found
 
 
 def require_equal(ours: dict[str, Tensor], theirs: dict[str, Tensor], tolerance: float = 1e-9) -> None:

@@ -2,17 +2,17 @@
 
 import copy
 import random
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import names
-from engine_toys import fit
-from torch import Tensor, nn
-from torch.utils._pytree import keystr, tree_flatten_with_path
+from torch import nn
 
 from ssl_runner.contract import Loss, Pretext
 from ssl_runner.engine.loader import Loader
+from ssl_runner.testing.promises import resume_differences
 
 RUNS = {  # overrides, and the turns after which the run is stopped; micro-batches: at the edges of epochs
     **{f"pretext {name}": ([name], None) for name in names("pretext")},
@@ -24,12 +24,6 @@ RUNS = {  # overrides, and the turns after which the run is stopped; micro-batch
 }
 
 
-def leaves(run):
-    """Every value of a run's state, by its path; tensors by their bits."""
-    for path, x in tree_flatten_with_path(run.learner.state())[0]:
-        yield keystr(path), (x.dtype, x.shape, x.numpy().tobytes()) if isinstance(x, Tensor) else x
-
-
 @pytest.fixture
 def differences(make):
     """Paths of the states in which a run that is evaluated, stopped and resumed differs from one that is not."""
@@ -37,12 +31,9 @@ def differences(make):
     def compare(pretext, *overrides, stops=((7,),)):
         words = overrides if pretext == "toy" else (f"pretext={pretext}", *overrides)
         change = (lambda _: SimpleNamespace(build=Toy)) if pretext == "toy" else (lambda node: node)
-        whole, different = {*leaves(fit(make(*words, "evaluator=none", folder="whole", change=change)))}, []
-        for each in stops:
-            for turns in (*each, float("inf")):
-                parts = fit(make(*words, folder=f"parts{each}", change=change), turns)
-            different += [f"stopped after {each}: {path}" for path, _ in whole ^ {*leaves(parts)}]
-        return different
+        whole = partial(make, *words, "evaluator=none", change=change)
+        part = partial(make, *words, change=change)
+        return resume_differences(lambda name: whole(folder=name), lambda name: part(folder=name), stops)
 
     return compare
 
