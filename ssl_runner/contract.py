@@ -98,11 +98,11 @@ class Encoder(nn.Module):
         raise NotImplementedError(f"{type(self).__name__}.embed")
 
     def encode(
-        self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "n n"] | None = None, layers: Sequence[int] = ()
+        self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None, layers: Sequence[int] = (),
+        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None
     ) -> Features:  # fmt: skip
         """`forward(x)` is `encode(embed(x))`. `mask`: which tokens are real, not padding. `visible`: (query, key) pairs
-        that attend; a class token sees all. `layers`: blocks whose outputs are wanted, negative from the end."""
+        that attend, in all or each; a class token sees all. `layers`: blocks whose outputs are wanted, -1 the last."""
         raise NotImplementedError(f"{type(self).__name__}.encode")
 
 

@@ -1,4 +1,4 @@
-"""Spherical k-means: clusters of unit vectors by cosine similarity.
+"""K-means: clusters of vectors by their distance, and spherical k-means, of unit vectors by cosine similarity.
 
 Inderjit S. Dhillon, Dharmendra S. Modha, "Concept Decompositions for Large Sparse Text Data using Clustering",
 Machine Learning 42, 2001.
@@ -16,26 +16,30 @@ AT_ONCE = 65536  # rows whose similarities are held at the same time
 
 
 def k_means(
-    x: Float[Tensor, "n d"], clusters: int, iterations: int, rng: Rng
+    x: Float[Tensor, "n d"], clusters: int, iterations: int, rng: Rng, spherical: bool = True
 ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " n"]]:
-    """Centroids of unit length, and the centroid that is nearest to each row.
+    """Centroids, of unit length if `spherical`, and the centroid that is nearest to each row.
 
     The first centroids are rows, drawn from `rng`, which has no places; zero for clusters that are more than rows. An
     empty cluster keeps its centroid. No sum is by atomic additions, so that equal rows give the same bits on a GPU too.
     All ranks, which call it with the same rows, get what the first came to: GPUs may encode a row to other bits.
     """
-    x = F.normalize(x.float(), dim=1)
+    x = F.normalize(x.float(), dim=1) if spherical else x.float()
     first = x[rng.rand(len(x)).argsort()[:clusters]]
     centroids = F.pad(first, (0, 0, 0, clusters - len(first)))
     for _ in range(iterations):
-        sums = torch.zeros_like(centroids)
+        sums, counts = torch.zeros_like(centroids), torch.zeros_like(centroids[:, :1])
         for rows in x.split(AT_ONCE):
-            sums += F.one_hot(nearest(rows, centroids), clusters).to(x.dtype).T @ rows
-        centroids = torch.where(sums.any(dim=1, keepdim=True), F.normalize(sums, dim=1), centroids)
-    places = torch.cat([nearest(rows, centroids) for rows in x.split(AT_ONCE)])
+            members = F.one_hot(nearest(rows, centroids, spherical), clusters).to(x.dtype).T  # (k, n)
+            sums += members @ rows
+            counts += members.sum(dim=1, keepdim=True)
+        means = F.normalize(sums, dim=1) if spherical else sums / counts.clamp(min=1)
+        centroids = torch.where(sums.any(dim=1, keepdim=True) if spherical else counts > 0, means, centroids)
+    places = torch.cat([nearest(rows, centroids, spherical) for rows in x.split(AT_ONCE)])
     return gather(centroids)[:clusters], gather(places)[: len(x)]
 
 
-def nearest(x: Float[Tensor, "n d"], centroids: Float[Tensor, "k d"]) -> Int[Tensor, " n"]:
-    """The centroid of unit length that each row is most similar to."""
-    return (x @ centroids.T).argmax(dim=1)
+def nearest(x: Float[Tensor, "*n d"], centroids: Float[Tensor, "k d"], spherical: bool = True) -> Int[Tensor, "*n"]:
+    """The centroid that is nearest to each row, or, of unit length, most similar to it."""
+    similarity = x @ centroids.T
+    return (similarity if spherical else similarity - centroids.square().sum(dim=1) / 2).argmax(dim=-1)

@@ -25,14 +25,15 @@ class TokenEncoder(ImageEncoder):
 
     def encode(
         self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None,
-        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "n n"] | None = None,
+        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None,
         layers: Sequence[int] = (), grid: tuple[int, ...] | None = None
     ) -> Features:  # fmt: skip
         """Adds positions, drops tokens, and runs the blocks and the last norm.
 
         keep: distinct positions in [0, n); `tokens` and `mask` then have these k, in this order, while `grid` stays
             that of the whole image. mask: padding is left out of attention and of what is pooled.
-        visible: pairs of patches; no patch attends to class and register tokens under it, which attend to all of them.
+        visible: pairs of patches, of all samples or of each; no patch attends to class and register tokens under it,
+            which attend to all of them.
         layers: blocks whose outputs are wanted, without the prefix, in this order.
         grid: rows and columns of patches, for an image of another aspect than the encoder's own.
         Raises ValueError if the encoder is not `in_two_steps`, for tokens that are no grid, for a layer that does not

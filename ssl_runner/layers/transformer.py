@@ -64,13 +64,14 @@ def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None
 
 def attention_mask(
     mask: Bool[Tensor, "b k"] | None,
-    visible: Bool[Tensor, "n n"] | None,
+    visible: Bool[Tensor, "*b n n"] | None,
     keep: Int[Tensor, "b k"] | None,
     prefix: int,
 ) -> Bool[Tensor, "#b 1 #q t"] | None:
     """(query, key) pairs that attend, for scaled_dot_product_attention; None if all do. t = prefix + k.
 
-    mask: which of the k tokens are real. visible: which of n keys each of n queries attends to, k of which are kept.
+    mask: which of the k tokens are real. visible: which of n keys each of n queries attends to, k of which are kept;
+    of all samples or of each.
     prefix: class and register tokens before them. They attend to each other and to every real token; under `visible`
     no other token attends to them, since they would pass on what it must not see.
 
@@ -80,7 +81,10 @@ def attention_mask(
     real = None if mask is None else F.pad(mask, (prefix, 0), value=True)  # (B, t)
     if visible is None:
         return None if real is None else (real | ~real.any(1, keepdim=True))[:, None, None]
-    pairs = visible[None] if keep is None else visible[keep[:, :, None], keep[:, None, :]]  # (1 or B, k, k)
+    pairs = visible if visible.ndim == 3 else visible[None]  # (1 or B, n, n)
+    if keep is not None:
+        pairs = pairs.expand(len(keep), -1, -1).gather(1, keep[:, :, None].expand(-1, -1, pairs.shape[2]))
+        pairs = pairs.gather(2, keep[:, None].expand(-1, keep.shape[1], -1))  # (B, k, k)
     pairs = F.pad(pairs, (prefix, 0, prefix, 0))  # (1 or B, t, t)
     pairs[:, :prefix] = True
     if real is not None:

@@ -1,4 +1,4 @@
-"""Spherical k-means: clusters that are there are found, each step is no worse, and a seed gives the same once more."""
+"""K-means: clusters that are there are found, each step is no worse, and a seed gives the same once more."""
 
 from itertools import pairwise
 
@@ -48,3 +48,20 @@ def test_each_row_can_be_a_cluster_and_an_empty_one_keeps_its_centroid(rng):
     centroids, clusters = k_means(x, 20, 5, draws())  # more clusters than rows
     assert sorted(clusters.tolist()) == list(range(7))
     torch.testing.assert_close(centroids.norm(dim=1), torch.tensor([1.0] * 7 + [0.0] * 13))
+
+
+def test_clusters_by_distance_are_told_apart_where_directions_are_alike(rng):
+    centres = torch.tensor([[1.0, 1.0], [3.0, 3.0], [0.0, 0.0]])  # one is at no direction at all
+    x = centres.repeat_interleave(20, 0) + 0.1 * torch.randn(60, 2, generator=rng)
+
+    def distance(centroids, clusters):
+        assert torch.equal(torch.cdist(x, centroids).argmin(1), clusters)
+        return float((x - centroids[clusters]).square().sum())
+
+    assert k_means(x, 20, 0, draws(), spherical=False)[1].unique().numel() > 3
+    centroids, clusters = min(
+        (k_means(x, 3, 10, draws(seed), spherical=False) for seed in range(8)), key=lambda each: distance(*each)
+    )
+    torch.testing.assert_close(centroids[clusters], centres.repeat_interleave(20, 0), rtol=0, atol=0.1)
+    sums = [distance(*k_means(x, 3, rounds, draws(), spherical=False)) for rounds in range(6)]
+    assert all(later <= earlier + 1e-6 for earlier, later in pairwise(sums))

@@ -138,6 +138,9 @@ def test_pairs_that_attend_are_the_visible_the_kept_and_the_real():
     causal, keep = table("x..", "xx.", "xxx"), torch.tensor([[2, 0], [0, 1]])
     expected = torch.stack([table("xxxx", "xxxx", "..xx", "...x"), table("xxxx", "xxxx", "..x.", "..xx")])
     assert torch.equal(attention_mask(None, causal, keep, 2)[:, 0], expected)
+    each = torch.stack([causal, table("xxx", "xxx", "xxx")])  # of each sample
+    expected = torch.stack([table("xx", ".x"), table("xx", "xx")])
+    assert torch.equal(attention_mask(None, each, keep, 0)[:, 0], expected)
     expected = torch.stack([table("xxx.", ".x..", ".x..", ".xx."), table("x.xx", ".x..", "..x.", "..x.")])
     visible = table("...", "x..", "xx.")
     assert torch.equal(attention_mask(table("xx.", ".xx"), visible, None, 1)[:, 0], expected)
