@@ -4,6 +4,8 @@ Positions: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv:1706.0
 in Masked Autoencoders Are Scalable Vision Learners, He et al., CVPR 2022, arXiv:2111.06377, appendix A.1.
 """
 
+from typing import Literal
+
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
@@ -52,6 +54,17 @@ def hide_tokens(
     """The tokens with a method's own `token` in the place of those at each sample's positions."""
     place = positions[..., None].expand(-1, -1, tokens.shape[2])
     return tokens.scatter(1, place, token.to(tokens.dtype).expand_as(place))
+
+
+def normalise_tokens(tokens: Float[Tensor, "b n d"], over: Literal["layer", "instance"]) -> Float[Tensor, "b n d"]:
+    """Zero mean and unit variance of the numbers of a token (layer), or of each number over tokens (instance).
+
+    The latter takes from each token what all tokens of its sample have in common. In float32, without scale and shift.
+    """
+    tokens = tokens.float()
+    if over == "layer":
+        return F.layer_norm(tokens, tokens.shape[-1:])
+    return F.layer_norm(tokens.transpose(1, 2), tokens.shape[1:2]).transpose(1, 2)
 
 
 def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:

@@ -1,17 +1,34 @@
-"""Pixels of hidden patches: targets of masked image modelling, its pictures, and shares that are too easy or hard."""
+"""Hidden patches: encoders that do not see them, their pixels as targets, pictures, shares too easy or too hard."""
 
 from collections.abc import Sequence
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from ssl_runner.augment.image.mask import patchify, unpatchify
-from ssl_runner.contract import Suspect
+from ssl_runner.contract import Encoder, Features, Suspect
 from ssl_runner.layers.image_encoder import ImageEncoder
-from ssl_runner.layers.transformer import take_tokens
+from ssl_runner.layers.transformer import hide_tokens, take_tokens
 
 Patches = Float[Tensor, "b m _"]  # of the hidden ones; the last axis is their pixels, or one number for all of them
+
+
+def hiding_token(encoder: Encoder, channels: int) -> nn.Parameter:
+    """What stands for a hidden patch, to be learnt: an embedding, or a colour if an encoder cannot hide tokens."""
+    return nn.Parameter(0.02 * torch.randn(encoder.dim if encoder.in_two_steps else channels))
+
+
+def encode_shown(
+    encoder: ImageEncoder, x: Float[Tensor, "b c h w"], hidden: Int[Tensor, "b m"], token: Float[Tensor, " d"],
+    patch: tuple[int, int], grid: tuple[int, int]
+) -> Features:  # fmt: skip
+    """Features of images whose hidden patches the encoder does not see; `token`: of `hiding_token`."""
+    if encoder.in_two_steps:
+        return encoder.encode(hide_tokens(encoder.embed(x), hidden, token))
+    patches = patchify(x, patch)  # (B, n, patch pixels), channels last
+    colours = (encoder.mean + encoder.std * token).repeat(patches.shape[2] // len(token))
+    return encoder(unpatchify(hide_tokens(patches, hidden, colours), patch, grid))
 
 
 def pixel_targets(

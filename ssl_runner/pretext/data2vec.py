@@ -7,7 +7,7 @@ Differs: the defaults suit small images and short runs (targets of 2 blocks and 
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,7 +22,7 @@ from ssl_runner.duration import Duration
 from ssl_runner.layers.ema import follow, frozen_copy
 from ssl_runner.layers.image_encoder import patch_grid, require_layers, require_tokens
 from ssl_runner.layers.ranges import Count, NotNegative, Share
-from ssl_runner.layers.transformer import hide_tokens, take_tokens
+from ssl_runner.layers.transformer import hide_tokens, normalise_tokens, take_tokens
 
 THIRTY_PERCENT = Duration(30.0, "%")
 
@@ -33,7 +33,9 @@ class Data2Vec(Pretext):
     The teacher is a moving average of the student; its encoder is the one that is measured and saved.
 
     ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
-    layers: the last blocks of the teacher that targets are the mean of. beta: error up to which the loss is squared;
+    layers: the last blocks of the teacher that targets are the mean of. normalise: each block's output over the numbers
+        of a token (layer), or each number over the tokens of an image (instance), which takes from the targets what all
+        patches of an image have in common. beta: error up to which the loss is squared;
         at 0 it is the absolute error.
     momentum: share of itself that the teacher keeps; from `first_momentum`, reached along a line during `ramp`.
     Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, or that has fewer blocks.
@@ -48,6 +50,7 @@ class Data2Vec(Pretext):
         ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
         block: Count = 4,
         layers: Count = 2,
+        normalise: Literal["layer", "instance"] = "instance",
         beta: NotNegative = 2.0,
         momentum: Share = 0.99,
         first_momentum: Share = 0.97,
@@ -56,7 +59,7 @@ class Data2Vec(Pretext):
         super().__init__()
         require_tokens(encoder)
         self.encoder, self.augment = encoder, augment
-        self.ratio, self.block, self.layers, self.beta = ratio, block, layers, beta
+        self.ratio, self.block, self.layers, self.normalise, self.beta = ratio, block, layers, normalise, beta
         self.momentum, self.first_momentum, self.ramp = momentum, first_momentum, ramp
         self.grid, _ = patch_grid(encoder, shape, augment.size)
         require_layers(encoder, shape, layers)
@@ -84,10 +87,10 @@ class Data2Vec(Pretext):
 
     @torch.no_grad()
     def mean_of_blocks(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
-        """The mean of the outputs of the teacher's last blocks, each in layer norm without scale and shift."""
+        """The mean of the outputs of the teacher's last blocks, each normalised without scale and shift."""
         teacher = self.teacher_encoder
         outputs = teacher.encode(teacher.embed(x), layers=range(-self.layers, 0)).layers
-        return torch.stack([F.layer_norm(each.float(), each.shape[-1:]) for each in outputs]).mean(dim=0)
+        return torch.stack([normalise_tokens(each, self.normalise) for each in outputs]).mean(dim=0)
 
     def momentum_at(self, ctx: Context) -> float:
         """The teacher's momentum at a step: a line during the ramp, then constant."""

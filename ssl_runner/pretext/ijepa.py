@@ -10,12 +10,11 @@ not 384 and 6 or more, momentum 0.98 and not 0.996.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge, Interval
-from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.augment.image.block_mask import multi_block_masks
@@ -25,7 +24,7 @@ from ssl_runner.layers.ema import follow, frozen_copy
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
 from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.layers.token_predictor import TokenPredictor
-from ssl_runner.layers.transformer import take_tokens
+from ssl_runner.layers.transformer import normalise_tokens, take_tokens
 
 
 class IJEPA(Pretext):
@@ -35,6 +34,8 @@ class IJEPA(Pretext):
 
     targets: blocks that are predicted, each by itself. target: share of patches in each, rounded. aspect: of a block,
         height over width. context: share of patches in the block that the context is what is left of.
+    normalise: the teacher's tokens over the numbers of a token (layer), or each number over the tokens of an image
+        (instance), which takes from the targets what all patches of an image have in common.
     momentum: share of itself that the teacher keeps in the first step; it rises to 1 along a line.
     width, depth, heads: of the predictor, which is thrown away.
     Raises ValueError for an encoder that cannot drop tokens or whose tokens are no patches, for targets that may leave
@@ -51,6 +52,7 @@ class IJEPA(Pretext):
         target: Annotated[float, Interval(gt=0, lt=1)] = 0.1875,
         aspect: tuple[Positive, Positive] = (0.75, 1.5),
         context: tuple[Share, Share] = (0.85, 1.0),
+        normalise: Literal["layer", "instance"] = "instance",
         momentum: Share = 0.98,
         width: Annotated[int, Ge(4)] = 64,
         depth: Count = 2,
@@ -60,7 +62,7 @@ class IJEPA(Pretext):
         require_tokens(encoder)
         self.encoder, self.augment = encoder, augment
         self.targets, self.target, self.aspect, self.context = targets, target, aspect, context
-        self.momentum = momentum
+        self.normalise, self.momentum = normalise, momentum
         self.width, self.depth, self.heads = width, depth, heads
         self.grid, _ = patch_grid(encoder, shape, augment.size)
         tokens = self.grid[0] * self.grid[1]
@@ -84,7 +86,7 @@ class IJEPA(Pretext):
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, context, targets = views
         with torch.no_grad():
-            whole = self.normalised(self.teacher_encoder(x).tokens)  # (B, n, d), s_y of the paper
+            whole = normalise_tokens(self.teacher_encoder(x).tokens, self.normalise)  # (B, n, d), s_y of the paper
             target = take_tokens(whole, targets.flatten(1))  # (B, t m, d)
         features = self.encoder(x, context)  # s_x
         places = context.repeat_interleave(self.targets, dim=0)
@@ -94,11 +96,6 @@ class IJEPA(Pretext):
         # Of each number over samples: 0 if all samples are alike, though the tokens of two places need not be.
         spread = whole.std(dim=0).mean()
         return Loss(value, {"spread": spread}, features.pooled)
-
-    @staticmethod
-    def normalised(tokens: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        """Layer norm over the width, without scale and shift."""
-        return F.layer_norm(tokens.float(), tokens.shape[-1:])
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         momentum = self.momentum + (1 - self.momentum) * ctx.progress

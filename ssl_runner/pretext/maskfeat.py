@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ssl_runner.augment.image.block_mask import block_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
-from ssl_runner.layers.image_encoder import patch_grid, require_tokens
+from ssl_runner.layers.image_encoder import patch_grid
 from ssl_runner.layers.ranges import Count
-from ssl_runner.layers.transformer import hide_tokens, take_tokens
+from ssl_runner.layers.transformer import take_tokens
 from ssl_runner.loss.hog import hog
-from ssl_runner.loss.patch_pixels import suspect_ratio
+from ssl_runner.loss.patch_pixels import encode_shown, hiding_token, suspect_ratio
 
 
 class MaskFeat(Pretext):
@@ -29,8 +29,7 @@ class MaskFeat(Pretext):
 
     ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
     cell: side in pixels of what a histogram is of; it divides the patch. bins: orientations of 180 degrees.
-    Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, and for a cell that does
-    not divide them.
+    Raises ValueError for an encoder whose tokens are no patches, and for a cell that does not divide them.
     """
 
     def __init__(
@@ -45,17 +44,17 @@ class MaskFeat(Pretext):
         bins: Annotated[int, Ge(2)] = 9,
     ):
         super().__init__()
-        require_tokens(encoder)
         self.encoder, self.augment = encoder, augment
         self.ratio, self.block, self.cell, self.bins = ratio, block, cell, bins
-        self.grid, (tall, wide) = patch_grid(encoder, shape, augment.size)
+        self.grid, self.patch = patch_grid(encoder, shape, augment.size)
+        tall, wide = self.patch
         if tall % cell or wide % cell:
             raise ValueError(
                 f"pretext.cell={cell} does not divide patches of {tall}x{wide} px; type pretext.cell={tall}"
             )
         self.tokens = self.grid[0] * self.grid[1]
         self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
-        self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))
+        self.token = hiding_token(encoder, shape[0])
         self.predict = nn.Linear(encoder.dim, (tall // cell) * (wide // cell) * shape[0] * bins)
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
@@ -70,7 +69,7 @@ class MaskFeat(Pretext):
         return Loss(error.square().mean(), {}, features.pooled)
 
     def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
-        return self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
+        return encode_shown(self.encoder, x, masked, self.token, self.patch, self.grid)
 
     def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
         with torch.autocast(x.device.type, enabled=False):

@@ -9,19 +9,24 @@ convolutional one, sees hidden pixels in one learnt colour, and its cells are pr
 from collections.abc import Sequence
 from typing import Annotated
 
-import torch
 from annotated_types import Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import unit_masks, units_of
-from ssl_runner.augment.image.mask import patchify, unpatchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
 from ssl_runner.layers.ranges import Count
-from ssl_runner.layers.transformer import hide_tokens, take_tokens
-from ssl_runner.loss.patch_pixels import Patches, patch_pictures, pixel_targets, suspect_ratio
+from ssl_runner.layers.transformer import take_tokens
+from ssl_runner.loss.patch_pixels import (
+    Patches,
+    encode_shown,
+    hiding_token,
+    patch_pictures,
+    pixel_targets,
+    suspect_ratio,
+)
 
 
 class SimMIM(Pretext):
@@ -51,7 +56,7 @@ class SimMIM(Pretext):
         if len(self.units) == 1:
             raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={self.patch[0]}")
         self.hidden = min(max(round(len(self.units) * ratio), 1), len(self.units) - 1)
-        self.token = nn.Parameter(0.02 * torch.randn(encoder.dim if encoder.in_two_steps else shape[0]))
+        self.token = hiding_token(encoder, shape[0])
         self.predict = nn.Linear(encoder.dim, self.patch[0] * self.patch[1] * shape[0])
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
@@ -66,13 +71,7 @@ class SimMIM(Pretext):
         return Loss((self.decode(features, masked) - target).abs().mean(), {}, features.pooled)
 
     def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
-        """Features of images whose hidden patches the encoder does not see."""
-        if self.encoder.in_two_steps:
-            return self.encoder.encode(hide_tokens(self.encoder.embed(x), masked, self.token))
-        colour = self.encoder.mean + self.encoder.std * self.token
-        patches = patchify(x, self.patch)  # (B, n, patch pixels), channels last
-        colours = colour.repeat(patches.shape[2] // len(colour))
-        return self.encoder(unpatchify(hide_tokens(patches, masked, colours), self.patch, self.grid))
+        return encode_shown(self.encoder, x, masked, self.token, self.patch, self.grid)
 
     def decode(self, features: Features, masked: Int[Tensor, "b m"]) -> Patches:
         return self.predict(take_tokens(features.tokens, masked)).float()  # (B, m, patch pixels)

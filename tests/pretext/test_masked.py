@@ -8,6 +8,7 @@ from ssl_runner.augment.image.block_mask import MultiBlock
 from ssl_runner.augment.image.mask import patchify, unpatchify
 from ssl_runner.contract import Batch, Encoder, Pretext
 from ssl_runner.duration import Duration
+from ssl_runner.layers.transformer import normalise_tokens
 from ssl_runner.loss.hog import hog
 from ssl_runner.model.vit import ViT
 from ssl_runner.pretext import data2vec as data2vec_module
@@ -73,8 +74,9 @@ def test_no_pixel_of_a_hidden_patch_reaches_the_features(name):
     hidden_patches_stay_hidden(name)
 
 
-def test_simmim_hides_pixels_from_a_convolution_in_a_colour_that_is_learnt():
-    pretext = task("simmim", Conv())
+@pytest.mark.parametrize("name", ["simmim", "maskfeat"])
+def test_pixels_are_hidden_from_a_convolution_in_a_colour_that_is_learnt(name):
+    pretext = task(name, Conv())
     x, masked = pretext.views(batch(), context())
     inputs = []
     pretext.encoder.register_forward_hook(lambda module, given, output: inputs.append(given[0]))
@@ -99,8 +101,8 @@ def whole_image(samples, grid, targets, size, rng, **given):
 
 
 PLANTED = {
-    "simmim": ("ssl_runner.pretext.simmim.hide_tokens", through_attention),
-    "maskfeat": ("ssl_runner.pretext.maskfeat.hide_tokens", through_attention),
+    "simmim": ("ssl_runner.loss.patch_pixels.hide_tokens", through_attention),
+    "maskfeat": ("ssl_runner.loss.patch_pixels.hide_tokens", through_attention),
     "data2vec": ("ssl_runner.pretext.data2vec.hide_tokens", through_attention),
     "ijepa": ("ssl_runner.pretext.ijepa.multi_block_masks", whole_image),
     "crossmae": (
@@ -197,13 +199,17 @@ def smooth_l1(error: torch.Tensor, beta: float) -> torch.Tensor:
     return torch.where(size < beta, size.square() / (2 * beta) if beta else size, size - beta / 2).mean()
 
 
-def data2vecs_loss_is_of_normalised_targets(beta: float = 0.5) -> None:
-    pretext = task("data2vec", vit(depth=3), layers=2, beta=beta)
+def normalised(x: torch.Tensor, over: str) -> torch.Tensor:
+    return layer_norm(x) if over == "layer" else layer_norm(x.transpose(1, 2)).transpose(1, 2)
+
+
+def data2vecs_loss_is_of_normalised_targets(beta: float = 0.5, over: str = "layer") -> None:
+    pretext = task("data2vec", vit(depth=3), layers=2, beta=beta, normalise=over)
     wander(pretext.teacher_encoder)
     x, masked = views = pretext.views(batch(), context())
     loss, teacher = pretext(views), pretext.teacher_encoder
     outputs = teacher.encode(teacher.embed(x), layers=[1, 2]).layers
-    mean = sum(map(layer_norm, outputs)) / 2
+    mean = sum(normalised(each, over) for each in outputs) / 2
     place = masked[..., None].expand(-1, -1, 8)
     target = layer_norm(mean.gather(1, place))
     z = pretext.encoder.embed(x).scatter(1, place, pretext.token.expand(8, 16, 8))
@@ -212,11 +218,11 @@ def data2vecs_loss_is_of_normalised_targets(beta: float = 0.5) -> None:
     torch.testing.assert_close(loss.metrics["spread"], mean.std(0).mean().detach(), rtol=1e-4, atol=1e-5)
 
 
-def ijepas_loss_is_of_normalised_targets() -> None:
-    pretext = task("ijepa")
+def ijepas_loss_is_of_normalised_targets(over: str = "layer") -> None:
+    pretext = task("ijepa", normalise=over)
     wander(pretext.teacher_encoder)
     x, keep, targets = views = pretext.views(batch(), context())
-    loss, whole = pretext(views), layer_norm(pretext.teacher_encoder(x).tokens)
+    loss, whole = pretext(views), normalised(pretext.teacher_encoder(x).tokens, over)
     features = pretext.encoder(x, keep)
     errors = []
     for block in targets.unbind(1):  # each predicted by itself
@@ -226,13 +232,23 @@ def ijepas_loss_is_of_normalised_targets() -> None:
     torch.testing.assert_close(loss.metrics["spread"], whole.std(0).mean().detach())
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 2.0])
-def test_data2vecs_target_is_the_normalised_mean_of_normalised_blocks_of_a_teacher_that_sees_all(beta):
-    data2vecs_loss_is_of_normalised_targets(beta)
+@pytest.mark.parametrize(("beta", "over"), [(0.0, "instance"), (0.5, "layer"), (2.0, "instance")])
+def test_data2vecs_target_is_the_normalised_mean_of_normalised_blocks_of_a_teacher_that_sees_all(beta, over):
+    data2vecs_loss_is_of_normalised_targets(beta, over)
 
 
-def test_ijepa_predicts_each_target_by_itself_in_layer_norm():
-    ijepas_loss_is_of_normalised_targets()
+@pytest.mark.parametrize("over", ["layer", "instance"])
+def test_ijepa_predicts_each_normalised_target_by_itself(over):
+    ijepas_loss_is_of_normalised_targets(over)
+
+
+def test_over_an_image_what_all_its_tokens_have_in_common_is_no_target():
+    tokens, common = torch.randn(4, 16, 8), 9 * torch.randn(4, 1, 8)
+    over_tokens, over_numbers = (normalise_tokens(tokens + common, over) for over in ("instance", "layer"))
+    torch.testing.assert_close(over_tokens, normalise_tokens(tokens, "instance"), rtol=1e-3, atol=1e-4)
+    assert (over_numbers - normalise_tokens(tokens, "layer")).abs().mean() > 0.3
+    assert over_numbers.mean(1).abs().mean() > 0.5, "a token tells most of what the others are"
+    torch.testing.assert_close(over_tokens.std(1, correction=0), torch.ones(4, 8), rtol=0, atol=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -319,7 +335,10 @@ def test_pictures_are_what_is_seen_and_the_same_filled_in(name):
 
 
 REFUSED = [
-    *((name, {"encoder": Conv()}, "Conv cannot drop tokens; use model=vit_tiny") for name in KINDS if name != "simmim"),
+    *(
+        (name, {"encoder": Conv()}, "Conv cannot drop tokens; use model=vit_tiny")
+        for name in ("data2vec", "ijepa", "crossmae")
+    ),
     ("simmim", {"unit": 6}, r"units of 3x3 do not fill a grid of 4x4 patches; type pretext\.unit=1"),
     ("simmim", {"unit": 8}, r"pretext\.unit=8 is the whole image; type pretext\.unit=2"),
     ("maskfeat", {"cell": 4}, r"pretext\.cell=4 does not divide patches of 2x2 px; type pretext\.cell=2"),
