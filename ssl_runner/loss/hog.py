@@ -26,14 +26,19 @@ def orientation_votes(x: Float[Tensor, "b c h w"], bins: int) -> Float[Tensor, "
     return (1 - distance).clamp(min=0) * torch.hypot(across, down)[:, :, None]
 
 
-def hog(x: Float[Tensor, "b c h w"], grid: tuple[int, int], cell: int, bins: int) -> Float[Tensor, "b n d"]:
+def hog(
+    x: Float[Tensor, "b c h w"], grid: tuple[int, int], cell: int, bins: int, epsilon: float = 1e-6
+) -> Float[Tensor, "b n d"]:
     """A histogram of unit length for each channel of each cell of cell x cell pixels, all of a patch side by side.
 
     grid: rows and columns of patches; n is their product, and a patch is some whole cells high and wide. A cell whose
     pixels are all alike has a histogram of zeros. d = cells of a patch * c * bins.
+    epsilon: a histogram v, of mean gradients of a pixel, becomes v / sqrt(|v|^2 + epsilon^2), L2-norm in the paper: one
+    that is much shorter, of noise, becomes short and not 1.
     """
     votes = F.avg_pool2d(orientation_votes(x, bins).flatten(1, 2), cell)  # (B, C * bins, rows of cells, columns)
-    histograms = F.normalize(votes.unflatten(1, (-1, bins)), dim=2, eps=1e-6)  # (B, C, bins, rows, columns)
+    votes = votes.unflatten(1, (-1, bins))  # (B, C, bins, rows, columns)
+    histograms = votes / (votes.square().sum(dim=2, keepdim=True) + epsilon**2).sqrt()
     cells = histograms.unflatten(4, (grid[1], -1)).unflatten(
         3, (grid[0], -1)
     )  # (B, C, bins, rows, tall, columns, wide)

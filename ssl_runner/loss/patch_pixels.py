@@ -32,17 +32,19 @@ def encode_shown(
 
 
 def pixel_targets(
-    x: Float[Tensor, "b c h w"], hidden: Int[Tensor, "b m"], patch: tuple[int, int], normalise: bool
-) -> tuple[Patches, Patches, Patches]:
+    x: Float[Tensor, "b c h w"], hidden: Int[Tensor, "b m"], patch: tuple[int, int], normalise: bool,
+    epsilon: float = 1e-6
+) -> tuple[Patches, Patches, Patches]:  # fmt: skip
     """The hidden patches, less an offset, over a scale; these two.
 
-    `normalise`: each patch to zero mean and unit variance; else the offset is 0 and the scale 1.
+    `normalise`: each patch to zero mean and unit variance, to which `epsilon` is added before; else the offset is 0
+    and the scale 1.
     """
     patches = take_tokens(patchify(x, patch), hidden)  # (B, m, patch pixels)
     offset, scale = torch.zeros_like(patches[..., :1]), torch.ones_like(patches[..., :1])
     if normalise:
         offset = patches.mean(dim=2, keepdim=True)
-        scale = (patches.var(dim=2, keepdim=True, correction=0) + 1e-6).sqrt()
+        scale = (patches.var(dim=2, keepdim=True, correction=0) + epsilon).sqrt()
     return (patches - offset) / scale, offset, scale
 
 

@@ -6,7 +6,8 @@ Pixels (iGPT), ICML 2020.
 
 Differs: the head is a plain MLP of one hidden layer and 256 wide and not 12 residual blocks of 2048, and its inputs are
 the encoder's normalised tokens. The loss is the mean over the patches asked for of each image, then over images, so
-that images with a long prefix weigh as much as others. Of iGPT there is the palette alone: all pixels of a patch are
+that images with a long prefix weigh as much as others. A patch that is nearly flat is not scaled up to unit variance,
+since what it would show is noise. Of iGPT there is the palette alone: all pixels of a patch are
 predicted at once, and there are 64 colours and not 512.
 """
 
@@ -26,7 +27,7 @@ from ssl_runner.layers.causal import causal_pairs, prefix_pairs, require_causal
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.image_encoder import patch_grid
 from ssl_runner.layers.k_means import k_means, nearest
-from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.loss.patch_pixels import pixel_targets
 
 PIXELS, ITERATIONS = 16, 10  # pixels of each image that the palette is made from; of k-means
@@ -37,7 +38,8 @@ class AIM(Pretext):
     """Predicts each patch from those before it, in raster order, the first few of which see each other.
 
     target: "pixels", or "colours": which of a palette each pixel has. normalise: pixels of each patch to zero mean and
-        unit variance. colours: of the palette, which k-means makes of training pixels at the first step.
+        unit variance, to which epsilon is added before; that of all pixels is 1.
+    colours: of the palette, which k-means makes of training pixels at the first step.
     width, depth: of the hidden layers of the head, which is thrown away.
     The encoder attends to all patches when it is measured and saved: the prefix prepares it for that.
     Raises ValueError for an encoder that cannot hide tokens from each other, that has a class token, or whose tokens
@@ -54,15 +56,16 @@ class AIM(Pretext):
         shape: tuple[int, int, int],
         augment: Views,
         target: Literal["pixels", "colours"] = "pixels",
-        normalise: bool = False,
+        normalise: bool = True,
+        epsilon: Positive = 0.1,
         colours: Annotated[int, Ge(2)] = 64,
         width: Count = 256,
         depth: Count = 1,
     ):
         super().__init__()
         require_causal(encoder)
-        self.encoder, self.augment, self.target, self.normalise = encoder, augment, target, normalise
-        self.colours, self.width, self.depth = colours, width, depth
+        self.encoder, self.augment, self.target = encoder, augment, target
+        self.normalise, self.epsilon, self.colours, self.width, self.depth = normalise, epsilon, colours, width, depth
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         self.tokens, pixels = self.grid[0] * self.grid[1], self.patch[0] * self.patch[1]
         self.register_buffer("causal", causal_pairs(self.tokens), persistent=False)
@@ -108,7 +111,7 @@ class AIM(Pretext):
     def pixels(self, x: Float[Tensor, "b c h w"]) -> tuple[Predicted, Tensor, Tensor]:
         """Patches 1 to n - 1 as the encoder normalises them, less an offset, over a scale; these two."""
         places = torch.arange(1, self.tokens, device=x.device).expand(len(x), -1)
-        return pixel_targets(self.encoder.normalise(x), places, self.patch, self.normalise)
+        return pixel_targets(self.encoder.normalise(x), places, self.patch, self.normalise, self.epsilon)
 
     def colour_of(self, x: Float[Tensor, "b c h w"]) -> Int[Tensor, "b m p"]:
         """The colour of the palette that is nearest to each pixel of patches 1 to n - 1."""

@@ -2,10 +2,13 @@
 
 Chen Wei, Haoqi Fan, Saining Xie, Chao-Yuan Wu, Alan Yuille, Christoph Feichtenhofer. CVPR 2022, arXiv 2112.09133.
 
-Differs: cells of 4 px and not of 8, for patches of 4 px and not of 16. A gradient votes for the two orientations next
-to it, as in HOG's paper, and the smallest block is 4 patches of a small grid and not 16 of 196.
+Differs: a cell is as large as a patch, where the paper has four in one of 16 px. Histograms of cells that are nearly
+flat are short, where they have unit length in the paper, whose direction is that of noise. A gradient votes for the two
+orientations next to it, as in HOG's paper, and the smallest block is 4 patches of a small grid and not 16 of 196. An
+encoder that cannot hide tokens, as a convolutional one, sees hidden pixels in one learnt colour.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,7 +21,7 @@ from ssl_runner.augment.image.block_mask import block_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
-from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.layers.transformer import take_tokens
 from ssl_runner.loss.hog import hog
 from ssl_runner.loss.patch_pixels import encode_shown, hiding_token, suspect_ratio
@@ -28,7 +31,8 @@ class MaskFeat(Pretext):
     """Predicts the histograms of oriented gradients of hidden patches, which a learnt token stands for.
 
     ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
-    cell: side in pixels of what a histogram is of; it divides the patch. bins: orientations of 180 degrees.
+    cell: side in pixels of what a histogram is of; it divides the patch, which it is if None. bins: orientations of 180
+        degrees. epsilon: added to the length of a histogram, in pixel values from 0 to 1, see `hog`.
     Raises ValueError for an encoder whose tokens are no patches, and for a cell that does not divide them.
     """
 
@@ -40,14 +44,16 @@ class MaskFeat(Pretext):
         augment: Views,
         ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.4,
         block: Count = 4,
-        cell: Count = 4,
+        cell: Count | None = None,
         bins: Annotated[int, Ge(2)] = 9,
+        epsilon: Positive = 0.1,
     ):
         super().__init__()
         self.encoder, self.augment = encoder, augment
-        self.ratio, self.block, self.cell, self.bins = ratio, block, cell, bins
+        self.ratio, self.block, self.bins, self.epsilon = ratio, block, bins, epsilon
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         tall, wide = self.patch
+        self.cell = cell = math.gcd(tall, wide) if cell is None else cell
         if tall % cell or wide % cell:
             raise ValueError(
                 f"pretext.cell={cell} does not divide patches of {tall}x{wide} px; type pretext.cell={tall}"
@@ -73,7 +79,7 @@ class MaskFeat(Pretext):
 
     def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
         with torch.autocast(x.device.type, enabled=False):
-            return take_tokens(hog(x, self.grid, self.cell, self.bins), masked)
+            return take_tokens(hog(x, self.grid, self.cell, self.bins, self.epsilon), masked)
 
     def suspects(self) -> Sequence[Suspect]:
         return suspect_ratio(self.ratio, 0.4, 0.1, f"{self.tokens - self.hidden} of {self.tokens} patches")

@@ -57,3 +57,18 @@ def test_histograms_are_of_unit_length_and_those_of_a_patch_lie_side_by_side(sha
             place = (row % tall * wide + column % wide) * channels * 5
             actual = features[:, patch, place : place + channels * 5].unflatten(1, (channels, 5))
             torch.testing.assert_close(actual, expected)
+
+
+def test_a_flat_cell_is_short_and_an_edge_is_nearly_of_unit_length():
+    """In float64 by hand: votes v of a cell become v / sqrt(|v|^2 + epsilon^2)."""
+    x = 0.5 + 0.002 * torch.rand(1, 1, 8, 8, dtype=torch.float64)
+    x[:, :, :, 6:] += 0.4
+    votes = orientation_votes(x, 9).unflatten(3, (2, 4)).unflatten(5, (2, 4)).mean((4, 6))  # (1, 1, 9, 2, 2)
+    for epsilon in (1e-6, 0.1):
+        length = (votes.square().sum(2, keepdim=True) + epsilon**2).sqrt()
+        expected = (votes / length).permute(0, 3, 4, 1, 2).reshape(1, 4, 9)
+        torch.testing.assert_close(hog(x, (2, 2), 4, 9, epsilon), expected)
+    flat, edge = hog(x, (2, 2), 4, 9, 0.1).norm(dim=2)[0, :2].tolist()
+    assert flat < 0.02
+    assert edge > 0.85
+    assert hog(x, (2, 2), 4, 9).norm(dim=2).min() > 0.99
