@@ -2,8 +2,10 @@
 
 Alexei Baevski, Wei-Ning Hsu, Qiantong Xu, Arun Babu, Jiatao Gu, Michael Auli. ICML 2022, arXiv 2202.03555.
 
-Differs: the defaults suit small images and short runs (targets of 2 blocks and not 6, momentum 0.97 to 0.99 and not
-0.9998). There is no stochastic depth, and the mask's smallest block is 4 patches of a small grid and not 16 of 196.
+Differs: outputs of blocks are normalised over the tokens of an image, as the authors do for audio in data2vec 2.0 (ICML
+2023, arXiv 2212.07525), and not over the numbers of a token. The defaults suit small images and short runs (targets of
+2 blocks and not 6, momentum 0.97 to 0.99 and not 0.9998). There is no stochastic depth, and the mask's smallest block
+is 4 patches of a small grid and not 16 of 196.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,8 +107,12 @@ class Data2Vec(Pretext):
         return self.teacher_encoder
 
     def suspects(self) -> Sequence[Suspect]:
+        suspects = []
+        if self.normalise == "layer":
+            cause = "pretext.normalise=layer, what all patches of an image have in common is easily predicted"
+            suspects.append(Suspect(cause, "pretext.normalise=instance", 0.5))
         if self.first_momentum < 0.9 or self.momentum < 0.9:
             name = "first_momentum" if self.first_momentum < 0.9 else "momentum"
             cause = f"pretext.{name}={getattr(self, name):g}, the teacher follows its student too fast"
-            return [Suspect(cause, f"pretext.{name}=0.97", 0.8 - 0.5 * getattr(self, name))]
-        return []
+            suspects.append(Suspect(cause, f"pretext.{name}=0.97", 0.8 - 0.5 * getattr(self, name)))
+        return suspects

@@ -3,10 +3,11 @@
 Mahmoud Assran, Quentin Duval, Ishan Misra, Piotr Bojanowski, Pascal Vincent, Michael Rabbat, Yann LeCun, Nicolas
 Ballas. CVPR 2023, arXiv 2301.08243.
 
-Differs: the loss is smooth L1, as in the authors' code, and not squared. All targets have the same number of patches,
-and all contexts, each in blocks of its own; the authors draw one size a batch, and cut each mask to the shortest, which
-takes from the bottom of the image. The defaults suit small images and short runs: a predictor 64 wide and 2 deep and
-not 384 and 6 or more, momentum 0.98 and not 0.996.
+Differs: targets are normalised over the tokens of an image, as data2vec 2.0's are (arXiv 2212.07525), and not over the
+numbers of a token, as in the authors' code. The loss is smooth L1, as there, and not squared. All targets have the same
+number of patches, and all contexts, each in blocks of its own; the authors draw one size a batch, and cut each mask to
+the shortest, which takes from the bottom of the image. The defaults suit small images and short runs: a predictor 64
+wide and 2 deep and not 384 and 6 or more, momentum 0.98 and not 0.996.
 """
 
 from collections.abc import Mapping, Sequence
@@ -105,7 +106,11 @@ class IJEPA(Pretext):
         return self.teacher_encoder
 
     def suspects(self) -> Sequence[Suspect]:
+        suspects = []
+        if self.normalise == "layer":
+            cause = "pretext.normalise=layer, what all patches of an image have in common is easily predicted"
+            suspects.append(Suspect(cause, "pretext.normalise=instance", 0.5))
         if self.momentum < 0.9:
             cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            return [Suspect(cause, "pretext.momentum=0.98", 0.8 - 0.5 * self.momentum)]
-        return []
+            suspects.append(Suspect(cause, "pretext.momentum=0.98", 0.8 - 0.5 * self.momentum))
+        return suspects

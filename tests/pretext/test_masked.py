@@ -370,6 +370,7 @@ SUSPECTS = [
     ("data2vec", {"first_momentum": 0.5}, "pretext.first_momentum=0.97"),
     ("data2vec", {"momentum": 0.5}, "pretext.momentum=0.97"),
     ("ijepa", {"momentum": 0.5}, "pretext.momentum=0.98"),
+    *((name, {"normalise": "layer"}, "pretext.normalise=instance") for name in TEACHERS),
 ]
 
 
