@@ -17,7 +17,7 @@ from ssl_runner.augment.image.block_mask import unit_masks, units_of
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
-from ssl_runner.layers.ranges import Count
+from ssl_runner.layers.ranges import Count, Positive
 from ssl_runner.layers.transformer import take_tokens
 from ssl_runner.loss.patch_pixels import (
     Patches,
@@ -33,7 +33,8 @@ class SimMIM(Pretext):
     """Predicts the pixels of hidden squares from a whole image in which a learnt token stands for them.
 
     ratio: share of squares that is hidden, rounded; at least one is hidden and one shown. unit: their side in pixels,
-        in whole patches.
+        in whole patches. normalise: pixels of each target patch to zero mean and unit variance, to which epsilon is
+        added before; that of all pixels is 1.
     Raises ValueError for an encoder whose tokens are no patches, and if squares do not fill the image, or one does.
     """
 
@@ -47,10 +48,12 @@ class SimMIM(Pretext):
         augment: Views,
         ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.6,
         unit: Count = 8,
+        normalise: bool = False,
+        epsilon: Positive = 0.1,
     ):
         super().__init__()
         self.encoder, self.augment = encoder, augment
-        self.ratio, self.unit = ratio, unit
+        self.ratio, self.unit, self.normalise, self.epsilon = ratio, unit, normalise, epsilon
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         self.register_buffer("units", units_of(self.grid, max(1, round(unit / self.patch[0]))), persistent=False)
         if len(self.units) == 1:
@@ -67,8 +70,12 @@ class SimMIM(Pretext):
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, masked = views
         features = self.encode(x, masked)
-        target, _, _ = pixel_targets(self.encoder.normalise(x), masked, self.patch, normalise=False)
-        return Loss((self.decode(features, masked) - target).abs().mean(), {}, features.pooled)
+        error = self.decode(features, masked) - self.target(x, masked)[0]
+        return Loss(error.abs().mean(), {}, features.pooled)
+
+    def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> tuple[Patches, Patches, Patches]:
+        """The hidden patches of the samples as the encoder normalises them, less an offset, over a scale; these two."""
+        return pixel_targets(self.encoder.normalise(x), masked, self.patch, self.normalise, self.epsilon)
 
     def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
         return encode_shown(self.encoder, x, masked, self.token, self.patch, self.grid)
@@ -78,7 +85,8 @@ class SimMIM(Pretext):
 
     def pictures(self, views: tuple) -> dict[str, Float[Tensor, "b c h w"]]:
         x, masked = views
-        filling = self.decode(self.encode(x, masked), masked)
+        _, offset, scale = self.target(x, masked)
+        filling = self.decode(self.encode(x, masked), masked) * scale + offset
         return patch_pictures(self.encoder, x, masked, filling, self.patch, self.grid)
 
     def suspects(self) -> Sequence[Suspect]:

@@ -135,7 +135,12 @@ HALVES = torch.tensor([0.5, 1.0]).repeat(4).expand(1, *SHAPE)  # 0 and 1 to an e
 @pytest.mark.parametrize(
     ("name", "settings", "expected"),
     [
-        *(("simmim", {}, 0.5), ("crossmae", {}, 1.0), ("crossmae", {"normalise": False}, 0.5)),
+        *(
+            ("simmim", {}, 0.5),
+            ("simmim", {"normalise": True, "epsilon": 1e-6}, 1.0),
+            ("crossmae", {}, 1.0),
+            ("crossmae", {"normalise": False}, 0.5),
+        ),
         ("maskfeat", {"epsilon": 1e-6}, 1 / 9),  # a histogram of unit length; of a pattern that is nowhere even
     ],
 )
