@@ -21,8 +21,7 @@ from ssl_runner.augment.image.block_mask import block_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
-from ssl_runner.layers.ranges import Count, Positive
-from ssl_runner.layers.transformer import take_tokens
+from ssl_runner.layers.ranges import Count, NotNegative, Positive
 from ssl_runner.loss.hog import hog
 from ssl_runner.loss.patch_pixels import encode_shown, hiding_token, suspect_ratio
 
@@ -33,6 +32,7 @@ class MaskFeat(Pretext):
     ratio: share of patches that is hidden, in blocks of `block` patches or more; at least one is hidden and one shown.
     cell: side in pixels of what a histogram is of; it divides the patch, which it is if None. bins: orientations of 180
         degrees. epsilon: added to the length of a histogram, in pixel values from 0 to 1, see `hog`.
+    shown: weight of the mean error at shown patches, which the paper leaves out, beside that at hidden ones.
     Raises ValueError for an encoder whose tokens are no patches, and for a cell that does not divide them.
     """
 
@@ -47,10 +47,11 @@ class MaskFeat(Pretext):
         cell: Count | None = None,
         bins: Annotated[int, Ge(2)] = 9,
         epsilon: Positive = 0.1,
+        shown: NotNegative = 0.0,
     ):
         super().__init__()
         self.encoder, self.augment = encoder, augment
-        self.ratio, self.block, self.bins, self.epsilon = ratio, block, bins, epsilon
+        self.ratio, self.block, self.bins, self.epsilon, self.shown = ratio, block, bins, epsilon, shown
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         tall, wide = self.patch
         self.cell = cell = math.gcd(tall, wide) if cell is None else cell
@@ -71,15 +72,18 @@ class MaskFeat(Pretext):
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, masked = views
         features = self.encode(x, masked)
-        error = self.predict(take_tokens(features.tokens, masked)).float() - self.target(x, masked)
-        return Loss(error.square().mean(), {}, features.pooled)
+        error = (self.predict(features.tokens).float() - self.target(x)).square().mean(2)  # (B, n)
+        value = error.gather(1, masked).mean()
+        if self.shown:
+            value = value + self.shown * error.scatter(1, masked, 0.0).sum(1).mean() / (self.tokens - self.hidden)
+        return Loss(value, {}, features.pooled)
 
     def encode(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Features:
         return encode_shown(self.encoder, x, masked, self.token, self.patch, self.grid)
 
-    def target(self, x: Float[Tensor, "b c h w"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b m d"]:
+    def target(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         with torch.autocast(x.device.type, enabled=False):
-            return take_tokens(hog(x, self.grid, self.cell, self.bins, self.epsilon), masked)
+            return hog(x, self.grid, self.cell, self.bins, self.epsilon)
 
     def suspects(self) -> Sequence[Suspect]:
         return suspect_ratio(self.ratio, 0.4, 0.1, f"{self.tokens - self.hidden} of {self.tokens} patches")

@@ -177,6 +177,19 @@ def test_the_loss_is_of_hidden_patches_in_the_order_asked_for(name):
     assert not torch.isclose(pretext((pixels_at(x, asked[:, :1], 0.9), *masks)).value, value)
 
 
+def test_shown_patches_weigh_as_they_are_told_to():
+    values = {}
+    for shown in (0.0, 0.5):
+        pretext = task("maskfeat", shown=shown)
+        x, masked = pretext.views(batch(), context())
+        error = pretext.predict(pretext.encode(x, masked).tokens) - hog(x, (4, 4), 2, 9, 0.02)
+        hidden = torch.zeros(8, 16, dtype=torch.bool).scatter(1, masked, value=True)
+        expected = error[hidden].square().mean() + shown * error[~hidden].square().mean()
+        values[shown] = pretext((x, masked)).value
+        torch.testing.assert_close(values[shown], expected)
+    assert values[0.5] > values[0.0]
+
+
 def test_crossmaes_prediction_does_not_depend_on_what_else_is_asked_for():
     pretext = task("crossmae", depth=2, layers=2)
     x, keep, masked, asked = pretext.views(batch(), context())
