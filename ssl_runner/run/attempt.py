@@ -14,12 +14,14 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
+from ssl_runner.config.override import leaves
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.device import ranks
 from ssl_runner.device.sharding import whole
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook, Rows
+from ssl_runner.engine.loggers import Loggers
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Refused
 from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
@@ -131,7 +133,8 @@ class Attempt:
         if self.rewrites:
             self.record("running")  # first: a completed run of another length is not completed
             files.write_config(folder, overrides, content)
-        book = self.logbook = Logbook(folder, start if run.last_good else None)
+        loggers = Loggers(self.prepared.job.loggers, folder, leaves(content))
+        book = self.logbook = Logbook(folder, start if run.last_good else None, loggers)
         book.begin(hparams(content, overrides))
         book.text("config", f"```yaml\n{files.dump(content)}\n```")
         self.record("running")
