@@ -22,6 +22,7 @@ from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook, Rows
 from ssl_runner.engine.loggers import Loggers
+from ssl_runner.engine.memory import advise, is_out_of_memory
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Refused
 from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
@@ -89,6 +90,9 @@ class Attempt:
             except Exception as reason:  # a bug: its traceback is in run.log, and the summary says so
                 failure, error = reason, f"{self.place}{late(reason)}{type(reason).__name__}: {reason}"
                 log.exception("the run failed: %s", error)
+                if self.trainer is not None and is_out_of_memory(reason):
+                    error = f"{self.place}{advise(self.trainer.learner, reason)}"
+                    log.error("%s", error)
             summary = self.close(status, error)
         if failure is not None and ranks.count() > 1:
             raise failure if error is None else ProcessFailed(error) from failure
