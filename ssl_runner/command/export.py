@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ssl_runner.engine.console import Terminal
+from ssl_runner.duration import Phase
+from ssl_runner.engine.console import Terminal, journal
 from ssl_runner.errors import DONE, FAILED, refuse
 
 if TYPE_CHECKING:
@@ -55,11 +56,15 @@ def main(words: list[str]) -> int:
         return refuse([str(error)])
     folder = arguments.to or default_folder(source)
     exports, errors = {}, []
-    for name in [each for each in formats if each not in lacking]:
-        try:
-            exports[name] = export(name, source)
-        except Unequal as reason:
-            errors.append(f"error: {name}: {reason}; nothing was written")
+    chosen = [each for each in formats if each not in lacking]
+    with journal(console := Terminal()):
+        for number, name in enumerate(chosen, start=1):
+            with Phase(f"exporting {name}, {number} of {len(chosen)}", 1) as phase:
+                phase.start()
+                try:
+                    exports[name] = export(name, source)
+                except Unequal as reason:
+                    errors.append(f"error: {name}: {reason}; nothing was written")
     differing = [path for each in exports.values() for path in each.differing(folder)]
     if differing and not arguments.overwrite:
         remedy = "name another folder with --to, or type --overwrite"
@@ -70,7 +75,6 @@ def main(words: list[str]) -> int:
             write(folder / CARD, model_card(source))
     except OSError as error:
         return refuse([str(error)])
-    console = Terminal()
     show(source, folder, exports, written, console)
     for line in errors:
         console.print(line, style="red", soft_wrap=True)
