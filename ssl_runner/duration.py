@@ -1,10 +1,16 @@
-"""Durations with their unit (`200ep`, `5000st`, `5%`) and the length of a run in steps. No torch."""
+"""Durations with their unit (`200ep`, `5000st`, `5%`), the length of a run in steps, time left of a phase. No torch."""
 
 from __future__ import annotations
 
+import logging
 import re
+import time
 from dataclasses import dataclass
 from typing import ClassVar
+
+REFRESH, EVERY = 0.25, 10.0  # seconds between two drawings of a live line, and between two log lines of a phase
+
+log = logging.getLogger("ssl_runner")
 
 
 @dataclass(frozen=True)
@@ -69,3 +75,51 @@ class Length:
     def every(self, duration: Duration) -> int:
         """An interval of at least one step, from a duration."""
         return max(1, duration.steps(self.steps_per_epoch, self.steps))
+
+
+class Phase:
+    """A long phase of a command: the logger says how far it is, and how long it will take, while it is entered.
+
+    Its records are `live`, for the line below what a terminal shows, and every ten seconds a `routine` one, for logs.
+    """
+
+    def __init__(self, what: str, total: int, unit: str = ""):
+        self.what, self.total, self.unit, self.done = what, total, unit, 0
+        self.began = self.drawn = self.said = time.monotonic()
+
+    def __enter__(self) -> Phase:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.drawn > self.began:
+            self.drawn = self.began
+            log.info("", extra={"live": True})
+
+    def start(self) -> None:
+        """Says that it has begun, of one that will not tell how far it is."""
+        self.drawn = time.monotonic()
+        log.info("%s", self.what, extra={"live": True})
+
+    def advance(self, count: int = 1) -> None:
+        """Says `encoding: 4,096 of 45,000 samples, 0:12 left`, if the last time was long ago."""
+        self.done, now = self.done + count, time.monotonic()
+        if self.done >= self.total:
+            self.__exit__()
+        elif now - self.drawn >= REFRESH:
+            self.say(now)
+
+    def say(self, now: float) -> None:
+        left = clock((now - self.began) * (self.total - self.done) / self.done)
+        words = "%s: %s of %s %s, %s left", self.what, f"{self.done:,}", f"{self.total:,}", self.unit, left
+        self.drawn = now
+        log.info(*words, extra={"live": True})
+        if now - self.said > EVERY:
+            self.said = now
+            log.info(*words, extra={"routine": True})
+
+
+def clock(seconds: float) -> str:
+    """Seconds as 1:05 or 2:00:05."""
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

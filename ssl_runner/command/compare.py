@@ -9,7 +9,7 @@ from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from functools import partial
 from pathlib import Path
 
-from ssl_runner.engine.console import Terminal
+from ssl_runner.engine.console import Terminal, journal
 from ssl_runner.errors import DONE, FAILED, refuse
 
 EXAMPLES = """\
@@ -61,7 +61,8 @@ def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
     from ssl_runner.comparison.render import print_terminal, to_markdown
     from ssl_runner.comparison.table import Unknown, compare
 
-    runs, problems, broken = load_runs(arguments.places or [Path("outputs")])
+    with journal(Terminal(stderr=True)):
+        runs, problems, broken = load_runs(arguments.places or [Path("outputs")])
     for line in broken:
         print(line, file=sys.stderr)
     if problems or not runs:

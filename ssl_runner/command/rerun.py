@@ -24,7 +24,6 @@ from ssl_runner.config.trust import read_project
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.layout import CONFIG
-from ssl_runner.run_folder.lock import check_free, claim, claim_new
 from ssl_runner.run_folder.origin import entries
 from ssl_runner.run_folder.summary import read_summary
 
@@ -53,9 +52,9 @@ def main(words: list[str]) -> int:
         from ssl_runner.run.prepare import recorded_job  # torch is imported here, after all that needs none
 
         prepared = recorded_job(arguments.run, arguments.overrides, arguments.config_dir)
-        named = arguments.to or prepared.composed.folder
+        named = arguments.to or (Path(prepared.composed.folder) if prepared.composed.folder else None)
         changed = changed_settings(prepared, arguments.run)
-        status, folder = rerun(prepared, arguments.run, Path(named) if named else None, changed, console)
+        status, folder = rerun(prepared, arguments.run, named, changed, console)
     except Refused as reason:
         return refuse(reason.lines)
     if arguments.run.is_file():
@@ -82,20 +81,11 @@ def rerun(job: "PreparedJob", old: Path, to: Path | None, changed: list[str], co
 
     Nothing is written below `old`. Raises Refused if the folder or the data cannot be had.
     """
-    from ssl_runner.run.session import begin
+    from ssl_runner.run.session import begin_new
 
-    folders: list[Path] = []
-
-    def claim_folder(data: "Data") -> Path:
-        warn(job, old, changed, data)
-        folders.append(claim_new(Path("outputs") / job.name) if to is None else claim(to))
-        return folders[0]
-
-    if to is not None:
-        if to.resolve().is_relative_to(old.resolve()):
-            raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
-        check_free(to)  # now, and not after the data is read
-    return begin(job, claim_folder, console), folders[0]
+    if to is not None and to.resolve().is_relative_to(old.resolve()):
+        raise Refused(f"run folder: {to} lies in the folder of the run, which is left as it is; name another one")
+    return begin_new(job, console, to, lambda data: warn(job, old, changed, data))
 
 
 def warn(prepared: "PreparedJob", old: Path, changed: list[str], data: "Data") -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from ssl_runner.comparison.run import Result, Run, machine_of
 from ssl_runner.comparison.settings import choices_of, flat
 from ssl_runner.config import files
+from ssl_runner.duration import Phase
 from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, PROJECT_DIFF, SUMMARY
@@ -31,9 +32,11 @@ def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
     """Every run below the places; what is wrong with the places; and which files are left out, and why."""
     paths, problems = find(places)
     runs, broken = [], list[str]()
-    for name, path in paths.items():
-        with note_failure(path, broken):
-            runs.append(read_run(path, name, broken))
+    with Phase("reading", len(paths), "runs") as phase:
+        for name, path in paths.items():
+            with note_failure(path, broken):
+                runs.append(read_run(path, name, broken))
+            phase.advance()
     return runs, problems, broken
 
 

@@ -1,5 +1,6 @@
-"""Places of data that a user names, `~` standing for the home folder."""
+"""Places of data: those that a user names, `~` standing for the home folder, and the folder of caches."""
 
+import os
 from pathlib import Path
 
 
@@ -9,3 +10,8 @@ def expand_home(place: str) -> Path:
         return Path(place).expanduser()
     except RuntimeError:
         raise FileNotFoundError(f"{place}: there is no home folder here; type the whole path, or set HOME") from None
+
+
+def cache_folder() -> str:
+    """Where decoded images and downloaded shards are kept if no other folder is named."""
+    return f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"

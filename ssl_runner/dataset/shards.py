@@ -1,7 +1,6 @@
 """Shards of images, packed or published: WebDataset tar, Hugging Face parquet and arrow files, local or by URL."""
 
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
@@ -16,7 +15,7 @@ from ssl_runner.data.image_files.decode import open_image
 from ssl_runner.data.image_files.depth import sampled_range
 from ssl_runner.data.image_files.sized import SizedImages
 from ssl_runner.data.image_files.source import VERSION
-from ssl_runner.data.places import expand_home
+from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.data.rows import Share, Subset, evenly_spaced, fingerprint
 from ssl_runner.data.shards.build import find_index
 from ssl_runner.data.shards.cache import ShardCache
@@ -62,7 +61,7 @@ class Shards(SizedImages):
     def __post_init__(self) -> None:
         self.check_range()
         location = locate(self.root)
-        folder = self.cache or f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner/shards"
+        folder = self.cache or f"{cache_folder()}/shards"
         cache = ShardCache(expand_home(folder), int(self.cache_size * 1e9))
         self._fetcher = Fetcher(location, cache, self.image_key, self.label_key)
         self._index = index = find_index(self._fetcher)

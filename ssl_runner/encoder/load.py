@@ -25,9 +25,12 @@ def load_encoder(path: str | Path) -> Encoder:
     """The encoder of a run folder, of a checkpoint in it, or of an `encoder.safetensors` beside its `encoder.yaml`.
 
     It is on the CPU, in eval mode, and takes samples as a pretext task does, images float32 in [0, 1]:
-    `load_encoder("outputs/RUN")(x).pooled`. Raises ValueError or OSError with what is wrong and what to give instead.
+    `load_encoder("outputs/RUN")(x).pooled`; its attribute `samples` says of what kind and shape they were.
+    Raises ValueError or OSError with what is wrong and what to give instead.
     """
-    return find_encoder(Path(path)).encoder
+    source = find_encoder(Path(path))
+    vars(source.encoder)["samples"] = source.samples
+    return source.encoder
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from ssl_runner.device import ranks
 from ssl_runner.engine.events import charts, earlier_pictures, run_end
 from ssl_runner.engine.interrupt import clock
+from ssl_runner.engine.loggers import Loggers
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import EVENTS, METRICS
 from ssl_runner.run_folder.metrics import read_rows
@@ -102,8 +103,8 @@ class Logbook(Rows):
     leaves what an undisturbed one does. Raises OSError if the folder cannot be written.
     """
 
-    def __init__(self, folder: Path, start: int | None = None):
-        path = folder / METRICS
+    def __init__(self, folder: Path, start: int | None = None, loggers: Loggers | None = None):
+        path, self._loggers = folder / METRICS, loggers or Loggers()
         rows = [] if start is None else [row for row in read_rows(path) if row["step"] <= start]
         super().__init__(rows, rows[-1]["time"] if rows else 0.0)
         write(path, "".join(json.dumps(row) + "\n" for row in self.rows))
@@ -132,7 +133,8 @@ class Logbook(Rows):
         self._draw(step, values, time.time())
 
     def _draw(self, step: int, values: Mapping[str, float], at: float) -> None:
-        """Writes scalars for TensorBoard, as of a time in seconds since 1970."""
+        """Writes scalars for TensorBoard, as of a time in seconds since 1970, and for the loggers beside it."""
+        self._loggers.tell(lambda each: each.scalars(step, values))
         for name, value in values.items():
             self._events.add_scalar(name, value, step, at)
             if name.endswith("/top1") and not name.startswith("train/"):
@@ -153,7 +155,9 @@ class Logbook(Rows):
             x = x[:, :1]
         scale = max(1, round(64 / x.shape[-1]))  # small images are enlarged so that one can see them
         x = x.repeat_interleave(scale, -1).repeat_interleave(scale, -2)
-        self._events.add_image(name, make_grid(x, nrow=8, padding=2, pad_value=1.0), step)
+        grid = make_grid(x, nrow=8, padding=2, pad_value=1.0)
+        self._events.add_image(name, grid, step)
+        self._loggers.tell(lambda each: each.image(step, name, grid))
 
     def text(self, name: str, content: str, step: int = 0) -> None:
         self._events.add_text(name, content, step)
@@ -173,6 +177,7 @@ class Logbook(Rows):
         A run that is going on, or was killed, has no status there.
         """
         self._file.close()
+        self._loggers.close(status)
         if status == "completed":
             self._summary(run_end("STATUS_SUCCESS"))
         elif status is not None:

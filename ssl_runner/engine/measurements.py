@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
 from ssl_runner.device import ranks
+from ssl_runner.duration import Phase
 from ssl_runner.engine import collapse
 from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.loader import fetch
@@ -23,9 +24,9 @@ from ssl_runner.layers.gather import gather
 from ssl_runner.run_folder.results import meaning_of
 
 if TYPE_CHECKING:
-    from ssl_runner.engine.console import Progress
     from ssl_runner.engine.learner import Learner
     from ssl_runner.engine.logbook import Rows as LogRows
+    from ssl_runner.engine.progress import Progress
 
 log = logging.getLogger("ssl_runner")
 
@@ -131,11 +132,11 @@ def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Call
         if id(rows) not in known:
             n, batches = len(rows), torch.arange(len(rows)).split(READ_BATCH)
             each = math.ceil(len(batches) / ranks.count())  # the last ranks may have fewer, or none
-            parts = [
-                encoder(samples.from_rows(part)).pooled.float()
-                for index in batches[each * ranks.rank() : each * (ranks.rank() + 1)]
-                for part in fetch(rows, index).to(device).split(at_once)
-            ]
+            parts, own = [], batches[each * ranks.rank() : each * (ranks.rank() + 1)]
+            with Phase("encoding", sum(map(len, own)), "samples") as phase:
+                for part in (part for index in own for part in fetch(rows, index).to(device).split(at_once)):
+                    parts.append(encoder(samples.from_rows(part)).pooled.float())
+                    phase.advance(len(part))
             known[id(rows)] = (rows, gather_rows(parts, n, min(n, each * READ_BATCH), encoder.dim, device))
         return known[id(rows)][1]
 

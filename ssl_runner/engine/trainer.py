@@ -13,10 +13,10 @@ from ssl_runner.device import ranks
 from ssl_runner.device.agreement import Agreement
 from ssl_runner.device.strategy import gathered
 from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
-from ssl_runner.engine.console import Progress
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.logbook import Rows, Window
+from ssl_runner.engine.progress import Progress
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_text

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset
+from ssl_runner.duration import Phase
 from ssl_runner.layers.weights import device_of
 from ssl_runner.probing.class_scores import class_labels, score_classes
 from ssl_runner.probing.knn_vote import Neighbours
@@ -106,6 +107,8 @@ class FewLabel(Trained):
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         rng, y = torch.Generator().manual_seed(self.seed), self.bank.y.cpu()
         table, top1 = [",".join(("labels,draw,rows,method", *COLUMNS))], {}
+        fits = self.draws * len(self.methods) * len(self.label_counts())
+        phase = Phase("few_label", fits, "fits")
         for draw in range(self.draws):
             ranks = rank_within_class(y, rng)
             seed = int(torch.randint(2**63 - 1, (), generator=rng))  # not seed + draw: seed=1 would repeat all but one
@@ -118,6 +121,7 @@ class FewLabel(Trained):
                         f"{name},{draw},{len(rows)},{method},{','.join(f'{scores[c].value}' for c in COLUMNS)}"
                     )
                     top1.setdefault((name, method), []).append(scores["top1"].value)
+                    phase.advance()
             if self.trains:
                 log.info("few_label: draw %d of %d is done", draw + 1, self.draws)
         write(self.folder / "few_label.csv", "\n".join(table) + "\n")

@@ -22,6 +22,7 @@ from sklearn import decomposition, manifold
 from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Samples
+from ssl_runner.duration import Phase
 from ssl_runner.probing.label_efficiency import stratified_sample
 from ssl_runner.probing.protocol import Encode, Labelled, Seed, require_finite
 from ssl_runner.run_folder.atomic import replacing
@@ -102,7 +103,9 @@ def project(x: Float[Tensor, "n d"], perplexity: float, seed: int) -> Float[Tens
     centred = F.pad(centred, (0, max(0, 2 - centred.shape[1])))
     axes = decomposition.PCA(min(AXES, *centred.shape), random_state=seed).fit_transform(centred.numpy())
     tsne = manifold.TSNE(perplexity=perplexity, init="pca", random_state=seed)
-    return torch.from_numpy(tsne.fit_transform(axes)).float()
+    with Phase(f"t-SNE of {len(x):,} samples", 1) as phase:
+        phase.start()
+        return torch.from_numpy(tsne.fit_transform(axes)).float()
 
 
 def draw_points(points: Float[Tensor, "n 2"], y: Int[Tensor, " n"], classes: int) -> Figure:

@@ -19,6 +19,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from ssl_runner.duration import Phase
 from ssl_runner.probing.geometry import to_float64
 
 BLOCK = 2**20  # bytes of rows that both products find in a core's second-level cache
@@ -102,6 +103,7 @@ def fit_path(
         return loss + penalty / 2 * weight.square().sum()
 
     linear = start or Linear(axes.new_zeros(len(axes), classes), axes.new_zeros(classes), max(l2))
+    phase = Phase("fitting a linear classifier", len(l2), "L2 weights")
     for penalty in sorted(l2, reverse=True):
         curvature = torch.cat([variance / classes + penalty, axes.new_full((1,), 1 / classes)])
         scale = curvature.rsqrt()[:, None]  # (d + 1, 1); the bias is the last row
@@ -115,6 +117,7 @@ def fit_path(
             optimizer.step(closure)
         weight, bias = (scale * v.detach()).tensor_split([-1])
         linear = Linear(axes @ weight, bias[0], penalty)
+        phase.advance()
         yield linear
 
 

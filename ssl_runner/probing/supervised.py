@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Rows, Samples, Split
+from ssl_runner.duration import Phase
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.weights import device_of, is_weight
 from ssl_runner.probing.logistic import rank_logits
@@ -106,7 +107,7 @@ def train(
     shuffle = torch.Generator().manual_seed(seed)
     chance = CounterRng(seed, device)
     per_epoch = max(1, len(x) // settings.batch_size)
-    with isolated_generators(seed), torch.enable_grad():
+    with isolated_generators(seed), torch.enable_grad(), Phase("training with labels", steps, "steps") as phase:
         network = Network(copy.deepcopy(encoder), settings.sample, settings.classes)
         network.to(device).to(memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(parameter_groups(network, settings))
@@ -129,6 +130,7 @@ def train(
             nn.utils.clip_grad_norm_(network.parameters(), CLIP)
             optimizer.step()
             total += loss.detach()
+            phase.advance()
             if place == per_epoch - 1 or step == steps - 1:
                 if not total.isfinite():
                     when = f"the loss of training with labels is not finite after {step + 1} of {steps} steps"

@@ -14,10 +14,10 @@ from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
 from ssl_runner.data.check import read_data
 from ssl_runner.duration import Length
-from ssl_runner.engine.console import Progress
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.measurements import Measurements
+from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import Refused

@@ -14,6 +14,7 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.migrate import stamped
+from ssl_runner.config.override import leaves
 from ssl_runner.config.trust import read_project
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.device import ranks
@@ -21,6 +22,8 @@ from ssl_runner.device.sharding import whole
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.logbook import Logbook, Rows
+from ssl_runner.engine.loggers import Loggers
+from ssl_runner.engine.memory import advise, is_out_of_memory
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Refused
 from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
@@ -88,6 +91,9 @@ class Attempt:
             except Exception as reason:  # a bug: its traceback is in run.log, and the summary says so
                 failure, error = reason, f"{self.place}{late(reason)}{type(reason).__name__}: {reason}"
                 log.exception("the run failed: %s", error)
+                if self.trainer is not None and is_out_of_memory(reason):
+                    error = f"{self.place}{advise(self.trainer.learner, reason)}"
+                    log.error("%s", error)
             summary = self.close(status, error)
         if failure is not None and ranks.count() > 1:
             raise failure if error is None else ProcessFailed(error) from failure
@@ -133,7 +139,8 @@ class Attempt:
         if self.rewrites:
             self.record("running")  # first: a completed run of another length is not completed
             files.write_config(folder, overrides, content)
-        book = self.logbook = Logbook(folder, start if run.last_good else None)
+        loggers = Loggers(self.prepared.job.loggers, folder, leaves(content))
+        book = self.logbook = Logbook(folder, start if run.last_good else None, loggers)
         book.begin(hparams(content, overrides))
         book.text("config", f"```yaml\n{files.dump(content)}\n```")
         self.record("running")

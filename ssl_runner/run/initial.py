@@ -1,15 +1,16 @@
-"""Initial weights of an encoder (`init=`): those of a run, a checkpoint or an exported file, known by their digest."""
+"""Initial weights of an encoder (`init=`): of a run, an exported file or another program, known by their digest."""
 
 import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from ssl_runner.config.file_paths import with_places
 from ssl_runner.data.places import expand_home
+from ssl_runner.encoder.foreign import HUB, foreign_weights, is_foreign
 from ssl_runner.encoder.load import TrainedEncoder, find_encoder
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import Job
@@ -20,62 +21,81 @@ Init = str | Mapping[str, str]  # a path, or as a run records it {"path", "diges
 NAMED = 3  # tensors that do not fit
 
 
-def read_initial(init: Init) -> tuple[TrainedEncoder, str]:
-    """The encoder to begin from, and the digest of its weights.
+class Initial(NamedTuple):
+    """Weights to begin from, and where they come from."""
 
-    Raises OSError, or ValueError if there is none, or if it is not the one that was recorded.
+    weights: Mapping[str, Tensor]
+    path: Path
+    digest: str
+    source: TrainedEncoder | None  # None for those of another program
+
+
+def read_initial(init: Init, target: str) -> Initial:
+    """The weights to begin from, for an encoder of a class, `ssl_runner.model.resnet.ResNet`.
+
+    Raises OSError, or ValueError if there are none, or if they are not those that were recorded.
     """
     known = {"path": init} if isinstance(init, str) else init
     if "path" not in known or known.keys() - {"path", "digest"}:
         raise ValueError("a path is wanted, as in init=outputs/RUN")
     path = expand_home(known["path"])
-    places = [each for each in (path, path / WEIGHTS, path / CHECKPOINTS) if each.exists()]
-    source, digest = read_once(path, tuple(each.stat().st_mtime_ns for each in places))
-    if known.get("digest", digest) != digest:
-        changed = f"the weights of {path} have the digest {digest}, and the run has begun with {known['digest']}"
+    places = [each for each in (path, path / WEIGHTS, path / CHECKPOINTS, path / HUB[0]) if each.exists()]
+    read = read_once(path, target, tuple(each.stat().st_mtime_ns for each in places))
+    if known.get("digest", read.digest) != read.digest:
+        changed = f"the weights of {path} have the digest {read.digest}, and the run has begun with {known['digest']}"
         raise ValueError(f"{changed}; type init.path=PATH for where those lie, or rerun the run with init={path}")
-    return source, digest
+    return read
 
 
 @lru_cache(maxsize=1)
-def read_once(path: Path, changed: tuple[int, ...]) -> tuple[TrainedEncoder, str]:
+def read_once(path: Path, target: str, changed: tuple[int, ...]) -> Initial:
     """The jobs of a sweep share it. `changed`: when what lies there was."""
-    source = find_encoder(path)
-    return source, digest_weights(source.encoder.state_dict())
+    source = None if is_foreign(path) else find_encoder(path)
+    weights = foreign_weights(path, target) if source is None else source.encoder.state_dict()
+    return Initial(weights, path if source is None else source.weights, digest_weights(weights), source)
 
 
-def recorded_init(init: Init, typed: Init) -> dict[str, str]:
-    """What a config says of the weights at `init`: the path as it was typed, and their digest."""
-    return {"path": typed if isinstance(typed, str) else typed["path"], "digest": read_initial(init)[1]}
+def recorded_init(job: Job, typed: Init) -> dict[str, str]:
+    """What a config says of the weights that a job begins from: the path as it was typed, and their digest."""
+    assert job.init is not None
+    path = typed if isinstance(typed, str) else typed["path"]
+    return {"path": path, "digest": read_initial(job.init, target_of(job)).digest}
+
+
+def target_of(job: Job) -> str:
+    """The class of its model."""
+    target: Any = job.model.target
+    return f"{target.__module__}.{target.__qualname__}"
 
 
 def check_initial(job: Job) -> list[str]:
     """A line if the weights that a job begins from cannot be had, or are of another model. It can be built."""
     assert job.init is not None
     try:
-        source, _ = read_initial(job.init)
+        read = read_initial(job.init, target_of(job))
     except (OSError, ValueError) as error:
         return [f"init: {error}"]
     samples = job.dataset.build().samples
     channels = 0 if samples.kind == "text" else samples.shape[0]
     neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
     encoder = job.model.build(samples=samples, shape=samples.shape, **neutral)
-    own, given = (each.state_dict() for each in (encoder, source.encoder))
-    shapes = [{name: tuple(each.shape) for name, each in state.items()} for state in (own, given)]
+    shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (encoder.state_dict(), read.weights)]
     wrong = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
     if not wrong:
         return []
     listed = "; ".join(f"{n} is {show(shapes[1].get(n))}, the model's {show(shapes[0].get(n))}" for n in wrong[:NAMED])
     more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    return [f"init: {source.weights} does not fit the model: {listed}{more}; {remedy(source, job)}"]
+    return [f"init: {read.path} does not fit the model: {listed}{more}; {remedy(read.source, job)}"]
 
 
 def show(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
-def remedy(source: TrainedEncoder, job: Job) -> str:
+def remedy(source: TrainedEncoder | None, job: Job) -> str:
     """What to type to have the model that the weights are of."""
+    if source is None:
+        return "choose the architecture that it is of, as model=timm model.name=NAME or model=resnet50 model.stem=large"
     recorded = (source.content or {}).get("choices", {}).get("model")
     name = recorded if recorded != job.choices.get("model") else None
     settings = {k: v for k, v in source.recipe.items() if k not in ("_target_", "samples", "shape", "mean", "std")}
@@ -97,6 +117,6 @@ def initial_weights(content: Mapping[str, Any], start: Path | None) -> dict[str,
     """
     init = with_places(content, start).get("init")
     try:
-        return None if init is None else read_initial(init)[0].encoder.state_dict()
+        return None if init is None else dict(read_initial(init, str(content["model"]["_target_"])).weights)
     except (OSError, ValueError) as error:
         raise Refused(f"init: {error}") from None

@@ -9,6 +9,7 @@ from ssl_runner.config.node import Node
 from ssl_runner.contract import Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration
+from ssl_runner.engine.loggers import Name
 
 RUNTIME = {
     "model": ("samples", "shape", "mean", "std"),
@@ -38,5 +39,6 @@ class Job:
     show_every: Duration
     keep: Annotated[int, Ge(1)] = 2
     on_collapse: Literal["warn", "stop"] = "warn"
+    loggers: tuple[Name, ...] = ()  # beside TensorBoard
     init: str | dict[str, str] | None = None  # encoder to begin from; as it is recorded, its path and its digest
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables

@@ -15,6 +15,7 @@ from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pre
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
+from ssl_runner.engine.loggers import check_loggers
 from ssl_runner.errors import frames_in, last_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
@@ -111,7 +112,7 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
 
 
 def check_device(job: Job) -> list[str]:
-    problems: list[str] = []
+    problems = check_loggers(job.loggers)
     device = attempt("device", problems, job.device.build)
     if job.accumulate > 1 and device is not None and device.compile == "reduce-overhead":
         why = f"with accumulate={job.accumulate} a micro-batch may overwrite the gradient of the one before"

@@ -40,7 +40,7 @@ def prepare_job(
     if job is None or problems:
         return None, problems
     if build and job.init is not None:
-        content["init"] = recorded_init(job.init, content["init"])
+        content["init"] = recorded_init(job, content["init"])
     if builds:
         tried.add(known)
     return PreparedJob(job, content, list(overrides), composed), []

@@ -27,7 +27,7 @@ from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.environment import changed_versions
 from ssl_runner.run_folder.layout import CHECKPOINTS, ENVIRONMENT, OVERRIDES, STOP
-from ssl_runner.run_folder.lock import locked
+from ssl_runner.run_folder.lock import check_free, claim, claim_new, locked
 from ssl_runner.run_folder.summary import read_summary
 
 log = logging.getLogger("ssl_runner")
@@ -39,6 +39,29 @@ def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console
     Raises Refused if the data cannot be had or the folder cannot be made or written.
     """
     return carry_out(partial(begin_attempt, prepared, claim, console))
+
+
+def begin_new(
+    prepared: PreparedJob,
+    console: Console,
+    to: Path | None = None,
+    before: Callable[[Data], None] = lambda data: None,
+) -> tuple[int, Path]:
+    """`begin` in `to`, the folder that the job names, or a new one in outputs. Returns the exit status and the folder.
+
+    `before`: is called with the data, before the folder is made. Raises Refused as well if the folder is taken.
+    """
+    named = to if to is not None or prepared.composed.folder is None else Path(prepared.composed.folder)
+    folders: list[Path] = []
+    if named is not None:
+        check_free(named)  # now, and not after the data is read
+
+    def claim_folder(data: Data) -> Path:
+        before(data)
+        folders.append(claim_new(Path("outputs") / prepared.name) if named is None else claim(named))
+        return folders[0]
+
+    return begin(prepared, claim_folder, console), folders[0]
 
 
 def resume(

@@ -19,6 +19,7 @@ FLOORS = (
     ("encoder", "comparison"),
     ("run",),
     ("evaluation", "recipe", "sweep", "testing"),
+    ("python",),
     ("command",),
     ("__main__",),
 )

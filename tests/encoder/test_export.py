@@ -11,8 +11,9 @@ from runs import said, start
 from safetensors.torch import save_file
 
 from ssl_runner.__main__ import main
+from ssl_runner.command.export import DEFAULT
 from ssl_runner.config import files
-from ssl_runner.encoder import export as portable
+from ssl_runner.encoder import formats as portable
 from ssl_runner.encoder.load import built_encoder, find_encoder
 from ssl_runner.model.convnet import ConvNet
 from ssl_runner.run_folder.layout import ENCODER, WEIGHTS
@@ -22,7 +23,8 @@ SMALLEST = {"convnet": ["model.widths=[4,8]"], "timm": ["model.name=test_vit"]}
 SMALLEST |= {"vit": ["model.width=12", "model.depth=1", "model.heads=2"]}
 LARGER = ("resnet34", "resnet50", "vit_small", "vit_base")  # of the same files as their smaller ones
 EVERY = [(name,) for name in names("model") if name not in LARGER]
-FORMATS = [name for name in portable.FORMATS if not portable.missing(name)]
+FORMATS = [name for name in DEFAULT if not portable.missing(name)]
+CARD = "MODEL_CARD.md"
 TWO = ("--format", "safetensors,torch")
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -52,9 +54,11 @@ def small(composer):
 
 
 def export(source, *words):
-    """The exit status, and the names of the files that are in `out` then."""
+    """The exit status, and the names of the files that are in `out` then, beside a model card."""
     status = main(["export", str(source), "--to", "out", *words])
-    return status, {file.name for file in OUT.glob("*")}
+    there = {file.name for file in OUT.glob("*")}
+    assert (CARD in there) == bool(there)
+    return status, there - {CARD}
 
 
 def features(folder):
@@ -104,8 +108,8 @@ def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys):
     assert main(["export", "run", *TWO]) == 0
     assert main(["export", "run/checkpoints/0000001.pt", "--format", "torch"]) == 0
     new = {str(file) for file in Path("run").rglob("*") if file.is_file() and file not in before}
-    exported = {f"run/export/{name}" for name in (WEIGHTS, ENCODER, "encoder.pt2")}
-    assert new == exported | {"run/export-0000001/encoder.pt2"}
+    exported = {f"run/export/{name}" for name in (WEIGHTS, ENCODER, "encoder.pt2", CARD)}
+    assert new == exported | {f"run/export-0000001/{name}" for name in ("encoder.pt2", CARD)}
     assert all(file.read_bytes() == content for file, content in before.items())
     assert (Path("run/export") / WEIGHTS).read_bytes() == (Path("run") / WEIGHTS).read_bytes()
     # the last checkpoint is the very encoder that the run has exported

@@ -19,10 +19,10 @@ from toys import Conv
 
 from ssl_runner.contract import Metric, Samples
 from ssl_runner.duration import Duration, Length
-from ssl_runner.engine.console import Progress
 from ssl_runner.engine.learner import frozen
 from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.engine.measurements import Measurements, measure
+from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.trainer import Trainer
 
 STEPS = 12
@@ -117,7 +117,7 @@ def test_so_many_checkpoints_stay(tmp_path, keep):
 
 
 def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, caplog):
-    monkeypatch.setattr("ssl_runner.engine.console.REFRESH", -1)
+    monkeypatch.setattr("ssl_runner.engine.progress.REFRESH", -1)
     monkeypatch.setattr(logging.getLogger("ssl_runner"), "propagate", True)
     caplog.set_level(logging.INFO)
     Ran(tmp_path, at=6)

@@ -1,7 +1,7 @@
 """Cache of decoded images on disk, so that the second run starts at once; and whether they fit there, or in memory.
 
-An entry is KEY.npy, uint8 (N, C, H, W), beside KEY.json, which names what could not be read. The .npy gets its name
-last: an entry is whole or absent, also if two runs write the same one.
+An entry is flowers-64px-KEY.npy, uint8 (N, C, H, W), beside a .json that names the folder and what could not be read.
+The .npy gets its name last: an entry is whole or absent, also if two runs write the same one.
 """
 
 import errno
@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import re
 import shutil
 import warnings
 from contextlib import suppress
@@ -23,7 +24,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
-from ssl_runner.data.places import expand_home
+from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
 
 GIB = 2**30
@@ -42,8 +43,7 @@ def load_images(source: Source, cache: bool | str, stream: bool | Literal["auto"
     """
     if stream is True:
         return source
-    default = f"{os.environ.get('XDG_CACHE_HOME') or '~/.cache'}/ssl_runner"
-    folder, images = cache if isinstance(cache, str) else default, None
+    folder, images = cache if isinstance(cache, str) else cache_folder(), None
     try:
         place = expand_home(folder) if cache else None
         if stream == "auto" and not fits(source, place):
@@ -73,7 +73,7 @@ def fits(source: Source, folder: Path | None) -> bool:
     """Whether the decoded images are in the folder, or fit there, or else in memory. Says which, and the other way."""
     size, free, memory = math.prod(source.shape), 0, min(IN_MEMORY, available_memory() // 2)
     if folder is not None:
-        if (folder / f"{source.signatures[0]}.npy").exists():
+        if entry_path(folder, source).exists():
             return True
         there = next(each for each in (folder.absolute(), *folder.absolute().parents) if each.is_dir())
         free = shutil.disk_usage(there).free
@@ -103,7 +103,7 @@ def available_memory() -> int:
 def cached_images(source: Source, folder: Path) -> UInt8[Tensor, "n c h w"]:
     """The images of an entry, which is written if it is absent. Raises OSError and ValueError as `load_images`."""
     remove_abandoned(folder, HALVES)
-    path = folder / f"{source.signatures[0]}.npy"
+    path = entry_path(folder, source)
     entry = read_entry(path, source)
     # What could not be read perhaps can now: a disk is back, a permission was given.
     if entry is None or len(source.read(list(entry[1]))[1]) < len(entry[1]):
@@ -118,6 +118,13 @@ def cached_images(source: Source, folder: Path) -> UInt8[Tensor, "n c h w"]:
     source.forget_broken()
     source.record(broken)  # the entry may come from a run that allowed more
     return rows
+
+
+def entry_path(folder: Path, source: Source) -> Path:
+    """The entry of these images, whatever the folder was called that they were in; or the place of a new one."""
+    key = source.signatures[0]
+    name = re.sub(r"[^\w-]", "_", source.root.name, flags=re.ASCII)[:40] or "images"
+    return next(folder.glob(f"*{key}.npy"), folder / f"{name}-{source.size}px-{key}.npy")
 
 
 def write_entry(path: Path, source: Source) -> None:

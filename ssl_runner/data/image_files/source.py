@@ -22,12 +22,12 @@ from torch.utils.data import get_worker_info
 
 from ssl_runner.data.image_files.decode import MAX_PIXELS, read_image
 from ssl_runner.data.image_files.depth import PixelRange
+from ssl_runner.duration import Phase
 from ssl_runner.errors import printable
 
 VERSION = 2  # of what read_image makes of a file: a key of another version is another key
 SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes
 BATCH, BATCH_BYTES = 4096, 2**26  # images decoded before the next ones, and bytes that they may be
-LOG_EVERY = 10  # seconds between lines of the log
 GREY = 127  # what a file that cannot be read looks like
 
 logger = logging.getLogger("ssl_runner")
@@ -158,16 +158,14 @@ class Source:
         """
         rows = range(len(self.files))
         step = max(1, min(BATCH, BATCH_BYTES // math.prod(self.shape[1:])))
-        started = logged = time.monotonic()
-        with warnings.catch_warnings():
+        started = time.monotonic()
+        with warnings.catch_warnings(), Phase("decoding", len(rows), "images") as phase:
             warnings.simplefilter("ignore")  # Pillow warns of odd metadata, a line a file
             for first in rows[::step]:
                 images, broken = self.read(rows[first : first + step])
                 self.record(broken)
                 write(images.data)
-                if time.monotonic() - logged > LOG_EVERY:
-                    logged = time.monotonic()
-                    logger.info("decoded %d of %d images", first + len(images), len(self.files))
+                phase.advance(len(images))
         logger.info("decoded %d images in %.1f s", len(self.files), time.monotonic() - started)
         self.remarks.update({remark: len(paths) for remark, paths in self.pixels.remarks.items()})
 

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -11,10 +10,10 @@ from ssl_runner.data.shards.index import MOST, Index, collect, parse_index, writ
 from ssl_runner.data.shards.location import Folder, Remote
 from ssl_runner.data.shards.parts import part_of
 from ssl_runner.data.shards.scan import INDEXES, SUFFIXES, Scan, Shard
+from ssl_runner.duration import Phase
 from ssl_runner.errors import printable
 from ssl_runner.run_folder.atomic import digest, read_file
 
-LOG_EVERY = 10  # seconds between lines of the log
 THREADS = 4  # that download
 FIRST = 5  # damaged shards that are named, of many
 
@@ -91,16 +90,13 @@ def make_index(fetcher: Fetcher, shards: list[Shard]) -> Index:
     logger.info("%s has no index: %s all %d shards for one", fetcher.location.shown, how, len(shards))
     scans: list[Scan] = []
     wrong = []
-    logged = time.monotonic()
-    with ThreadPoolExecutor(THREADS) as pool:
-        for i, scan in enumerate(pool.map(lambda shard: scan_or_problem(fetcher, shard), shards)):
+    with ThreadPoolExecutor(THREADS) as pool, Phase(how, len(shards), "shards") as phase:
+        for scan in pool.map(lambda shard: scan_or_problem(fetcher, shard), shards):
             if isinstance(scan, str):
                 wrong.append(scan)
                 scan = Scan([], [])
             scans.append(scan)
-            if time.monotonic() - logged > LOG_EVERY:
-                logged = time.monotonic()
-                logger.info("read %d of %d shards, %d samples", i + 1, len(shards), sum(len(s.labels) for s in scans))
+            phase.advance()
     refuse_damaged(fetcher.location.shown, wrong)
     pairs = zip(shards, scans, strict=True)
     known = [replace(a, samples=len(b.labels), bytes=b.bytes, sha256=b.sha256) for a, b in pairs]
