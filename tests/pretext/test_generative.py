@@ -1,14 +1,17 @@
-"""VAE: the evidence lower bound by other formulas, its terms and schedules, what its codes find."""
+"""VAE and VQ-VAE: losses by other formulas, schedules, where gradients go, what codes come to mean."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
-from toys import SHAPE, Conv, batch, context, number, still, train
+from toys import SHAPE, Conv, Patches, batch, context, number, still, train
 
 from ssl_runner.contract import Batch
 from ssl_runner.duration import Duration
+from ssl_runner.layers.codebook import Codebook
 from ssl_runner.pretext.vae import VAE, divergence
+from ssl_runner.pretext.vq_vae import VQVAE
 
 NUMBERS = math.prod(SHAPE)
 
@@ -124,3 +127,103 @@ def test_codes_tell_images_apart_unless_that_costs_too_much(beta):
     suspects = pretext.suspects()
     assert not suspects if beta == 1 else "pretext.beta=1000" in suspects[0].cause
     assert "pretext.std" in vae(std=0.5).suspects()[0].cause
+
+
+def vq_vae(**settings) -> VQVAE:
+    torch.manual_seed(0)
+    small = {"rows": 64, "augment": still(), "codes": 12, "dim": 6, "width": 16}
+    return VQVAE(**{"encoder": Patches(), "shape": SHAPE, **small, **settings}).train()
+
+
+def test_the_vq_vaes_loss_by_its_formula_and_no_commitment_at_codes():
+    encoder = Patches(std=0.2)
+    pretext = vq_vae(encoder=encoder, commitment=0.7).eval()
+    views = pretext.views(batch(), context())
+    assert torch.equal(views[0], batch().x)
+    z = pretext.tokeniser.project(encoder(views[0]).tokens)
+    codes = pretext.tokeniser.codebook.codes
+    nearest = codes[torch.cdist(z, codes).argmin(2)]
+    error = (pretext.decoder(nearest).sigmoid() - views[0]).square().mean() / 0.2**2
+    loss = pretext(views)
+    torch.testing.assert_close(loss.value, error + 0.7 * (z - nearest).square().mean())
+    torch.testing.assert_close(pretext.pictures(views)["reconstruction"], pretext.decoder(nearest).sigmoid())
+    torch.testing.assert_close(loss.kept["tokens"], z.flatten(0, 1))
+    exact = vq_vae(encoder=encoder, codes=128, commitment=0.7).eval()
+    exact.tokeniser.project.load_state_dict(pretext.tokeniser.project.state_dict())
+    exact.decoder.load_state_dict(pretext.decoder.state_dict())
+    exact.tokeniser.codebook.codes.copy_(z.flatten(0, 1))
+    assert number(exact(views).metrics["distance"]) == pytest.approx(0, abs=1e-10)
+    plain = (pretext.decoder(z).sigmoid() - views[0]).square().mean() / 0.2**2
+    torch.testing.assert_close(exact(views).value, plain)
+
+
+@pytest.mark.parametrize("commitment", [0.0, 3.0])
+def test_the_decoders_gradient_goes_to_the_tokens_as_it_is_and_the_distances_beside_it(commitment):
+    pretext, given = vq_vae(commitment=commitment).eval(), []
+    pretext.tokeniser.project.register_forward_hook(lambda module, x, z: (z.retain_grad(), given.append(z))[0])
+    decode = pretext.decoder.forward
+    pretext.decoder.forward = lambda codes: (codes.retain_grad(), given.append(codes), decode(codes))[2]
+    pretext(pretext.views(batch(), context())).value.backward()
+    z, codes = given
+    pull = 2 * commitment * (z - codes) / z.numel()
+    torch.testing.assert_close(z.grad, codes.grad + pull)
+    assert codes.grad.abs().sum() > 0
+
+
+def tiles(step: int, n: int = 16) -> torch.Tensor:
+    """Images of 4 x 4 tiles in one of six colours each."""
+    rng = torch.Generator().manual_seed(step)
+    colours = torch.tensor([[0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0], [1, 1, 1]]) * 0.8 + 0.1
+    picked = colours[torch.randint(6, (n, 4, 4), generator=rng)].permute(0, 3, 1, 2)
+    return picked.repeat_interleave(2, 2).repeat_interleave(2, 3)
+
+
+def test_codes_start_from_the_whole_training_set_and_come_to_mean_what_tiles_are():
+    encoder = Patches()
+    torch.nn.init.zeros_(encoder.place)
+    pretext = vq_vae(encoder=encoder, restart=0.1)
+    parts = [Batch(tiles(number_of), torch.arange(16)) for number_of in range(4)]
+    before = pretext.tokeniser.codebook.codes.clone()
+    with torch.no_grad():
+        pretext.before_step(context(step=3))
+        assert torch.equal(pretext.tokeniser.codebook.codes, before)
+        pretext.before_step(replace(context(), sweep=lambda: iter(parts)))
+        tokens = torch.cat([pretext.tokenise_some(x, context()) for x, _ in parts])
+        assert len(tokens) == 4 * 6 * 16  # 384 tokens for 12 codes, of 24 of 64 images
+        assert torch.cdist(tokens, pretext.tokeniser.codebook.codes).amin(1).mean() < torch.cdist(tokens, before).amin()
+    pretext.before_step = lambda ctx: None
+    train(pretext, 80, tiles)
+    with torch.no_grad():
+        x = tiles(999)
+        loss, (_, ids) = pretext.eval()((x,)), pretext.tokeniser(encoder(x).tokens)
+    colour = (x[:, :, ::2, ::2].flatten(2) * torch.tensor([1.0, 2, 4]).view(3, 1)).sum(1).round(decimals=1)
+    for code in ids.unique():
+        shown = colour[ids == code]
+        assert (shown == shown.mode().values).float().mean() > 0.95
+    assert loss.metrics["psnr"] > 20, loss.metrics
+
+
+@pytest.mark.parametrize("mistake", [False, True])
+def test_a_codebook_is_updated_once_a_step_by_all_micro_batches(mistake, make, monkeypatch):
+    updates, update = [], Codebook.update
+
+    def watch(self, z, ids, rng):
+        updates.append((z, ids))
+        update(self, z, ids, rng)
+
+    def one_of_two(self, ctx, kept, after=VQVAE.after_step):
+        after(self, ctx, {name: rows[: len(rows) // 2] for name, rows in kept.items()})
+
+    monkeypatch.setattr(Codebook, "update", watch)
+    if mistake:
+        monkeypatch.setattr(VQVAE, "after_step", one_of_two)
+    learner = make("evaluator=none", "pretext=vq_vae", "pretext.codes=8", "accumulate=2").learner
+    learner.step(0)
+    ((z, ids),) = updates
+    assert (len(z) == len(ids) == 16 * 16) != mistake  # images of 4 x 4 tokens
+
+
+def test_a_vq_vaes_suspects_are_its_own_settings():
+    assert not vq_vae().suspects()
+    causes = [each.cause for each in vq_vae(restart=0.0, commitment=10.0).suspects()]
+    assert ["pretext.restart" in causes[0], "pretext.commitment" in causes[1]] == [True, True]
