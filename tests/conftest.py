@@ -22,7 +22,7 @@ from ssl_runner.testing.jobs import TINY, build_trainer, tiny_words
 torch.set_num_threads(1)
 
 LESS = {
-    "bigan": ("pretext.width=8",),
+    "bigan": ("pretext.width=8", "pretext.loss=logistic", "pretext.unary=false", "pretext.cycle=0"),
     "w_mse": ("pretext.out=3",),
     "deepcluster_v2": ("pretext.prototypes=8",),  # fewer than rows: rounding decides between equal centroids
     "vicregl": ("pretext.matches=3",),  # 16 pixels a side are 2 x 2 cells
@@ -30,6 +30,7 @@ LESS = {
     "pirl": ("pretext.augment_tiles.size=32",),
     "jigsaw": ("pretext.augment.size=32",),
     "relative_patch": ("pretext.augment.size=32",),
+    "vq_vae": ("pretext.codes=8",),  # fewer than tokens: rounding decides between equal codes
     "smog": ("pretext.prototypes=8", "pretext.memory=32", "pretext.regroup=3st"),
 }  # what keeps a step of a task small
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")

@@ -163,9 +163,10 @@ def test_mae_finds_what_patches_share(predictable):
     assert (value < 0.3) if predictable else (value > 0.9), value
 
 
-def bigan() -> BiGAN:
+def bigan(**settings) -> BiGAN:
     torch.manual_seed(0)
-    return BiGAN(encoder=Conv(), shape=SHAPE, augment=still(), latent=5, width=4).train()
+    small = {"latent": 5, "width": 4, "generator_width": 16}
+    return BiGAN(encoder=Conv(), shape=SHAPE, augment=still(), **small, **settings).train()
 
 
 def test_bigans_discriminator_steps_first_and_gradients_stay_in_their_group():
@@ -178,16 +179,28 @@ def test_bigans_discriminator_steps_first_and_gradients_stay_in_their_group():
         pretext.zero_grad()
 
 
+@pytest.mark.parametrize("unary", [False, True])
+@pytest.mark.parametrize("cost", ["hinge", "logistic"])
 @pytest.mark.parametrize("logit", [0.0, 1.0, -2.0])
-def test_bigans_values_by_hand(logit):
-    pretext = bigan()
-    views = pretext.views(batch(), context())
+def test_bigans_values_by_hand(logit, cost, unary):
+    pretext = bigan(loss=cost, unary=unary)
+    views, terms = pretext.views(batch(), context()), 3 if unary else 1
     # its mind is made up: `logit` for encoded pairs and minus that for generated ones
-    pretext.discriminator.forward = lambda x, z: torch.tensor([logit, -logit]).repeat_interleave(len(x) // 2)
-    right, wrong = 2 * math.log1p(math.exp(-logit)), 2 * math.log1p(math.exp(logit))
+    mind = torch.tensor([logit, -logit]).repeat_interleave(8)[:, None].expand(-1, terms)
+    pretext.discriminator.forward = lambda x, z: mind
+    if cost == "hinge":
+        right, wrong = 2 * max(0, 1 - logit), 2 * logit  # 2 at equilibrium
+    else:
+        right, wrong = 2 * math.log1p(math.exp(-logit)), 2 * math.log1p(math.exp(logit))  # 2 log 2
     loss = pretext(views, "discriminator")
-    assert number(loss.value) == pytest.approx(right, rel=1e-5)  # 2 log 2 at equilibrium
-    assert number(pretext(views, "generator_encoder").value) == pytest.approx(wrong, rel=1e-5)
+    assert number(loss.value) == pytest.approx(terms * right, rel=1e-5)
+    pretext.cycle = 0.0
+    assert number(pretext(views, "generator_encoder").value) == pytest.approx(terms * wrong, rel=1e-5)
+    pretext.eval().cycle = 3.0
+    error = number((pretext.pictures(views)["reconstruction"] - views[0]).square().mean())
+    again = pretext(views, "generator_encoder")
+    assert number(again.value) == pytest.approx(terms * wrong + 3 * error, rel=1e-5)
+    assert number(again.metrics["psnr"]) == pytest.approx(-10 * math.log10(error), abs=1e-4)
     assert number(loss.metrics["accuracy"]) == (logit > 0)
 
 
@@ -211,12 +224,17 @@ def test_bigans_codes_are_standard_normal_and_its_pictures_the_generators():
 @pytest.mark.parametrize("size", [(1, 8, 8), (3, 28, 20), (3, 4, 5)])
 def test_discriminator_takes_any_size_and_is_lipschitz(size, rng):
     torch.manual_seed(0)
-    judge = Discriminator(size, 3, 4)
+    judge = Discriminator(size, 3, 4, unary=True)
     for _ in range(30):
         judge(torch.rand(2, *size, generator=rng), torch.randn(2, 3, generator=rng))
     linear = [m for m in judge.eval().modules() if isinstance(m, nn.Linear)]
     assert all(number(torch.linalg.matrix_norm(m.weight, 2)) < 1.1 for m in linear)
-    assert judge(torch.rand(2, *size), torch.randn(2, 3)).shape == (2,)
+    x, z = torch.rand(2, *size), torch.randn(2, 3)
+    pair, of_image, of_code = judge(x, z).T
+    others = judge(x.flip(0), z), judge(x, z.flip(0))
+    assert torch.equal(others[0][:, 2], of_code)
+    assert torch.equal(others[1][:, 1], of_image)
+    assert not any(torch.allclose(other[:, 0], pair) for other in others)
 
 
 def test_discriminator_judges_pairs_and_not_halves():
@@ -233,7 +251,7 @@ def test_discriminator_judges_pairs_and_not_halves():
     for _ in range(150):
         x, z, true = pairs(64)
         optimizer.zero_grad()
-        F.binary_cross_entropy_with_logits(judge(x, z), true).backward()
+        F.binary_cross_entropy_with_logits(judge(x, z)[:, 0], true).backward()
         optimizer.step()
     x, z, true = pairs(256)
-    assert ((judge(x, z) > 0).float() == true).float().mean() > 0.95
+    assert ((judge(x, z)[:, 0] > 0).float() == true).float().mean() > 0.95
