@@ -36,7 +36,7 @@ NO_TIME, FIVE_PERCENT, TEN_PERCENT, HALF = (Duration(share, "%") for share in (0
 
 
 class DINOv2(TokenDistillation):
-    """Predicts a teacher's prototypes of a sample's global views from other views, and of hidden patches from the rest.
+    """Predicts evenly shared prototypes of other views and of hidden patches, and drives samples apart.
 
     The teacher is a moving average of the student; its encoder is the one that is measured and saved. Its assignments
     give every prototype the same share of the batch, so they cannot collapse. Views and patches have a head each.
