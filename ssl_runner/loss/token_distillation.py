@@ -140,5 +140,5 @@ class TokenDistillation(Pretext):
             suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
         if self.momentum < 0.9:
             cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.98", 0.8 - 0.5 * self.momentum))
+            suspects.append(Suspect(cause, "pretext.momentum=0.95", 0.8 - 0.5 * self.momentum))
         return suspects

@@ -4,8 +4,8 @@ Maxime Oquab, Timothée Darcet, Théo Moutakanni, Huy Vo, Marc Szafraniec, Vasil
 Haziza, et al. TMLR 2024, arXiv 2304.07193. With Gram anchoring, as an option: Oriane Siméoni, Huy V. Vo, Maximilian
 Seitzer, et al., DINOv3, 2025, arXiv 2508.10104.
 
-Differs: the defaults suit small images and short runs (2 local views and not 8, 256 prototypes and not 65536, hidden
-width 256 and not 2048, momentum 0.98 and not 0.992). An encoder without a class token is asked for the mean of its
+Differs: the defaults suit small images and short runs (no local views and not 8, 128 prototypes and not 65536, hidden
+width 256 and not 2048, momentum 0.95 and not 0.992). An encoder without a class token is asked for the mean of its
 patches in the place of it. Sinkhorn's algorithm assigns the rows of a micro-batch. Which views have hidden patches is
 drawn for each by itself, and not for half of the batch. There is no stochastic depth. Prototypes have length 1. Gram
 anchoring compares views of one size, and the anchor is an earlier teacher of the same run.
@@ -65,7 +65,7 @@ class DINOv2(TokenDistillation):
         augment: Views,
         augment_prime: Views,
         augment_local: Views,
-        local_views: Natural = 2,
+        local_views: Natural = 0,
         masked: Share = 0.5,
         ratio: tuple[Share, Share] = (0.1, 0.5),
         block: Count = 4,
@@ -76,10 +76,10 @@ class DINOv2(TokenDistillation):
         first_teacher_temperature: Positive = 0.04,
         temperature_warm_up: Duration = NO_TIME,
         iterations: Count = 3,
-        momentum: Share = 0.98,
+        momentum: Share = 0.95,
         hidden: Count = 256,
         bottleneck: Count = 128,
-        prototypes: Annotated[int, Ge(2)] = 256,
+        prototypes: Annotated[int, Ge(2)] = 128,
         freeze: Duration = FIVE_PERCENT,
         gram: NotNegative = 0.0,
         gram_starts: Duration = HALF,

@@ -2,8 +2,8 @@
 
 Jinghao Zhou, Chen Wei, Huiyu Wang, Wei Shen, Cihang Xie, Alan Yuille, Tao Kong. ICLR 2022, arXiv 2111.07832.
 
-Differs: the defaults suit small images and short runs (2 local views and not 10, 256 prototypes and not 8192, hidden
-width 256 and not 2048, momentum 0.98 and not 0.996). An encoder without a class token is asked for the mean of its
+Differs: the defaults suit small images and short runs (no local views and not 10, 128 prototypes and not 8192, hidden
+width 256 and not 2048, momentum 0.95 and not 0.996). An encoder without a class token is asked for the mean of its
 patches in the place of it. Views and patches have one teacher's temperature, which warms up by the step. There is no
 stochastic depth. Prototypes have length 1.
 """
@@ -54,7 +54,7 @@ class IBOT(TokenDistillation):
         augment: Views,
         augment_prime: Views,
         augment_local: Views,
-        local_views: Natural = 2,
+        local_views: Natural = 0,
         masked: Share = 0.5,
         ratio: tuple[Share, Share] = (0.1, 0.5),
         block: Count = 4,
@@ -63,11 +63,11 @@ class IBOT(TokenDistillation):
         teacher_temperature: Positive = 0.04,
         first_teacher_temperature: Positive = 0.04,
         temperature_warm_up: Duration = NO_TIME,
-        momentum: Share = 0.98,
+        momentum: Share = 0.95,
         centre_momentum: Share = 0.9,
         hidden: Count = 256,
         bottleneck: Count = 128,
-        prototypes: Annotated[int, Ge(2)] = 256,
+        prototypes: Annotated[int, Ge(2)] = 128,
         freeze: Duration = FIVE_PERCENT,
     ):
         super().__init__(
