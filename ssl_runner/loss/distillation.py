@@ -26,7 +26,7 @@ def view_cross_entropy(
 def token_cross_entropy(
     teacher: Float[Tensor, "b m k"], student: Float[Tensor, "b m k"], hidden: Bool[Tensor, "b m"], temperature: float
 ) -> Float[Tensor, ""]:
-    """Equation 2 of iBOT (arXiv 2111.07832): -sum P_t log P_s, mean over the hidden tokens of an image, then images.
+    """iBOT's loss of hidden tokens (arXiv 2111.07832): -sum P_t log P_s, mean over those of an image, then images.
 
     An image that hides none has a loss of 0. teacher: probabilities. student: logits.
     """
