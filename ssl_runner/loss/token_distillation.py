@@ -78,8 +78,8 @@ class TokenDistillation(Pretext):
         crops = multi_crop(batch.x, ctx.rng, recipes, self.augment_local, self.local_views)
         chance, share = ctx.rng.rand(len(crops[0]), 2).unbind(1)
         low, high = self.ratio
-        counts = ((low + (high - low) * share) * self.tokens).round().clamp(1, max(1, self.tokens - 1)).long()
-        most = min(max(1, round(high * self.tokens)), max(1, self.tokens - 1))
+        counts = ((low + (high - low) * share) * self.tokens).round().clamp(max=self.tokens - 1).long()
+        most = min(max(1, round(high * self.tokens)), self.tokens - 1)
         counts = torch.where(chance < self.masked, counts, 0)
         return *crops, *varied_block_masks(counts, most, self.grid, ctx.rng, smallest=self.block)
 

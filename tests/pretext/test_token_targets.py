@@ -148,8 +148,8 @@ def test_the_loss_is_of_other_views_and_of_hidden_patches_image_by_image(name):
     assert {each for each, size in sizes.items() if size is None} == {n for n in sizes if n.startswith("teacher_")}
 
 
-def an_empty_mask_costs_nothing(name: str) -> None:
-    pretext = task(name, masked=0.0)
+def an_empty_mask_costs_nothing(name: str, **settings) -> None:
+    pretext = task(name, **settings or {"masked": 0.0})
     views = pretext.views(batch(), context())
     assert not views[-1].any()
     loss = pretext(views)
@@ -160,8 +160,9 @@ def an_empty_mask_costs_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["ibot", "dinov2"])
-def test_views_without_hidden_patches_have_a_loss_of_zero_there(name):
-    an_empty_mask_costs_nothing(name)
+@pytest.mark.parametrize("settings", [{"masked": 0.0}, {"masked": 1.0, "ratio": (0.0, 0.0)}])
+def test_views_without_hidden_patches_have_a_loss_of_zero_there(name, settings):
+    an_empty_mask_costs_nothing(name, **settings)
 
 
 def test_a_denominator_of_an_empty_mask_is_noticed(monkeypatch):
