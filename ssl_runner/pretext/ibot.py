@@ -3,7 +3,7 @@
 Jinghao Zhou, Chen Wei, Huiyu Wang, Wei Shen, Cihang Xie, Alan Yuille, Tao Kong. ICLR 2022, arXiv 2111.07832.
 
 Differs: the defaults suit small images and short runs (no local views and not 10, 128 prototypes and not 8192, hidden
-width 256 and not 2048, momentum 0.95 and not 0.996). An encoder without a class token is asked for the mean of its
+width 256 and not 2048, momentum 0.98 and not 0.996). An encoder without a class token is asked for the mean of its
 patches in the place of it. Views and patches have one teacher's temperature, which warms up by the step. There is no
 stochastic depth. Prototypes have length 1.
 """
@@ -60,10 +60,10 @@ class IBOT(TokenDistillation):
         block: Count = 4,
         weight: NotNegative = 1.0,
         temperature: Positive = 0.1,
-        teacher_temperature: Positive = 0.04,
-        first_teacher_temperature: Positive = 0.04,
+        teacher_temperature: Positive = 0.07,
+        first_teacher_temperature: Positive = 0.07,
         temperature_warm_up: Duration = NO_TIME,
-        momentum: Share = 0.95,
+        momentum: Share = 0.98,
         centre_momentum: Share = 0.9,
         hidden: Count = 256,
         bottleneck: Count = 128,

@@ -320,7 +320,12 @@ def test_dinov2s_anchor_is_an_earlier_teacher_and_teaches_the_student_alone():
 
 @pytest.mark.parametrize("name", ["ibot", "dinov2"])
 def test_temperature_and_prototypes_have_their_schedules(name):
-    warm = {"teacher_temperature": 0.08, "temperature_warm_up": Duration(10.0, "%"), "freeze": Duration(5.0, "%")}
+    warm = {
+        "first_teacher_temperature": 0.04,
+        "teacher_temperature": 0.08,
+        "temperature_warm_up": Duration(10.0, "%"),
+        "freeze": Duration(5.0, "%"),
+    }
     pretext = task(name, **warm)
     for step, sharpness, rate in ((0, 0.04, 0.0), (4, 0.056, 0.0), (5, 0.06, 1.0), (10, 0.08, 1.0), (99, 0.08, 1.0)):
         pretext.before_step(at(step))
