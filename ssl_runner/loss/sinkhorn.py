@@ -5,38 +5,44 @@ prototypes as in SwAV, arXiv 2006.09882. By logarithms: the exponential of a cos
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ssl_runner.layers.gather import gather
 
+UNCOUNTED = -60.0  # the logarithm of next to nothing, finite so that rows none of which counts can be assigned
+
 
 @torch.no_grad()
 def sinkhorn(
-    logits: Float[Tensor, "b k"],
+    logits: Float[Tensor, "b *place k"],
     iterations: int,
-    others: Float[Tensor, "n k"] | None = None,
+    others: Float[Tensor, "n *place k"] | None = None,
     weight: Float[Tensor, ""] | None = None,
-) -> Float[Tensor, "b k"]:
-    """Probabilities of each row, proportional to exp(logits) times a factor of the column.
+    counted: Bool[Tensor, "b *place"] | None = None,
+) -> Float[Tensor, "b *place k"]:
+    """Probabilities of each row, proportional to exp(logits) times a factor of the column; each place by itself.
 
     Each of `iterations` (1 or more) gives columns the same sum, and then rows; so rows sum to 1, and columns nearly to
     the same. The rows of all ranks are assigned together, and `others` with them, which are the same on every rank.
     weight: how much each of the others counts, in [0, 1], while a row counts 1; None: as much.
+    counted: which rows have a say in the columns' sums; all if none has.
     """
     with torch.autocast(logits.device.type, enabled=False):
         own = logits.float()
         rows = gather(own)
-        mass = rows.new_zeros(len(rows))  # logarithm of what each row counts
+        mass = rows.new_zeros(rows.shape[:-1])  # logarithm of what each row counts
+        if counted is not None:
+            mass = gather(own.new_zeros(counted.shape).masked_fill(~counted, UNCOUNTED))
         if others is not None:
             rows = torch.cat([rows, others.float()])
             counted = mass.new_zeros(()) if weight is None else weight.log().to(mass.dtype)
-            mass = torch.cat([mass, counted.expand(len(others))])
+            mass = torch.cat([mass, counted.expand(others.shape[:-1])])
         factor = mass
         for _ in range(iterations):
-            columns = -(rows + factor[:, None]).logsumexp(dim=0)  # (k,)
-            factor = mass - (rows + columns).logsumexp(dim=1)
-        return (own + columns).softmax(dim=1)
+            columns = -(rows + factor[..., None]).logsumexp(dim=0)  # (*place, k)
+            factor = mass - (rows + columns).logsumexp(dim=-1)
+        return (own + columns).softmax(dim=-1)
 
 
 def perplexity(probabilities: Float[Tensor, "b k"]) -> Float[Tensor, ""]:

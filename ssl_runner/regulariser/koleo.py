@@ -2,17 +2,14 @@
 
 Alexandre Sablayrolles, Matthijs Douze, Cordelia Schmid, Hervé Jégou. ICLR 2019, arXiv 1806.03198.
 On unit vectors and each view alone, as DINOv2 has it: Maxime Oquab and others. TMLR 2024, arXiv 2304.07193.
-
-Differs: log ρ is half the log of ρ² + 1e-8. Duplicates then cost log(1e4) each and draw no gradient; the bare
-logarithm is infinite, and an epsilon within its distance yields gradients of 1e8.
 """
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ssl_runner.layers.ranges import Count, NotNegative
-from ssl_runner.loss.embedding import EmbeddingTerm, unit
+from ssl_runner.loss.embedding import EmbeddingTerm
+from ssl_runner.loss.koleo import neighbour_cost
 
 
 class KoLeo(EmbeddingTerm):
@@ -28,9 +25,4 @@ class KoLeo(EmbeddingTerm):
         super().__init__(weight, views)
 
     def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:
-        """Minus the mean log distance of each unit row to its nearest other row; low if rows spread."""
-        z = unit(z)
-        with torch.no_grad():  # the choice of the neighbour has no gradient
-            nearest = (z @ z.T).fill_diagonal_(-torch.inf).argmax(dim=1)
-        squared = (z - z[nearest]).square().sum(dim=1)  # of the difference itself: 2 - 2 z z^T would cancel near 0
-        return -0.5 * torch.log(squared + 1e-8).mean()
+        return neighbour_cost(z)

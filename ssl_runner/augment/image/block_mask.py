@@ -1,4 +1,4 @@
-"""Block-wise, unit-wise and multi-block patch masks, drawn for a whole batch, with the same count for each sample."""
+"""Block-wise, unit-wise, multi-block and inverse-block patch masks, drawn for a whole batch, of one shape."""
 
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ from ssl_runner.augment.image.mask import random_masks
 from ssl_runner.contract import Rng
 
 Grid = tuple[int, ...]  # rows and columns of patches
+Size = int | Int[Tensor, "b 1"]  # patches
 Masks = tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]  # patches shown and hidden, together each patch once
 TRIES = 24  # blocks drawn a sample, more than fill any share that is worth hiding
 
@@ -30,12 +31,51 @@ def block_masks(
     width that is log-uniform in `aspect`. Blocks are laid one upon another until `hidden` patches are covered; of the
     last block it is a random part. Every place of the grid at which a block fits is as likely as any other.
     """
-    area = min(smallest, hidden) + rng.rand(samples, TRIES) * max(0, hidden - smallest)
+    order = block_order(samples, grid, min(smallest, hidden), max(0, hidden - smallest), rng, aspect)
+    return order[:, hidden:], order[:, :hidden]
+
+
+def varied_block_masks(
+    counts: Int[Tensor, " b"], most: int, grid: Grid, rng: Rng, *, smallest: int,
+    aspect: tuple[float, float] = (0.3, 1 / 0.3)
+) -> tuple[Int[Tensor, "b m"], Bool[Tensor, "b m"]]:  # fmt: skip
+    """Positions of `most` patches a sample, and whether each is hidden: the first counts[i], in blocks as in
+    `block_masks`. So masks of several sizes, which may be empty, have one shape."""
+    hidden = counts[:, None]
+    least, span = hidden.clamp(max=smallest), (hidden - smallest).clamp(min=0)
+    order = block_order(len(counts), grid, least, span, rng, aspect)
+    return order[:, :most], torch.arange(most, device=counts.device) < hidden
+
+
+def block_order(
+    samples: int, grid: Grid, least: Size, span: Size, rng: Rng, aspect: tuple[float, float]
+) -> Int[Tensor, "b n"]:
+    """All patches, those of the first block in random order, then those that the second adds, and so on.
+
+    Areas of blocks are uniform between `least` and `least` + `span` patches.
+    """
+    area = least + rng.rand(samples, TRIES) * span
     blocks = place_blocks(*sides(area, log_uniform(rng.rand(samples, TRIES), aspect), grid), grid, rng)  # (B, T, n)
     number = torch.arange(TRIES, device=blocks.device)[:, None]
     first = torch.where(blocks, number, TRIES).amin(dim=1)  # (B, n), the first block that covers a patch
-    order = (first + rng.rand(*first.shape)).argsort(dim=1)
-    return order[:, hidden:], order[:, :hidden]
+    return (first + rng.rand(*first.shape)).argsort(dim=1)
+
+
+def inverse_block_masks(
+    samples: int, grid: Grid, shown: int, rng: Rng, *, aspect: tuple[float, float] = (0.5, 2.0)
+) -> Masks:
+    """Exactly `shown` patches, which lie in one block, and the hidden ones: CAPI's masks, arXiv 2502.08769.
+
+    The block goes on at the opposite side where it leaves the grid, so that every patch is shown as often as any other.
+    Its height over its width is log-uniform in `aspect`, as far as the grid allows. Of a block of whole rows and
+    columns that is larger than `shown`, patches at random are hidden. Both come in random order.
+    """
+    rows, columns = grid
+    tall = (shown * log_uniform(rng.rand(samples, 1), aspect)).sqrt().round()
+    tall = tall.clamp(min(rows, -(-shown // columns)), rows)
+    block = place_blocks(tall, (shown / tall).ceil(), grid, rng, wrap=True)[:, 0]  # (B, n)
+    order = (~block + rng.rand(*block.shape)).argsort(dim=1)
+    return order[:, :shown], order[:, shown:]
 
 
 def unit_masks(samples: int, units: Int[Tensor, "u s"], hidden: int, rng: Rng) -> Masks:
@@ -93,11 +133,17 @@ def log_uniform(share: Float[Tensor, "b t"], bounds: tuple[float, float]) -> Flo
     return bounds[0] * (bounds[1] / bounds[0]) ** share
 
 
-def place_blocks(tall: Float[Tensor, "b t"], wide: Float[Tensor, "b t"], grid: Grid, rng: Rng) -> Bool[Tensor, "b t n"]:
-    """Which patches each block covers, put anywhere that it fits: up to and with the last row and column."""
+def place_blocks(
+    tall: Float[Tensor, "b t"], wide: Float[Tensor, "b t"], grid: Grid, rng: Rng, *, wrap: bool = False
+) -> Bool[Tensor, "b t n"]:
+    """Which patches each block covers, put anywhere that it fits: up to and with the last row and column.
+
+    wrap: it fits anywhere, and goes on at the opposite side.
+    """
     lines = []
     for length, most in zip((tall, wide), grid, strict=True):
-        start = (rng.rand(*length.shape) * (most - length + 1)).floor()[..., None]  # 0 to most - length
+        starts = most if wrap else most - length + 1
+        start = (rng.rand(*length.shape) * starts).floor()[..., None]  # 0 to starts - 1
         place = torch.arange(most, device=start.device)
-        lines.append((place >= start) & (place < start + length[..., None]))  # (B, t, most)
+        lines.append((place - start).remainder(most) < length[..., None])  # (B, t, most)
     return (lines[0][..., None] & lines[1][:, :, None]).flatten(2)
