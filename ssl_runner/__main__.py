@@ -5,13 +5,12 @@ import errno
 import importlib
 import os
 import sys
-from pathlib import Path
 
+from ssl_runner.config.hints import VERBS, mistyped_verb
 from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
 MULTIRUN = {"-m", "--multirun"}
-VERBS = sorted(p.stem for p in (Path(__file__).parent / "command").glob("[a-z]*.py"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -23,6 +22,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if lines := [line for word in words if (line := foreign(word))]:
         return refuse(lines)
+    if words and (line := mistyped_verb(words)):
+        return refuse([line])
     without = "sweep" if MULTIRUN.intersection(words) else "train"
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else (without, words)
     open_streams()
