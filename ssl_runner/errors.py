@@ -12,7 +12,7 @@ DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse if on_coll
 HIDDEN = "***"
 # What others call our values.
 SYNONYMS = {"32": "float32", "fp32": "float32", "16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
-SYNONYMS |= {"32_true": "float32", "16_mixed": "fp16", "bf16_mixed": "bf16", "gpu": "cuda", "cosine_annealing": "cosine"}
+SYNONYMS |= {"32_true": "float32", "16_mixed": "fp16", "bf16_mixed": "bf16", "gpu": "cuda"}
 
 
 class Refused(Exception):
