@@ -6,7 +6,7 @@ import importlib
 import os
 import sys
 
-from ssl_runner.config.hints import VERBS, mistyped_verb
+from ssl_runner.config.verbs import VERBS, mistyped_verb
 from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 

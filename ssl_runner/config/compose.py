@@ -14,12 +14,13 @@ from ssl_runner.config import hydra_node
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import declared_annotation
 from ssl_runner.config.files import format_of
-from ssl_runner.config.grammar import Override, read_overrides
+from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
 from ssl_runner.config.recommended import note, recommended_choices
 from ssl_runner.config.text import as_typed, is_text
+from ssl_runner.config.words import read_words
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -103,7 +104,7 @@ class Composer:
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
         axes: dict[str, Sequence[str]] = {}
-        parsed, problems = read_overrides(overrides, self.groups)
+        parsed, problems = read_words(overrides, self.groups)
         first = [each.values[0] if each.values else each.text for each in parsed if each.key in self.groups]
         tree = self._compose(first, [])
         for each in parsed:
@@ -118,7 +119,7 @@ class Composer:
     def _sort(self, overrides: Iterable[str], problems: list[str]) -> tuple[list[Override], list[Override]]:
         """Choices of groups, and values."""
         choices, values, broken = [], [], []
-        parsed, wrong = read_overrides(overrides, self.groups)
+        parsed, wrong = read_words(overrides, self.groups)
         problems += wrong
         for each in parsed:
             if each.key == "experiment" and each.value is None and each.raw is not None and not each.is_sweep:

@@ -11,8 +11,6 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep, Transformer
 from hydra.errors import HydraException
 
-from ssl_runner.config.hints import bare_word, join_spaced
-
 KEY = re.compile(r"(\+{0,2})([a-z_$][\w$/@.:-]*)=(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
 MOST = 100_000  # values of a sweep
 EXAMPLE = "a search needs choices, a range or an interval, as in a=x,y or a=interval(0,1)"
@@ -59,7 +57,7 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
         if len(words) > MOST:
             raise ValueError(f"it gives more than {MOST:,} values")
     except (HydraException, ValueError, RecursionError) as error:
-        return unread(text, one_line(error), groups)
+        return unread(text, one_line(error))
     sweep, raw, start = parsed.value(), text.partition("=")[2] if "=" in text else None, parsed.get_key_element()
     texts, value = words, None if parsed.is_sweep_override() else sweep
     if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
@@ -71,10 +69,9 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
     return Override(text, key, mount, action, value, values, parsed.is_sweep_override(), raw, typed)
 
 
-def unread(text: str, why: str, groups: Mapping[str, list[str]]) -> Override:
+def unread(text: str, why: str) -> Override:
     """An override that Hydra's grammar cannot read. Raises ValueError if it is no key=value."""
-    hint = bare_word(text, groups) if "=" not in text and len(text) <= 80 else ""
-    line = f"{text if len(text) <= 80 else f'{text[:77]}...'}: cannot be read as key=value{hint or f' ({why})'}"
+    line = f"{text if len(text) <= 80 else f'{text[:77]}...'}: cannot be read as key=value ({why})"
     if not (match := KEY.fullmatch(text)):
         raise ValueError(line)
     signs, key, raw = match.groups()
@@ -85,9 +82,8 @@ def unread(text: str, why: str, groups: Mapping[str, list[str]]) -> Override:
 
 def read_overrides(words: Iterable[str], groups: Mapping[str, list[str]] = {}) -> tuple[list[Override], list[str]]:
     """The words that are overrides, and a line for each that is none."""
-    joined, problems = join_spaced([*words])
-    overrides = []
-    for word in joined:
+    overrides, problems = [], []
+    for word in words:
         try:
             overrides.append(parse_override(word, groups))
         except ValueError as error:

@@ -1,27 +1,21 @@
-"""Hints for a word of the command line that is no key=value: a mistyped verb, spaces around `=`, a choice alone."""
+"""Words of the command line as overrides, and hints for those that are none: spaces around `=`, a choice alone."""
 
-import difflib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from ssl_runner.config.grammar import Override, read_overrides
+from ssl_runner.config.verbs import VERBS
 from ssl_runner.errors import nearest
 
-VERBS = sorted(file.stem for file in (Path(__file__).parents[1] / "command").glob("[a-z]*.py"))
 KEY = re.compile(r"[+~]*[a-z_][\w/@-]*(\.[\w-]+)*", re.ASCII | re.IGNORECASE)
-NEAR = 0.75  # seed is no mistyped sweep
 
 
-def mistyped_verb(words: Sequence[str]) -> str | None:
-    """A line if the first word was meant as a verb."""
-    word, after = words[0], words[1] if len(words) > 1 else ""
-    if word in VERBS or not re.fullmatch("[a-z]{3,}", word, re.IGNORECASE) or after.startswith("="):
-        return None
-    near = difflib.get_close_matches(word.lower(), VERBS, n=1, cutoff=NEAR)
-    begun = [verb for verb in VERBS if verb.startswith(word.lower())]
-    if not near and len(begun) != 1:
-        return None
-    return f"{word}: is no verb; possible are {', '.join(VERBS)}; did you mean {(begun or near)[0]}?"
+def read_words(words: Iterable[str], groups: Mapping[str, list[str]]) -> tuple[list[Override], list[str]]:
+    """The overrides, and a line for each word that is none or has spaces around its `=`."""
+    joined, lines = join_spaced([*words])
+    parsed, wrong = read_overrides(joined, groups)
+    return parsed, [*lines, *(explain(line, groups) for line in wrong)]
 
 
 def join_spaced(words: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -39,6 +33,12 @@ def join_spaced(words: Sequence[str]) -> tuple[list[str], list[str]]:
             lines.append(f"{' '.join(parts)}: has spaces around =; type {word}")
         joined.append(word)
     return joined, lines
+
+
+def explain(line: str, groups: Mapping[str, Sequence[str]]) -> str:
+    """A line about a word that Hydra's grammar cannot read, with what to type if that can be guessed."""
+    word, _, why = line.partition(": cannot be read as key=value")
+    return line if "=" in word or not (hint := bare_word(word, groups)) else line.removesuffix(why) + hint
 
 
 def bare_word(word: str, groups: Mapping[str, Sequence[str]]) -> str:
