@@ -4,9 +4,8 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ssl_runner.command.usage import composer_of, missing_folder, options, print_help
-from ssl_runner.config.files import dump
-from ssl_runner.config.migrate import stamped
+from ssl_runner.command.usage import composer_of, missing_folder, options, show
+from ssl_runner.config.show import config_text
 from ssl_runner.errors import Refused, refuse
 from ssl_runner.run_folder.lock import check_free, claim, claim_new
 
@@ -19,8 +18,8 @@ OF_SWEEP = re.compile(r"\+*(sweep\.|hydra[./](launcher|sweeper|sweep\.subdir))")
 def main(words: list[str]) -> int:
     """Returns the exit status."""
     arguments = options(words)
-    if arguments.help:
-        return print_help(arguments)
+    if (status := show(arguments)) is not None:
+        return status
     from ssl_runner.config.declared import check_declared  # pydantic is imported here, after all that needs none
 
     stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]
@@ -40,7 +39,10 @@ def main(words: list[str]) -> int:
             return refuse(problems)
         if not arguments.cfg:
             return train(prepared)
-    print(dump(stamped(composed.content)), end="")
+    try:
+        print(config_text(composed, arguments.cfg, arguments.package, arguments.resolve), end="")
+    except ValueError as error:
+        return refuse([str(error)])
     return 0
 
 

@@ -53,6 +53,7 @@ class Composer:
             result.folder, result.sweep_folder, result.subfolder = (hydra[key] for key in hydra_node.FOLDERS)
             result.sweep_words = hydra_node.sweep_words(tree, {key: hydra[key] for key in settings})
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
+            result.hydra = hydra_node.whole_node(tree, hydra, [each.text for each in (*choices, *values)])
         return result
 
     def change(self, recorded: Mapping[str, Any], overrides: Sequence[str]) -> Composed:
@@ -160,7 +161,8 @@ class Composer:
         names = self.groups.get("augment", ())
         words = recommended_choices(tree.choices, names, [*choices, *values], self.folders, self.name)
         result.notes += [note(words)] if words else []
-        return self._compose([*beside, *(each.text for each in choices), *words], result.problems) or tree
+        result.chosen = [*beside, *(each.text for each in choices), *words]
+        return self._compose(result.chosen, result.problems) or tree
 
     def _finish(
         self,

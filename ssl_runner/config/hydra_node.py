@@ -9,8 +9,18 @@ import yaml
 
 from ssl_runner.config.grammar import Override, encoded
 from ssl_runner.config.hydra import Tree, default_node
-from ssl_runner.config.override import ABSENT, get, leaves
+from ssl_runner.config.override import ABSENT, get, leaves, put
 
+# What of Hydra's node is used here, and what it does.
+HYDRA_KEYS = {
+    "run.dir": "folder of a run; by default outputs/<pretext>-<dataset>/<time>",
+    "sweep.dir": "folder of a sweep; by default outputs/sweeps/<time>",
+    "sweep.subdir": "folder of a job below the sweep's, as in ${hydra.job.num}-${hydra.job.override_dirname}",
+    "job.name": "for ${hydra.job.name}; by default ssl_runner",
+    "job.config.override_dirname.kv_sep": "between key and value in ${hydra.job.override_dirname}; by default =",
+    "job.config.override_dirname.item_sep": "between items there; by default a comma",
+    "job.config.override_dirname.exclude_keys": "keys that are left out there, as in [seed]",
+}
 FOLDERS = ("run.dir", "sweep.dir", "sweep.subdir")
 DIRNAME = "job.config.override_dirname"
 NAME = "job.name"
@@ -18,6 +28,7 @@ TEXTS = (*FOLDERS, NAME, f"{DIRNAME}.kv_sep", f"{DIRNAME}.item_sep")
 HONOURED = (*TEXTS, f"{DIRNAME}.exclude_keys")
 DIRNAMES = f"hydra.{DIRNAME}.{{kv_sep,item_sep,exclude_keys}}"
 GROUPS = ("launcher", "sweeper", "sweeper/sampler", "sweeper/pruner")
+OF_NODE = re.compile(r"[+~]*hydra[./]")
 OF_HYDRA = re.compile(
     r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$"
 )  # it fills them itself
@@ -27,6 +38,19 @@ def file_node(tree: Tree) -> dict[str, Any]:
     """What the files of a tree say by the keys that are honoured; None if they do not."""
     values = {key: get(tree.hydra, key) for key in HONOURED}
     return {key: None if value in (ABSENT, "???") else value for key, value in values.items()}
+
+
+def whole_node(tree: Tree, own: Mapping[str, Any], words: Sequence[str]) -> dict[str, Any]:
+    """Hydra's node of a job with what was typed of it. `own`: values by their keys below `hydra`."""
+    node = {key: value for key, value in tree.hydra.items() if key not in ("help", "hydra_help")}
+    place = "outputs/{pretext}-{dataset}/<time>".format_map({"pretext": "", "dataset": "", **tree.choices})
+    typed = {key: value for key, value in own.items() if value is not None}
+    for key, value in {"run.dir": place, "sweep.dir": "outputs/sweeps/<time>", **typed}.items():
+        put(node, key, value)
+    put(node, "runtime.output_dir", node["run"]["dir"])
+    put(node, "overrides.task", [word for word in words if not OF_NODE.match(word)])
+    put(node, "overrides.hydra", [word for word in words if OF_NODE.match(word)])
+    return node
 
 
 def unused_keys(tree: Tree, folder: Path) -> list[str]:
@@ -78,6 +102,6 @@ def sweep_words(tree: Tree, settings: Mapping[str, Any]) -> list[str]:
 def override_dirname(overrides: Sequence[Override], node: Mapping[str, Any]) -> str:
     """Hydra's `hydra.job.override_dirname`: what was typed of a job, sorted, in one name."""
     typed = [each.text for each in overrides if each.key not in (node[f"{DIRNAME}.exclude_keys"] or ())]
-    own = [each for each in typed if not re.match(r"[+~]*hydra[./]", each)]
+    own = [each for each in typed if not OF_NODE.match(each)]
     between, behind = (node[f"{DIRNAME}.{each}"] for each in ("item_sep", "kv_sep"))
     return between.join(sorted(own)).replace("=", behind)
