@@ -6,6 +6,7 @@ import textwrap
 from pathlib import Path
 
 from ssl_runner import __version__
+from ssl_runner.config.completion import complete
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.explain import explain
 from ssl_runner.config.hydra_node import HYDRA_KEYS
@@ -101,13 +102,16 @@ def options(words: list[str]) -> argparse.Namespace:
 
 def show(arguments: argparse.Namespace) -> int | None:
     """Prints what was asked for in the place of a run, and returns the exit status; None if a run is meant."""
-    if not (arguments.help or arguments.hydra_help or arguments.info):
+    if not (arguments.help or arguments.hydra_help or arguments.info or arguments.shell_completion):
         return None
     if problems := missing_folder(arguments.config_dir):
         return refuse(problems)
     composer = composer_of(arguments)
     if arguments.hydra_help:
         print(HYDRA_HELP.format(keys=keys_text()), end="")
+    elif arguments.shell_completion:
+        flags = (each for each in re.findall(r"--[a-z-]+", USAGE) if each != "--help")
+        problems = complete(composer, arguments.overrides, [*flags, "--help"])
     elif arguments.info:
         problems = show_info(composer, arguments.info, arguments.overrides)
     else:
