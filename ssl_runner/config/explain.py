@@ -146,5 +146,9 @@ def sweep_settings() -> list[Setting]:
     for match in FIELD.finditer(ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")):
         if match[1] in declared:
             default = match[2].strip('"').replace("None", "null")
-            rows.append(Setting(f"sweep.{match[1]}", describe_type(declared[match[1]][0]), default, match[3]))
+            rows.append(
+                Setting(
+                    f"sweep.{match[1]}", describe_type(declared[match[1]][0]), default, match[3].replace("None", "null")
+                )
+            )
     return rows
