@@ -145,10 +145,6 @@ def sweep_settings() -> list[Setting]:
     declared, rows = parameters(declared_module(module).Settings), []
     for match in FIELD.finditer(ROOT.joinpath(*module.split(".")[1:]).with_suffix(".py").read_text(encoding="utf-8")):
         if match[1] in declared:
-            default = match[2].strip('"').replace("None", "null")
-            rows.append(
-                Setting(
-                    f"sweep.{match[1]}", describe_type(declared[match[1]][0]), default, match[3].replace("None", "null")
-                )
-            )
+            default, meaning = (each.strip('"').replace("None", "null") for each in match.group(2, 3))
+            rows.append(Setting(f"sweep.{match[1]}", describe_type(declared[match[1]][0]), default, meaning))
     return rows
