@@ -6,9 +6,7 @@ import textwrap
 from pathlib import Path
 
 from ssl_runner import __version__
-from ssl_runner.config.completion import complete
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.config.explain import explain
 from ssl_runner.config.hydra_node import HYDRA_KEYS
 from ssl_runner.config.show import INFO, show_info
 from ssl_runner.errors import refuse
@@ -110,11 +108,15 @@ def show(arguments: argparse.Namespace) -> int | None:
     if arguments.hydra_help:
         print(HYDRA_HELP.format(keys=keys_text()), end="")
     elif arguments.shell_completion:
+        from ssl_runner.config.completion import complete
+
         flags = (each for each in re.findall(r"--[a-z-]+", USAGE) if each != "--help")
         problems = complete(composer, arguments.overrides, [*flags, "--help"])
     elif arguments.info:
         problems = show_info(composer, arguments.info, arguments.overrides)
     else:
+        from ssl_runner.config.explain import explain
+
         text, problems = explain(composer, arguments.overrides)
         print(text or ("" if problems else help_text()), end="\n" if text or not problems else "")
     return refuse(problems) if problems else 0
