@@ -11,6 +11,7 @@ from ssl_runner.command.usage import DEFAULT, composer_of, missing_folder, optio
 from ssl_runner.config.show import config_text
 from ssl_runner.config.trust import VARIABLE, trusted_packages
 from ssl_runner.engine.console import Terminal
+from ssl_runner.engine.levels import keep_levels
 from ssl_runner.errors import refuse
 
 
@@ -44,7 +45,7 @@ def main(words: list[str]) -> int:
         now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=[*kept.folder, *now.folder])
     if problems := missing_folder(arguments.config_dir):
         return refuse(problems)
-    composer, console = composer_of(arguments), Terminal(stderr=bool(arguments.cfg))
+    composer, console = composer_of(arguments, now.jobs), Terminal(stderr=bool(arguments.cfg))
     request = read(now, composer, prepare, console, recorded, build=not arguments.cfg)
     if request.problems:
         return refuse(request.problems)
@@ -56,6 +57,7 @@ def main(words: list[str]) -> int:
         return 0
     from ssl_runner.sweep.run import start  # numpy is imported here, after all that needs none
 
+    keep_levels(request.levels)
     try:
         return start(request, command, console, run_job)
     except ValueError as error:

@@ -49,8 +49,10 @@ def main(words: list[str]) -> int:
 def train(prepared: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
     from ssl_runner.engine.console import Terminal  # late, as nothing else here needs it
+    from ssl_runner.engine.levels import keep_levels
     from ssl_runner.run.session import begin
 
+    keep_levels(prepared.composed.levels)
     folder = None if prepared.composed.folder is None else Path(prepared.composed.folder)
     try:
         if folder is not None:

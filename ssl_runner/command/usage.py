@@ -3,6 +3,7 @@
 import argparse
 import re
 import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_runner import __version__
@@ -127,8 +128,9 @@ def keys_text() -> str:
     return "\n".join(f"  hydra.{key:{wide}}  {meaning}" for key, meaning in HYDRA_KEYS.items())
 
 
-def composer_of(arguments: argparse.Namespace) -> Composer:
-    return Composer(arguments.config_dir, arguments.config_name.removesuffix(".yaml"))
+def composer_of(arguments: argparse.Namespace, words: Sequence[str] = ()) -> Composer:
+    """`words`: those of a sweep that goes on, beside what is typed."""
+    return Composer(arguments.config_dir, arguments.config_name.removesuffix(".yaml"), [*words, *arguments.overrides])
 
 
 def missing_folder(folder: Path | None) -> list[str]:

@@ -19,6 +19,7 @@ from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
 from ssl_runner.config.recommended import note, recommended_choices
+from ssl_runner.config.searchpath import search_folders
 from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.config.words import read_words
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
@@ -29,11 +30,12 @@ TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the lat
 
 
 class Composer:
-    """Composes configs from a tree of YAML files; a folder given beside it is looked in first."""
+    """Composes configs from a tree of YAML files; a folder given, and those of hydra.searchpath, come first."""
 
-    def __init__(self, folder: Path | None = None, name: str = "config"):
+    def __init__(self, folder: Path | None = None, name: str = "config", typed: Sequence[str] = ()):
         self.name = name
         self.folders = [*([folder.resolve()] if folder is not None and folder.is_dir() else []), TREE]
+        self.folders[-1:-1], self._problems = search_folders(typed, self.folders[:-1], name)
         names: dict[str, set[str]] = {}
         for file in (file for place in self.folders for file in place.glob("*/*.yaml")):
             names.setdefault(file.parent.name, set()).add(file.stem)
@@ -42,7 +44,7 @@ class Composer:
 
     def compose(self, overrides: Sequence[str], number: int = 0) -> Composed:
         """One job, and its number in a sweep. Never raises for what the user typed: that is in `problems`."""
-        result = Composed()
+        result = Composed(problems=[*self._problems])
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
             tree = self._recommend(result, tree, choices, values)
@@ -50,15 +52,12 @@ class Composer:
             settings = hydra_node.sweep_settings(tree, self.folders)
             own = {**hydra_node.file_node(tree), **settings, "job.num": number}
             hydra = self._finish(result, copy.deepcopy(tree.content), tree, [*choices, *values], own)
-            result.folder, result.sweep_folder, result.subfolder = (hydra[key] for key in hydra_node.FOLDERS)
-            result.sweep_words = hydra_node.sweep_words(tree, {key: hydra[key] for key in settings})
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
-            result.hydra = hydra_node.whole_node(tree, hydra, [each.text for each in (*choices, *values)])
+            hydra_node.note(result, tree, hydra, settings, [each.text for each in (*choices, *values)])
         return result
 
     def change(self, recorded: Mapping[str, Any], overrides: Sequence[str]) -> Composed:
         """A finished config with overrides on top; what is chosen takes the place of what it has, as the tree gives it.
-
         Settings that are newer than the config, which the tree alone has, may be typed as well.
         """
         result = Composed()
@@ -90,7 +89,6 @@ class Composer:
 
     def tree(self, choices: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
         """What choices give by themselves, with `???` if a key is mandatory; and the choice in each group and mount.
-
         A mount is `augment@pretext.augment`: a group and the place of its choice. Raises ValueError.
         """
         problems: list[str] = []

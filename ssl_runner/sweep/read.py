@@ -61,6 +61,7 @@ class Request:
     folder: str | None = None
     naming: list[str] = field(default_factory=list)  # what was typed of folders
     names: bool = False  # whether hydra.sweep.subdir names the folders of jobs
+    levels: dict[str, str] = field(default_factory=dict)  # of loggers, in each job
     problems: list[str] = field(default_factory=list)
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
@@ -96,6 +97,7 @@ def read(
         console.print(f"checking {len(jobs)} jobs")
     composed = [check_declared(composer.compose(job, number)) for number, job in enumerate(jobs)]
     problems += [line for each in composed for line in each.problems]
+    request.levels = composed[0].levels if composed else {}
     problems += read_folders(request, words, jobs)
     tried: set[str] = set()
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:

@@ -1,12 +1,20 @@
 """Hydra's own options and habits: each does what a user of Hydra expects, or is answered by what to type instead."""
 
+import io
+import logging
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 from runs import CLEAN, enter, put, refusal
+
+from ssl_runner.engine.console import journal
+from ssl_runner.engine.levels import VARIABLE, keep_levels
 
 
 def test_a_config_is_shown_whole_or_in_part(here, capsys):
@@ -78,3 +86,67 @@ def test_a_key_that_is_none_is_refused_with_the_nearest(here, capsys):
     refusal(capsys, "lr --help", "did you mean optimizer.lr?")
     refusal(capsys, "optimizer.lrr --help", "did you mean optimizer.lr?")
     refusal(capsys, "evaluator.knn.nope --help", "is no setting")
+
+
+def test_further_folders_of_configs_are_typed_or_named_by_the_config_to_start_from(here, capsys, monkeypatch):
+    put("more/pretext/mine.yaml", "defaults:\n  - simclr\ntemperature: 0.3\n")
+    put("own/start.yaml", "defaults:\n  - config\n  - _self_\nhydra:\n  searchpath: [more]\n")
+    show = "pretext=mine -c job -p pretext.temperature"
+    for words in ("hydra.searchpath=[more]", f"hydra.searchpath=[file://{here}/more]", "-cd own -cn start"):
+        assert enter(capsys, f"{words} {show}") == "0.3\n"
+    assert enter(capsys, f"-m seed=1,2 hydra.searchpath=[more] {show}") == "0.3\n---\n0.3\n"
+    refusal(capsys, "hydra.searchpath=[nowhere]", "given nowhere, and there is no such folder")
+    put("theirs/conf/pretext/mine.yaml", "defaults:\n  - simclr\ntemperature: 0.4\n")
+    put("theirs/__init__.py", "open('imported', 'w')\n")
+    monkeypatch.syspath_prepend(str(here))
+    refusal(capsys, "hydra.searchpath=[pkg://theirs.conf]", "package is not trusted", "pyproject.toml")
+    monkeypatch.setenv("SSL_RUNNER_TRUST", "theirs")
+    assert enter(capsys, f"hydra.searchpath=[pkg://theirs.conf] {show}") == "0.4\n"
+    refusal(capsys, "hydra.searchpath=[pkg://theirs.nope]", "there is no such package")
+
+
+INSTEAD = {  # what Hydra has and we do otherwise, and what to type
+    "hydra.mode=MULTIRUN": "type -m for a sweep",
+    "hydra.job.chdir=true": "hydra.run.dir=FOLDER names its own",
+    "hydra/job_logging=disabled": "type hydra.job_logging.root.level=ERROR",
+    "hydra.output_subdir=null": "config.yaml and overrides.yaml",
+    "hydra.callbacks.mine._target_=os.system": "no code runs because a config says so",
+    "hydra.job_logging.root.level=LOUD": "possible are DEBUG, INFO, WARNING, ERROR",
+    "hydra/env=x": "possible are hydra.run.dir",
+}
+
+
+@pytest.mark.parametrize("word", INSTEAD)
+def test_what_we_do_otherwise_is_refused_with_what_to_type(here, capsys, word):
+    refusal(capsys, word, INSTEAD[word])
+
+
+VERBOSE = [  # what is typed, and which messages reach run.log: of us, of a library, of another
+    ("seed=1", ["we", "warned"]),
+    ("hydra.verbose=true", ["we", "we, in detail", "library", "another", "warned"]),
+    ("hydra.verbose=[library]", ["we", "library", "warned"]),
+    ("hydra.verbose=ssl_runner", ["we", "we, in detail", "warned"]),
+    ("hydra.job_logging.root.level=WARNING", ["warned"]),
+    ("hydra.job_logging.loggers.library.level=DEBUG", ["we", "library", "warned"]),
+]
+
+
+@pytest.mark.parametrize(("word", "messages"), VERBOSE)
+def test_levels_say_whose_messages_reach_console_and_log(composer, here, monkeypatch, word, messages):
+    monkeypatch.delenv(VARIABLE, raising=False)
+    before = logging.getLogger().level
+    keep_levels(composer.compose([word]).levels)
+    with journal(console := Console(file=io.StringIO(), width=200)) as book:
+        book.attach(here)
+        for name, level, text in (
+            ("ssl_runner", logging.INFO, "we"),
+            ("ssl_runner", logging.DEBUG, "we, in detail"),
+            ("library.part", logging.DEBUG, "library"),
+            ("another", logging.DEBUG, "another"),
+            ("ssl_runner", logging.WARNING, "warned"),
+        ):
+            logging.getLogger(name).log(level, text)
+    for lines in (Path("run.log").read_text(), console.file.getvalue()):
+        assert [re.split(r"[A-Z]+ +|: ", line)[-1] for line in lines.splitlines()] == messages
+    assert logging.getLogger().level == before
+    keep_levels({})
