@@ -97,9 +97,10 @@ def test_further_folders_of_configs_are_typed_or_named_by_the_config_to_start_fr
     assert enter(capsys, f"-m seed=1,2 hydra.searchpath=[more] {show}") == "0.3\n---\n0.3\n"
     refusal(capsys, "hydra.searchpath=[nowhere]", "given nowhere, and there is no such folder")
     put("theirs/conf/pretext/mine.yaml", "defaults:\n  - simclr\ntemperature: 0.4\n")
-    put("theirs/__init__.py", "open('imported', 'w')\n")
+    put("theirs/__init__.py", "from pathlib import Path\nPath('imported').touch()\n")
     monkeypatch.syspath_prepend(str(here))
     refusal(capsys, "hydra.searchpath=[pkg://theirs.conf]", "package is not trusted", "pyproject.toml")
+    assert not Path("imported").exists(), "a stranger's package is not looked into"
     monkeypatch.setenv("SSL_RUNNER_TRUST", "theirs")
     assert enter(capsys, f"hydra.searchpath=[pkg://theirs.conf] {show}") == "0.4\n"
     refusal(capsys, "hydra.searchpath=[pkg://theirs.nope]", "there is no such package")
