@@ -1,6 +1,7 @@
 """The command line of training and sweeps: its options, and `ssl-runner --help`."""
 
 import argparse
+import itertools
 import re
 import textwrap
 from collections.abc import Sequence
@@ -96,7 +97,9 @@ def options(words: list[str]) -> argparse.Namespace:
     parser.add_argument("-h", "--help", action="store_true")
     parser.add_argument("--hydra-help", action="store_true")
     parser.add_argument("--version", action="version", version=f"ssl-runner {__version__}")
-    return parser.parse_intermixed_args(words)
+    pairs = itertools.pairwise([*words, ""])
+    whole = [[word, "all"] if word in ("-i", "--info") and "=" in after else [word] for word, after in pairs]
+    return parser.parse_intermixed_args([*itertools.chain(*whole)])
 
 
 def show(arguments: argparse.Namespace) -> int | None:
@@ -105,7 +108,7 @@ def show(arguments: argparse.Namespace) -> int | None:
         return None
     if problems := missing_folder(arguments.config_dir):
         return refuse(problems)
-    composer = composer_of(arguments)
+    composer, problems = composer_of(arguments), []
     if arguments.hydra_help:
         print(HYDRA_HELP.format(keys=keys_text()), end="")
     elif arguments.shell_completion:
@@ -114,7 +117,13 @@ def show(arguments: argparse.Namespace) -> int | None:
         flags = (each for each in re.findall(r"--[a-z-]+", USAGE) if each != "--help")
         problems = complete(composer, arguments.overrides, [*flags, "--help"])
     elif arguments.info:
-        problems = show_info(composer, arguments.info, arguments.overrides)
+        words = arguments.overrides
+        if arguments.multirun:  # that of the first job
+            from ssl_runner.sweep.settings import split_words
+
+            jobs, problems = composer.expand(split_words(words).jobs)
+            words = jobs[0] if jobs else []
+        problems = problems or show_info(composer, arguments.info, words)
     else:
         from ssl_runner.config.explain import explain
 

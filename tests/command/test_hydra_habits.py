@@ -31,6 +31,7 @@ def test_a_config_is_shown_whole_or_in_part(here, capsys):
     assert "${" in enter(capsys, "-c hydra -p hydra.job_logging")
     assert "${" not in enter(capsys, "-c hydra -p hydra.job_logging --resolve")
     assert enter(capsys, "-m seed=1,2 -c job -p seed") == "1\n---\n2\n"
+    assert enter(capsys, "-m +hydra.sweeper.params.seed=1,2 -c job -p seed") == "1\n---\n2\n"
 
 
 def test_short_options_and_a_config_of_ones_own(here, capsys):
@@ -50,11 +51,12 @@ def test_info_says_where_a_config_came_from(here):
         assert done.returncode == status, done.stderr
         return done.stdout + done.stderr
 
-    text = info("all", "-cd", "mine", "pretext=simclr", "optimizer.lr=0.5", "dataset.images=200")
+    text = info("pretext=simclr", "-cd", "mine", "optimizer.lr=0.5", "dataset.images=200")
     for words in ("Installed Hydra Plugins", "Config search path", f"file://{here}/mine", "Defaults Tree"):
         assert words in text
     assert "| augment/shapes " in text, "what the dataset recommends"
     assert "  lr: 0.5\n" in text
+    assert "pretext: simclr" in info("defaults-tree", "-m", "pretext=simclr,byol", "sweep.on_error=stop")
     assert "did you mean simclr?" in info("defaults", "pretext=simclar", status=2)
 
 
