@@ -5,14 +5,13 @@ import errno
 import importlib
 import os
 import sys
-from pathlib import Path
 
 from ssl_runner.config.trust import read_project
+from ssl_runner.config.verbs import VERBS, mistyped_verb
 from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
 MULTIRUN = {"-m", "--multirun"}
-VERBS = sorted(p.stem for p in (Path(__file__).parent / "command").glob("[a-z]*.py"))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,6 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     if lines := [line for word in words if (line := foreign(word))]:
         return refuse(lines)
+    if words and (line := mistyped_verb(words)):
+        return refuse([line])
     without = "sweep" if MULTIRUN.intersection(words) else "train"
     verb, rest = (words[0], words[1:]) if words and words[0] in VERBS else (without, words)
     try:

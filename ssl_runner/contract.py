@@ -243,7 +243,7 @@ class Evaluator(Protocol):
 
     every: Duration
     version: int  # raised when the same settings would give another number
-    headline: str  # which of its numbers stands for it in a table
+    headline: str  # which of its numbers stands for it in a table; `numbers`, if there: patterns of all
 
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
         """`encode`: pooled float32 features of rows, on the encoder's device, encoded once for all evaluators. The

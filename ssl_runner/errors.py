@@ -11,6 +11,9 @@ from pathlib import Path
 DONE, FAILED, REFUSED, STOPPED = 0, 1, 2, 3  # stopped: by a collapse if on_collapse is stop, or by a file `stop`
 
 HIDDEN = "***"
+# What others call our values.
+SYNONYMS = {"32": "float32", "fp32": "float32", "16": "fp16", "float16": "fp16", "half": "fp16", "bfloat16": "bf16"}
+SYNONYMS |= {"32_true": "float32", "16_mixed": "fp16", "bf16_mixed": "bf16", "gpu": "cuda"}
 
 
 class Refused(Exception):
@@ -71,6 +74,11 @@ def hide_passwords(text: str) -> str:
 
 
 def nearest(word: str, possible: Iterable[str]) -> str:
-    """`; did you mean lr?`, or nothing if no possible word is near."""
-    near = difflib.get_close_matches(word, list(possible), n=1, cutoff=0.6)
-    return f"; did you mean {near[0]}?" if near else ""
+    """`; did you mean lr?`, or nothing if no possible word is near. Case and the kind of dash do not count."""
+    words = {plain(each): each for each in possible}
+    near = difflib.get_close_matches(SYNONYMS.get(plain(word), plain(word)), words, n=1, cutoff=0.6)
+    return f"; did you mean {words[near[0]]}?" if near else ""
+
+
+def plain(word: str) -> str:
+    return word.lower().replace("-", "_")

@@ -18,7 +18,7 @@ def main(words: list[str]) -> int:
     """Returns the exit status."""
     parser = ArgumentParser(prog="ssl-runner list", description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help="only these, as in pretext")
-    parser.add_argument("--config-dir", type=Path, metavar="FOLDER", help="list the choices in FOLDER as well")
+    parser.add_argument("-cd", "--config-dir", type=Path, metavar="FOLDER", help="list the choices in FOLDER as well")
     arguments = parser.parse_args(words)
     if problems := missing_folder(arguments.config_dir):
         return refuse(problems)

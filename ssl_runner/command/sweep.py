@@ -7,20 +7,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.command.usage import DEFAULT, composer_of, help_text, missing_folder, options
-from ssl_runner.config.files import dump
-from ssl_runner.config.migrate import stamped
+from ssl_runner.command.usage import DEFAULT, composer_of, missing_folder, options, show
+from ssl_runner.config.show import config_text
 from ssl_runner.config.trust import PLACE, read_project
 from ssl_runner.engine.console import Terminal
+from ssl_runner.engine.levels import keep_levels
 from ssl_runner.errors import refuse
 
 
 def main(words: list[str]) -> int:
     """Returns the exit status."""
     arguments = options(words)
-    if arguments.help:
-        print(help_text())
-        return 0
+    if (status := show(arguments)) is not None:
+        return status
     from ssl_runner.sweep.read import read
     from ssl_runner.sweep.settings import RESUME, check_recorded, merge_words, split_words
 
@@ -46,15 +45,19 @@ def main(words: list[str]) -> int:
         now = replace(kept, jobs=now.jobs or kept.jobs, own=own, folder=[*kept.folder, *now.folder])
     if problems := missing_folder(arguments.config_dir):
         return refuse(problems)
-    composer, console = composer_of(arguments), Terminal(stderr=bool(arguments.cfg))
+    composer, console = composer_of(arguments, now.jobs), Terminal(stderr=bool(arguments.cfg))
     request = read(now, composer, prepare, console, recorded, build=not arguments.cfg)
     if request.problems:
         return refuse(request.problems)
     if arguments.cfg:
-        print("---\n".join(dump(stamped(each.composed.content)) for each in request.jobs), end="")
+        texts = (
+            config_text(each.composed, arguments.cfg, arguments.package, arguments.resolve) for each in request.jobs
+        )
+        print("---\n".join(texts), end="")
         return 0
     from ssl_runner.sweep.run import start  # numpy is imported here, after all that needs none
 
+    keep_levels(request.levels)
     try:
         return start(request, command, console, run_job)
     except ValueError as error:

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.command.usage import composer_of, missing_folder, options, print_help
+from ssl_runner.command.usage import composer_of, missing_folder, options, show
 from ssl_runner.config.compose import Composer
-from ssl_runner.config.files import dump
-from ssl_runner.config.migrate import stamped
+from ssl_runner.config.show import config_text
 from ssl_runner.errors import Refused, refuse
 
 if TYPE_CHECKING:
@@ -22,8 +21,8 @@ OF_SWEEP = re.compile(r"\+*(sweep\.|hydra[./](launcher|sweeper|sweep\.subdir))")
 def main(words: list[str]) -> int:
     """Returns the exit status."""
     arguments = options(words)
-    if arguments.help:
-        return print_help(arguments)
+    if (status := show(arguments)) is not None:
+        return status
     from ssl_runner.config.declared import check_declared  # pydantic is imported here, after all that needs none
 
     stray = [word.partition("=")[0] for word in arguments.overrides if OF_SWEEP.match(word)]
@@ -43,15 +42,20 @@ def main(words: list[str]) -> int:
             return refuse(problems)
         if not arguments.cfg:
             return begin(prepared)
-    print(dump(stamped(composed.content)), end="")
+    try:
+        print(config_text(composed, arguments.cfg, arguments.package, arguments.resolve), end="")
+    except ValueError as error:
+        return refuse([str(error)])
     return 0
 
 
 def begin(prepared: "PreparedJob") -> int:
     """Runs one job in a folder of its own."""
     from ssl_runner.engine.console import Terminal  # late, as nothing else here needs it
+    from ssl_runner.engine.levels import keep_levels
     from ssl_runner.run.session import begin_new
 
+    keep_levels(prepared.composed.levels)
     try:
         return begin_new(prepared, Terminal())[0]
     except Refused as reason:

@@ -14,13 +14,15 @@ from ssl_runner.config import hydra_node
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import declared_annotation
 from ssl_runner.config.files import format_of
-from ssl_runner.config.grammar import Override, read_overrides
+from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
 from ssl_runner.config.recommended import note, recommended_choices
+from ssl_runner.config.searchpath import search_folders
 from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.config.trust import read_project
+from ssl_runner.config.words import read_words
 from ssl_runner.run_folder.layout import CONFIG, GROUPS
 
 PACKAGE = Path(__file__).resolve().parents[1]
@@ -29,20 +31,20 @@ TREE = CHECKOUT if (CHECKOUT / CONFIG).exists() else PACKAGE / "conf"  # the lat
 
 
 class Composer:
-    """Composes configs from a folder that is given, the project's, and our tree: the first that has a file counts."""
+    """Composes configs from folders: one that is given, those of hydra.searchpath, the project's, and our tree."""
 
-    def __init__(self, folder: Path | None = None, name: str = "config"):
+    def __init__(self, folder: Path | None = None, name: str = "config", typed: Sequence[str] = ()):
         self.name = name
         self.folders = [*(each.resolve() for each in (folder, read_project().conf) if each and each.is_dir()), TREE]
-        names: dict[str, set[str]] = {}
-        for file in (file for place in self.folders for file in place.glob("*/*.yaml")):
-            names.setdefault(file.parent.name, set()).add(file.stem)
-        self.groups = {group: sorted(names[group]) for group in sorted(names) if group != "hydra"}
+        self.folders[-1:-1], self._problems = search_folders(typed, self.folders[:-1], name)
+        files = [file for place in self.folders for file in place.glob("*/*.yaml")]
+        groups = sorted({file.parent.name for file in files} - {"hydra"})
+        self.groups = {group: sorted({file.stem for file in files if file.parent.name == group}) for group in groups}
         self._composed: dict[tuple[str, ...], Tree] = {}  # by the choices: jobs of a sweep share them
 
     def compose(self, overrides: Sequence[str], number: int = 0) -> Composed:
         """One job, and its number in a sweep. Never raises for what the user typed: that is in `problems`."""
-        result = Composed()
+        result = Composed(problems=[*self._problems])
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
             tree = self._recommend(result, tree, choices, values)
@@ -50,14 +52,12 @@ class Composer:
             settings = hydra_node.sweep_settings(tree, self.folders)
             own = {**hydra_node.file_node(tree), **settings, "job.num": number}
             hydra = self._finish(result, copy.deepcopy(tree.content), tree, [*choices, *values], own)
-            result.folder, result.sweep_folder, result.subfolder = (hydra[key] for key in hydra_node.FOLDERS)
-            result.sweep_words = hydra_node.sweep_words(tree, {key: hydra[key] for key in settings})
             result.choices = {group: str(name) for group, name in tree.choices.items() if group in self.groups}
+            hydra_node.note(result, tree, hydra, settings, [each.text for each in (*choices, *values)])
         return result
 
     def change(self, recorded: Mapping[str, Any], overrides: Sequence[str]) -> Composed:
         """A finished config with overrides on top; what is chosen takes the place of what it has, as the tree gives it.
-
         Settings that are newer than the config, which the tree alone has, may be typed as well.
         """
         result = Composed()
@@ -89,7 +89,6 @@ class Composer:
 
     def tree(self, choices: Sequence[str]) -> tuple[dict[str, Any], dict[str, str | None]]:
         """What choices give by themselves, with `???` if a key is mandatory; and the choice in each group and mount.
-
         A mount is `augment@pretext.augment`: a group and the place of its choice. Raises ValueError.
         """
         problems: list[str] = []
@@ -104,7 +103,7 @@ class Composer:
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""
         axes: dict[str, Sequence[str]] = {}
-        parsed, problems = read_overrides(overrides, self.groups)
+        parsed, problems = read_words(overrides, self.groups)
         first = [each.values[0] if each.values else each.text for each in parsed if each.key in self.groups]
         tree = self._compose(first, [])
         for each in parsed:
@@ -119,7 +118,7 @@ class Composer:
     def _sort(self, overrides: Iterable[str], problems: list[str]) -> tuple[list[Override], list[Override]]:
         """Choices of groups, and values."""
         choices, values, broken = [], [], []
-        parsed, wrong = read_overrides(overrides, self.groups)
+        parsed, wrong = read_words(overrides, self.groups)
         problems += wrong
         for each in parsed:
             if each.key == "experiment" and each.value is None and each.raw is not None and not each.is_sweep:
@@ -160,7 +159,8 @@ class Composer:
         names = self.groups.get("augment", ())
         words = recommended_choices(tree.choices, names, [*choices, *values], self.folders, self.name)
         result.notes += [note(words)] if words else []
-        return self._compose([*beside, *(each.text for each in choices), *words], result.problems) or tree
+        result.chosen = [*beside, *(each.text for each in choices), *words]
+        return self._compose(result.chosen, result.problems) or tree
 
     def _finish(
         self,

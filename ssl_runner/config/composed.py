@@ -14,6 +14,9 @@ class Composed:
     folder: str | None = None  # hydra.run.dir, if it was typed or stands in a file
     sweep_folder: str | None = None  # hydra.sweep.dir, likewise
     subfolder: str | None = None  # hydra.sweep.subdir, likewise
+    levels: dict[str, str] = field(default_factory=dict)  # of loggers by name, the root's by an empty one
+    chosen: list[str] = field(default_factory=list)  # the words that chose, and those that the dataset recommends
+    hydra: dict[str, Any] = field(default_factory=dict)  # Hydra's own node, with what was typed of it
     sweep_words: list[str] = field(default_factory=list)  # what the files say of launcher, sweeper and swept keys
     problems: list[str] = field(default_factory=list)  # a line each; with any, the config is not to be used
     notes: list[str] = field(default_factory=list)  # what the first lines of the run say of it

@@ -79,8 +79,8 @@ def format_of(folders: Sequence[Path], place: str) -> int:
     if path is None or not isinstance(content, dict):
         return newest()
     migrated(content, place, writer_of(path.parent))
-    if isinstance(node := content.get("hydra"), dict) and "searchpath" in node:
-        raise ValueError(f"{place}: hydra.searchpath: is not used here; type --config-dir FOLDER")
+    if place.startswith("experiment/") and isinstance(node := content.get("hydra"), dict) and "searchpath" in node:
+        raise ValueError(f"{place}: hydra.searchpath: is for the config to start from; type hydra.searchpath=[FOLDER]")
     if all(isinstance(node := content.get(group), dict) and "_target_" in node for group in GROUPS):
         raise ValueError(f"{place}: is the whole config of a run; type ssl-runner rerun {path}")
     if place.startswith("experiment/") and not re.match(r"(#.*\n)*#\s*@package\s+_global_\s", text):

@@ -5,7 +5,8 @@ plain values in compose.py: it stops at the first mistake, tells no choices of a
 composing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any, ClassVar
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_search_path import ConfigSearchPath
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
 from hydra.plugins.search_path_plugin import SearchPathPlugin
@@ -49,10 +51,8 @@ class SearchFirst(SearchPathPlugin):
 
 def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> Tree:
     """Composes choices from the YAML files in folders, the first of which wins. Raises ValueError in one line."""
-    *SearchFirst.folders, last = folders
     try:
-        Plugins.instance().register(SearchFirst)
-        with initialize_config_dir(str(last), version_base="1.3", job_name=JOB):
+        with initialised(folders):
             origin = compose(name, [*OWN, *choices], return_hydra_config=True)
         content: Any = OmegaConf.to_container(origin)
     except Exception as error:  # a file may be anything
@@ -60,6 +60,36 @@ def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> 
     node = content.pop("hydra")
     own = {key: value for key, value in node["runtime"]["choices"].items() if not key.startswith("hydra/")}
     return Tree({str(key): value for key, value in content.items()}, own, origin, node)
+
+
+@contextmanager
+def initialised(folders: Sequence[Path]) -> Iterator[None]:
+    *SearchFirst.folders, last = folders
+    Plugins.instance().register(SearchFirst)
+    with initialize_config_dir(str(last), version_base="1.3", job_name=JOB):
+        yield
+
+
+def print_info(folders: Sequence[Path], name: str, kind: str, words: Sequence[str]) -> None:
+    """Prints what Hydra's `--info` says of a composition. Raises ValueError in one line."""
+    try:
+        with initialised(folders):
+            hydra = GlobalHydra.instance().hydra
+            assert hydra is not None
+            hydra.show_info(kind, name, [*OWN, *words])
+    except Exception as error:  # a file may be anything
+        raise ValueError(one_line(error)) from None
+
+
+def resolve_node(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Hydra's node without interpolations. Raises ValueError in one line."""
+    try:
+        config = OmegaConf.create({"hydra": dict(node)})
+        OmegaConf.resolve(config)
+        whole: Any = OmegaConf.to_container(config.hydra)
+    except OmegaConfBaseException as error:
+        raise ValueError(f"--resolve: {one_line(error)}") from None
+    return whole
 
 
 @cache

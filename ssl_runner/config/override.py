@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.errors import nearest
+from ssl_runner.errors import SYNONYMS, nearest, plain
 from ssl_runner.run_folder.layout import GROUPS
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ def apply_override(content: dict[str, Any], override: Override, possible: Iterab
     """
     before, deletes = get(content, override.key), override.action == "DEL"
     if override.action == "CHANGE" and before is ABSENT and override.key not in possible:
-        raise ValueError(unknown_key(override.key, possible, groups))
+        raise ValueError(unknown_key(override, possible, groups))
     if deletes and (before is ABSENT or override.value not in (None, before)):
         raise ValueError(f"{override.text}: nothing is there to be left out, or another value")
     if override.action == "ADD" and before not in (ABSENT, None) and not isinstance(override.value, dict | list):
@@ -93,11 +93,13 @@ def leaves(content: Mapping[Any, Any]) -> dict[str, Any]:
     return {key: value for key, value in paths(content) if not (isinstance(value, Mapping) and value)}
 
 
-def unknown_key(key: str, possible: Iterable[str], groups: Iterable[str]) -> str:
+def unknown_key(override: Override, possible: Iterable[str], groups: Iterable[str]) -> str:
+    key, value = override.key, SYNONYMS.get(plain(str(override.value)))
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]
     same_end = [each for each in known if each.rpartition(".")[2] == last]
     alike = [ALIASES[key]] if ALIASES.get(key) in known else same_end[:3]
+    alike = [f"{each}={value}" if value else each for each in alike]
     guess = f"; did you mean {' or '.join(alike)}?" if alike else nearest(key, [*known, *groups])
     siblings = [each for each in known if each.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
     return f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}"

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ssl_runner.engine.levels import attached
 from ssl_runner.errors import Refused
 from ssl_runner.run_folder.atomic import at_once
 from ssl_runner.run_folder.layout import LOG
@@ -58,7 +59,7 @@ class ConsoleHandler(logging.Handler):
     """Prints messages; routine ones only if no live line shows the same."""
 
     def __init__(self, console: Console):
-        super().__init__(logging.INFO)
+        super().__init__()
         self.console = console
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -70,7 +71,7 @@ class ConsoleHandler(logging.Handler):
             return
         style = "yellow" if record.levelno == logging.WARNING else "red" if record.levelno > logging.WARNING else None
         text = record.getMessage()  # without a traceback: that is in run.log
-        if record.levelno > logging.INFO:
+        if record.levelno != logging.INFO:
             text = f"{record.levelname.lower()}: {text}"
         self.console.print(text, style=style, highlight=False, markup=False, soft_wrap=True)
 
@@ -125,19 +126,15 @@ class Journal(MemoryHandler):
 def journal(console: Console, prefix: str = "") -> Iterator[Journal]:
     """The logger's handlers for one job. `prefix`: of a process beside the one that writes; begins its lines."""
     handlers = (ConsoleHandler(console), book := Journal(prefix))
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    for handler in handlers:
-        log.addHandler(handler)
     before, threading.excepthook = threading.excepthook, report_dead_thread
     try:
-        yield book
+        with attached(*handlers):
+            yield book
     finally:
         threading.excepthook = before
         if isinstance(console, Terminal):
             console.draw("")  # of a phase that was broken off
         for handler in handlers:
-            log.removeHandler(handler)
             with suppress(OSError):  # a full disk does not take the last lines either
                 handler.close()
 

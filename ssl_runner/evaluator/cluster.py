@@ -26,6 +26,7 @@ class Cluster(Labelled):
 
     version = 1
     headline = "accuracy"
+    numbers = ("accuracy", "nmi", "ari")
     clusters: Count | None = None  # None: as many as there are classes
     restarts: Count = 10  # starting points (k-means++); the tightest clusters are kept
     normalise: bool = True  # features to unit length first, so that cosine similarity decides

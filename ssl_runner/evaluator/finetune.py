@@ -13,7 +13,7 @@ from annotated_types import Interval
 
 from ssl_runner.contract import Encoder, Metric, Split
 from ssl_runner.data.rows import Subset, stratified_split
-from ssl_runner.probing.class_scores import score_classes, top_accuracies
+from ssl_runner.probing.class_scores import NUMBERS, score_classes, top_accuracies
 from ssl_runner.probing.protocol import Count, Encode, Part, Seed
 from ssl_runner.probing.supervised import Network, Trained, rank_classes, train
 
@@ -31,6 +31,7 @@ class FineTune(Trained):
     """
 
     version = 3
+    numbers = (*NUMBERS, "choice_top1", "epoch")
     epochs: Count = 20  # passes over the labelled rows
     batch_size: Count = 64
     label_smoothing: Annotated[float, Interval(ge=0, lt=1)] = 0.0  # this and the next: see probing.supervised.Trained

@@ -35,6 +35,7 @@ class Geometry:
 
     version = 3
     headline = "rankme"
+    numbers = ("rankme", "rank", "alpha_req", "lidar", "alignment", "uniformity", "std", "dead")
     every: Duration
     samples: Annotated[int, Ge(2)] = 256  # training rows, drawn once; all of them if there are fewer
     views: Annotated[int, Ge(2)] = 4  # augmented versions of each of them

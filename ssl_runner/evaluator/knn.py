@@ -9,6 +9,7 @@ arXiv 2104.14294.
 from dataclasses import dataclass
 
 from ssl_runner.contract import Encoder, Metric
+from ssl_runner.probing.class_scores import NUMBERS
 from ssl_runner.probing.knn_vote import Neighbours
 from ssl_runner.probing.protocol import Count, Encode, Positive, Targeted, require_neighbours
 
@@ -24,6 +25,7 @@ class KNN(Targeted):
     """
 
     version = 1
+    numbers = (*NUMBERS, "r2", "map")
     k: Count = 20  # neighbours that vote, by cosine similarity
     temperature: Positive = 0.07  # of a vote exp(similarity / temperature)
 

@@ -8,6 +8,7 @@ each. All are in probing/linear.py; the L2 weight is chosen on held-out training
 from dataclasses import dataclass
 
 from ssl_runner.contract import Encoder, Metric
+from ssl_runner.probing.class_scores import NUMBERS
 from ssl_runner.probing.linear import fit_classifier, fit_labels, fit_ridge
 from ssl_runner.probing.protocol import L2, Encode, Part, Penalties, Targeted
 
@@ -25,6 +26,7 @@ class Probe(Targeted):
     """
 
     version = 2
+    numbers = (*NUMBERS, "r2", "map", "l2")
     l2: Penalties = L2  # weights of |W|^2 / 2 beside the mean cross-entropy, to choose from; scikit-learn's 1 / (n * C)
     held_out: Part = 0.2  # share of each class that the choice is made on
 

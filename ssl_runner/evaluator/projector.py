@@ -44,6 +44,7 @@ class Projector(Labelled):
 
     version = 1
     headline = "trustworthiness"
+    numbers = ("trustworthiness", "samples")
     samples: Annotated[int, Interval(ge=8, le=10_000)] = 2000  # rows of the query, each class by its share
     perplexity: Annotated[float, Gt(1)] = 30.0  # about how many neighbours t-SNE keeps near; less for few samples
     seed: Seed = 0  # of the draw and of t-SNE

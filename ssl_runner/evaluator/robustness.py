@@ -40,6 +40,7 @@ class Robustness(Classifiers):
 
     version = 2
     headline = "probe_mean"
+    numbers = ("probe_*", "knn_*")
     corruptions: Annotated[tuple[Corruption, ...], MinLen(1)] = get_args(Corruption)
     samples: Count | None = None  # query rows, drawn once; None: all
     seed: Seed = 0  # of rows and corruptions; not the run's, so that runs are measured alike

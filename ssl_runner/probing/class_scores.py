@@ -14,6 +14,7 @@ from torch import Tensor
 from ssl_runner.contract import Metric
 
 BINS = 15  # of confidence, equally wide, as in the paper
+NUMBERS = ("top1", "top5", "balanced_accuracy", "macro_f1", "ece")  # what `score_classes` returns
 MOST = 200  # classes that a confusion matrix is kept of
 
 

@@ -5,6 +5,7 @@ A launcher or sweeper is a YAML of conf/hydra/ with the values, and a constructo
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatch
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,7 @@ class Request:
     folder: str | None = None
     naming: list[str] = field(default_factory=list)  # what was typed of folders
     names: bool = False  # whether hydra.sweep.subdir names the folders of jobs
+    levels: dict[str, str] = field(default_factory=dict)  # of loggers, in each job
     problems: list[str] = field(default_factory=list)
 
     def compose(self, overrides: list[str]) -> dict[str, Any]:
@@ -95,6 +97,7 @@ def read(
         console.print(f"checking {len(jobs)} jobs")
     composed = [check_declared(composer.compose(job, number)) for number, job in enumerate(jobs)]
     problems += [line for each in composed for line in each.problems]
+    request.levels = composed[0].levels if composed else {}
     problems += read_folders(request, words, jobs)
     tried: set[str] = set()
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
@@ -105,7 +108,7 @@ def read(
     if more := [number for number in processes if isinstance(number, int) and number > size and launcher is None]:
         line = f"device.processes: given {max(more)}, and a job has {size} device{'s' * (size > 1)}"
         problems.append(f"{line}; type sweep.devices_per_job={max(more)}")
-    if not problems and (optuna or settings.halving):
+    if not problems and (optuna or settings.halving or settings.metric != Settings.metric):
         problems += check_metric(settings.metric, request.jobs, settings.halving > 0) if request.jobs else []
         upward = optuna and optuna.direction == "maximize" and DIRECTION not in map(key_of, words.sweeper)
         if upward and is_better_smaller(settings.metric):
@@ -122,9 +125,12 @@ def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> l
     given = f"sweep.metric: given {metric}, which"
     if halving and (group == "test" or not slash):
         return [f"{given} has no curve for sweep.halving: it is measured at the end of a run"]
-    if group in (*evaluators, *LOGGED, "test") if slash else metric in SUMMARY:
+    evaluator, _, number = metric.removeprefix("test/").partition("/")
+    known = {name: getattr(node.target, "numbers", ("*",)) for name, node in evaluators.items()}
+    if any(fnmatch(number, pattern) for pattern in known.get(evaluator, ())) or metric in SUMMARY or group in LOGGED:
         return []
-    possible = [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
+    possible = [f"{evaluator}/{each}" for each in known.get(evaluator, ())]
+    possible = possible or [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
     possible += [*SUMMARY, "train/loss"]
     guess = nearest(metric, possible)
     return [f"{given} no job measures; possible are {', '.join(possible)}{guess}, or type evaluator=[...]"]

@@ -18,6 +18,7 @@ PREFIX = "sweep."
 RESUME = "sweep.resume"
 FOLDER = "hydra.sweep.dir"
 SUBFOLDER = "hydra.sweep.subdir"
+PARAMS = re.compile(r"\+*hydra\.sweeper\.params\.(?=[^=]+=)")  # what follows is swept as if it stood alone
 KINDS = {"own": PREFIX, "folder": "hydra.sweep.", "launcher": "hydra.launcher.", "sweeper": "hydra.sweeper."}
 # A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
 HARMLESS = re.compile(
@@ -59,7 +60,8 @@ class Words:
 def split_words(words: Sequence[str]) -> Words:
     """Tells the words of the jobs from those of the sweep, its launcher, its sweeper and its folder."""
     split = Words()
-    for word in words:
+    for typed in words:
+        word = PARAMS.sub("", typed)
         key = f"{key_of(word).replace('/', '.')}."
         kind = next((kind for kind, prefix in KINDS.items() if key.startswith(prefix) and "=" in word), "jobs")
         getattr(split, kind).append(word)

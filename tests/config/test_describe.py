@@ -6,26 +6,35 @@ from typing import Annotated, Literal
 
 import pytest
 from annotated_types import Gt, Interval
-from conftest import choose, names
+from conftest import names
+from reference import PAGES, describe_group, group_page, pages
 from runs import CLEAN, enter, put, refusal
 
 from ssl_runner.config.compose import TREE
-from ssl_runner.config.describe import describe_choices, describe_settings, describe_type, documented, first_sentence
+from ssl_runner.config.describe import describe_choices, describe_type, documented, first_sentence
 from ssl_runner.duration import Duration
 
 GROUPS = sorted({file.parent.name for file in TREE.glob("*/*.yaml")} - {"experiment"})
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_every_choice_has_a_line_of_its_own_and_every_setting_a_type_and_a_meaning(composer, group):
-    lines = describe_choices(composer, group)
+def test_every_choice_and_setting_is_described_and_the_reference_page_says_the_same(composer, group):
+    lines, described = describe_choices(composer, group), describe_group(composer, group)
     assert [*lines] == names(group)
     assert all(len(line) > 10 for line in lines.values())
     assert len({*lines.values()}) == len(lines)
-    for name in lines:
-        place = {"augment": "pretext.augment", "evaluator": f"evaluator.{name}"}.get(group, group)
-        for each in describe_settings(composer, group, name, place, [choose(group, name)]):
+    for name, settings in described.items():
+        for each in settings:
             assert all((each.type, each.default, each.meaning)), f"{name}: add a comment beside {each.key}"
+    page = (PAGES / f"{group}.md").read_text(encoding="utf-8")
+    assert group_page(composer, group, described) == page, "type python scripts/reference.py"
+
+
+def test_the_other_reference_pages_are_in_step(composer):
+    every = pages(composer) | {"experiment": group_page(composer, "experiment", describe_group(composer, "experiment"))}
+    for name, text in every.items():
+        assert text == (PAGES / f"{name}.md").read_text(encoding="utf-8"), "type python scripts/reference.py"
+    assert {file.stem for file in PAGES.glob("*.md")} == {*every, *GROUPS}
 
 
 def test_types_and_ranges_are_said_in_words():
@@ -67,7 +76,7 @@ def test_list_and_the_help_of_choices(here, capsys):
     enter(capsys, "evaluator=[knn,probe] --help", "evaluator.knn.k ", "evaluator.probe.l2")
     enter(capsys, "dataset=image_folder --help", "dataset.root ", "???", "dataset.imbalance")
     enter(capsys, "experiment=dino_shapes --help", "override /pretext: dino")
-    enter(capsys, "seed=3 --help", "usage: ssl-runner")
+    enter(capsys, "--help", "usage: ssl-runner")
     refusal(capsys, "pretext=simclar --help", "did you mean simclr?")
     refusal(capsys, "list pretexts", "did you mean pretext?")
     refusal(capsys, "list --config-dir nowhere", "nowhere")

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import random
+from fnmatch import fnmatch
 from inspect import Parameter, signature
 
 import numpy as np
@@ -99,6 +100,8 @@ def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, t
     assert values[0] == values[1]
     assert all(isinstance(each, Metric) and type(each.value) is float for each in values[0].values())
     assert evaluator.headline in values[0]
+    declared = getattr(evaluator, "numbers", ("*",))
+    assert all(any(fnmatch(key, each) for each in declared) for key in values[0])
     for key, each in values[
         0
     ].items():  # runs of version 0.1, which had no details, are compared with those that tell it

@@ -94,10 +94,10 @@ def test_a_sweeper_of_a_file_is_honoured():
     [
         ({"job": {"chdir": True}}, "hydra.job.chdir"),
         ({"output_subdir": None}, "hydra.output_subdir"),
-        ({"verbose": True}, "hydra.verbose"),
         ({"mode": "MULTIRUN"}, "hydra.mode"),
         ({"callbacks": {"mine": {"_target_": "os.system"}}}, "hydra.callbacks.mine"),
-        ({"job_logging": {"root": {"level": "DEBUG"}}}, "hydra.job_logging.root"),
+        ({"job_logging": {"handlers": {"file": {"class": "os.system"}}}}, "hydra.job_logging.handlers"),
+        ({"job_logging": {"root": {"level": "LOUD"}}}, "hydra.job_logging.root.level: given LOUD"),
         ({"job": {"env_set": {"A": "b"}}}, "hydra.job.env_set"),
         ({"searchpath": ["pkg://os"]}, "hydra.searchpath"),
         ({"rum": {"dir": "x"}}, "rum"),
