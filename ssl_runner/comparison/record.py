@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,16 @@ from ssl_runner.run_folder.summary import (
     typed_summary,
 )
 
+Read = Callable[[Path, str, list[str]], Run]
 
-def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
+
+def load_runs(places: Iterable[Path], read: Read | None = None) -> tuple[list[Run], list[str], list[str]]:
     """Every run below the places; what is wrong with the places; and which files are left out, and why."""
     paths, problems = find(places)
     runs, broken = [], list[str]()
     for name, path in paths.items():
         with note_failure(path, broken):
-            runs.append(read_run(path, name, broken))
+            runs.append((read or read_run)(path, name, broken))
     return runs, problems, broken
 
 
@@ -80,6 +82,8 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         error=summary.get("error"),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
+        begun=(folder / (ENVIRONMENT if environment else CONFIG)).stat().st_mtime,
+        **what_people_say(config),
         choices=choices,
         settings=flat(config),
         results=(*training_results(summary, config), *final),
@@ -88,6 +92,13 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         environment=environment,
         changes={name: listed for name in ("extended", "other_data") if (listed := entries(summary.get(name)))},
     )
+
+
+def what_people_say(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, tags and notes of a run."""
+    tags, texts = config.get("tags") or (), {"label": config.get("name"), "notes": config.get("notes")}
+    tags = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else ()
+    return {"tags": tuple(map(str, tags)), **{key: None if each is None else str(each) for key, each in texts.items()}}
 
 
 def load_json(path: Path) -> Any:

@@ -45,6 +45,10 @@ class Run:
     health: str | None = None  # the collapse detector's last verdict
     seed: int = 0
     batch_size: int = 0
+    label: str | None = None  # its config's `name`
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    begun: float = 0.0  # in seconds since 1970
     choices: Mapping[str, str] = field(default_factory=dict)  # by the path of their group: pretext, pretext.augment
     settings: Mapping[str, str] = field(default_factory=dict)  # by their whole key
     results: tuple[Result, ...] = ()  # of training, then of `ssl-runner evaluate` from old to new
