@@ -7,6 +7,7 @@ notes by name=, tags=[..] and notes= as they begin, or later: ssl-runner resume 
 """
 
 import json
+import re
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
@@ -23,7 +24,7 @@ EXAMPLES = """\
 
 def main(words: list[str]) -> int:
     """Returns the exit status: 0, 1 if a folder was left out, 2 if nothing could be listed."""
-    excluded = [word for word in words if word[:1] == "-" and word[1:2] not in ("", "-") and word != "-h"]
+    excluded = [word for word in words if re.match(r"-[^-\d]", word) and word != "-h"]  # no options: -failed
     parser = ArgumentParser(
         prog="ssl-runner ls", description=__doc__, epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
     )

@@ -6,6 +6,7 @@ from another machine, type there: ssh -L 8642:localhost:8642 THIS_MACHINE
 
 import errno
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from functools import partial
 from pathlib import Path
 
 from ssl_runner.errors import DONE, nearest, refuse
@@ -28,15 +29,18 @@ def main(words: list[str]) -> int:
         return refuse(f"FOLDER: there is no folder {place}{nearest(str(place), here)}" for place in missing)
     if not 0 <= arguments.port < 2**16:
         return refuse([f"--port: given {arguments.port}, and 0 to 65535 is wanted"])
+    from ssl_runner.comparison.export import to_html, to_rows
     from ssl_runner.comparison.server import HOST, open_server
 
     try:
-        server = open_server(places, arguments.metric, arguments.port)
+        server = open_server(places, arguments.metric, arguments.port, partial(to_html, live=True), to_rows)
     except OSError as error:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         state = "is taken" if error.errno == errno.EADDRINUSE else "is not to be had"
-        return refuse([f"--port: {arguments.port} {state}; type --port {PORT + 1}, or --port 0 for any that is free"])
+        return refuse(
+            [f"--port: {arguments.port} {state}; type --port {arguments.port + 1}, or --port 0 for any that is free"]
+        )
     with server:
         print(
             f"http://{HOST}:{server.server_address[1]}/ shows {', '.join(map(str, places))}; Ctrl-C ends it", flush=True

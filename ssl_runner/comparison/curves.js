@@ -41,8 +41,9 @@ function lineOfGroup(g, lines) {
 
 function drawCurves() {
   const box = $("curve-chart"), name = S.curve, share = meaning(name).share;
+  const others = S.others || ![...S.slots.keys()].some((g) => visible.has(g));
   const lines = D.runs.map((run, r) => {
-    const wanted = run.group === null ? S.unfinished : visible.has(run.group) && (S.slots.has(run.group) || S.others);
+    const wanted = run.group === null ? S.unfinished : visible.has(run.group) && (S.slots.has(run.group) || others);
     return wanted && !S.hidden.has(run.name) ? points(r, name) : [];
   });
   let low = Infinity, high = -Infinity, left = Infinity, right = -Infinity;

@@ -15,9 +15,10 @@ from ssl_runner.comparison.fairness import environment_facts, plural
 from ssl_runner.comparison.pictures import page_pictures
 from ssl_runner.comparison.render import remedy, summary_line
 from ssl_runner.comparison.run import Run, companions
-from ssl_runner.comparison.settings import PEOPLE, shorten
+from ssl_runner.comparison.settings import shorten
 from ssl_runner.comparison.statistics import Difference, Group, Interval, quantile
 from ssl_runner.comparison.table import Comparison
+from ssl_runner.run_folder.layout import PEOPLE
 
 ReadCurves = Callable[[Path], Mapping[str, Curve]]
 FACTS = ("name", "status", "seed", "seconds", "samples_seen", "samples_per_second", "step", "steps")
@@ -100,7 +101,7 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def to_html(comparison: Comparison, live: bool = False, read: ReadCurves = read_curves) -> str:
+def to_html(comparison: Comparison, read: ReadCurves = read_curves, live: bool = False) -> str:
     """The page's text. Reads metrics.jsonl of every run, which nothing else of a comparison does.
 
     `live`: it asks where it came from for newer rows.
@@ -115,6 +116,11 @@ def to_html(comparison: Comparison, live: bool = False, read: ReadCurves = read_
     }
     # in one pass, so that what is put in is not searched again
     return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+
+
+def to_rows(comparison: Comparison, read: ReadCurves = read_curves) -> str:
+    """What a page that is live asks for."""
+    return json.dumps(page_content(comparison, read), separators=(",", ":"), allow_nan=False)
 
 
 def embed(data: Any) -> str:

@@ -67,7 +67,7 @@ function readWord(token, rows, columns) {
 
 function filterRows(text, rows) {  // which rows fit all words; a line for each word that is not understood
   const tests = [], problems = [], columns = new Set(rows.flatMap((row) => Object.keys(row)));
-  for (const token of text.match(/(?:"[^"]*"|[^\s"])+|"/g) || []) {
+  for (const token of text.match(/(?:"[^"]*(?:"|$)|[^\s"])+/g) || []) {
     try { tests.push(readWord(token, rows, columns)); } catch (error) { problems.push(error.message); }
   }
   return { fits: rows.map((row) => tests.every((test) => test(row))), problems };

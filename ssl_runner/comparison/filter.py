@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 Value = str | float | Sequence[str] | None
 Row = Mapping[str, Value]  # by column; shares in per cent, as they are shown
 Test = Callable[[Row], bool]
-TOKEN = re.compile(r'(?:"[^"]*"|[^\s"])+|"')
+TOKEN = re.compile(r'(?:"[^"]*(?:"|$)|[^\s"])+')
 COMPARISON = re.compile(r'("[^"]*"|[^<>=!"]+)(<=|>=|!=|=|<|>)(.*)', re.DOTALL)
 NUMBER = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)([kmg%]?)", re.IGNORECASE)
 SCALE = {"": 1.0, "%": 1.0, "k": 1e3, "m": 1e6, "g": 1e9}

@@ -10,7 +10,7 @@ from rich.text import Text
 from ssl_runner.comparison.fairness import plural
 from ssl_runner.comparison.filter import Row, Value, number
 from ssl_runner.comparison.run import ABSENT, Meaning, Run, base_name, name_metrics
-from ssl_runner.comparison.settings import PEOPLE
+from ssl_runner.run_folder.layout import PEOPLE
 
 PERCENT = {"knn/top1": "knn %", "probe/top1": "probe %", "test": "test %"}  # columns, and their heads
 SHOWN = ("state", "when", "pretext", "dataset", "steps", *PERCENT, "name", "tags", "run")

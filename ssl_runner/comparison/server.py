@@ -1,9 +1,8 @@
 """HTTP server of a comparison on loopback: its page and its rows, read again if a run has changed."""
 
 import hashlib
-import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +10,6 @@ from pathlib import Path
 from threading import Lock
 
 from ssl_runner.comparison.curves import Curve, read_curves
-from ssl_runner.comparison.export import page_content, to_html
 from ssl_runner.comparison.record import load_runs, read_run
 from ssl_runner.comparison.run import Run
 from ssl_runner.comparison.table import Comparison, Unknown, compare
@@ -21,6 +19,7 @@ from ssl_runner.run_folder.lock import held
 
 HOST = "127.0.0.1"
 Stamp = tuple[object, ...]
+Show = Callable[[Comparison, Callable[[Path], Mapping[str, Curve]]], str]  # a comparison with what reads curves as text
 
 
 def stamp(folder: Path, *names: str) -> Stamp:
@@ -70,37 +69,27 @@ class Rows:
             raise ValueError("; ".join(problems) or "no run can be read yet")
         return compare(runs, self.metric)
 
-    def page(self) -> str:
-        return to_html(self.compare(), live=True, read=self.read_curves)
-
-    def rows(self) -> str:
-        return json.dumps(page_content(self.compare(), self.read_curves), allow_nan=False)
-
 
 class Handler(BaseHTTPRequestHandler):
     """Answers GET / and GET /rows, and nothing else."""
 
-    def __init__(self, rows: Rows, *arguments: object):
-        self.source = rows
+    def __init__(self, source: Rows, shows: Mapping[str, tuple[Show, str]], *arguments: object):
+        self.source, self.shows = source, shows
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        kinds: dict[str, tuple[Callable[[], str], str]] = {
-            "/": (self.source.page, "text/html"),
-            "/rows": (self.source.rows, "application/json"),
-        }
         host = self.headers.get("Host", "").rpartition(":")[0]
         if host not in (HOST, "localhost"):  # a stranger's page whose name leads here
             return self.answer(HTTPStatus.FORBIDDEN, f"open http://{HOST}:{self.connection.getsockname()[1]}/")
-        if self.path not in kinds:
+        if self.path not in self.shows:
             return self.answer(HTTPStatus.NOT_FOUND, "only the page is here: /")
-        make, kind = kinds[self.path]
+        show, kind = self.shows[self.path]
         with self.source.lock:
             tag = self.source.tag()
             if self.headers.get("If-None-Match") == tag:
                 return self.answer(HTTPStatus.NOT_MODIFIED, "", kind, tag)
             try:
-                return self.answer(HTTPStatus.OK, make(), kind, tag)
+                return self.answer(HTTPStatus.OK, show(self.source.compare(), self.source.read_curves), kind, tag)
             except Unknown as error:
                 return self.answer(HTTPStatus.SERVICE_UNAVAILABLE, f"--metric: {error}")
             except (OSError, ValueError) as error:
@@ -122,6 +111,7 @@ class Handler(BaseHTTPRequestHandler):
         """Requests are not printed."""
 
 
-def open_server(places: Sequence[Path], metric: str | None, port: int) -> ThreadingHTTPServer:
+def open_server(places: Sequence[Path], metric: str | None, port: int, page: Show, rows: Show) -> ThreadingHTTPServer:
     """Raises OSError if the port is taken. Port 0 takes any that is free."""
-    return ThreadingHTTPServer((HOST, port), partial(Handler, Rows(places, metric)))
+    shows = {"/": (page, "text/html"), "/rows": (rows, "application/json")}
+    return ThreadingHTTPServer((HOST, port), partial(Handler, Rows(places, metric), shows))

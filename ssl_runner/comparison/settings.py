@@ -11,7 +11,6 @@ from ssl_runner.run_folder.layout import GROUPS, HARMLESS
 ORDER = ("pretext", *(group for group in GROUPS if group != "pretext"))  # of columns
 # Runs are averaged over `seed`; below the choice of a device are settings.
 IGNORED = HARMLESS | {"seed", "device"}
-PEOPLE = ("name", "tags", "notes")  # keys of a config that say something to people alone
 DATA = "data"  # the fingerprint, as a setting of runs of equal dataset settings that saw other data
 
 

@@ -19,7 +19,7 @@ function zoomable(box, f, key, click) {
     const [x, y] = place(event);
     if (!frame_ && Math.abs(x - from[0]) < 6 && Math.abs(y - from[1]) < 6) return;
     tip("");
-    if (!frame_) { frame_ = document.createElementNS("http://www.w3.org/2000/svg", "rect"); frame_.setAttribute("class", "drag"); svg.append(frame_); }
+    if (!frame_) { frame_ = document.createElementNS(svg.namespaceURI, "rect"); frame_.setAttribute("class", "drag"); svg.append(frame_); }
     const tall = Math.abs(y - from[1]) > 20;  // else all of the height
     const rect = { x: Math.min(x, from[0]), y: tall ? Math.min(y, from[1]) : EDGE.top, width: Math.abs(x - from[0]), height: tall ? Math.abs(y - from[1]) : f.h - EDGE.top - EDGE.bottom };
     for (const [name, value] of Object.entries(rect)) frame_.setAttribute(name, value);
