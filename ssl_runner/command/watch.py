@@ -24,7 +24,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--port", type=int, default=PORT, help=f"0 is any that is free (default: {PORT})")
     arguments = parser.parse_args(words)
     places = arguments.places or [Path("outputs")]
-    if missing := [place for place in places if not place.is_dir()]:
+    if missing := [place for place in arguments.places if not place.is_dir()]:  # outputs may come with the first run
         here = [str(each) for each in Path().iterdir() if each.is_dir()]
         return refuse(f"FOLDER: there is no folder {place}{nearest(str(place), here)}" for place in missing)
     if not 0 <= arguments.port < 2**16:

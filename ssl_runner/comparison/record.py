@@ -13,9 +13,9 @@ from ssl_runner.comparison.settings import choices_of, flat
 from ssl_runner.config import files
 from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.find import find
-from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, SUMMARY
+from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, METRICS, SUMMARY
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.metrics import finite_numbers
+from ssl_runner.run_folder.metrics import finite_numbers, read_rows
 from ssl_runner.run_folder.origin import entries, recorded_fingerprint
 from ssl_runner.run_folder.summary import (
     fitting,
@@ -67,13 +67,17 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         config["init"] = str(init.get("digest"))[:8]
     choices, chosen = choices_of(config), finite_numbers(config)
     step, status = summary.get("step", 0), summary["status"]
+    if status == "running" and not held(folder):
+        status = "killed" if (folder / SUMMARY).exists() else "not begun"
+    elif status == "running":  # a summary is not written at each log
+        step = max((row["step"] for row in read_rows(folder / METRICS)), default=step)
     own = (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
     evaluated = evaluation_results(folder, broken, own)
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
         folder=folder,
         name=name,
-        status="killed" if status == "running" and not held(folder) else status,
+        status=status,
         step=step,
         steps=summary.get("steps", 0),
         seconds=summary.get("seconds", 0.0),

@@ -5,7 +5,7 @@ let visible = new Set(D.groups.keys()), listed = [];  // groups that the filter 
 function entries() {
   const m = meaning(S.metric), main = S.metric === D.metric;
   const row = (g, runs, name) => {
-    const cell = (f) => mean(runs.map((r) => f(D.runs[r]))), given = (key) => { const all = [...new Set(runs.flatMap((r) => D.runs[r][key] ?? []))]; return all.length > 3 ? `${all.slice(0, 2).join(", ")}, ${all.length - 2} more` : all.join(", "); };
+    const own = present(runs).length ? present(runs) : runs, cell = (f) => mean(own.map((r) => f(D.runs[r]))), given = (key) => { const all = [...new Set(runs.flatMap((r) => D.runs[r][key] ?? []))]; return all.length > 3 ? `${all.slice(0, 2).join(", ")}, ${all.length - 2} more` : all.join(", "); };
     const s = measured(runs, S.metric), d = present(D.groups[g].runs).length === D.groups[g].runs.length ? D.groups[g].difference : null;
     const cells = name === null ? [] : [["run", name, name], ["seed", D.runs[runs[0]].seed, D.runs[runs[0]].seed]];
     const settings = D.keys.map(([key, short], i) => [short, D.groups[g].settings[i], D.groups[g].settings[i], key]);

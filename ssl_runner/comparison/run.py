@@ -32,7 +32,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The content of a run folder. `status` is that of its summary, or killed if no process runs it any more."""
+    """The content of a run folder.
+
+    `status` is that of its summary, `killed` if no process runs it any more, or `not begun` without a summary.
+    """
 
     folder: Path
     name: str

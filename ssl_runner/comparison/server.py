@@ -31,7 +31,8 @@ def stamp(folder: Path, *names: str) -> Stamp:
 def run_stamp(folder: Path) -> Stamp:
     results = sorted(path.name for path in (folder / EVALUATION).glob("*.json"))
     files = stamp(folder, CONFIG, SUMMARY, ENVIRONMENT, *(f"{EVALUATION}/{name}" for name in results))
-    return (*files, *results, held(folder))
+    running = held(folder)
+    return (*files, *results, running, running and stamp(folder, METRICS))
 
 
 class Rows:

@@ -51,13 +51,28 @@ def test_pictures_are_the_newest_and_damage_is_left_out(page):
 
 def browse(page, looks, **state):
     file, html = page
-    file.write_text(html.replace("</body>", LOOK % ",".join(f"{name}: () => {look}" for name, look in looks.items())))
+    file.write_text(html.replace("</body>", LOOK % ",".join(f"{name}: () => ({look})" for name, look in looks.items())))
     words = [BROWSER, "--headless=new", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=3000", "--dump-dom"]
     address = f"file://{file}#{urlencode(state)}"
     words += ["--enable-logging=stderr", f"--user-data-dir={file.parent / 'browser'}", address]
     done = subprocess.run(words, capture_output=True, text=True, timeout=120)
     assert not re.findall("Uncaught.*", done.stderr)
     return json.loads(unescape(re.search(r"<body[^>]*>(.*)</body>", done.stdout, re.DOTALL)[1]))
+
+
+def drag(place, start, end):
+    """Drags the pointer over an element, as an expression before another."""
+    sent = ""
+    for name, (x, y) in (("pointerdown", start), ("pointermove", end), ("pointerup", end)):
+        made = f"clientX: box.x + {x}, clientY: box.y + {y}, bubbles: true, button: 0"
+        sent += f"e.dispatchEvent(new PointerEvent('{name}', {{{made}}}));"
+    find = f"const e = document.querySelector('{place}'), box = e.getBoundingClientRect();"
+    return f"(() => {{{find} e.setPointerCapture = () => {{}}; {sent}}})(), "
+
+
+def key(place, name):
+    event = f"new KeyboardEvent('keydown', {{key: '{name}', bubbles: true}})"
+    return f"document.querySelector('{place}').dispatchEvent({event}), "
 
 
 @pytest.mark.skipif(not BROWSER, reason="there is no Chromium")
@@ -89,6 +104,20 @@ def test_what_the_address_says_is_shown(page):
     assert all(word in shown["about"] for word in ("lr</span> 0.1", "probe/top1 60.8 ± 1.9 %, n 3"))
     shown = browse(page, looks, single="true", hidden="a-0\nb-2", filter='"second try"|paper seed!=1', theme="dark")
     assert (shown["counted"], shown["rows"], shown["wrong"]) == ("3 of 5", ["a-0", "b-0", "b-2"], "")
+    acts = {
+        "drag": drag("#curve-chart svg", (200, 60), (400, 62)) + "Object.keys(S.zoom).join() + S.zoom.curve.y",
+        "again": key("#curve-chart svg", "0") + "S.zoom.curve",
+        "brush": drag("#parallel-chart svg", (60, 20), (60, 120)) + "S.filter",
+        "hide": "document.querySelector('[data-hide]').click(), S.hidden.size",
+        "choose": "document.querySelector('[data-group]').click(), S.slots.size",
+        "slash": key("body", "/") + "document.activeElement.id",
+        "sort": "document.querySelector('[data-sort]').click(), S.sort",
+    }
+    done = browse((page[0], page[1].replace("D.groups.length < 3", "false")), acts)
+    assert done["drag"].startswith("curve0,0."), "a flat drag keeps all of the height"
+    assert (done["again"], done["slash"], done["sort"]) == (None, "filter", "lr")
+    assert done["brush"].startswith("optimizer.lr>=")
+    assert (done["hide"], done["choose"]) == (3, 1)
     lines = shown["csv"].splitlines()
     assert lines[0].startswith("run,seed,lr,probe/top1 %,±,")
     assert [line.split(",")[:4] for line in lines[1:]] == [

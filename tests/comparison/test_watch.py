@@ -31,9 +31,10 @@ def served(place, metric=None):
 
 
 def test_the_page_follows_its_runs(tmp_path):
-    with served(tmp_path) as ask:
+    with served(tmp_path / "runs") as ask:  # which comes with the first run
         status, headers, text = ask("/")
-        assert (status, headers["Refresh"], "holds no run" in text) == (503, "5", True)
+        assert (status, headers["Refresh"], "waits for one" in text) == (503, "5", True)
+        tmp_path = tmp_path / "runs"
         logged(make_run(tmp_path / "one", 0.5, summary={"status": "running", "final": {}}), 20)
         status, headers, page = ask("/")
         assert (status, "connect-src 'self'" in page, "fetch(" in page) == (200, True, True)
@@ -66,7 +67,6 @@ def test_an_unknown_metric_says_what_is_possible(tmp_path):
 
 
 def test_what_cannot_be_watched_is_refused(here, capsys):
-    refusal(capsys, "watch", "there is no folder outputs")
     make_run(here / "outputs/one", 0.5)
     refusal(capsys, "watch output", "there is no folder output", "outputs")
     refusal(capsys, "watch --port 70000", "given 70000")
