@@ -4,13 +4,19 @@ Runs are found at any depth (default: in outputs), put into groups of equal sett
 mean ± 95 % interval, differences paired if seeds match. Formats go to standard output, or to FILE.
 """
 
+import contextlib
 import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ssl_runner.engine.console import Terminal, journal
 from ssl_runner.errors import DONE, FAILED, refuse
+
+if TYPE_CHECKING:
+    from ssl_runner.comparison.run import Run
+    from ssl_runner.comparison.table import Comparison
 
 EXAMPLES = """\
   ssl-runner compare outputs/sweeps/demo
@@ -59,10 +65,11 @@ def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
     from ssl_runner.comparison.export import to_csv, to_html, to_json
     from ssl_runner.comparison.record import load_runs
     from ssl_runner.comparison.render import print_terminal, to_markdown
-    from ssl_runner.comparison.table import Unknown, compare
+    from ssl_runner.comparison.table import Unknown
 
+    places = arguments.places or [Path("outputs")]
     with journal(Terminal(stderr=True)):
-        runs, problems, broken = load_runs(arguments.places or [Path("outputs")])
+        runs, problems, broken = load_runs(places)
     for line in broken:
         print(line, file=sys.stderr)
     if problems or not runs:
@@ -72,7 +79,7 @@ def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
     written = {name: file for name, file in files.items() if file != "-"}
     written |= {"html": arguments.html} if arguments.html is not None else {}
     try:
-        comparison = compare(runs, arguments.metric, arguments.smaller, arguments.larger)
+        comparison = compare_by(places, runs, arguments)
         for name, file in written.items():
             Path(file).write_text(formats[name](comparison), encoding="utf-8")
     except Unknown as error:
@@ -88,3 +95,19 @@ def show(arguments: Namespace, files: dict[str, str], piped: list[str]) -> int:
     for file in written.values():
         print(f"written: {file}", file=sys.stderr)
     return FAILED if broken else DONE
+
+
+def compare_by(places: list[Path], runs: list["Run"], arguments: Namespace) -> "Comparison":
+    """The comparison by --metric or, as in a sweep's own table, by what the sweep was ranked by. Raises Unknown."""
+    from ssl_runner.comparison.table import Unknown, compare
+    from ssl_runner.run_folder.atomic import read_json
+    from ssl_runner.run_folder.layout import SWEEP
+
+    better = (arguments.smaller, arguments.larger)
+    command = read_json(places[0] / SWEEP).get("command") if len(places) == 1 else None
+    if arguments.metric is None and isinstance(command, list):
+        from ssl_runner.sweep.settings import ranking_metric
+
+        with contextlib.suppress(Unknown):
+            return compare(runs, ranking_metric([str(word) for word in command]), *better)
+    return compare(runs, arguments.metric, *better)

@@ -1,10 +1,11 @@
 """`ssl-runner resume RUN [KEY=VALUE ...]`: go on with an interrupted run, in its folder, to bit-identical weights.
 
-KEY=VALUE may change what cannot change the result: log_every, save_every, show_every, keep, on_collapse, where the run
-is placed (device=cuda, device.threads=4, device.processes=2) and where its data lies (dataset.root=PATH, dataset.cache,
-dataset.workers). length=400ep trains longer, or less long than was meant: from the step reached on, learning rate,
-weight decay and every other schedule have the values of a run of the new length at that step, so the learning rate of a
-completed cosine run rises again. To change anything else, begin a new run: rerun.
+KEY=VALUE may change what cannot change the result: name, tags and notes, also of a completed run; log_every,
+save_every, show_every, keep, on_collapse, where the run is placed (device=cuda, device.threads=4, device.processes=2)
+and where its data lies (dataset.root=PATH, dataset.cache, dataset.workers). length=400ep trains longer, or less long
+than was meant: from the step reached on, learning rate, weight decay and every other schedule have the values of a run
+of the new length at that step, so the learning rate of a completed cosine run rises again. To change anything else,
+begin a new run: rerun.
 """
 
 from argparse import ArgumentParser, RawDescriptionHelpFormatter

@@ -21,7 +21,9 @@ usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments
        ssl-runner -m sweep.resume=FOLDER                 go on with a sweep
        ssl-runner resume RUN [KEY=VALUE ...]             go on with an interrupted run, to the same weights
        ssl-runner evaluate RUN [PROTOCOL ...]            measure an encoder
+       ssl-runner ls [FOLDER ...] [FILTER ...]           the runs, as in ls simclr 'probe>80' -failed
        ssl-runner compare [FOLDER ...]                   runs side by side, over seeds
+       ssl-runner watch [FOLDER ...]                     the same as a page, live while runs are trained
        ssl-runner rerun RUN|FILE [KEY=VALUE ...]         a recorded run again: are the numbers the same?
        ssl-runner export RUN                             the encoder for elsewhere
        ssl-runner embed RUN FOLDER                       the features of a folder of images, as one file

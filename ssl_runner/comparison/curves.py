@@ -17,9 +17,8 @@ NUMBERS = 250_000  # of all curves together: about two megabytes
 LEAST, MOST = 20, 240  # points of a curve
 
 
-def downsample_curves(folders: Sequence[Path]) -> dict[str, Any]:
+def downsample_curves(runs: Sequence[Mapping[str, Curve]]) -> dict[str, Any]:
     """Curves of all runs, of as many points as the page can carry; numbers logged together share their steps."""
-    runs = [read_curves(folder) for folder in folders]
     names = sorted({name for curves in runs for name, curve in curves.items() if len(curve) > 1})
     lengths = [len(curves[name]) for curves in runs for name in names if name in curves]
     points = MOST if sum(lengths) <= NUMBERS else max(LEAST, min(MOST, NUMBERS // len(lengths)))

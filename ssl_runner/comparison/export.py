@@ -5,21 +5,25 @@ import io
 import json
 import math
 import re
+from collections.abc import Callable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-from ssl_runner.comparison.curves import downsample_curves, shorten_number
+from ssl_runner.comparison.curves import Curve, downsample_curves, read_curves, shorten_number
 from ssl_runner.comparison.fairness import environment_facts, plural
+from ssl_runner.comparison.pictures import page_pictures
 from ssl_runner.comparison.render import remedy, summary_line
 from ssl_runner.comparison.run import Run, companions
 from ssl_runner.comparison.settings import shorten
 from ssl_runner.comparison.statistics import Difference, Group, Interval, quantile
 from ssl_runner.comparison.table import Comparison
+from ssl_runner.run_folder.layout import PEOPLE
 
+ReadCurves = Callable[[Path], Mapping[str, Curve]]
 FACTS = ("name", "status", "seed", "seconds", "samples_seen", "samples_per_second", "step", "steps")
 HERE = Path(__file__).parent
-SCRIPTS = ("state.js", "curves.js", "pareto.js", "rows.js")
+SCRIPTS = ("state.js", "filter.js", "zoom.js", "curves.js", "pareto.js", "parallel.js", "rows.js", "page.js")
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -97,16 +101,26 @@ def finite(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def to_html(comparison: Comparison) -> str:
-    """The page's text. Reads metrics.jsonl of every run, which nothing else of a comparison does."""
+def to_html(comparison: Comparison, read: ReadCurves = read_curves, live: bool = False) -> str:
+    """The page's text. Reads metrics.jsonl of every run, which nothing else of a comparison does.
+
+    `live`: it asks where it came from for newer rows.
+    """
     parts = {
+        "CONNECT": "; connect-src 'self'" if live else "",
+        "LIVE": json.dumps(live),
         "TITLE": escape(f"{comparison.metric or 'comparison'}, {plural(len(comparison.runs))}"),
         "STYLE": (HERE / "page.css").read_text(encoding="utf-8"),
-        "SCRIPT": "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
-        "DATA": embed(page_content(comparison)),
+        "SCRIPT": "\n".join((HERE / name).read_text(encoding="utf-8") for name in (*SCRIPTS, *["live.js"] * live)),
+        "DATA": embed(page_content(comparison, read)),
     }
     # in one pass, so that what is put in is not searched again
     return re.sub(r"{{(\w+)}}", lambda match: parts[match[1]], (HERE / "page.html").read_text(encoding="utf-8"))
+
+
+def to_rows(comparison: Comparison, read: ReadCurves = read_curves) -> str:
+    """What a page that is live asks for."""
+    return json.dumps(page_content(comparison, read), separators=(",", ":"), allow_nan=False)
 
 
 def embed(data: Any) -> str:
@@ -115,9 +129,9 @@ def embed(data: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def page_content(comparison: Comparison) -> dict[str, Any]:
+def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict[str, Any]:
     """What state.js reads: the JSON export with runs in short, metrics with their meaning, and curves."""
-    curves = downsample_curves([run.folder for run in comparison.runs])
+    curves = downsample_curves([read(run.folder) for run in comparison.runs])
     metrics = [
         {"name": name, "share": comparison.is_share(name), "larger": comparison.larger_is_better(name)}
         | dict(zip(("baseline", "test"), companions(name), strict=True))
@@ -133,6 +147,7 @@ def page_content(comparison: Comparison) -> dict[str, Any]:
         "t": [round(quantile(n), 4) for n in range(1, max(len(comparison.runs), 2))],
         "runs": [page_run(run) for run in comparison.runs],
         "shares": [name for name in curves["curves"] if comparison.is_share(name)],
+        "pictures": page_pictures(comparison.groups),
         **curves,
     }
 
@@ -141,9 +156,9 @@ def page_run(run: Run) -> dict[str, Any]:
     """A run's numbers, and every setting with what it ran on."""
     machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
     return {
-        **{name: getattr(run, name) for name in (*FACTS, "error", "batch_size")},
+        **{name: getattr(run, name) for name in (*FACTS, "error", "batch_size", "label", "tags", "notes")},
         "folder": str(run.folder),
         "resume": "" if run.completed else remedy(run),
         "metrics": {name: shorten_number(value) for name, value in run.metrics.items()},
-        "configuration": {**run.traits, **machine},
+        "configuration": {key: each for key, each in run.traits.items() if key not in PEOPLE} | machine,
     }

@@ -4,7 +4,7 @@ import contextlib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,9 @@ from ssl_runner.config import files
 from ssl_runner.duration import Phase
 from ssl_runner.run_folder.atomic import read_file
 from ssl_runner.run_folder.find import find
-from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, PROJECT_DIFF, SUMMARY
+from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, METRICS, PROJECT_DIFF, SUMMARY
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.metrics import finite_numbers
+from ssl_runner.run_folder.metrics import finite_numbers, read_rows
 from ssl_runner.run_folder.origin import entries, recorded_fingerprint
 from ssl_runner.run_folder.summary import (
     fitting,
@@ -27,15 +27,17 @@ from ssl_runner.run_folder.summary import (
     typed_summary,
 )
 
+Read = Callable[[Path, str, list[str]], Run]
 
-def load_runs(places: Iterable[Path]) -> tuple[list[Run], list[str], list[str]]:
+
+def load_runs(places: Iterable[Path], read: Read | None = None) -> tuple[list[Run], list[str], list[str]]:
     """Every run below the places; what is wrong with the places; and which files are left out, and why."""
     paths, problems = find(places)
     runs, broken = [], list[str]()
     with Phase("reading", len(paths), "runs") as phase:
         for name, path in paths.items():
             with note_failure(path, broken):
-                runs.append(read_run(path, name, broken))
+                runs.append((read or read_run)(path, name, broken))
             phase.advance()
     return runs, problems, broken
 
@@ -68,13 +70,17 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         config["init"] = str(init.get("digest"))[:8]
     choices, chosen = choices_of(config), finite_numbers(config)
     step, status = summary.get("step", 0), summary["status"]
+    if status == "running" and not held(folder):
+        status = "killed" if (folder / SUMMARY).exists() else "not begun"
+    elif status == "running":  # a summary is not written at each log
+        step = max((row["step"] for row in read_rows(folder / METRICS)), default=step)
     own = (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
     evaluated = evaluation_results(folder, broken, own)
     final = [each for each in evaluated if each.step in (None, step)]
     return Run(
         folder=folder,
         name=name,
-        status="killed" if status == "running" and not held(folder) else status,
+        status=status,
         step=step,
         steps=summary.get("steps", 0),
         seconds=summary.get("seconds", 0.0),
@@ -83,6 +89,8 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         error=summary.get("error"),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
+        begun=(folder / (ENVIRONMENT if environment else CONFIG)).stat().st_mtime,
+        **what_people_say(config),
         choices=choices,
         settings=flat(config),
         results=(*training_results(summary, config), *final),
@@ -91,6 +99,13 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         environment=environment,
         changes={name: listed for name in ("extended", "other_data") if (listed := entries(summary.get(name)))},
     )
+
+
+def what_people_say(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, tags and notes of a run."""
+    tags, texts = config.get("tags") or (), {"label": config.get("name"), "notes": config.get("notes")}
+    tags = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else ()
+    return {"tags": tuple(map(str, tags)), **{key: None if each is None else str(each) for key, each in texts.items()}}
 
 
 def load_json(path: Path) -> Any:

@@ -32,7 +32,10 @@ class Result(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """The content of a run folder. `status` is that of its summary, or killed if no process runs it any more."""
+    """The content of a run folder.
+
+    `status` is that of its summary, `killed` if no process runs it any more, or `not begun` without a summary.
+    """
 
     folder: Path
     name: str
@@ -45,6 +48,10 @@ class Run:
     health: str | None = None  # the collapse detector's last verdict
     seed: int = 0
     batch_size: int = 0
+    label: str | None = None  # its config's `name`
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+    begun: float = 0.0  # in seconds since 1970
     choices: Mapping[str, str] = field(default_factory=dict)  # by the path of their group: pretext, pretext.augment
     settings: Mapping[str, str] = field(default_factory=dict)  # by their whole key
     results: tuple[Result, ...] = ()  # of training, then of `ssl-runner evaluate` from old to new

@@ -1,22 +1,32 @@
 // What the page knows and what is chosen on it; numbers, colours and axes that both charts and the table use.
-const D = JSON.parse(document.getElementById("data").textContent);
-D.configuration = [...new Set(D.runs.flatMap((run) => Object.keys(run.configuration)))];
-for (const run of D.runs) Object.assign(run, { group: null, samples: run.samples_seen, speed: run.samples_per_second, batch: run.batch_size, settings: D.configuration.map((key) => run.configuration[key]) });
-const places = new Map(D.runs.map((run, r) => [run.name, r]));
-D.groups.forEach((group, g) => {  // settings and runs by their places
-  const runs = group.runs.map((name) => places.get(name));
-  Object.assign(group, { runs, settings: D.keys.map(([key]) => group.settings[key]), difference: group.to_first, worse: group.shown_worse });
-  for (const r of runs) D.runs[r].group = g;
-});
 const $ = (id) => document.getElementById(id);
 const COLOURS = 8, FIRST = 6;
-const S = {
+let D;  // what the page was written with, or what `ssl-runner watch` has sent since
+
+function load(data) {
+  D = data;
+  D.configuration = [...new Set(D.runs.flatMap((run) => Object.keys(run.configuration)))];
+  for (const run of D.runs) Object.assign(run, { group: null, samples: run.samples_seen, speed: run.samples_per_second, batch: run.batch_size, settings: D.configuration.map((key) => run.configuration[key]) });
+  const places = new Map(D.runs.map((run, r) => [run.name, r]));
+  D.places = places;
+  D.groups.forEach((group, g) => {  // settings and runs by their places
+    const runs = group.runs.map((name) => places.get(name));
+    Object.assign(group, { runs, settings: D.keys.map(([key]) => group.settings[key]), difference: group.to_first, worse: group.shown_worse });
+    for (const r of runs) D.runs[r].group = g;
+  });
+}
+load(JSON.parse($("data").textContent));
+
+const START = () => ({
   metric: D.metric,
   curve: D.curves.includes(D.metric) ? D.metric : D.curves.find((name) => name === "train/loss") || D.curves[0],
-  x: "step", cost: "seconds", log: false, others: D.groups.length <= 40, unfinished: false, alike: false,
-  single: false, filter: "", sort: null, down: false,
-  slots: new Map(D.groups.slice(0, FIRST).map((_, g) => [g, g])),  // chosen groups, and the colour of each
-};
+  x: "step", cost: "seconds", log: false, logx: false, logcost: "auto", smooth: 0, others: D.groups.length <= 40, unfinished: Boolean(window.LIVE) || !D.groups.length, alike: false,
+  single: false, filter: "", sort: null, down: false, theme: null,
+});
+const S = { ...START(), zoom: {}, hidden: new Set(), slots: null };  // hidden: names of runs; slots: chosen groups, and the colour of each
+const firstSlots = () => new Map(D.groups.slice(0, FIRST).map((_, g) => [g, g]));
+S.slots = firstSlots();
+const present = (runs) => runs.filter((r) => !S.hidden.has(D.runs[r].name));
 
 const escaped = (text) => String(text).replace(/[&<>"']/g, (c) => `&#${c.charCodeAt(0)};`);
 const meaning = (name) => D.metrics.find((m) => m.name === name) || { name, larger: D.larger, share: D.shares.includes(name) };
@@ -38,6 +48,13 @@ function label(g) {
   return places.map((i) => (group.settings[i] === "-" ? "" : GROUPS.test(D.keys[i][0]) ? group.settings[i] : `${D.keys[i][1]} ${group.settings[i]}`)).filter(Boolean).join(", ") || D.runs[group.runs[0]].name;
 }
 
+function about(g, r) {  // of a group, or of one of its runs: what it came to, and the settings that differ
+  const group = D.groups[g], s = measured(r === undefined ? group.runs : [r], S.metric), share = meaning(S.metric).share, slot = S.slots.get(g);
+  const rows = D.keys.map(([, name], i) => [name, group.settings[i]]).filter(([, value]) => value !== "-");
+  const more = rows.length > 12 ? `<br>… ${rows.length - 12} more` : "", run = r === undefined ? group.runs.length === 1 ? group.runs[0] : undefined : r;
+  return `<b>${slot === undefined ? "" : sample(slot)}${escaped(run === undefined ? label(g) : D.runs[run].label || D.runs[run].name)}</b>${s ? `<br>${escaped(S.metric)} ${range(s, share)}${share ? " %" : ""}${s.n > 1 ? `, n ${s.n}` : ""}` : ""}${rows.slice(0, 12).map(([name, value]) => `<br><span class="key">${escaped(name)}</span> ${escaped(value)}`).join("")}${more}`;
+}
+
 function choose(g) {
   if (S.slots.has(g)) S.slots.delete(g);
   else {
@@ -53,14 +70,15 @@ const mean = (x) => x.reduce((a, b) => a + b, 0) / x.length;
 
 function spread(x) {  // mean and half of its 95 % interval
   const m = mean(x), n = x.length;
-  if (n < 2) return { mean: m, half: null, n };
+  if (n < 2) return { mean: m, half: null, n, low: m, high: m };
   const deviation = Math.sqrt(x.reduce((a, b) => a + (b - m) ** 2, 0) / (n - 1));
-  return { mean: m, half: ((D.t[n - 2] || 1.96) * deviation) / Math.sqrt(n), n };
+  const half = ((D.t[n - 2] || 1.96) * deviation) / Math.sqrt(n);
+  return n > 2 ? { mean: m, half, n, low: m - half, high: m + half } : { mean: m, half, n, low: Math.min(...x), high: Math.max(...x) };  // of two values, 12.7 standard errors would hide all else
 }
 
 function measured(runs, name) {  // over seeds; runs of the same seed count once
   const seeds = new Map();
-  for (const r of runs) {
+  for (const r of present(runs)) {
     const value = D.runs[r].metrics[name];
     if (value !== undefined) seeds.set(D.runs[r].seed, [...(seeds.get(D.runs[r].seed) || []), value]);
   }
@@ -86,7 +104,9 @@ function ticks(low, high, count, log) {
     const found = [];
     for (let e = Math.floor(Math.log10(low)); e <= Math.ceil(Math.log10(high)); e++)
       for (const m of [1, 2, 5]) if (m * 10 ** e >= low * 0.999 && m * 10 ** e <= high * 1.001) found.push(m * 10 ** e);
-    return found.length > count ? found.filter((v) => Math.abs(Math.log10(v) % 1) < 1e-9) : found;
+    const decades = found.filter((v) => Math.abs(Math.log10(v) - Math.round(Math.log10(v))) < 1e-9);
+    if (found.length > count && decades.length > 1) return decades;
+    if (found.length > 2) return found;  // else they are too near for decades
   }
   const rough = (high - low) / count || 1, unit = 10 ** Math.floor(Math.log10(rough));
   const step = [1, 2, 5, 10].map((m) => m * unit).find((s) => s >= rough);
@@ -101,9 +121,9 @@ function frame(box, xs, ys, names, share, logs) {  // scales, and axes as SVG
   const w = Math.max(260, box.clientWidth), h = Math.max(160, box.clientHeight);
   const scale = (from, to, values, log) => {
     let low = Math.min(...values), high = Math.max(...values);
-    if (log) { if (low === high) { low /= 2; high *= 2; } return { low, high, log, at: (v) => from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from) }; }
+    if (log) { if (low === high) { low /= 2; high *= 2; } return { low, high, log, at: (v) => from + ((Math.log(v) - Math.log(low)) / (Math.log(high) - Math.log(low))) * (to - from), back: (p) => low * (high / low) ** ((p - from) / (to - from)) }; }
     if (high - low <= 1e-9 * Math.abs(high)) { low -= Math.abs(low) * 0.1 || 1; high += Math.abs(high) * 0.1 || 1; }  // equal but for rounding
-    return { low, high, log, at: (v) => from + ((v - low) / (high - low)) * (to - from) };
+    return { low, high, log, at: (v) => from + ((v - low) / (high - low)) * (to - from), back: (p) => low + ((p - from) / (to - from)) * (high - low) };
   };
   const x = scale(EDGE.left, w - EDGE.right, xs, logs.x), y = scale(h - EDGE.bottom, EDGE.top, ys, logs.y);
   let svg = "";

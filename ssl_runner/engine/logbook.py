@@ -19,7 +19,7 @@ from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.loggers import Loggers
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.layout import EVENTS, METRICS
-from ssl_runner.run_folder.metrics import read_rows
+from ssl_runner.run_folder.metrics import accuracy_names, read_rows
 
 PICTURES = 16  # images of each kind in a grid
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
@@ -136,9 +136,8 @@ class Logbook(Rows):
         """Writes scalars for TensorBoard, as of a time in seconds since 1970, and for the loggers beside it."""
         self._loggers.tell(lambda each: each.scalars(step, values))
         for name, value in values.items():
-            self._events.add_scalar(name, value, step, at)
-            if name.endswith("/top1") and not name.startswith("train/"):
-                self._events.add_scalar(f"accuracy/{name[:-5].replace('/', '_')}", value, step, at)
+            for each in (name, *accuracy_names(name)):
+                self._events.add_scalar(each, value, step, at)
         if not values.keys() <= self._names.keys():
             self._names |= dict.fromkeys(values)
             self._summary(charts(self._names), step)

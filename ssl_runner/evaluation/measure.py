@@ -9,6 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
+from ssl_runner.comparison.record import note_failure
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Encoder, Evaluator, Metric, Rows, Samples
 from ssl_runner.data.check import read_data
@@ -18,11 +19,13 @@ from ssl_runner.engine.learner import frozen
 from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
+from ssl_runner.evaluation.events import draw_evaluations
 from ssl_runner.evaluation.plan import Plan
 from ssl_runner.probing.confusion_plot import write_confusion
 from ssl_runner.run.assemble import evaluators
 from ssl_runner.run_folder import environment
 from ssl_runner.run_folder.atomic import digest
+from ssl_runner.run_folder.layout import EVALUATION
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder
 from ssl_runner.run_folder.source import runner_source
@@ -77,6 +80,12 @@ class Evaluation:
                 self.take(evaluator, encoder, encode, about | named | machine, folder)
                 for about, evaluator in measurements
             ]
+        if folder == source.folder / EVALUATION:
+            lines: list[str] = []
+            with note_failure(source.folder, lines):  # a damaged run can still be measured
+                draw_evaluations(source.folder)
+            for line in lines:
+                log.warning("TensorBoard: %s", line)
         self.console.print(f"written to {folder}", soft_wrap=True)
         return all(complete)
 

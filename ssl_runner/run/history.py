@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ssl_runner.config import files
-from ssl_runner.config.migrate import migrated
+from ssl_runner.config.migrate import migrated, stamped
 from ssl_runner.contract import Data
 from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
 from ssl_runner.engine.seed import DRAWS
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, HARMLESS
+from ssl_runner.run_folder.atomic import read_json, write
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, HARMLESS, PEOPLE
 from ssl_runner.run_folder.origin import entries
 from ssl_runner.run_folder.summary import read_summary
 
@@ -133,6 +133,14 @@ def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
     if keys := [key for key in changed(files.read(folder / CONFIG), prepared.content) if key != "length"]:
         remedy = f"begin a new one with it: ssl-runner rerun {folder} KEY=VALUE"
         raise Refused(f"{', '.join(keys)}: cannot change in a run that goes on; {remedy}")
+
+
+def record_names(folder: Path, prepared: "PreparedJob") -> None:
+    """Writes name, tags and notes of a run that is completed; what else is harmless stays as it ran. Raises OSError."""
+    before = files.read(folder / CONFIG)
+    after = {**before, **{key: prepared.content[key] for key in PEOPLE if key in prepared.content}}
+    if after != before:
+        write(folder / CONFIG, files.dump(stamped(after)))
 
 
 def check_config(folder: Path, recorded: Mapping[str, Any], content: Mapping[str, Any], history: History) -> None:

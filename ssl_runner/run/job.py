@@ -41,4 +41,7 @@ class Job:
     on_collapse: Literal["warn", "stop"] = "warn"
     loggers: tuple[Name, ...] = ()  # beside TensorBoard
     init: str | dict[str, str] | None = None  # encoder to begin from; as it is recorded, its path and its digest
+    name: str | None = None  # of the run, for people
+    tags: str | tuple[str, ...] = ()
+    notes: str | None = None
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables

@@ -19,7 +19,7 @@ from ssl_runner.run import group
 from ssl_runner.run.assemble import assemble, load_data
 from ssl_runner.run.attempt import Attempt
 from ssl_runner.run.group import Plan
-from ssl_runner.run.history import History, check_overrides, describe_data, read_history
+from ssl_runner.run.history import History, check_overrides, describe_data, read_history, record_names
 from ssl_runner.run.launch import launch
 from ssl_runner.run.preflight import PreparedJob
 from ssl_runner.run.prepare import recorded_job
@@ -131,6 +131,7 @@ def resume_attempt(
         book, _ = held.enter_context(journal(console)), held.enter_context(locked(folder))
         done = read_summary(folder).get("status") == "completed"
         if done and typed_length(overrides) is None:
+            record_names(folder, prepared)
             console.print(completed, soft_wrap=True, highlight=False)
             return None
         begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself

@@ -23,6 +23,8 @@ GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  
 # Paths into a config.yaml. Where data or initial weights lie, and how they are read, cannot change a result as long as
 # their digests are the same; that of a stream with a file that cannot be read is another, since it is a row of it.
 HARMLESS = {"log_every", "save_every", "show_every", "keep", "on_collapse", "choices", "experiment", "init.path"}
+PEOPLE = ("name", "tags", "notes")  # say something to people alone
+HARMLESS |= {*PEOPLE}
 HARMLESS |= {"loggers"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
 HARMLESS |= {f"device.{each}" for each in ("processes", "strategy", "timeout", "restarts")}

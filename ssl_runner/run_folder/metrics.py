@@ -65,6 +65,12 @@ def new_name(name: str) -> str:
     return RENAMED.get(name, name)
 
 
+def accuracy_names(name: str) -> list[str]:
+    """The name under which an accuracy stands in TensorBoard once more, so that it comes first: accuracy/test_knn."""
+    accuracy = name.endswith("/top1") and not name.startswith(("train/", "baseline/"))
+    return [f"accuracy/{name[:-5].replace('/', '_')}"] if accuracy else []
+
+
 def slashed(name: str) -> str:
     """knn/top1 for knn_top1."""
     evaluator = next((each for each in FIRST if name.startswith(f"{each}_")), name.partition("_")[0])

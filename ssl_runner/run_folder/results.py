@@ -36,7 +36,7 @@ def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: floa
 
 
 def record_result(folder: Path, result: Mapping[str, Any]) -> None:
-    """Adds a result to `folder/<protocol>.json`, and to TensorBoard as a run of its own. Raises OSError."""
+    """Adds a result to `folder/<protocol>.json`, from where compare reads it. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{result['protocol']}.json"
     with locked(folder, wait=True):
@@ -46,13 +46,4 @@ def record_result(folder: Path, result: Mapping[str, Any]) -> None:
             before = []
         others = [each for each in before if any(each.get(key) != result[key] for key in IDENTITY)]
         write_json(path, {"protocol": result["protocol"], "results": [*others, dict(result)]})
-    from torch.utils.tensorboard import SummaryWriter  # takes a second to import
-
-    suffix, split = ".numbers", "test/" if result["split"] == "test" else ""
-    files = result_folder(folder, result)
-    remove_abandoned(files, HALVES)
-    for old in files.glob(f"events.out.tfevents.*{suffix}"):
-        old.unlink()
-    with SummaryWriter(str(files), filename_suffix=suffix) as events:
-        for name, value in result["values"].items():  # under the names that training gives them
-            events.add_scalar(f"{split}{result['protocol']}/{name}", value, result["step"] or 0)
+    remove_abandoned(result_folder(folder, result), HALVES)

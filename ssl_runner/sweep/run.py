@@ -21,7 +21,7 @@ from ssl_runner.sweep.jobs import Jobs
 from ssl_runner.sweep.launcher.local import LocalQueue
 from ssl_runner.sweep.ledger import Ledger
 from ssl_runner.sweep.search import Search
-from ssl_runner.sweep.settings import key_of
+from ssl_runner.sweep.settings import key_of, ranking_metric
 from ssl_runner.sweep.study import STORAGE, refuse_database_errors
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def run(jobs: Jobs, launcher: Launcher, run_job: Run) -> int:
     entries = list(jobs.ledger.jobs.values())
     jobs.view.conclude(entries)
     lacking = jobs.conclude(cut_off)
-    print_comparison(folder, settings.metric, console)
+    print_comparison(folder, ranking_metric(jobs.ledger.command), console)
     console.print(f"to compare:   ssl-runner compare {shlex.quote(str(folder))}", soft_wrap=True)
     console.print(f"to see it:    tensorboard --logdir {shlex.quote(str(folder))}", soft_wrap=True)
     if signal is not None:
@@ -96,7 +96,7 @@ def run(jobs: Jobs, launcher: Launcher, run_job: Run) -> int:
     return FAILED if lacking or cut_off else DONE
 
 
-def print_comparison(folder: Path, metric: str, console: Console) -> None:
+def print_comparison(folder: Path, metric: str | None, console: Console) -> None:
     """Compares the completed jobs, as groups of equal settings, over their seeds. Prints nothing of one alone."""
     runs, _, broken = load_runs([folder])
     completed = [run for run in runs if run.completed]

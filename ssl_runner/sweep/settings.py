@@ -88,6 +88,17 @@ def check_recorded(command: Sequence[str], typed: Sequence[str], place: str = "t
     return [f"{each}: may run commands; it stands in {place}, so type it again, or another" for each in words]
 
 
+def ranking_metric(command: Sequence[str]) -> str | None:
+    """What a sweep's table ranks by: sweep.metric if it was typed or if halving or a search went by it.
+
+    None: what compare ranks by.
+    """
+    words = split_words(command)
+    keys = {key_of(each) for each in (*words.own, *words.sweeper)}
+    decides = {"sweep.metric", "sweep.halving", "hydra/sweeper"} & keys
+    return read_settings(words.own)[0].metric if decides else None
+
+
 def read_settings(words: Sequence[str]) -> tuple[Settings, list[str]]:
     """The settings, and a line for each thing that is wrong with them."""
     texts = {each: f"{key_of(each)}={quoted(each.partition('=')[2])}" for each in words if key_of(each) in LITERAL}

@@ -1,9 +1,17 @@
 """Groups of runs: settings that tell them apart, which is the best over seeds, and what may be unfair."""
 
+import io
+import json
+
 import pytest
 from comparison_toys import SETTINGS, compared, make_run, plain_run, pretext, seeds, several
+from rich.console import Console
+from runs import change
 
+from ssl_runner.__main__ import main
 from ssl_runner.comparison.settings import choices_of, differing, flat, shorten, text
+from ssl_runner.sweep.run import print_comparison
+from ssl_runner.sweep.settings import ranking_metric
 
 KIND = {0: 0.60, 1: 0.61, 2: 0.62, 3: 0.80, 4: 0.82}  # seeds 3 and 4 are kind to all
 CASES = {  # the groups in the order in which they come out; best; worse or better for each other; words of the verdict
@@ -172,3 +180,24 @@ def test_names_are_as_short_as_they_can_be():
     keys = ["optimizer.lr", "pretext.lr", "length"]
     assert shorten(keys) == dict(zip(keys, keys, strict=True))
     assert shorten(["optimizer.lr", "dataset.test"], ["test"]) == {"optimizer.lr": "lr", "dataset.test": "dataset.test"}
+
+
+def test_a_sweep_is_ranked_as_its_own_table_was(tmp_path, capsys):
+    seeds(tmp_path, "a", {0: 0.9, 1: 0.9})
+    for command, metric in (
+        (["seed=0,1"], "probe/top1 %"),
+        (["seed=0,1", "sweep.metric=test/knn/top1"], "test/knn/top1 %"),
+        (["seed=0,1", "sweep.halving=3"], "knn/top1 %"),
+        (["hydra/sweeper=optuna", "optimizer.lr=interval(0,1)"], "knn/top1 %"),
+        (["seed=0,1", "sweep.metric=no/such"], "probe/top1 %"),
+    ):
+        (tmp_path / "sweep.json").write_text(json.dumps({"command": command}))
+        for run in ("a-0", "a-1"):
+            change(tmp_path / run, "summary.json", final={"knn/top1": 0.7, "test/knn/top1": 0.69})
+        assert main(["compare", str(tmp_path)]) == 0
+        assert f"  {metric}" in capsys.readouterr().out, command
+        table = io.StringIO()
+        print_comparison(tmp_path, ranking_metric(command), Console(file=table, width=200))
+        assert f"  {metric}" in table.getvalue(), command
+        assert main(["compare", str(tmp_path), "--metric", "test/probe/top1"]) == 0
+        assert "  test/probe/top1 %" in capsys.readouterr().out, command

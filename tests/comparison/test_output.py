@@ -103,7 +103,7 @@ def test_the_page_holds_the_data_and_fetches_nothing(folder):
     assert losses["values"]["1"][1] == 1.0
     assert data["t"][:2] == pytest.approx([12.7062, 4.3027], abs=1e-4)
     assert "{{" not in html.replace(json.dumps(data), "")
-    fetching = r"https?://|\bsrc\s*=|@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link rel=\"stylesheet"
+    fetching = r"https?://|\bsrc\s*=(?!\"data:)|@import|url\((?!#)|\bfetch\(|XMLHttpRequest|<link rel=\"stylesheet"
     assert not re.search(fetching, html)
     assert "default-src 'none'" in html
 

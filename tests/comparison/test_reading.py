@@ -64,7 +64,7 @@ def test_unfinished_runs_are_apart_with_what_to_type(tmp_path, capsys):
     with locked(running):
         comparison = compared(tmp_path)
         assert main([str(tmp_path)]) == 0
-    statuses = {"a b": "failed", "begun": "killed", "killed": "killed", "running": "running"}
+    statuses = {"a b": "failed", "begun": "not begun", "killed": "killed", "running": "running"}
     assert {run.name: run.status for run in comparison.unfinished} == statuses
     assert [run.name for group in comparison.groups for run in group.runs] == ["good"]
     out = " ".join(capsys.readouterr().out.split())

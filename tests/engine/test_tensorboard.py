@@ -147,6 +147,33 @@ def test_every_job_of_a_sweep_has_every_swept_key_every_final_metric_and_one_lay
     assert not any(chart.startswith(("test/", "accuracy/")) for chart in charts)
 
 
+def test_an_evaluation_of_one_run_hides_no_other_and_adds_no_run(sweep, look, capsys):
+    """Its numbers are in the row of the run, once, however often it is measured; those of its own step 0 are apart."""
+    run = next(
+        folder for folder in sorted(sweep.iterdir()) if folder.is_dir() and summary(folder)["status"] == "completed"
+    )
+    with look(sweep) as board:
+        before = board.rows()
+    (run / "evaluation/knn/test-1a2b3c").mkdir(parents=True, exist_ok=True)  # as version 0.1 left it
+    (run / "evaluation/knn/test-1a2b3c/events.out.tfevents.1.a.1.0.numbers").write_bytes(b"")
+    for words in (["cluster", "knn"], ["cluster"], ["knn", "evaluator.knn.k=5"], ["cluster", "init=random"]):
+        assert main(["evaluate", str(run), *words, "split=test"]) == 0
+    with look(sweep) as board:
+        rows, metrics = board.rows(), board.columns()[2]
+        runs = {each.run_id for each in board.provider.list_runs(board.ctx, experiment_id="")}
+        random = board.curve(run.name, "baseline/test/cluster/nmi")
+    assert runs == rows.keys() == before.keys()
+    measured, trained = rows[run.name], summary(run)["final"]["test/knn/top1"]
+    assert measured["test/knn/top1"] == measured["accuracy/test_knn"] == pytest.approx(trained), "with k=5 it is apart"
+    apart = [value for name, value in measured.items() if name.startswith("test/knn/top1#")]
+    assert 1 <= len(apart) <= 2, "that of training is not there twice"
+    assert "test/cluster/nmi" in measured
+    assert metrics[:4] == ["accuracy/knn", "accuracy/probe", "accuracy/test_knn", "accuracy/test_probe"]
+    assert len(random) == 1
+    assert all(row == before[name] for name, row in rows.items() if name != run.name)
+    assert len(list(run.glob("*.evaluation"))) == 1
+
+
 def test_runs_of_different_sweeps_and_evaluators_hide_nothing_of_each_other(tmp_path, look):
     """The first run must not decide what is shown of the last, whichever of them is read first."""
     for name, settings, values in (

