@@ -18,7 +18,7 @@ from ssl_runner.config.override import ABSENT, get, leaves, put
 from ssl_runner.recipe.header import header
 from ssl_runner.recipe.settings import Choices, choose, complete, diff, is_place, typed_choice, typed_choices, unequal
 from ssl_runner.run.job import RUNTIME, Job
-from ssl_runner.run_folder.layout import CONFIG
+from ssl_runner.run_folder.layout import CONFIG, PEOPLE
 
 ORDER = ("dataset", "model", "optimizer", "regulariser", "device", "evaluator")  # then mounts, and `pretext` last
 ALWAYS = ("dataset", "model", "pretext")  # named also if they are the tree's own choice
@@ -46,7 +46,9 @@ def write_recipe(run: Path, name: str, folder: Path | None = None) -> Recipe:
     recorded = content.pop("choices", {})
     if problems := check(content, Job, RUNTIME)[1]:
         raise ValueError("\n".join(f"{path}: {line}" for line in problems))
-    whole, composer = complete(content), Composer(folder)
+    composer = Composer(folder)
+    default = composer.tree([])[0]
+    whole = complete(content) | {key: default[key] for key in PEOPLE if key in default}  # a recipe is of many runs
     choices = choose(composer, whole, recorded if isinstance(recorded, dict) else {})
     settings, base = leaves(whole), complete(composer.tree(typed_choices(choices))[0])
     changed = {key: settings[key] for key in diff(whole, base) if key in settings}

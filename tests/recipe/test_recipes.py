@@ -225,3 +225,9 @@ def test_what_overrides_cannot_give_is_not_written(tmp_path, keep, monkeypatch):
 def test_a_place_is_typed_as_it_is(composer, text):
     composed = composer.compose(["dataset=cifar10", f"dataset.root={quoted(text)}"])
     assert composed.problems if "$" in text else composed.content["dataset"]["root"] == text
+
+
+def test_what_people_call_a_run_is_no_part_of_its_recipe(keep):
+    text = write_recipe(keep("name=mine", "tags=[a,b]", "notes=of May", "seed=3"), "mine").text
+    assert not [word for word in ("name:", "tags:", "notes:") if word in text]
+    assert "seed: 3" in text
