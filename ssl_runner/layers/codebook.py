@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Rng
-from ssl_runner.layers.gather import gather
+from ssl_runner.layers.k_means import k_means, nearest
 
 AT_ONCE = 8192  # tokens whose codes are counted at the same time
 ROUNDS = 10  # of k-means
@@ -34,7 +34,7 @@ class Codebook(nn.Module):
 
     def assign(self, z: Float[Tensor, "*n d"]) -> Int[Tensor, "*n"]:
         """The id of the code that is nearest to each token."""
-        return (z @ self.codes.T - self.codes.square().sum(1) / 2).argmax(dim=-1)
+        return nearest(z, self.codes, spherical=False)
 
     def perplexity(self) -> Float[Tensor, ""]:
         """How many codes are in even use, in [1, K], over the newest 1 / (1 - momentum) steps or so."""
@@ -42,16 +42,8 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "n d"], rng: Rng) -> None:
-        """k-means of tokens, the same on every rank, from codes that are some of them. Call it in before_step.
-
-        `rng` has no places. Codes that are more than tokens stay random.
-        """
-        first = z[rng.rand(len(z)).argsort()[: len(self.codes)]]
-        self.codes[: len(first)] = first
-        for _ in range(ROUNDS):
-            counts, sums = self.total(z, self.assign(z))
-            self.codes.copy_(torch.where(counts[:, None] > 0, sums / counts[:, None].clamp(min=1), self.codes))
-        self.codes.copy_(gather(self.codes)[: len(self.codes)])  # the first rank's: GPUs may round in other ways
+        """k-means of tokens, the same on every rank. Call it in before_step; `rng` has no places."""
+        self.codes.copy_(k_means(z, len(self.codes), ROUNDS, rng, spherical=False)[0])
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "n d"], ids: Int[Tensor, " n"], rng: Rng) -> None:
