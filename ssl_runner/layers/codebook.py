@@ -42,8 +42,12 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def start(self, z: Float[Tensor, "n d"], rng: Rng) -> None:
-        """k-means of tokens, the same on every rank. Call it in before_step; `rng` has no places."""
-        self.codes.copy_(k_means(z, len(self.codes), ROUNDS, rng, spherical=False)[0])
+        """k-means of tokens, the same on every rank. Call it in before_step; `rng` has no places.
+
+        Codes that are more than tokens stay random.
+        """
+        few = min(len(z), len(self.codes))
+        self.codes[:few] = k_means(z, few, ROUNDS, rng, spherical=False)[0]
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "n d"], ids: Int[Tensor, " n"], rng: Rng) -> None:
