@@ -21,7 +21,7 @@ from ssl_runner.config.verbs import VERBS
 from ssl_runner.run_folder.find import walk
 from ssl_runner.run_folder.layout import SWEEP
 
-OF_RUNS = ("compare", "evaluate", "export", "rerun", "resume", "save")
+OF_RUNS = ("compare", "embed", "evaluate", "export", "ls", "rerun", "resume", "save", "watch")
 OUTPUTS = "outputs"
 CONFIG_DIR = re.compile(r"(?:-cd|-cp|--config-dir|--config-path)[ =](\S+)")
 ZSH = "autoload -Uz compinit bashcompinit; (( $+functions[compdef] )) || compinit; bashcompinit"  # the rest is bash's
@@ -58,7 +58,7 @@ def candidates(composer: Composer, line: str, flags: Sequence[str] = ()) -> Iter
         every = [*flags]
     elif verb == "list":
         every = [*composer.groups]
-    elif verb in OF_RUNS and (len(before) == 1 or verb == "compare"):
+    elif verb in OF_RUNS and (len(before) == 1 or verb in ("compare", "ls", "watch")):
         every = runs_below(word)
     elif verb == "evaluate" and "=" not in word:
         every = composer.groups["evaluator"]
