@@ -15,6 +15,7 @@ from ssl_runner.run_folder.layout import HARMLESS
 
 ROOT = Path(__file__).resolve().parents[1]
 MODEL, BATCH = {"shapes": "convnet_small", "cifar10": "convnet"}, {"shapes": 128, "cifar10": 256}
+VIT_BATCH = 16  # many steps in few minutes
 PROTOCOL = (
     *("device=cpu", "device.threads=1", "device.precision=bf16", "show_every=100%", "save_every=100%"),
     *("evaluator=[knn,probe]", "evaluator.knn.every=100%", "evaluator.probe.every=100%"),
@@ -23,15 +24,21 @@ COMPOSING = Lock()  # Hydra's state is the process's
 Row = dict[str, Any]
 
 
+def presumes(method: str, group: str) -> bool:
+    """Whether a task's YAML chooses a model or an optimizer for itself. Those that choose a model are for ViTs."""
+    return f"override /{group}@" in (TREE / "pretext" / f"{method}.yaml").read_text()
+
+
 def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> list[str]:
     """What a user types, without the length. FOLDER stands for that of CIFAR-10."""
-    recipe, own = TREE / "experiment" / f"{method}_{dataset}.yaml", (TREE / "pretext" / f"{method}.yaml").read_text()
+    recipe, vit = TREE / "experiment" / f"{method}_{dataset}.yaml", presumes(method, "model")
     data = ["dataset=image_folder", "dataset.root=FOLDER"] if dataset == "cifar10" else []
     if recipe.exists():
         return [f"experiment={recipe.stem}", *data, *PROTOCOL, f"seed={seed}", *more]
-    model = [] if "override /model@" in own else [f"model={MODEL[dataset]}"]
-    rate = [] if "override /optimizer@" in own else ["optimizer.lr=0.002"]
-    settings = [f"pretext={method}", *(data or ["dataset=shapes"]), *model, *rate, f"batch_size={BATCH[dataset]}"]
+    model = [] if vit else [f"model={MODEL[dataset]}"]
+    rate = [] if presumes(method, "optimizer") else [f"optimizer.lr={0.001 if vit else 0.002}"]
+    batch = VIT_BATCH if vit else BATCH[dataset]
+    settings = [f"pretext={method}", *(data or ["dataset=shapes"]), *model, *rate, f"batch_size={batch}"]
     return [*settings, *PROTOCOL, f"seed={seed}", *more]
 
 

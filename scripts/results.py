@@ -5,9 +5,10 @@
 Two stages, each on one CPU thread in bf16, kNN and linear probe before and after training:
     shapes   convnet_small, 3 CPU minutes of training, batches of 128
     cifar10  convnet, 8 CPU minutes, batches of 256; FOLDER has train/CLASS/ and test/CLASS/ with images
-A task that presumes a model keeps it. What conf/experiment/NAME_shapes.yaml or NAME_cifar10.yaml recommends for a task
-is laid under these settings. The length is what the time allows: CPU seconds a step are measured first, and the command
-in the row then says length=Nst, so it repeats the run on any machine.
+A task that presumes a model, a small ViT, keeps it, has batches of 16 at half the learning rate, and on cifar10 15
+minutes. What conf/experiment/NAME_shapes.yaml or NAME_cifar10.yaml recommends for a task is laid under these settings.
+The length is what the time allows: CPU seconds a step are measured first, and the command in the row then says
+length=Nst, so it repeats the run on any machine.
 
 A row is written as soon as it is there, and a run is not repeated while its row holds: what its command composes to has
 the digest in the row, and no source file that the classes of its config import has changed since the row's commit.
@@ -28,7 +29,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from result_jobs import git, holds, resolved, words
+from result_jobs import git, holds, presumes, resolved, words
 from result_pages import FAMILY, paper_of, write_pages
 
 from ssl_runner.config.compose import TREE
@@ -38,6 +39,7 @@ from ssl_runner.run_folder.layout import SUMMARY
 ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "docs" / "results.json"
 MINUTES = {"shapes": 3.0, "cifar10": 8.0}  # of CPU time, evaluation not counted
+OF_VIT = {"shapes": 3.0, "cifar10": 15.0}
 UNMEASURED = ("~evaluator.knn", "~evaluator.probe")
 SHORT, LONG = 10, 40  # steps of the two runs whose difference is the cost of a step
 Row = dict[str, Any]
@@ -85,7 +87,8 @@ class Runs:
                 for steps in (SHORT, LONG)
             )
         step = max((second - first) / (LONG - SHORT), 1e-4)
-        steps = max(LONG, round(60 * MINUTES[dataset] * self.scale / step, -1))
+        minutes = (OF_VIT if presumes(method, "model") else MINUTES)[dataset] * self.scale
+        steps = max(LONG, round(60 * minutes / step, -1))
         final = [*typed, f"length={steps:.0f}st"]
         folder = self.out / dataset / f"{method}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         seconds = self.run(final, folder)
