@@ -1,15 +1,18 @@
-"""MkDocs hook: the changelog and README's catalogue as pages, and links that leave docs/ made to fit a site."""
+"""MkDocs hook: the changelog and README's catalogue as pages, links that leave docs/ made to fit, formulas as MathML."""
 
 import re
 from pathlib import Path
 from typing import Any
 
+from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[1]
 LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 CATALOGUE = re.compile(r"<!-- catalogue: begin -->\n(.*)<!-- catalogue: end -->", re.DOTALL)
+FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\w$])\$([^$\n]+?)\$(?![\w$])", re.DOTALL)
+CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
 METHOD = re.compile(r"^(\|[^|]*\| )`(\w+)`", re.MULTILINE)
 
 
@@ -21,9 +24,9 @@ def on_files(files: Files, config: Any) -> Files:
         raise PluginError("README.md has no table between <!-- catalogue: begin --> and <!-- catalogue: end -->")
     methods = METHOD.sub(r"\1[`\2`](reference/pretext.md#\2)", table[1]).replace("](docs/", "](")
     intro = (
-        "# Methods\n\nTop-1 accuracies in per cent on held-out rows; [results](results.md) has what they rest on.\n\n"
+        "# Catalogue\n\nTop-1 accuracies in per cent on held-out rows; [results](results.md) has what they rest on.\n\n"
     )
-    for name, content in {"changelog.md": changes, "methods.md": intro + methods}.items():
+    for name, content in {"changelog.md": changes, "catalogue.md": intro + methods}.items():
         files.append(File.generated(config, name, content=content))
     return files
 
@@ -43,4 +46,12 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
             return match[1]
         return f"[{match[1]}]({config['repo_url'].rstrip('/')}/blob/main/{target.relative_to(ROOT).as_posix()})"
 
-    return LINK.sub(change, markdown)
+    parts = CODE.split(LINK.sub(change, markdown))  # every second one is code
+    return "".join(part if number % 2 else FORMULA.sub(as_mathml, part) for number, part in enumerate(parts))
+
+
+def as_mathml(match: re.Match[str]) -> str:
+    """A formula, which every browser draws by itself, where MathJax would be fetched."""
+    if match[1]:
+        return convert(match[1], display="block")
+    return f"<span>{convert(match[2])}</span>"  # at the beginning of a line it would be a paragraph

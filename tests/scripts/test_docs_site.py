@@ -9,7 +9,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 PAGES = sorted(path.relative_to(ROOT).as_posix() for path in [*DOCS.rglob("*.md"), ROOT / "README.md"])
-GENERATED = {"changelog.md", "methods.md"}  # by scripts/docs_site.py
+GENERATED = {"changelog.md", "catalogue.md"}  # by scripts/docs_site.py
 
 
 def entries(nav):
