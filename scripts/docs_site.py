@@ -1,4 +1,4 @@
-"""MkDocs hook: the changelog and README's catalogue as pages, links that leave docs/ made to fit, formulas as MathML."""
+"""MkDocs hook: the changelog and README's catalogue as pages, links that leave docs/ made to fit, MathML formulas."""
 
 import re
 from pathlib import Path
