@@ -146,11 +146,9 @@ def containers(objects: list) -> dict:
 
 @pytest.fixture(scope="module")
 def before():
-    """Containers from before any of these runs. The collector then goes by what is new alone, which is a hundredth."""
+    """Containers from before any of these runs."""
     gc.collect()
-    there = list(containers(gc.get_objects()).values())
-    gc.freeze()
-    yield there
+    yield list(containers(gc.get_objects()).values())
     gc.unfreeze()
 
 
@@ -159,6 +157,8 @@ def increase(make, tmp_path, monkeypatch, before):
     """What a run holds more at the later of two steps: tensors by shape, and things in containers but its rows."""
     monkeypatch.setattr(logging.getLogger("ssl_runner"), "disabled", True)  # pytest keeps every line that is logged
     known = {id(each) for each in before}
+    gc.collect()
+    gc.freeze()  # what is there already the collector then leaves out: to go through all of it takes seconds
 
     def measure(*overrides):
         trainer, logbook, seen = make(*LONG, *overrides), Logbook(tmp_path / "run", 0), {}
