@@ -55,8 +55,8 @@ def check_free(folder: Path) -> None:
     with refuse_errors():
         file = next((each for each in (folder, *folder.parents) if each.exists() and not each.is_dir()), None)
         # A folder that was claimed by a process which was killed before there was a run is begun again.
-        begun = (each for each in folder.iterdir() if each.name not in (LOCK, OVERRIDES) and each.suffix != HALF)
-        taken = file is None and folder.exists() and any(begun)
+        inside = folder.iterdir() if file is None and folder.exists() else ()
+        taken = any(each.name not in (LOCK, OVERRIDES) and each.suffix != HALF for each in inside)
     if file is not None:
         raise Refused(f"run folder: {folder} cannot be made: {file} is a file; name another folder")
     if taken:
