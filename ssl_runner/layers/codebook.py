@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.contract import Rng
-from ssl_runner.layers.k_means import k_means, nearest
+from ssl_runner.layers.k_means import add_up, k_means, nearest
 
 AT_ONCE = 8192  # tokens whose codes are counted at the same time
 ROUNDS = 10  # of k-means
@@ -70,13 +70,12 @@ class Codebook(nn.Module):
     def total(
         self, z: Float[Tensor, "n d"], ids: Int[Tensor, " n"]
     ) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
-        """Of each code, the number of its tokens and their sum; not by atomic additions, whose order is anyone's."""
+        """Of each code, the number of its tokens and their sum."""
         counts, sums = torch.zeros_like(self.counts), torch.zeros_like(self.codes)
-        every = torch.arange(len(counts), device=ids.device)
         for tokens, codes in zip(z.split(AT_ONCE), ids.split(AT_ONCE), strict=True):
-            members = (codes[:, None] == every).to(sums.dtype)  # F.one_hot waits for the device
-            counts += members.sum(0)
-            sums += members.T @ tokens.to(sums.dtype)
+            members, total = add_up(tokens.to(sums.dtype), codes, len(counts))
+            counts += members
+            sums += total
         return counts, sums
 
 

@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from ssl_runner.contract import Suspect
+
 
 def frozen_copy(module: nn.Module) -> nn.Module:
     """A deep copy, equal to `module` now, that wants no gradient."""
@@ -19,6 +21,14 @@ def momentum_at(start: float, progress: float) -> float:
     1 - (1 - start) (cos(pi progress) + 1) / 2: section 3.2 of BYOL (arXiv 2006.07733).
     """
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
+
+
+def suspect_momentum(momentum: float, usual: float, name: str = "momentum") -> list[Suspect]:
+    """A suspect if a teacher keeps less than 0.9 of itself in a step; `usual` is what to type, `name` the setting."""
+    if momentum >= 0.9:
+        return []
+    cause = f"pretext.{name}={momentum:g}, the teacher follows its student too fast"
+    return [Suspect(cause, f"pretext.{name}={usual:g}", 0.8 - 0.5 * momentum)]
 
 
 @torch.no_grad()

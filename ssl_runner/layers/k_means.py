@@ -30,13 +30,21 @@ def k_means(
     for _ in range(iterations):
         sums, counts = torch.zeros_like(centroids), torch.zeros_like(centroids[:, :1])
         for rows in x.split(AT_ONCE):
-            members = F.one_hot(nearest(rows, centroids, spherical), clusters).to(x.dtype).T  # (k, n)
-            sums += members @ rows
-            counts += members.sum(dim=1, keepdim=True)
+            members, total = add_up(rows, nearest(rows, centroids, spherical), clusters)
+            counts += members[:, None]
+            sums += total
         means = F.normalize(sums, dim=1) if spherical else sums / counts.clamp(min=1)
         centroids = torch.where(sums.any(dim=1, keepdim=True) if spherical else counts > 0, means, centroids)
     places = torch.cat([nearest(rows, centroids, spherical) for rows in x.split(AT_ONCE)])
     return gather(centroids)[:clusters], gather(places)[: len(x)]
+
+
+def add_up(
+    x: Float[Tensor, "n d"], ids: Int[Tensor, " n"], clusters: int
+) -> tuple[Float[Tensor, " k"], Float[Tensor, "k d"]]:
+    """Of each cluster, the number of its rows and their sum; not by atomic additions, whose order is anyone's."""
+    members = (ids[:, None] == torch.arange(clusters, device=ids.device)).to(x.dtype)  # F.one_hot waits for the device
+    return members.sum(dim=0), members.T @ x
 
 
 def nearest(x: Float[Tensor, "*n d"], centroids: Float[Tensor, "k d"], spherical: bool = True) -> Int[Tensor, "*n"]:

@@ -10,12 +10,14 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import varied_block_masks
-from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop
+from ssl_runner.augment.image.mask import patch_count
+from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop, require_equal_sizes
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Rate, Suspect
 from ssl_runner.duration import Duration
-from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at, suspect_momentum
 from ssl_runner.layers.image_encoder import check_local_views, patch_grid, require_tokens
+from ssl_runner.layers.schedule import ramp, rate_after
 from ssl_runner.layers.transformer import take_tokens
 from ssl_runner.loss.distillation import token_cross_entropy, view_cross_entropy
 
@@ -39,11 +41,7 @@ class TokenDistillation(Pretext):
     ):  # fmt: skip
         super().__init__()
         require_tokens(encoder)
-        if augment.size != augment_prime.size:
-            raise ValueError(
-                f"the global views differ in size, {augment.size} and {augment_prime.size} px; "
-                f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
-            )
+        require_equal_sizes(augment, augment_prime)
         if ratio[0] > ratio[1]:
             raise ValueError(f"pretext.ratio={list(ratio)} is upside down; type pretext.ratio=[{ratio[1]},{ratio[0]}]")
         self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
@@ -79,7 +77,7 @@ class TokenDistillation(Pretext):
         chance, share = ctx.rng.rand(len(crops[0]), 2).unbind(1)
         low, high = self.ratio
         counts = ((low + (high - low) * share) * self.tokens).round().clamp(max=self.tokens - 1).long()
-        most = min(max(1, round(high * self.tokens)), self.tokens - 1)
+        most = patch_count(self.tokens, high)
         counts = torch.where(chance < self.masked, counts, 0)
         return *crops, *varied_block_masks(counts, most, self.grid, ctx.rng, smallest=self.block)
 
@@ -116,14 +114,11 @@ class TokenDistillation(Pretext):
         return self.encoder.encode(torch.where(mask[..., None], self.token.to(z.dtype), z))
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:
-        frozen = self.freeze.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        return {f"head.{name}.prototypes": Rate(lr=float(ctx.step >= frozen)) for name in self.head}
+        return {f"head.{name}.prototypes": rate_after(self.freeze, ctx) for name in self.head}
 
     def before_step(self, ctx: Context) -> None:
-        steps = self.temperature_warm_up.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        share = min(1.0, ctx.step / steps) if steps else 1.0
         first, last = self.first_teacher_temperature, self.teacher_temperature
-        self.sharpness.fill_(first + (last - first) * share)
+        self.sharpness.fill_(ramp(first, last, self.temperature_warm_up, ctx))
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         momentum = momentum_at(self.momentum, ctx.progress)
@@ -138,7 +133,4 @@ class TokenDistillation(Pretext):
         if self.teacher_temperature >= self.temperature:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
             suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.95", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.95)]

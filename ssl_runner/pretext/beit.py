@@ -17,7 +17,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import block_masks
-from ssl_runner.augment.image.mask import patchify
+from ssl_runner.augment.image.mask import patch_count, patchify
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
@@ -58,7 +58,7 @@ class BEiT(Pretext):
         self.codes, self.sample, self.iterations, self.colour = codes, sample, iterations, colour
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         self.tokens = self.grid[0] * self.grid[1]
-        self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
+        self.hidden = patch_count(self.tokens, ratio)
         # Of every row a few patches, or of every so manieth row one.
         self.of_each, self.stride = min(self.tokens, -(-sample // rows)), max(1, rows // sample)
         self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))

@@ -18,9 +18,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import inverse_block_masks
+from ssl_runner.augment.image.mask import patch_count
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
-from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at, suspect_momentum
 from ssl_runner.layers.heads import Prototypes
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
 from ssl_runner.layers.ranges import Count, Positive, Share
@@ -75,7 +76,7 @@ class CAPI(Pretext):
         self.width, self.depth, self.heads = width, depth, heads
         self.grid, _ = patch_grid(encoder, shape, augment.size)
         self.tokens = self.grid[0] * self.grid[1]
-        self.shown = min(max(round(self.tokens * (1 - ratio)), 1), self.tokens - 1)
+        self.shown = patch_count(self.tokens, 1 - ratio)
         self.asked = max(1, round((self.tokens - self.shown) * predicted))
         self.predictor = CrossPredictor(encoder.dim, self.grid, width=width, depth=depth, heads=heads)
         self.prototypes = Prototypes(width, clusters)
@@ -135,7 +136,4 @@ class CAPI(Pretext):
         if not self.positionwise:
             cause = "pretext.positionwise=false, clusters may tell no more than the place of a patch"
             suspects.append(Suspect(cause, "pretext.positionwise=true", 0.5))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.98", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.98)]

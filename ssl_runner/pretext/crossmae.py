@@ -16,7 +16,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.mask import random_masks
+from ssl_runner.augment.image.mask import patch_count, random_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid, require_layers, require_tokens
@@ -62,7 +62,7 @@ class CrossMAE(Pretext):
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         require_layers(encoder, shape, layers)
         self.tokens = self.grid[0] * self.grid[1]
-        self.kept = min(max(round(self.tokens * (1 - ratio)), 1), self.tokens - 1)
+        self.kept = patch_count(self.tokens, 1 - ratio)
         self.asked = min(max(round(self.tokens * predicted), 1), self.tokens - self.kept)
         self.shares = nn.Parameter(torch.randn(depth, layers) / layers**0.5)  # of each output, for each decoder block
         self.norms = nn.ModuleList(nn.LayerNorm(encoder.dim) for _ in range(depth))

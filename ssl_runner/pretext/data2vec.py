@@ -18,12 +18,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import block_masks
+from ssl_runner.augment.image.mask import patch_count
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.duration import Duration
-from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.ema import follow, frozen_copy, suspect_momentum
 from ssl_runner.layers.image_encoder import patch_grid, require_layers, require_tokens
 from ssl_runner.layers.ranges import Count, NotNegative, Share
+from ssl_runner.layers.schedule import ramp
 from ssl_runner.layers.transformer import hide_tokens, normalise_tokens, take_tokens
 
 THIRTY_PERCENT = Duration(30.0, "%")
@@ -66,7 +68,7 @@ class Data2Vec(Pretext):
         self.grid, _ = patch_grid(encoder, shape, augment.size)
         require_layers(encoder, shape, layers)
         self.tokens = self.grid[0] * self.grid[1]
-        self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
+        self.hidden = patch_count(self.tokens, ratio)
         self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))
         self.predict = nn.Linear(encoder.dim, encoder.dim)
         self.teacher_encoder = frozen_copy(self.encoder)
@@ -96,9 +98,7 @@ class Data2Vec(Pretext):
 
     def momentum_at(self, ctx: Context) -> float:
         """The teacher's momentum at a step: a line during the ramp, then constant."""
-        steps = self.ramp.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        share = min(1.0, ctx.step / steps) if steps else 1.0
-        return self.first_momentum + (self.momentum - self.first_momentum) * share
+        return ramp(self.first_momentum, self.momentum, self.ramp, ctx)
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         follow(self.teacher_encoder, self.encoder, self.momentum_at(ctx), copy_buffers=False)
@@ -111,8 +111,5 @@ class Data2Vec(Pretext):
         if self.normalise == "layer":
             cause = "pretext.normalise=layer, what all patches of an image have in common is easily predicted"
             suspects.append(Suspect(cause, "pretext.normalise=instance", 0.5))
-        if self.first_momentum < 0.9 or self.momentum < 0.9:
-            name = "first_momentum" if self.first_momentum < 0.9 else "momentum"
-            cause = f"pretext.{name}={getattr(self, name):g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, f"pretext.{name}=0.97", 0.8 - 0.5 * getattr(self, name)))
-        return suspects
+        name = "first_momentum" if self.first_momentum < 0.9 else "momentum"
+        return [*suspects, *suspect_momentum(getattr(self, name), 0.97, name)]

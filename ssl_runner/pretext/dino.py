@@ -16,14 +16,15 @@ import torch
 from annotated_types import Ge
 from torch import Tensor
 
-from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop
+from ssl_runner.augment.image.multi_crop import local_recipe, multi_crop, require_equal_sizes
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
 from ssl_runner.duration import Duration
-from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at, suspect_momentum
 from ssl_runner.layers.heads import prototype_head
 from ssl_runner.layers.image_encoder import check_local_views
 from ssl_runner.layers.ranges import Count, Positive, Share
+from ssl_runner.layers.schedule import ramp, rate_after
 from ssl_runner.loss.distillation import view_cross_entropy
 
 NO_TIME, FIVE_PERCENT = Duration(0.0, "%"), Duration(5.0, "%")
@@ -68,11 +69,7 @@ class DINO(Pretext):
         freeze: Duration = FIVE_PERCENT,
     ):
         super().__init__()
-        if augment.size != augment_prime.size:
-            raise ValueError(
-                f"the global views differ in size, {augment.size} and {augment_prime.size} px; "
-                f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
-            )
+        require_equal_sizes(augment, augment_prime)
         self.encoder, self.augment, self.augment_prime = encoder, augment, augment_prime
         self.augment_local = local_recipe(augment_local, augment, shape)
         self.local_views, self.temperature, self.freeze = local_views, temperature, freeze
@@ -110,14 +107,11 @@ class DINO(Pretext):
         return Loss(value, metrics, pooled[0], {"logits": logits.mean(dim=0, keepdim=True)})
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:
-        frozen = self.freeze.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        return {"head.prototypes": Rate(lr=float(ctx.step >= frozen))}
+        return {"head.prototypes": rate_after(self.freeze, ctx)}
 
     def before_step(self, ctx: Context) -> None:
-        steps = self.temperature_warm_up.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        share = min(1.0, ctx.step / steps) if steps else 1.0
         first, last = self.first_teacher_temperature, self.teacher_temperature
-        self.sharpness.fill_(first + (last - first) * share)
+        self.sharpness.fill_(ramp(first, last, self.temperature_warm_up, ctx))
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         # Equation 4, of all micro-batches and ranks at once: they are of one size, and a step for each would drift.
@@ -140,7 +134,4 @@ class DINO(Pretext):
         if self.centre_momentum > 0.99:  # appendix D: the centre is too slow at 0.999, and one prototype takes all
             cause = f"pretext.centre_momentum={self.centre_momentum:g}, the centre follows too slowly"
             suspects.append(Suspect(cause, "pretext.centre_momentum=0.9", 0.8))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.99)]

@@ -21,7 +21,7 @@ from torch import Tensor
 from ssl_runner.augment.image.block_mask import multi_block_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.ema import follow, frozen_copy, suspect_momentum
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
 from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.layers.token_predictor import TokenPredictor
@@ -110,7 +110,4 @@ class IJEPA(Pretext):
         if self.normalise == "layer":
             cause = "pretext.normalise=layer, what all patches of an image have in common is easily predicted"
             suspects.append(Suspect(cause, "pretext.normalise=instance", 0.5))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.98", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.98)]

@@ -16,7 +16,7 @@ from annotated_types import Ge, Interval
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.mask import random_masks
+from ssl_runner.augment.image.mask import patch_count, random_masks
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
@@ -55,7 +55,7 @@ class MAE(Pretext):
         self.width, self.depth, self.heads = width, depth, heads
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
         self.tokens = self.grid[0] * self.grid[1]
-        self.kept = min(max(round(self.tokens * (1 - ratio)), 1), self.tokens - 1)
+        self.kept = patch_count(self.tokens, 1 - ratio)
         self.embed = nn.Linear(encoder.dim, width)
         self.embed_pooled = nn.Linear(encoder.dim, width)
         self.mask_token = nn.Parameter(0.02 * torch.randn(width))

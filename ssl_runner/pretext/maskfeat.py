@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import block_masks
+from ssl_runner.augment.image.mask import patch_count
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
@@ -60,7 +61,7 @@ class MaskFeat(Pretext):
                 f"pretext.cell={cell} does not divide patches of {tall}x{wide} px; type pretext.cell={tall}"
             )
         self.tokens = self.grid[0] * self.grid[1]
-        self.hidden = min(max(round(self.tokens * ratio), 1), self.tokens - 1)
+        self.hidden = patch_count(self.tokens, ratio)
         self.token = hiding_token(encoder, shape[0])
         self.predict = nn.Linear(encoder.dim, (tall // cell) * (wide // cell) * shape[0] * bins)
 

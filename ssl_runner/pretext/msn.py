@@ -22,7 +22,7 @@ from ssl_runner.augment.image.mask import random_masks
 from ssl_runner.augment.image.multi_crop import local_recipe
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
-from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
+from ssl_runner.layers.ema import follow, frozen_copy, momentum_at, suspect_momentum
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import Prototypes, mlp
 from ssl_runner.layers.image_encoder import check_local_views, grid_of, require_tokens
@@ -140,7 +140,4 @@ class MSN(Pretext):
         if not self.weight and not self.iterations:
             cause = "pretext.weight=0 and pretext.iterations=0, one prototype may have all samples"
             suspects.append(Suspect(cause, "pretext.weight=1", 0.9))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.99)]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
-from ssl_runner.layers.ema import follow, frozen_copy
+from ssl_runner.layers.ema import follow, frozen_copy, suspect_momentum
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.queue import Queue
 from ssl_runner.layers.ranges import Count, Positive, Share
@@ -77,7 +77,4 @@ class ReSSL(Pretext):
         if self.teacher_temperature >= self.temperature:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
             suspects.append(Suspect(cause, f"pretext.teacher_temperature={0.4 * self.temperature:g}", 0.9))
-        if self.momentum < 0.9:
-            cause = f"pretext.momentum={self.momentum:g}, the teacher follows its student too fast"
-            suspects.append(Suspect(cause, "pretext.momentum=0.99", 0.8 - 0.5 * self.momentum))
-        return suspects
+        return [*suspects, *suspect_momentum(self.momentum, 0.99)]

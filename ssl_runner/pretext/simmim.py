@@ -14,6 +14,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from ssl_runner.augment.image.block_mask import unit_masks, units_of
+from ssl_runner.augment.image.mask import patch_count
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Suspect
 from ssl_runner.layers.image_encoder import patch_grid
@@ -58,7 +59,7 @@ class SimMIM(Pretext):
         self.register_buffer("units", units_of(self.grid, max(1, round(unit / self.patch[0]))), persistent=False)
         if len(self.units) == 1:
             raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={self.patch[0]}")
-        self.hidden = min(max(round(len(self.units) * ratio), 1), len(self.units) - 1)
+        self.hidden = patch_count(len(self.units), ratio)
         self.token = hiding_token(encoder, shape[0])
         self.predict = nn.Linear(encoder.dim, self.patch[0] * self.patch[1] * shape[0])
 

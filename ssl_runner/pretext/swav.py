@@ -24,6 +24,7 @@ from ssl_runner.layers.heads import UnitPrototypes, mlp
 from ssl_runner.layers.image_encoder import check_local_views
 from ssl_runner.layers.queue import Queue
 from ssl_runner.layers.ranges import Count, Natural, Positive
+from ssl_runner.layers.schedule import rate_after
 from ssl_runner.loss.distillation import view_cross_entropy
 from ssl_runner.loss.sinkhorn import perplexity, sinkhorn
 
@@ -106,8 +107,7 @@ class SwAV(Pretext):
         return sinkhorn(scores / self.epsilon, self.iterations, earlier, self.queue_weight)
 
     def rates(self, ctx: Context) -> Mapping[str, Rate]:
-        frozen = self.freeze.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        return {"head.prototypes": Rate(lr=float(ctx.step >= frozen))}
+        return {"head.prototypes": rate_after(self.freeze, ctx)}
 
     def before_step(self, ctx: Context) -> None:
         self.head.prototypes.normalise()

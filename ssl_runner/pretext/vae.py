@@ -22,6 +22,7 @@ from ssl_runner.duration import Duration
 from ssl_runner.layers.decoder import Decoder
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.ranges import Count, NotNegative, Positive
+from ssl_runner.layers.schedule import ramp
 
 Image = Float[Tensor, "b c h w"]
 Codes = Float[Tensor, "b d"]
@@ -65,8 +66,7 @@ class VAE(Pretext):
         self.register_buffer("beta_now", torch.tensor(float(beta)), persistent=False)
 
     def before_step(self, ctx: Context) -> None:
-        steps = self.warm_up.steps(ctx.length.steps_per_epoch, ctx.length.steps)
-        self.beta_now.fill_(self.beta * (min(1.0, ctx.step / steps) if steps else 1.0))
+        self.beta_now.fill_(ramp(0.0, self.beta, self.warm_up, ctx))
 
     def views(self, batch: Batch, ctx: Context) -> tuple[Image, Codes]:
         """Samples, and standard normal noise (B, latent)."""

@@ -6,6 +6,11 @@ from torch import Tensor
 from ssl_runner.contract import Rng
 
 
+def patch_count(patches: int, share: float) -> int:
+    """A share of so many patches, rounded: one at least, and never all of them."""
+    return min(max(round(patches * share), 1), patches - 1)
+
+
 def random_masks(samples: int, tokens: int, shown: int, rng: Rng) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
     """Which tokens each sample shows and which it hides: a partition of range(tokens), its own for each sample.
 

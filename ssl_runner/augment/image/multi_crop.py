@@ -23,6 +23,15 @@ def local_recipe(local: Views, augment: Views, shape: tuple[int, int, int]) -> V
     return replace(local, size=local.size or max(1, (augment.size or min(shape[1:])) // 2))
 
 
+def require_equal_sizes(augment: Views, augment_prime: Views) -> None:
+    """Raises ValueError if the two recipes of global views differ in size."""
+    if augment.size != augment_prime.size:
+        raise ValueError(
+            f"the global views differ in size, {augment.size} and {augment_prime.size} px; "
+            f"type pretext.augment_prime.size={'null' if augment.size is None else augment.size}"
+        )
+
+
 def multi_crop(
     x: Float[Tensor, "b c h w"], rng: Rng, recipes: Sequence[Views], local: Views, local_views: int
 ) -> tuple[Tensor, ...]:
