@@ -97,9 +97,8 @@ class Encoder(nn.Module):
         """Patches, frames or word pieces before positions are added; a method puts its own mask vector into them."""
         raise NotImplementedError(f"{type(self).__name__}.embed")
 
-    def encode(
-        self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None, layers: Sequence[int] = (),
-        mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None
+    def encode(self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None, layers: Sequence[int] = (),
+               mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None,
     ) -> Features:  # fmt: skip
         """`forward(x)` is `encode(embed(x))`. `mask`: which tokens are real, not padding. `visible`: (query, key) pairs
         that attend, in all or each; a class token sees all. `layers`: blocks whose outputs are wanted, -1 the last."""
@@ -197,6 +196,7 @@ class Split:
     x: Rows  # samples beside their labels: evaluators receive them, a pretext task never does
     y: Int[Tensor, " n"] | None = None  # class of each row, from 0
     targets: Mapping[str, Tensor] = field(default_factory=dict)  # int: classes; float: numbers; bool (n, k): labels
+    tokens: Mapping[str, Tensor] = field(default_factory=dict)  # int (n, t) from 0: classes over time, -1 where none
 
 
 @dataclass(frozen=True)
@@ -215,7 +215,7 @@ class Data:
 @runtime_checkable
 class Dataset(Protocol):
     """A source of samples. Its constructor is cheap and reads no sample, so that a config can be checked against it; it
-    raises FileNotFoundError if the data is absent and may not be downloaded. An attribute `targets` names theirs."""
+    raises FileNotFoundError if the data is absent and may not be downloaded. `targets` and `tokens` may name theirs."""
 
     samples: Samples
     rows: int  # how many training rows there will be, validation already taken off

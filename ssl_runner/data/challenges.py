@@ -116,8 +116,10 @@ class Challenges:
         if bank is not None:
             y = self.mislabelled(y, len(data.classes), rng)
             if own:
-                y, targets = None if y is None else y[index], {k: each[index] for k, each in bank.targets.items()}
-                bank = Split(train, y, targets)
+                kinds = (bank.targets, bank.tokens)
+                further = [{name: each[index] for name, each in known.items()} for known in kinds]
+                y = None if y is None else y[index]
+                bank = Split(train, y, *further)
             else:
                 seeds = draw_seeds(len(bank.x), rng)
                 bank = replace(bank, x=self.changed(bank.x, seeds) if self.changes_images else bank.x, y=y)

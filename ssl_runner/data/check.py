@@ -120,7 +120,7 @@ def check_values(x: Tensor, samples: Samples) -> list[str]:
 
 
 def check_labels(split: Split, classes: int) -> Iterator[str]:
-    """What is wrong with the labels and further targets of a split."""
+    """What is wrong with the labels, further targets and classes of tokens of a split."""
     y, n = split.y, len(split.x)
     if y is not None:
         yield from (f"y: {line}" for line in check_classes(y, n, classes))
@@ -135,6 +135,11 @@ def check_labels(split: Split, classes: int) -> Iterator[str]:
         elif target.dtype != torch.bool and (target.dtype != torch.int64 or target.ndim > 1 or (target < 0).any()):
             given = f"{target.dtype} of shape {tuple(target.shape)}"
             yield f"{at}: given {given}; give int64 (n,) from 0, floats, or bool (n, k) for several labels at once"
+    for name, tokens in split.tokens.items():
+        signed = isinstance(tokens, Tensor) and tokens.dtype in INTEGERS[1:]
+        if not signed or tokens.ndim != 2 or len(tokens) != n or (tokens < -1).any():
+            given = f"{tokens.dtype} of shape {tuple(tokens.shape)}" if isinstance(tokens, Tensor) else "no tensor"
+            yield f"tokens[{name!r}]: given {given}; give signed integers ({n}, t) from 0, and -1 where there is none"
 
 
 def check_classes(y: object, n: int, classes: int) -> Iterator[str]:

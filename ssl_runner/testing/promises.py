@@ -74,7 +74,8 @@ def relabelled(data: Data) -> Data:
 
     def change(split: Split) -> Split:
         y = None if split.y is None else (split.y + 1 + split.y % 3) % classes
-        return replace(split, y=y, targets={key: other_target(each) for key, each in split.targets.items()})
+        targets = {key: other_target(each) for key, each in split.targets.items()}
+        return replace(split, y=y, targets=targets, tokens={key: each.flip(1) for key, each in split.tokens.items()})
 
     return changed_splits(data, ("bank", "validation", "test"), change)
 

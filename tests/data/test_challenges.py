@@ -66,6 +66,12 @@ class Unlabelled(Challenges):
 
 
 @dataclass(kw_only=True)
+class Sentences(Challenges):
+    samples = Samples("text", (8,), vocabulary=99)
+    training_counts = (10,) * 4
+
+
+@dataclass(kw_only=True)
 class Words(Unlabelled):
     samples = Samples("text", (12,), vocabulary=9)
 
@@ -143,6 +149,18 @@ def test_classes_have_the_rows_of_the_published_long_tail_and_a_subset_keeps_the
     both = Digits(imbalance=10.0, subset=0.2, stratified=False).load().bank.y.bincount(minlength=10).double()
     tail = torch.tensor(long_tail(Digits().training_counts, 10.0)).double()
     assert ((both / both.sum() - tail / tail.sum()).abs() < 0.12).all()  # three deviations of the first class
+
+
+def test_what_is_known_of_tokens_goes_with_its_row():
+    """In each row as in each of its tokens stands the row's own number."""
+    x = torch.cat([torch.arange(40)[:, None], torch.ones(40, 7, dtype=torch.int64)], 1)
+    bank = Split(x, torch.arange(40) % 4, {"row": torch.arange(40)}, {"row": torch.arange(40)[:, None].repeat(1, 8)})
+    for settings in ({"subset": 0.3}, {"imbalance": 3.0}, {"label_noise": 0.5}):
+        kept = Sentences(**settings).apply(Data(x, bank, None, None, classes=tuple("abcd"), fingerprint="x")).bank
+        rows = kept.x[:, 0]
+        assert len(rows) == (40 if "label_noise" in settings else Sentences(**settings).rows)
+        assert torch.equal(kept.targets["row"], rows)
+        assert torch.equal(kept.tokens["row"], rows[:, None].expand(-1, 8))
 
 
 def test_a_smaller_share_is_part_of_a_larger_one(of):

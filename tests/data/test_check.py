@@ -99,6 +99,16 @@ PROBLEMS = {  # what is changed, and the line
     ),
     "target of NaN": ({"test": labelled(0, targets={"z": half / 0 * 0})}, "test.targets['z']: holds NaN or infinity"),
     "target below 0": ({"test": labelled(0, targets={"z": Y - 1})}, "test.targets['z']: given torch.int64 of shape"),
+    "tokens of a row": ({"test": labelled(0, tokens={"t": Y})}, "test.tokens['t']: given torch.int64 of shape (20,)"),
+    "few tokens": (
+        {"bank": labelled(0, tokens={"t": Y[:9, None]})},
+        "bank.tokens['t']: given torch.int64 of shape (9",
+    ),
+    "tokens as a list": ({"bank": labelled(0, tokens={"t": [[0]] * 20})}, "bank.tokens['t']: given no tensor; give"),
+    "tokens below -1": (
+        {"bank": labelled(0, tokens={"t": Y[:, None] - 2})},
+        "give signed integers (20, t) from 0",
+    ),
     "0/1 labels": ({"test": labelled(0, targets={"z": torch.ones(20, 3).long()})}, "or bool (n, k) for several labels"),
 }
 
@@ -114,7 +124,9 @@ def test_what_the_contract_allows_passes():
     none = data(bank=None, validation=None, test=None, classes=(), fingerprint="")
     assert check_data(none, IMAGES) == []
     targets = {"z": half, "w": torch.ones(20, 3) > 0, "k": Y, "place": torch.rand(20, 2)}
-    splits = {name: Split(BYTES[i : i + 20], None, targets) for i, name in enumerate(("bank", "validation", "test"))}
+    parts = {"phoneme": torch.arange(-1, 99).view(20, 5).to(torch.int8)}
+    rows = dict(zip(("bank", "validation", "test"), BYTES[:60].split(20), strict=True))
+    splits = {name: Split(x, None, targets, parts) for name, x in rows.items()}
     assert check_data(data(**splits, classes=()), IMAGES) == []
     assert check_data(data(train=BYTES.float() / 255), IMAGES) == []
     for toy in (Sentences(), Tones()):
