@@ -41,7 +41,7 @@ ROWS = ROOT / "docs" / "results.json"
 MINUTES = {"shapes": 3.0, "cifar10": 8.0}  # of CPU time, evaluation not counted
 OF_VIT = {"shapes": 3.0, "cifar10": 15.0}
 UNMEASURED = ("~evaluator.knn", "~evaluator.probe")
-SHORT, LONG = 10, 40  # steps of the two runs whose difference is the cost of a step
+SHORT, LONG = 10, 100  # steps of the two runs whose difference is the cost of a step: seconds, as a start varies by one
 Row = dict[str, Any]
 
 
@@ -52,7 +52,7 @@ class Runs:
         self.cifar10, self.scale, self.again = arguments.cifar10, arguments.scale, arguments.again
         self.more, self.out = arguments.set, arguments.out
         self.rows: list[Row] = json.loads(ROWS.read_text()) if ROWS.exists() else []
-        self.lock, self.failed = Lock(), False
+        self.lock, self.failed, self.warm = Lock(), False, False
 
     def carry_out(self, method: str, dataset: str, seed: int) -> None:
         """One row, unless it is there; what goes wrong is printed."""
@@ -81,14 +81,9 @@ class Runs:
         """Times a step, trains as long as the budget allows, and returns the row. Raises ValueError, RuntimeError."""
         commit = git("rev-parse", "--short=10", "HEAD").strip()
         resolved(typed)  # raises before anything is run
-        with tempfile.TemporaryDirectory() as folder:
-            first, second = (
-                self.run([*typed, *UNMEASURED, f"length={steps}st"], Path(folder, str(steps)))
-                for steps in (SHORT, LONG)
-            )
-        step = max((second - first) / (LONG - SHORT), 1e-4)
+        step = self.cost_of_step(typed)
         minutes = (OF_VIT if presumes(method, "model") else MINUTES)[dataset] * self.scale
-        steps = max(LONG, round(60 * minutes / step, -1))
+        steps = max(40, round(60 * minutes / step, -1))
         final = [*typed, f"length={steps:.0f}st"]
         folder = self.out / dataset / f"{method}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         seconds = self.run(final, folder)
@@ -114,6 +109,24 @@ class Runs:
             "command": shlex.join(["ssl-runner", *final]),
             "config": digest(resolved(final)),
         }
+
+    def cost_of_step(self, typed: Sequence[str]) -> float:
+        """CPU seconds, of the difference of two runs. Raises RuntimeError if the longer one costs no more.
+
+        The first run of all also reads a cold disk and compiles modules: it is carried out once more than is counted.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+
+            def cost(steps: int, name: str) -> float:
+                return self.run([*typed, *UNMEASURED, f"length={steps}st"], Path(folder, name))
+
+            if not self.warm:
+                cost(SHORT, "warm-up")
+                self.warm = True
+            first, second = cost(SHORT, "short"), cost(LONG, "long")
+        if second <= first:
+            raise RuntimeError(f"{LONG} steps took {second:.1f} s of CPU and {SHORT} took {first:.1f} s; type it again")
+        return (second - first) / (LONG - SHORT)
 
     def run(self, typed: Sequence[str], folder: Path) -> float:
         """CPU seconds of a run in a process of its own. Raises RuntimeError if it does not complete."""
