@@ -14,6 +14,7 @@ from ssl_runner.data.order import Stretches
 
 CHUNK = 4_000_000  # numbers read at a time
 SAMPLED = 4  # stretches, as of shards, from which rows are taken to measure or check all
+LEVELS = {torch.uint8: 255, torch.int16: 32768}  # of stored rows, by type: what a sample of 1 is
 HASHED = 1000  # rows, evenly spaced, whose values are part of a fingerprint where reading all would take an epoch
 Share = Annotated[float, Interval(ge=0, lt=1)]  # of every class that is held out, the same of each; 0 for none
 
@@ -68,10 +69,11 @@ class Subset:
 
 
 def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation a channel of uint8 rows scaled to [0, 1], on at most `limit` evenly spaced rows.
+    """Mean and standard deviation a channel of rows as samples, on at most `limit` evenly spaced rows.
 
-    A deviation is never below 1/255, so that normalising a constant channel divides by no zero.
-    Raises ValueError if there are no rows, or if they are not uint8.
+    Rows are images as uint8, samples of which are in [0, 1], or audio as int16, in [-1, 1]. A deviation is never below
+    one step of these, so that normalising a constant channel divides by no zero.
+    Raises ValueError if there are no rows, or if they are of another type.
     """
     if len(rows) == 0:
         raise ValueError("there are no rows to take the mean of; give at least one")
@@ -80,15 +82,15 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     numbers = 0
     for part in index.split(rows_at_a_time(rows)):
         x = rows[part]
-        if x.dtype != torch.uint8:
-            raise ValueError(f"the rows are {x.dtype}; their mean is taken of torch.uint8")
+        if x.dtype not in LEVELS:
+            raise ValueError(f"the rows are {x.dtype}; their mean is taken of torch.uint8 or torch.int16")
         x = x.cpu().transpose(0, 1).flatten(1).to(torch.int32)  # (C, B * H * W)
         total, square = total + x.sum(1), square + x.square().sum(1)
         numbers += x.shape[1]
     mean = total.double() / numbers
     variance = (square.double() / numbers - mean.square()).clamp(min=0)
-    deviation = variance.sqrt().clamp(min=1)
-    return tuple((mean / 255).tolist()), tuple((deviation / 255).tolist())
+    deviation, levels = variance.sqrt().clamp(min=1), LEVELS[rows[index[:1]].dtype]
+    return tuple((mean / levels).tolist()), tuple((deviation / levels).tolist())
 
 
 def evenly_spaced(rows: Rows, most: int) -> Int[Tensor, " k"]:
