@@ -49,12 +49,12 @@ class Standardiser:
 
 
 def fit_classifier(
-    x: Float[Tensor, "n d"], y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float
+    x: Float[Tensor, "n d"], y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float | Tensor
 ) -> Linear:
     """Multinomial logistic regression. Nothing is drawn but the held-out part, from a seed of its own.
 
     l2: weights of |W|^2 / 2 beside the mean cross-entropy, to choose from, above 0; scikit-learn's C is 1 / (n * l2).
-    held_out: share of each class that the choice is made on, in (0, 1).
+    held_out: share of each class that the choice is made on, in (0, 1); or which rows, Bool (n,).
     """
     standardise = Standardiser.fit(x)
     rotated = Rotated.of(standardise(x))
@@ -64,14 +64,20 @@ def fit_classifier(
     return standardise.undo(linear)
 
 
-def choose_l2(x: Rotated, y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float) -> Linear:
+def choose_l2(
+    x: Rotated, y: Int[Tensor, " n"], classes: int, *, l2: Sequence[float], held_out: float | Tensor
+) -> Linear:
     """The classifier with the most hits on the held-out part of standardised rows; of equals, that of the strongest L2.
 
     If no class has two rows nothing can be held out, and all are equal. The search ends at a weight so weak that it
     loses to the best beyond doubt (McNemar's test of correlated proportions, Psychometrika 1947): those weaker still
     would take the longest, and are taken to lose as well.
     """
-    rest, held = (rows.to(y.device) for rows in stratified_split(y, held_out, 0))
+    if isinstance(held_out, Tensor):
+        parts = (~held_out).nonzero().flatten(), held_out.nonzero().flatten()
+    else:
+        parts = stratified_split(y, held_out, 0)
+    rest, held = (rows.to(y.device) for rows in parts)
     best, most = None, torch.zeros(len(held), dtype=torch.bool, device=y.device)  # most: the rows that best has right
     for linear in fit_path(x, y, classes, l2, CHOOSING, rows=rest):
         right = x.scores(linear, held).argmax(1) == y[held]

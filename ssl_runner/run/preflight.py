@@ -156,7 +156,8 @@ def check_kinds(job: Job, samples: Samples) -> list[str]:
 def stand_ins(dataset: Dataset) -> dict[str, Any]:
     """As many rows as there will be: an evaluator's refusal need not wait for the data."""
     rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
-    split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows))
+    of_tokens = dict.fromkeys(getattr(dataset, "tokens", ()), rows[:, None])
+    split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows), of_tokens)
     splits = dict.fromkeys(("bank", "query", "validation"), split)
     return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples}
 
