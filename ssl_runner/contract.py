@@ -24,7 +24,7 @@ class Samples(NamedTuple):
     rate: int = 0  # audio: samples a second; a trailing run of exact zeros is padding
 
     def example(self, n: int, rng: torch.Generator) -> Tensor:
-        """(n, *shape) noise as a pretext task sees it: for the pre-flight check, and for the check of an export."""
+        """(n, *shape) noise as a pretext task sees it: for pre-flight, and for the check of an export."""
         if self.kind == "text":
             return torch.randint(1, self.vocabulary, (n, *self.shape), generator=rng)
         noise = torch.rand(n, *self.shape, generator=rng)
@@ -75,7 +75,6 @@ class Context:
     length: Length
     rng: Rng  # on the training device, of (seed, step, group or hook) and the place of each sample in the batch
     sweep: Callable[[], Iterator[Batch]]  # the whole training set in row order, unaugmented
-
     progress = property(lambda self: self.step / self.length.steps)  # the share of the run that is done, in [0, 1]
     epoch = property(lambda self: self.step // self.length.steps_per_epoch)
     starts_epoch = property(lambda self: self.step % self.length.steps_per_epoch == 0)
@@ -97,11 +96,13 @@ class Encoder(nn.Module):
         """Patches, frames or word pieces before positions are added; a method puts its own mask vector into them."""
         raise NotImplementedError(f"{type(self).__name__}.embed")
 
+    def real(self, x: Tensor) -> Bool[Tensor, "b n"] | None: ...  # which tokens are no padding; None: all
+
     def encode(self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None, layers: Sequence[int] = (),
                mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None,
     ) -> Features:  # fmt: skip
-        """`forward(x)` is `encode(embed(x))`. `mask`: which tokens are real, not padding. `visible`: (query, key) pairs
-        that attend, in all or each; a class token sees all. `layers`: blocks whose outputs are wanted, -1 the last."""
+        """`forward(x)` is `encode(embed(x), mask=real(x))`. `visible`: (query, key) pairs that attend, in all or each;
+        a class token sees all. `layers`: blocks whose outputs are wanted, -1 the last."""
         raise NotImplementedError(f"{type(self).__name__}.encode")
 
 
@@ -208,14 +209,15 @@ class Data:
     mean: tuple[float, ...] = ()  # a channel, of the training rows as samples; empty for text
     std: tuple[float, ...] = ()
     classes: tuple[str, ...] = ()
-    fingerprint: str = ""  # hex digest of the rows that were read
+    fingerprint: str = ""  # hex digest of the rows that were read, and of the assets
     stored: Rows | None = None  # train in more pixels than samples.shape, for views to be cut of; None: as train
+    assets: Mapping[str, bytes] = field(default_factory=dict)  # files kept with the encoder, such as a tokenizer
 
 
 @runtime_checkable
 class Dataset(Protocol):
-    """A source of samples. Its constructor is cheap and reads no sample, so that a config can be checked against it; it
-    raises FileNotFoundError if the data is absent and may not be downloaded. `targets` and `tokens` may name theirs."""
+    """A source of samples. Its constructor is cheap, reads no sample, and raises FileNotFoundError if there is no data.
+    If there: `targets` and `tokens` name theirs; `read_as(samples, assets)` reads as an encoder's samples were."""
 
     samples: Samples
     rows: int  # how many training rows there will be, validation already taken off
@@ -235,16 +237,14 @@ class Metric(NamedTuple):
 
 @runtime_checkable
 class Evaluator(Protocol):
-    """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it.
-    What only the runtime knows is a constructor parameter of one of these names: bank, query: Split, labelled rows to
-    fit on, and to be measured on; without a query, not on the test split. validation: Split or None, rows to choose on;
-    the very object `query` if that is it. train: Rows, unlabelled. sample: Samples. classes: int. class_names:
-    tuple[str, ...]. fresh: seed -> Encoder, a random one like it. folder: Path for plots, made when one is written."""
+    """Frozen encoder and data to named numbers. It keeps no state and leaves the encoder as it found it. What only the
+    runtime knows is a constructor parameter: bank and query, Splits to fit on and to be measured on (without a query,
+    not on the test split); validation, one to choose on, or `query` itself, or None; train: Rows; sample: Samples;
+    classes: int; class_names; fresh: seed -> a random Encoder like it; folder: Path for plots."""
 
     every: Duration
     version: int  # raised when the same settings would give another number
     headline: str  # which of its numbers stands for it in a table; `numbers`, if there: patterns of all
 
     def __call__(self, encoder: Encoder, encode: Callable[[Rows], Float[Tensor, "n d"]]) -> Mapping[str, Metric]:
-        """`encode`: pooled float32 features of rows, on the encoder's device, encoded once for all evaluators. The
-        encoder is in eval mode, without gradient. Names are short, as in `top1`."""
+        """`encode`: pooled float32 features of rows, encoded once for all, by the encoder in eval mode."""

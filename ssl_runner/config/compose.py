@@ -18,7 +18,7 @@ from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
-from ssl_runner.config.recommended import note, recommended_choices
+from ssl_runner.config.recommended import note, recommended_choices, take_recommended
 from ssl_runner.config.searchpath import search_folders
 from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.config.trust import read_project
@@ -144,7 +144,7 @@ class Composer:
             try:
                 formats = [format_of(self.folders[:-1], f"{self.name}.yaml")]
                 formats += [format_of(self.folders, f"experiment/{each}.yaml") for each in recipes[-1:]]
-                tree = compose_tree(self.folders, self.name, key)
+                tree = take_recommended(compose_tree(self.folders, self.name, key))
                 content = migrated({**tree.content, KEY: min(formats)}, f"{self.name} with {' '.join(key)}")
                 self._composed[key] = dataclasses.replace(tree, content=content)
             except ValueError as error:
@@ -155,10 +155,10 @@ class Composer:
     def _recommend(
         self, result: Composed, tree: Tree, choices: list[Override], values: list[Override], beside: Sequence[str] = ()
     ) -> Tree:
-        """The tree with the augmentation that its dataset recommends, if it does; then that is noted."""
+        """The tree with what its dataset recommends, if it does; then that is noted."""
         names = self.groups.get("augment", ())
-        words = recommended_choices(tree.choices, names, [*choices, *values], self.folders, self.name)
-        result.notes += [note(words)] if words else []
+        words = recommended_choices(tree, names, [*choices, *values], self.folders, self.name)
+        result.notes += [note(words, tree.choices)] if words else []
         result.chosen = [*beside, *(each.text for each in choices), *words]
         return self._compose(result.chosen, result.problems) or tree
 

@@ -7,7 +7,7 @@ composing.
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -37,6 +37,7 @@ class Tree:
     choices: dict[str, str | None]
     origin: DictConfig
     hydra: dict[str, Any]  # Hydra's own node, and among it all choices, as the files give it; `???` is in no file
+    recommends: Mapping[str, Mapping[str, str]] = field(default_factory=dict)  # by the dataset: recommended.py
 
 
 class SearchFirst(SearchPathPlugin):

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -70,8 +71,9 @@ def with_fingerprint(data: Data) -> Data:
     if any(not isinstance(each, Tensor) and len(each) > SAMPLED for each in rows):
         log.warning("dataset: it gives no fingerprint, and that of %d rows of each part stands in for it", SAMPLED)
     read = [each if isinstance(each, Tensor) else each[evenly_spaced(each, SAMPLED)] for each in rows]
-    sizes = torch.tensor([len(each) for each in rows])
-    return replace(data, fingerprint=fingerprint(*read, sizes, *(each.y for each in splits if each.y is not None)))
+    read += [torch.tensor([len(each) for each in rows]), *(each.y for each in splits if each.y is not None)]
+    read += [torch.frombuffer(bytearray(each), dtype=torch.uint8) for each in data.assets.values() if each]
+    return replace(data, fingerprint=fingerprint(*read))
 
 
 def check_statistics(data: Data, samples: Samples) -> Iterator[str]:
@@ -83,6 +85,9 @@ def check_statistics(data: Data, samples: Samples) -> Iterator[str]:
             yield f"{name}: given {values}; give {wanted}"
     if not all(isinstance(each, str) for each in data.classes):
         yield f"classes: given {data.classes[:5]}; give names"
+    for name, content in data.assets.items():
+        if Path(name).name != name or not isinstance(content, bytes):
+            yield f"assets: given {name!r} of {type(content).__name__}; give bytes by the name of a file"
     if not isinstance(data.fingerprint, str):
         yield f"fingerprint: given {type(data.fingerprint).__name__}; give text, as of ssl_runner.data.rows.fingerprint"
 

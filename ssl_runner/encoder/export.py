@@ -60,7 +60,7 @@ def export(name: str, source: TrainedEncoder) -> Export:
     except Exception as error:  # exporters raise many kinds of errors, and one format must not cost the others
         reason = " ".join(str(error).split())[:300] or type(error).__name__
         raise Unequal(f"cannot be exported ({type(error).__name__}: {reason})") from error
-    return Export({kind.file: content, **beside}, worst, largest)
+    return Export({kind.file: content, **beside, **source.assets}, worst, largest)
 
 
 @torch.no_grad()

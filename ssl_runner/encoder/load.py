@@ -1,7 +1,7 @@
 """Loading a trained encoder: from a run folder, from a checkpoint of it, or from an exported file."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ssl_runner.config.migrate import migrated
 from ssl_runner.config.node import Node
 from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.assets import ASSETS, describe_assets, read_assets
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENCODER, ENVIRONMENT, WEIGHTS
 from ssl_runner.run_folder.origin import recorded_fingerprint
@@ -25,11 +26,12 @@ def load_encoder(path: str | Path) -> Encoder:
     """The encoder of a run folder, of a checkpoint in it, or of an `encoder.safetensors` beside its `encoder.yaml`.
 
     It is on the CPU, in eval mode, and takes samples as a pretext task does, images float32 in [0, 1]:
-    `load_encoder("outputs/RUN")(x).pooled`; its attribute `samples` says of what kind and shape they were.
+    `load_encoder("outputs/RUN")(x).pooled`; its attribute `samples` says of what kind and shape they were, `assets`
+    holds the files that were kept with it, such as a tokenizer.
     Raises ValueError or OSError with what is wrong and what to give instead.
     """
     source = find_encoder(Path(path))
-    vars(source.encoder)["samples"] = source.samples
+    vars(source.encoder).update(samples=source.samples, assets=source.assets)
     return source.encoder
 
 
@@ -44,6 +46,7 @@ class TrainedEncoder:
     step: int | None = None  # of training
     content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
     fingerprint: str | None = None  # of the run's data; None if it is not known
+    assets: Mapping[str, bytes] = field(default_factory=dict)  # of the run's data, such as a tokenizer
 
     @property
     def samples(self) -> Samples:
@@ -85,7 +88,8 @@ def exported_encoder(folder: Path) -> TrainedEncoder:
     encoder = restored_encoder(recipe, read_weights(weights), weights)
     content, summary = files.read(config) if config.is_file() else None, read_summary(folder)
     known = recorded_fingerprint(summary, read_json(folder / ENVIRONMENT)) if content is not None else None
-    return TrainedEncoder(encoder, weights, folder, recipe, summary.get("step"), content, known)
+    assets = read_assets(recipe, folder)
+    return TrainedEncoder(encoder, weights, folder, recipe, summary.get("step"), content, known, assets)
 
 
 def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
@@ -103,7 +107,8 @@ def checkpoint_encoder(path: Path, state: dict[str, Any]) -> TrainedEncoder:
     data = state.get("data") if isinstance(state.get("data"), dict) else None
     environment = read_json(folder / ENVIRONMENT) if data is None else {"dataset": data.get("fingerprint")}
     known = recorded_fingerprint(state, environment)
-    return TrainedEncoder(encoder, path.resolve(), folder, recipe, state["step"], content, known)
+    assets = read_assets(recipe, folder)
+    return TrainedEncoder(encoder, path.resolve(), folder, recipe, state["step"], content, known, assets)
 
 
 def first_input(state: dict[str, Any], weights: dict[str, Tensor], path: Path, folder: Path) -> dict[str, Any]:
@@ -123,7 +128,7 @@ def input_of(
     """
     offered = {"shape": list(samples.shape), "mean": list(data.mean), "std": list(data.std)}
     offered |= {name: (initial or {})[name].tolist() for name in ("mean", "std") if name in (initial or {})}
-    recorded = {"samples": {**samples._asdict(), "shape": offered["shape"]}}
+    recorded = {"samples": {**samples._asdict(), "shape": offered["shape"]}, **describe_assets(data.assets)}
     return recorded | {name: value for name, value in offered.items() if name in model.wants}
 
 
@@ -145,7 +150,7 @@ def built_encoder(recipe: dict[str, Any]) -> Encoder:
 
     samples = recorded_samples(recipe)
     given = {"pretrained": False} if "pretrained" in recipe else {}  # nothing is fetched for what must be replaced
-    model = {key: value for key, value in {**recipe, **given}.items() if key != "samples"}
+    model = {key: value for key, value in {**recipe, **given}.items() if key not in ("samples", ASSETS)}
     node, problems = check({"model": model}, described, {"model": ("samples",)})
     if problems:
         raise ValueError("; ".join(problems))

@@ -24,6 +24,7 @@ from ssl_runner.evaluation.plan import Plan
 from ssl_runner.probing.confusion_plot import write_confusion
 from ssl_runner.run.assemble import evaluators
 from ssl_runner.run_folder import environment
+from ssl_runner.run_folder.assets import describe_assets
 from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.layout import EVALUATION
 from ssl_runner.run_folder.lock import locked
@@ -49,7 +50,7 @@ class Evaluation:
         """
         for line in foreign_code([plan.content, source.recipe]):
             log.info(line)
-        data = self.read(plan, source.samples)
+        data = self.read(plan, source)
         try:  # better now than after an hour
             folder.mkdir(parents=True, exist_ok=True)
             with locked(folder, wait=True):
@@ -118,12 +119,15 @@ class Evaluation:
             return False
         return True
 
-    def read(self, plan: Plan, own: Samples) -> Data:
-        """The data, resized if the encoder's own samples are of another shape. Raises Refused."""
-        key = json.dumps(plan.content["dataset"], sort_keys=True)
+    def read(self, plan: Plan, source: TrainedEncoder) -> Data:
+        """The data, read as the encoder's own samples were, or resized to their shape. Raises Refused."""
+        own = source.samples
+        key = json.dumps([plan.content["dataset"], own, describe_assets(source.assets)], sort_keys=True)
         try:
             if key not in self._data:
                 dataset = plan.dataset.build()
+                if read_as := getattr(dataset, "read_as", None):
+                    dataset = read_as(own, source.assets)
                 data = read_data(dataset)
                 self._data = {key: (dataset.samples, data)}  # the last one: two need not fit into memory
             samples, data = self._data[key]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from ssl_runner.contract import Features
 from ssl_runner.layers.image_encoder import ImageEncoder
-from ssl_runner.layers.transformer import attention_mask, grid_of, take_tokens
+from ssl_runner.layers.transformer import attention_mask, grid_of, require_blocks, take_tokens
 
 
 class TokenEncoder(ImageEncoder):
@@ -42,9 +42,7 @@ class TokenEncoder(ImageEncoder):
         if not self.in_two_steps:
             self.cannot_drop_tokens()
         blocks, depth = self.trunk.blocks, len(self.trunk.blocks)
-        if not all(-depth <= layer < depth for layer in layers):
-            possible = f"the encoder has {depth} blocks, 0 to {depth - 1}, or -{depth} to -1"
-            raise ValueError(f"layers={list(layers)}: {possible}")
+        require_blocks(layers, depth)
         grid = grid or grid_of(z.shape[1], self.aspect)
         tokens = self.add_positions(z, grid)  # (B, prefix + n, dim)
         if keep is not None:

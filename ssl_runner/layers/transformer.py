@@ -4,6 +4,7 @@ Positions: Attention Is All You Need, Vaswani et al., NeurIPS 2017, arXiv:1706.0
 in Masked Autoencoders Are Scalable Vision Learners, He et al., CVPR 2022, arXiv:2111.06377, appendix A.1.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 import torch
@@ -65,6 +66,14 @@ def normalise_tokens(tokens: Float[Tensor, "b n d"], over: Literal["layer", "ins
     if over == "layer":
         return F.layer_norm(tokens, tokens.shape[-1:])
     return F.layer_norm(tokens.transpose(1, 2), tokens.shape[1:2]).transpose(1, 2)
+
+
+def require_blocks(layers: Iterable[int], depth: int) -> None:
+    """Raises ValueError if an encoder of that many blocks lacks one of those whose outputs are wanted."""
+    layers = list(layers)
+    if not all(-depth <= layer < depth for layer in layers):
+        possible = f"the encoder has {depth} blocks, 0 to {depth - 1}, or -{depth} to -1"
+        raise ValueError(f"layers={layers}: {possible}")
 
 
 def masked_mean(tokens: Float[Tensor, "b n d"], mask: Bool[Tensor, "b n"] | None) -> Float[Tensor, "b d"]:

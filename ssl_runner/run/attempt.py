@@ -29,6 +29,7 @@ from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
 from ssl_runner.run.report import hparams, print_beginning, print_end, write_summary
 from ssl_runner.run_folder import checkpoint
+from ssl_runner.run_folder.assets import write_assets
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.environment import describe, versions
 from ssl_runner.run_folder.layout import ENCODER, ENVIRONMENT, WEIGHTS
@@ -136,6 +137,7 @@ class Attempt:
             paths, own = self.prepared.composed.start, read_project().code
             device, digest = str(run.learner.device), self.data.fingerprint
             describe(folder, device=device, fingerprint=digest, start=paths, project=own)
+        write_assets(self.data.assets, folder)
         if self.rewrites:
             self.record("running")  # first: a completed run of another length is not completed
             files.write_config(folder, overrides, content)

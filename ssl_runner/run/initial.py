@@ -98,7 +98,8 @@ def remedy(source: TrainedEncoder | None, job: Job) -> str:
         return "choose the architecture that it is of, as model=timm model.name=NAME or model=resnet50 model.stem=large"
     recorded = (source.content or {}).get("choices", {}).get("model")
     name = recorded if recorded != job.choices.get("model") else None
-    settings = {k: v for k, v in source.recipe.items() if k not in ("_target_", "samples", "shape", "mean", "std")}
+    given = ("_target_", "samples", "assets", "shape", "mean", "std")
+    settings = {k: v for k, v in source.recipe.items() if k not in given}
     before, now = (
         {k: json.dumps(each.get(k), default=str) for k in settings} for each in (settings, job.model.arguments)
     )

@@ -20,6 +20,7 @@ from ssl_runner.errors import frames_in, last_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.kinds import check_kinds
 from ssl_runner.run.processes import check_processes, processes_of
 
 # What a part raises if it cannot be; the last three are torch's and Python's for a size that they cannot hold.
@@ -140,17 +141,6 @@ def check_lengths(job: Job, dataset: Dataset, optimizer: Optimizer | None) -> li
     if optimizer is not None:
         attempt("optimizer", problems, optimizer.settings, 0, length)
     return problems
-
-
-def check_kinds(job: Job, samples: Samples) -> list[str]:
-    """Whether model and pretext task can take what the dataset has: images, text or audio."""
-    targets: dict[str, Any] = {"model": job.model.target, "pretext": job.pretext.target}
-    return [
-        f"{key}: {target.__name__} takes {' or '.join(target.kinds)}, and the dataset has {samples.kind}; "
-        f"choose a {key} for {samples.kind}, or a dataset of {' or '.join(target.kinds)}"
-        for key, target in targets.items()
-        if samples.kind not in target.kinds
-    ]
 
 
 def stand_ins(dataset: Dataset) -> dict[str, Any]:

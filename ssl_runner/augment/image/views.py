@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import Annotated, NamedTuple
+from typing import Annotated, ClassVar, NamedTuple
 
 import torch
 from annotated_types import Ge, Gt, Interval
@@ -18,7 +18,7 @@ from torch import Tensor
 from ssl_runner.augment.image.blur import blur
 from ssl_runner.augment.image.colour import recolour, solarise
 from ssl_runner.augment.image.geometry import crop_matrix, flip, resample
-from ssl_runner.contract import Rng
+from ssl_runner.contract import Kind, Rng
 
 Probability = Annotated[float, Interval(ge=0, le=1)]
 Share = Annotated[float, Interval(gt=0, le=1)]
@@ -48,6 +48,7 @@ class Views:
     Raises ValueError if a range is upside down.
     """
 
+    kinds: ClassVar[tuple[Kind, ...]] = ("image",)
     size: Annotated[int, Interval(ge=1, le=4096)] | None = None  # pixels a side of the square view; None: the image's
     # The crop is distributed as in torchvision's RandomResizedCrop; scale (1, 1) is the whole image for any ratio.
     scale: tuple[Share, Share] = (0.2, 1.0)  # its area as a share of the image
