@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from runs import kill, put
+from toys import kind_of
 
 from ssl_runner.__main__ import main
 from ssl_runner.config.compose import TREE, Composer
@@ -49,9 +50,11 @@ def choose(group, name):
 
 # A case for each task, optimizer, regulariser and recipe of views: of these, made tiny, traces and costs are kept.
 CHOICES = {f"pretext-{name}": (f"pretext={name}",) for name in names("pretext")}
+# What a recipe of views of each kind is tried with.
+VIEWED = {"image": ("pretext=simclr",), "text": ("pretext=simcse",), "audio": ("pretext=simclr", "dataset=utterances")}
 for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "simclr"}.items():
     others = [name for name in names(group) if name != default]
-    CHOICES |= {f"{group}-{name}": ("pretext=simclr", choose(group, name)) for name in others}
+    CHOICES |= {f"{group}-{name}": (*VIEWED[kind_of(group, name)], choose(group, name)) for name in others}
 
 
 def tiny(*overrides):

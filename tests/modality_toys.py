@@ -14,19 +14,21 @@ RATE, TIME, BANDS = 8000, 400, 8
 class Planted:
     """320 training rows of four classes; 80 are held out for validation, and 80 for the test."""
 
-    rows = 320
+    rows, assets = 320, {}
 
     def load(self):
         y, parts = torch.arange(self.rows + 160) % TOPICS, (self.rows, 80, 80)
         x, statistics = self.draw(y, torch.Generator().manual_seed(0))
         bank, validation, test = map(Split, x.split(parts), y.split(parts))
-        return Data(bank.x, bank, validation, test, *statistics, classes=tuple("0123"), fingerprint="toy")
+        named = {"classes": tuple("0123"), "fingerprint": "toy", "assets": self.assets}
+        return Data(bank.x, bank, validation, test, *statistics, **named)
 
 
 class Sentences(Planted):
     """Sentences of 5 to 12 words; two in five are of the sentence's topic, which is its class."""
 
     samples = Samples("text", (LENGTH,), vocabulary=VOCABULARY)
+    assets = {"words.txt": b"without these no sentence can be read"}
 
     def draw(self, y, rng):
         shape = (len(y), LENGTH)

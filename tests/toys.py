@@ -15,6 +15,7 @@ from ssl_runner.contract import Batch, Context, Features, Pretext
 from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.image_encoder import ImageEncoder
+from ssl_runner.testing.jobs import EMBEDDED
 
 SHAPE = (3, 8, 8)
 
@@ -60,6 +61,7 @@ def choice(group: str, name: str) -> tuple[type, dict, dict]:
     settings = yaml.safe_load((TREE / group / f"{name}.yaml").read_text())
     for file in settings.pop("defaults", [])[1:] if group == "dataset" else ():
         settings |= yaml.safe_load((TREE / group / file.replace("@_here_", ".yaml")).read_text())
+    settings.pop("recommends", None)
     module, _, kind = settings.pop("_target_").rpartition(".")
     target = getattr(import_module(module), kind)
     defaults = {key: p.default for key, p in inspect.signature(target).parameters.items()}
@@ -68,6 +70,18 @@ def choice(group: str, name: str) -> tuple[type, dict, dict]:
         settings[key] = tuple(value) if isinstance(value, list) else parse(value)
     assert all(p.kind is p.KEYWORD_ONLY for p in inspect.signature(target).parameters.values())
     return target, settings, defaults
+
+
+def kind_of(group: str, name: str) -> str:
+    """The kind of samples that a choice is of, or the first of those that it takes; images, unless it says another."""
+    return getattr(choice(group, name)[0], "kinds", ("image",))[0]
+
+
+def noise_of(kind: str, n: int = 8, seed: int = 0) -> Batch:
+    """Noise as the embedded dataset of a kind has its samples."""
+    target, settings, _ = choice("dataset", EMBEDDED[kind])
+    samples = target(**settings).samples
+    return Batch(samples.example(n, torch.Generator().manual_seed(seed)), torch.arange(n))
 
 
 def still(**changes) -> Views:

@@ -17,11 +17,18 @@ from ssl_runner.run.assemble import assemble
 from ssl_runner.run.job import Job
 from ssl_runner.run.preflight import read_job
 
+# What is embedded of a kind of samples, what it calls its rows, and what makes an encoder small.
+EMBEDDED: Mapping[str, str] = {"image": "shapes", "text": "grammar", "audio": "utterances"}
+ROWS: Mapping[str, str] = {"image": "images", "text": "sentences", "audio": "clips"}
+ENCODERS: Mapping[str, Sequence[str]] = {
+    "image": ("model=convnet_small", "model.widths=[8,8,8]"),
+    # dropout has one generator for all rows, and so differs among ranks
+    "text": ("model.width=16", "model.depth=2", "model.heads=2", "model.dropout=0"),
+    "audio": (),
+}
+SHORT = ("batch_size=16", "length=12st", "log_every=4st", "save_every=100%", "device=cpu")
 # 90 training rows in batches of 16: an epoch is 5 steps with a remainder, and 12 steps end in the midst of one.
-TINY = (
-    *("dataset.images=100", "dataset.test=20", "batch_size=16", "length=12st", "log_every=4st", "save_every=100%"),
-    *("device=cpu", "model=convnet_small", "model.widths=[8,8,8]"),
-)
+TINY = ("dataset.images=100", "dataset.test=20", *SHORT, *ENCODERS["image"])
 MEASURED = (
     *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
@@ -32,22 +39,39 @@ Less = Mapping[str, Sequence[str]]  # by a choice, as pretext=bigan, what keeps 
 
 
 def tiny_words(folders: Sequence[Path], words: Sequence[str], less: Less | None = None) -> list[str]:
-    """Overrides of a job that takes a second: less of what a task has, and the smallest encoder that drops tokens.
+    """Overrides of a job that takes a second: less of what a task has, and the smallest encoder that suits it.
 
     Views are those of the task's YAML, not what the dataset recommends. `folders`: where choices are.
     """
+    text, kind = yaml_of_task(folders, words), kind_of_words(folders, words)
+    masked = kind == "image" and "override /model@" in text
+    groups = {each.partition("=")[0] for each in words}
+    rows = [f"dataset.{ROWS[kind]}=100", "dataset.test=20"]
+    encoder = () if "model" in groups else ENCODERS[kind]
+    mounts = [f"augment@pretext.{place}" for place in re.findall(r"/augment@(\w+): simclr", text)]
+    return [
+        *([] if "dataset" in groups and f"dataset={EMBEDDED[kind]}" not in words else rows),
+        *SHORT,
+        *(MASKED if masked else encoder),
+        *(f"{each}=simclr" for each in mounts if kind == "image" and not {each, f"~{each}"} & groups),
+        *([] if "evaluator" in groups else MEASURED),
+        *(each for choice in words for each in (less or {}).get(choice, ())),
+        *words,
+    ]
+
+
+def kind_of_words(folders: Sequence[Path], words: Sequence[str]) -> str:
+    """The kind of samples: of the embedded dataset that is typed, or that the task presumes."""
+    presumed = re.findall(r"override /dataset@_global_\.dataset: (\w+)", yaml_of_task(folders, words))
+    typed = [word.partition("=")[2] for word in words if word.startswith("dataset=")]
+    kinds = [kind for name in (*typed, *presumed) for kind, embedded in EMBEDDED.items() if embedded == name]
+    return kinds[0] if kinds else "image"
+
+
+def yaml_of_task(folders: Sequence[Path], words: Sequence[str]) -> str:
     tasks = [word.partition("=")[2] for word in words if word.startswith("pretext=")]
     files = [next(folder.glob(f"pretext/{name}.yaml"), None) for name in tasks for folder in folders]
-    text = "".join(file.read_text(encoding="utf-8") for file in files if file)
-    masked = "override /model@" in text
-    groups = {each.partition("=")[0] for each in words}
-    replaced = {group for group in ("model", "dataset") if group in groups and f"{group}=shapes" not in words}
-    kept = [each for each in TINY if re.split("[.=]", each)[0] not in replaced | ({"model"} if masked else set())]
-    mounts = [f"augment@pretext.{place}" for place in re.findall(r"/augment@(\w+): simclr", text)]
-    views = [f"{each}=simclr" for each in mounts if not {each, f"~{each}"} & groups]
-    measured = [] if "evaluator" in groups else MEASURED
-    small = [each for choice in words for each in (less or {}).get(choice, ())]
-    return [*kept, *views, *(MASKED if masked else ()), *measured, *small, *words]
+    return "".join(file.read_text(encoding="utf-8") for file in files if file)
 
 
 def build_trainer(job: Job, folder: Path, change_data: Callable[[Data], Data] = lambda data: data) -> Trainer:

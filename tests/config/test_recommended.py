@@ -106,3 +106,42 @@ def test_a_run_and_a_sweep_say_so_in_their_first_lines(here, capsys):
     assert yaml.safe_load(enter(capsys, [*words, "--cfg", "job"]))["pretext"]["augment"] == SHAPES
     assert enter(capsys, ["-m", *words, "seed=0,1", "hydra.sweep.dir=sweep"]).count(line) == 1
     assert [config(each)["pretext"]["augment"] for each in sorted((here / "sweep").glob("00*"))] == [SHAPES] * 2
+
+
+@pytest.fixture
+def deer(tmp_path):
+    """A tree with a dataset that recommends a model and views, in the place of two each."""
+    table = "recommends:\n  model: {convnet_small: vit_mini}\n  augment: {simclr: none, crop_flip: none}\n"
+    put(tmp_path / "dataset/deer.yaml", f"defaults:\n  - digits\n{table}")
+    return Composer(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("typed", "model", "flip"),
+    [
+        ("pretext=simclr", "vit_mini", None),
+        ("pretext=rotation", "vit_mini", None),
+        ("pretext=simclr model=convnet_small", "convnet_small", None),
+        ("pretext=simclr model=resnet18 pretext.augment.flip=0.5", "resnet18", 0.5),
+        ("pretext=simclr model.depth=2", "vit_mini", None),
+        ("pretext=simclr augment@pretext.augment=byol", "vit_mini", 0.5),
+    ],
+)
+def test_a_datasets_file_says_what_suits_its_samples(deer, typed, model, flip):
+    composed = deer.compose(["dataset=deer", *typed.split()])
+    assert not composed.problems
+    assert composed.choices["model"] == model
+    assert ("model" in "".join(composed.notes)) == ("model=" not in typed)
+    assert composed.content["pretext"]["augment"]["flip"] == (flip or 0.0)
+    assert "recommends" not in composed.content["dataset"]
+    if typed == "pretext=simclr":
+        own = "model=convnet_small augment@pretext.augment=simclr for the pretext's own"
+        assert composed.notes == [f"model: vit_mini, augment: none, which the dataset recommends; {own}"]
+
+
+def test_what_is_no_recommendation_is_refused(tmp_path):
+    for table in ("3", "{model: vit_mini}", "{optimizer: {adamw: sgd}}"):
+        put(tmp_path / "dataset/deer.yaml", f"defaults:\n  - digits\nrecommends: {table}\n")
+        (line, *_) = Composer(tmp_path).compose(["dataset=deer"]).problems
+        assert line.startswith("config: dataset.recommends: given")
+        assert line.endswith("as in model: {convnet_small: ast_tiny} are wanted")

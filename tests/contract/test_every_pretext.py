@@ -6,17 +6,16 @@ import pytest
 import torch
 from conftest import names
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
-from toys import batch, choice, context
+from toys import choice, context, kind_of, noise_of
 
 from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder
 from ssl_runner.duration import Length
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.regulariser.variance import Variance
 
-SHAPE = (3, 32, 32)
-BATCH = batch(shape=SHAPE)
 every_pretext = pytest.mark.parametrize("name", names("pretext"))
 
 
@@ -25,7 +24,8 @@ def test_yaml_spells_out_the_constructor(name, method):
     target, settings, defaults = choice("pretext", name)
     mounts = [key for entry in settings.pop("defaults") if isinstance(entry, dict) for key in entry]
     mounted = {key.split("@")[1] for key in mounts if key.startswith("/augment@")}
-    assert mounted == {key for key, p in inspect.signature(target).parameters.items() if p.annotation is Views}
+    parameters = inspect.signature(target).parameters.items()
+    assert mounted == {key for key, p in parameters if p.annotation in (Views, Recipe)}
     given = {key: value for key, value in settings.items() if key not in mounted}
     assert given == {key: value for key, value in defaults.items() if value is not inspect.Parameter.empty}
     pretext = method(name)
@@ -35,22 +35,27 @@ def test_yaml_spells_out_the_constructor(name, method):
 
 @every_pretext
 def test_randomness_is_the_generators(name, method):
-    pretext = method(name)
-    first = pretext.views(BATCH, context(1))
+    pretext, batch = method(name), noise_of(kind_of("pretext", name))
+    first = pretext.views(batch, context(1))
     torch.rand(1)  # the global generator plays no part
-    again, other = (pretext.views(BATCH, context(seed)) for seed in (1, 2))
+    again, other = (pretext.views(batch, context(seed)) for seed in (1, 2))
     assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
     assert any(not torch.equal(a, b) for a, b in zip(first, other, strict=True))
     if name != "bigan":  # spectral norm refines its vectors in each pass
         assert torch.equal(pretext(first).value, pretext(first).value)
 
 
-@every_pretext
+def views_beside_others(pretext, kind):
+    """Views of a batch, and of another of which the first sample alone is the same."""
+    batch, replaced = noise_of(kind), noise_of(kind, seed=9).x
+    replaced[0] = batch.x[0]
+    return (pretext.views(Batch(x, batch.index), context()) for x in (batch.x, replaced))
+
+
+@pytest.mark.parametrize("name", [name for name in names("pretext") if kind_of("pretext", name) == "image"])
 def test_views_are_images_as_the_dataset_makes_them_each_of_its_own_sample(name, method):
-    pretext, replaced = method(name, "pretext.augment.jitter=0.5"), batch(seed=9, shape=SHAPE).x
-    replaced[0] = BATCH.x[0]
-    before, after = (pretext.views(Batch(x, BATCH.index), context()) for x in (BATCH.x, replaced))
-    for view, other in zip(before, after, strict=True):
+    pretext = method(name, "pretext.augment.jitter=0.5")
+    for view, other in zip(*views_beside_others(pretext, "image"), strict=True):
         if view.ndim != 4:
             assert torch.equal(view, other), "a label, mask or code depends on images"
             continue
@@ -59,11 +64,23 @@ def test_views_are_images_as_the_dataset_makes_them_each_of_its_own_sample(name,
         assert (view == other).flatten(1).all(1).sum() == len(view) // 8, "a view depends on its batch mates"
 
 
+@pytest.mark.parametrize("name", [name for name in names("pretext") if kind_of("pretext", name) != "image"])
+def test_views_of_other_kinds_are_each_of_their_own_sample(name, method):
+    before, after = views_beside_others(method(name), kind_of("pretext", name))
+    changed = 0
+    for view, other in zip(before, after, strict=True):
+        assert (view.dtype, view.requires_grad) == (other.dtype, False)
+        same = (view == other).flatten(1).all(1).view(-1, 8)
+        assert same[:, 0].all(), "a view depends on its batch mates"
+        changed += int((~same[:, 1:]).sum())
+    assert changed, "no view shows the samples"
+
+
 @every_pretext
 @pytest.mark.parametrize("autocast", [False, True])
 def test_each_group_learns_all_of_its_parameters_and_nothing_else_is_attached(name, autocast, method):
     pretext = method(name)
-    views, groups = pretext.views(BATCH, context()), pretext.groups()
+    views, groups = pretext.views(noise_of(kind_of("pretext", name)), context()), pretext.groups()
     learnt = [each for named in groups.values() for each, _ in named]
     assert sorted(learnt) == sorted(each for each, p in pretext.named_parameters() if p.requires_grad)
     for group, named in groups.items():
@@ -91,11 +108,12 @@ def test_trained_is_a_part_and_rates_name_parameters(name, method):
         assert any(each.startswith(f"{prefix}.") for each, _ in pretext.named_parameters()), prefix
 
 
-def take_step(pretext):
+def take_step(pretext, kind="image"):
     """All that a task does in a step, on a GPU of fake tensors: they refuse what mixes devices, or waits for one."""
+    x = noise_of(kind, 4).x
     with torch.no_grad(), FakeTensorMode(allow_non_fake_inputs=True):
         pretext.to_empty(device="cuda")
-        batch = Batch(torch.rand(4, 3, 32, 32, device="cuda"), torch.arange(4, device="cuda"))
+        batch = Batch(torch.empty_like(x, device="cuda"), torch.arange(4, device="cuda"))
         ctx, kept = Context(3, Length(12, 5, 4), CounterRng(0, torch.device("cuda")), lambda: iter([batch])), {}
         pretext.before_step(ctx)
         for group in pretext.groups():
@@ -110,7 +128,7 @@ def take_step(pretext):
 
 @every_pretext
 def test_a_task_stays_on_its_device(name, method):
-    take_step(method(name))
+    take_step(method(name), kind_of("pretext", name))
 
 
 BUGS = {

@@ -9,11 +9,14 @@ import yaml
 from conftest import build_trainer, names, tiny
 from modality_toys import KINDS, BagOfWords, Bands
 from runs import enter, kill, measured, put, same, saved, summary
+from toys import choice
 
 from ssl_runner.contract import Batch
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.encoder.load import find_encoder, load_encoder
+from ssl_runner.run.kinds import USUAL
 from ssl_runner.run.preflight import read_job
+from ssl_runner.testing.jobs import EMBEDDED
 
 DATA = {"image": lambda: Shapes(images=40, test=10), **{kind: toys["dataset"] for kind, toys in KINDS.items()}}
 TRUST = "SSL_RUNNER_TRUST"
@@ -30,11 +33,11 @@ def node(target):
 
 @pytest.fixture
 def job(composer, monkeypatch):
-    """The job of a task, an image one's with toys in the place of some parts, and what is wrong with it."""
+    """The job of a task with toys in the place of some parts, and what is wrong with it."""
     monkeypatch.setenv(TRUST, "modality_toys")
 
-    def build(task, **toys):
-        content = composer.compose(tiny(f"pretext={task}", "evaluator=[knn]")).content
+    def build(task, *words, **toys):
+        content = composer.compose(tiny(f"pretext={task}", "evaluator=[knn]", *words)).content
         return read_job({**content, **{group: node(target) for group, target in toys.items()}})
 
     return build
@@ -43,23 +46,37 @@ def job(composer, monkeypatch):
 @pytest.mark.parametrize("kind", DATA)
 @pytest.mark.parametrize("task", [*names("pretext"), BagOfWords, Bands], ids=str)
 def test_a_task_runs_on_a_kind_or_is_refused_with_a_remedy(job, task, kind, tmp_path):
-    own = {} if isinstance(task, str) else {"pretext": task}
-    toys = {} if kind == "image" else {group: KINDS[kind][group] for group in ("dataset", "model")}
-    whole, problems = job("rotation" if own else task, **toys, **own)
-    takes = whole.pretext.target.kinds
+    takes = choice("pretext", task)[0].kinds if isinstance(task, str) else task.kinds
+    if isinstance(task, str) and kind in takes:  # with what the dataset recommends
+        whole, problems = job(task, *([] if kind == takes[0] else [f"dataset={EMBEDDED[kind]}"]))
+    else:
+        own = {} if isinstance(task, str) else {"pretext": task}
+        toys = {} if kind == "image" else {group: KINDS[kind][group] for group in ("dataset", "model")}
+        whole, problems = job("rotation" if own else task, *["dataset=shapes"] * (kind == "image"), **toys, **own)
     if kind in takes:
         assert not problems
         build_trainer(whole, tmp_path).learner.step(0)  # unlike read_job it raises what is a bug
     else:
         (line,) = problems
         assert line.startswith(f"pretext: {whole.pretext.target.__name__} takes {' or '.join(takes)}")
-        assert f"the dataset has {kind}; choose a pretext for {kind}, or a dataset of {' or '.join(takes)}" in line
+        other = " or ".join(f"dataset={EMBEDDED[each]}" for each in takes)
+        assert line.endswith(f"and the dataset has {kind}; type pretext={USUAL[kind]['pretext']}, or {other}")
 
 
 def test_a_model_of_another_kind_is_refused_too(job):
-    _, problems = job("rotation", dataset=KINDS["text"]["dataset"])
-    assert [line.partition(":")[0] for line in problems] == ["model", "pretext"]
-    assert "choose a model for text, or a dataset of image" in problems[0]
+    _, (line,) = job("rotation", dataset=KINDS["text"]["dataset"], pretext=BagOfWords)
+    given = "model: ConvNet takes image, and the dataset has text"
+    assert line == f"{given}; type model=text_transformer_tiny, or dataset=shapes"
+    _, (line,) = job("rotation", dataset=KINDS["text"]["dataset"], model=KINDS["text"]["model"])
+    assert line.startswith("pretext: Rotation takes image"), "which says enough"
+
+
+@pytest.mark.parametrize("kind", [kind for kind in DATA if USUAL[kind]["pretext"] in names("pretext")])
+def test_what_a_remedy_names_is_there(kind):
+    assert USUAL[kind]["dataset"] == EMBEDDED[kind]
+    for group, name in USUAL[kind].items():
+        assert name in names(group)
+        assert group == "dataset" or kind in choice(group, name)[0].kinds
 
 
 @pytest.mark.parametrize("kind", DATA)
@@ -108,3 +125,20 @@ def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch
     assert wanted.mask is not None
     assert torch.equal(loaded.pooled, wanted.pooled)
     assert torch.allclose(program["pooled"], wanted.pooled, atol=1e-5)
+    keep_assets(KINDS[kind]["dataset"].assets)
+
+
+def keep_assets(assets):
+    """They lie beside each form of an encoder, which refuses others."""
+    for place in ("run", "run/export/encoder.safetensors", "run/checkpoints/0000300.pt"):
+        assert find_encoder(Path(place)).assets == assets
+        assert load_encoder(place).assets == assets
+    for name, content in assets.items():
+        for folder, sources in {"run": ["run", "run/checkpoints/0000300.pt"], "run/export": ["run/export"]}.items():
+            file = Path(folder, name)
+            assert file.read_bytes() == content
+            for spoil, words in ((file.unlink, "is absent"), (lambda f=file: f.write_text("other"), "is not the one")):
+                spoil()
+                for source in sources:
+                    with pytest.raises(ValueError, match=rf"{name} {words}"):
+                        find_encoder(Path(source))

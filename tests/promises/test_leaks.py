@@ -25,7 +25,7 @@ def test_a_task_learns_from_training_rows_and_from_no_label_or_held_out_image(ma
         for each in (batch, *ctx.sweep()):
             assert type(each) is Batch
             assert each._fields == ("x", "index")
-            assert torch.equal(each.x, rows[each.index].float() / 255)
+            assert torch.equal(each.x, plain.learner.loader.samples.from_rows(rows[each.index]))
         seen.append(batch.index)
         return original(batch, ctx)
 

@@ -12,6 +12,7 @@ from conftest import names, tiny
 from torch import Tensor, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
+from ssl_runner.config.compose import TREE
 from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.engine import collapse, loader, measurements
 from ssl_runner.engine import learner as learner_module
@@ -20,7 +21,7 @@ from ssl_runner.engine.trainer import pictures
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
-from ssl_runner.testing.jobs import learner_of
+from ssl_runner.testing.jobs import ROWS, kind_of_words, learner_of
 from ssl_runner.testing.ranks import SAVED, differences, enter_float64, learn, plain
 
 BATCH = 12
@@ -127,8 +128,11 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ranks")]
 @pytest.fixture(scope="module")
 def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
     """By the number of ranks, what each of them came to."""
-    shape = (f"batch_size={BATCH}", "dataset.images=120", "length=1ep", "evaluator=none")
-    cases = {case: composer.compose(tiny(*words, *shape)).content for case, words in CASES.items()}
+    shape = (f"batch_size={BATCH}", "length=1ep", "evaluator=none")
+    cases = {
+        case: composer.compose(tiny(*words, f"dataset.{ROWS[kind_of_words([TREE], words)]}=120", *shape)).content
+        for case, words in CASES.items()
+    }
     cases = json.loads(json.dumps(cases))
     for settings in (content["pretext"] for content in cases.values()):
         settings |= {key: min(settings[key], most) for key, most in NARROW.items() if key in settings}
