@@ -89,7 +89,7 @@ class BiGAN(Pretext):
         generator_width: Annotated[int, Ge(16)] = 128,
         loss: Literal["hinge", "logistic"] = "hinge",
         unary: bool = True,
-        cycle: NotNegative = 200.0,
+        cycle: NotNegative = 2000.0,
     ):
         super().__init__()
         self.encoder, self.augment = encoder, augment
