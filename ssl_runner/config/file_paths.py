@@ -8,7 +8,7 @@ from typing import Any
 from ssl_runner.config.override import leaves, put
 from ssl_runner.run_folder.origin import is_elsewhere
 
-PLACE = re.compile(r"(.*_)?(root|cache|folder|path|dir|file)")  # keys of a dataset whose text is a path
+PLACE = re.compile(r"(.*_)?(root|cache|folder|path|dir|file|labelled)")  # keys of a dataset whose text is a path
 INIT = ("init", "init.path")
 MADE = "cache"  # ends the key of a folder that is made if it is absent
 

@@ -48,7 +48,7 @@ class Challenges:
     samples: ClassVar[Samples]
 
     def __post_init__(self) -> None:
-        self.require_possible(len(self.training_counts) > 1, self.labelled)
+        self.require_possible(len(self.training_counts) > 1, self.has_labels)
 
     @property
     def training_counts(self) -> Sequence[int]:
@@ -56,7 +56,7 @@ class Challenges:
         raise NotImplementedError(f"{type(self).__name__} says no training_counts: rows a class, or one number")
 
     @property
-    def labelled(self) -> bool:
+    def has_labels(self) -> bool:
         """Whether evaluators have labelled rows to fit on."""
         return len(self.training_counts) > 1
 

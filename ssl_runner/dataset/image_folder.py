@@ -10,16 +10,16 @@ from annotated_types import Ge, Interval
 from jaxtyping import Int
 from torch import Tensor
 
-from ssl_runner.contract import Data, Rows, Split
-from ssl_runner.data.image_files.cache import load_images
+from ssl_runner.contract import Data, Split
 from ssl_runner.data.image_files.decode import SUFFIXES, common_size, open_image
 from ssl_runner.data.image_files.depth import sampled_range
 from ssl_runner.data.image_files.folders import Labels, plan_rows
+from ssl_runner.data.image_files.labelled import plan_labelled, read_rows, select
 from ssl_runner.data.image_files.names import Names
 from ssl_runner.data.image_files.sized import SizedImages
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.places import expand_home
-from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint
+from ssl_runner.data.rows import Share
 from ssl_runner.errors import printable
 
 logger = logging.getLogger("ssl_runner")
@@ -32,8 +32,9 @@ class ImageFolder(SizedImages):
     A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own; without it the root is one tree. A
     part without a folder is a seeded share of every class of the training images, test taken first. The folders below a
     part are its classes; without them, or with one, there are no labels: nothing is held out, and bank, validation and
-    test are None. Unlabelled images are learnt from, and in no other part. docs/image_folders.md has the names, and
-    what is left out.
+    test are None. Unlabelled images are learnt from, and in no other part. With a folder `labelled` all images of the
+    root are unlabelled, and bank, validation and test are those of that folder. docs/image_folders.md has the names,
+    and what is left out.
 
     Raises FileNotFoundError for a folder that does not exist or has no images, ValueError for folders that contradict
     each other.
@@ -63,7 +64,10 @@ class ImageFolder(SizedImages):
             )
         self.check_range()
         shares = {"test": self.test, "validation": self.validation}
-        plan = self._plan = plan_rows(self._folder, labels=self.labels, shares=shares, split_seed=self.split_seed)
+        how = {"shares": shares, "split_seed": self.split_seed}
+        self._beside = plan_labelled(self.labelled, self._folder, labels=self.labels, **how) if self.labelled else None
+        labelled = self._beside and self._beside.folder
+        plan = self._plan = plan_rows(self._folder, labels=self.labels, labelled=labelled, **how)
         self._counts = self.count(plan.parts)  # before unreadable files are left out; exact once loaded
         if not self.rows:
             raise FileNotFoundError(
@@ -78,8 +82,8 @@ class ImageFolder(SizedImages):
         return self._counts
 
     @property
-    def labelled(self) -> bool:
-        return bool(self._plan.classes)
+    def has_labels(self) -> bool:
+        return bool(self._plan.classes) or self._beside is not None
 
     def count(self, parts: Mapping[str, Int[Tensor, " _"]]) -> list[int]:
         """Training rows a class, or one number if some or all of them have no label."""
@@ -94,13 +98,11 @@ class ImageFolder(SizedImages):
             logger.warning(line)
         paths = [self._folder / file for file in plan.files]
         pixels = sampled_range(paths, self.range, lambda path: open_image(path, size, self.max_pixels))
-        how = (size, self.channels, self.resize, self.max_broken, self.workers, self.max_pixels, pixels)
+        how = {"size": size, "channels": self.channels, "resize": self.resize, "max_broken": self.max_broken}
+        how |= {"workers": self.workers, "max_pixels": self.max_pixels, "pixels": pixels}
         # Absolute: a process that decodes may be in another folder.
-        source = Source(self._folder.absolute(), Names(plan.files), *how)
-        rows = load_images(source, self.cache, self.stream)
-        readable = torch.ones(len(plan.files), dtype=torch.bool)
-        readable[list(source.broken)] = False
-        index = {part: each[readable[each]] for part, each in plan.parts.items()}
+        source = Source(self._folder.absolute(), Names(plan.files), **how)
+        rows, index, digest = read_rows(source, plan, self.cache, self.stream)
         learnt = train_rows(index)
         if not len(learnt):
             raise ValueError(
@@ -111,25 +113,13 @@ class ImageFolder(SizedImages):
         train = select(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
         self._counts = self.count(index)
         counts = {part: len(i) for part, i in index.items()}
-        trained = plan.y[index["train"]].bincount(minlength=len(plan.classes))
-        if lost := [name for name, n in zip(plan.classes, trained, strict=False) if n == 0]:
-            logger.warning("no training image of these classes can be read: %s", ", ".join(lost))
         logger.info("images: %s; %s", plan.describe(counts), self.describe_size(pixels))
-        # Of some images only: a digest of all of a stream would take as long as an epoch.
-        seen = rows[evenly_spaced(rows, HASHED)]
-        known = torch.frombuffer(bytearray.fromhex(source.signatures[1]), dtype=torch.uint8)
-        whole, measured = fingerprint(known, seen, *index.values()), (splits.get("validation"), splits.get("test"))
-        return self.finish(Data(train, bank, *measured, *self.moments(train), plan.classes, whole))
+        measured, classes = (bank, splits.get("validation"), splits.get("test")), plan.classes
+        if self._beside is not None:
+            measured, classes, digest = self._beside.load(how, self.cache, self.stream, digest)
+        return self.finish(Data(train, *measured, *self.moments(train), classes, digest))
 
 
 def train_rows(parts: Mapping[str, Int[Tensor, " _"]]) -> Int[Tensor, " n"]:
     """Rows that are learnt from: those of training, then those without labels."""
     return torch.cat([parts[part] for part in ("train", "unlabelled") if part in parts])
-
-
-def select(rows: Rows, index: Int[Tensor, " n"]) -> Rows:
-    """Rows of an ascending index, one or more, uncopied: a view if they lie side by side, else a Subset."""
-    first, last = int(index[0]), int(index[-1])
-    if isinstance(rows, Tensor) and last - first + 1 == len(index):
-        return rows[first : last + 1]
-    return Subset(rows, index)

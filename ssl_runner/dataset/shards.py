@@ -13,6 +13,7 @@ from torch import Tensor
 from ssl_runner.contract import Data, Split
 from ssl_runner.data.image_files.decode import open_image
 from ssl_runner.data.image_files.depth import sampled_range
+from ssl_runner.data.image_files.labelled import plan_labelled
 from ssl_runner.data.image_files.sized import SizedImages
 from ssl_runner.data.image_files.source import VERSION
 from ssl_runner.data.places import cache_folder, expand_home
@@ -36,7 +37,8 @@ class Shards(SizedImages):
 
     Shards are of training, validation, test or unlabelled by their names; a part without any is a seeded share of every
     class of the training images, test taken first. Without labels nothing is held out, and bank, validation and test
-    are None. Training images without a label are learnt from, and in no other part.
+    are None. Training images without a label are learnt from, and in no other part. With a folder `labelled` of image
+    files all images of the shards are, and bank, validation and test are those of that folder.
 
     Raises FileNotFoundError if there are no shards, ValueError if they contradict each other or their index, OSError if
     they cannot be read.
@@ -65,10 +67,13 @@ class Shards(SizedImages):
         cache = ShardCache(expand_home(folder), int(self.cache_size * 1e9))
         self._fetcher = Fetcher(location, cache, self.image_key, self.label_key)
         self._index = index = find_index(self._fetcher)
-        labels = index.table["label"][index.rows_of("train")]
-        self._classes = index.classes if self.labels and len(index.classes) > 1 and (labels >= 0).any() else ()
-        self._y = torch.from_numpy(index.table["label"].astype("int64")).clamp(min=0)
         shares = {"test": self.test, "validation": self.validation}
+        how = {"labels": self.labels, "shares": shares, "split_seed": self.split_seed}
+        self._beside = plan_labelled(self.labelled, None, **how) if self.labelled else None
+        labels = index.table["label"][index.rows_of("train")]
+        labelled = self.labels and self._beside is None and len(index.classes) > 1 and (labels >= 0).any()
+        self._classes = index.classes if labelled else ()
+        self._y = torch.from_numpy(index.table["label"].astype("int64")).clamp(min=0)
         self._parts = split_rows(index, bool(self._classes), shares, self.split_seed)
         if not self.rows:
             raise FileNotFoundError(f"dataset.root={location.shown} holds no training images; type dataset.root=FOLDER")
@@ -87,8 +92,8 @@ class Shards(SizedImages):
         return self._y[self._parts["train"]].bincount(minlength=len(self._classes)).tolist()
 
     @property
-    def labelled(self) -> bool:
-        return bool(self._classes)
+    def has_labels(self) -> bool:
+        return bool(self._classes) or self._beside is not None
 
     def learnt(self) -> Int[Tensor, " n"]:
         """Rows that are learnt from: those of training and those without labels, in the order of the shards."""
@@ -97,7 +102,7 @@ class Shards(SizedImages):
     def load(self) -> Data:
         """Reads some images of a few shards to measure them. Raises OSError and ValueError for what cannot be read."""
         index, size, learnt = self._index, self._side, self.learnt()
-        for line in warnings(index, self._parts):
+        for line in warnings(index, self._parts, self._beside is not None):
             logger.warning(line)
         how = {"size": size, "channels": self.channels, "resize": self.resize, "max_broken": self.max_broken}
         how |= {"workers": self.workers, "max_pixels": self.max_pixels}
@@ -114,5 +119,7 @@ class Shards(SizedImages):
         key = f"{VERSION} {size} {self.channels} {self.resize}{pixels.key} {index.digest()}"
         known = torch.tensor(list(key.encode()), dtype=torch.uint8)
         digest = fingerprint(known, *self._parts.values())
-        measured = splits.get("validation"), splits.get("test")
-        return self.finish(Data(train, bank, *measured, *self.moments(train), self._classes, digest))
+        measured, classes = (bank, splits.get("validation"), splits.get("test")), self._classes
+        if self._beside is not None:
+            measured, classes, digest = self._beside.load(how | {"pixels": pixels}, self.cache or True, "auto", digest)
+        return self.finish(Data(train, *measured, *self.moments(train), classes, digest))

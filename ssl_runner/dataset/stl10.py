@@ -39,7 +39,7 @@ class STL10(Published):
     counts = (500,) * 10
     classes = ("airplane", "bird", "car", "cat", "deer", "dog", "horse", "monkey", "ship", "truck")
     training_counts: ClassVar = (100_000,)  # type: ignore[misc]  # unlabelled, and none of them is held out
-    labelled: ClassVar = True  # type: ignore[misc]
+    has_labels: ClassVar = True  # type: ignore[misc]
 
     def load(self) -> Data:
         """Maps the files. Raises ConnectionError if a download fails, ValueError if a file is torn."""

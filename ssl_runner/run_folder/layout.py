@@ -28,5 +28,5 @@ HARMLESS |= {*PEOPLE}
 HARMLESS |= {"loggers"}
 HARMLESS |= {f"device.{each}" for each in ("name", "channels_last", "compile", "deterministic", "threads")}
 HARMLESS |= {f"device.{each}" for each in ("processes", "strategy", "timeout", "restarts")}
-READING = ("root", "download", "cache", "cache_size", "stream", "workers", "max_broken", "max_pixels")
+READING = ("root", "labelled", "download", "cache", "cache_size", "stream", "workers", "max_broken", "max_pixels")
 HARMLESS |= {f"dataset.{each}" for each in READING}

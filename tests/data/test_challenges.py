@@ -52,7 +52,7 @@ class Unlabelled(Challenges):
 
     n: int = 40
     samples = Samples("image", (3, 16, 16))
-    labelled: ClassVar = True
+    has_labels: ClassVar = True
 
     @property
     def training_counts(self):

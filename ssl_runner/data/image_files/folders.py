@@ -87,8 +87,10 @@ class RowPlan:
 
     def describe(self, counts: Mapping[str, int]) -> str:
         """Parts with the numbers of images that could be read, classes, and what was left out and why."""
-        places = {part: f" ({printable(self.folders[part])}/)" for part in counts if self.folders.get(part)}
-        shares = {part: " (a share of train)" for part in counts if part not in self.folders}
+        whole = "bank" if "bank" in counts else "train"  # of labelled images that are not learnt from
+        folders = {**self.folders, whole: self.folders["train"]}
+        places = {part: f" ({printable(folders[part])}/)" for part in counts if folders.get(part)}
+        shares = {part: f" (a share of {whole})" for part in counts if part not in folders}
         parts = ", ".join(f"{part} {n:,}{(places | shares).get(part, '')}" for part, n in counts.items())
         classes = f"{len(self.classes)} classes: {first_names(self.classes)}" if self.classes else self.why_unlabelled
         return f"{parts}; {classes}{self.describe_left_out()}"
@@ -101,16 +103,28 @@ class RowPlan:
         return f"; left out: {rest}{more}" if rest else ""
 
 
-def plan_rows(root: Path, *, labels: Labels, shares: Mapping[str, float], split_seed: int) -> RowPlan:
+def plan_rows(
+    root: Path,
+    *,
+    labels: Labels,
+    shares: Mapping[str, float],
+    split_seed: int,
+    labelled: Path | None = None,
+    learnt: bool = True,
+) -> RowPlan:
     """Rows, classes and parts of the images below a root.
 
-    shares: of the training rows that a part takes if it has no folder, in the order in which they are taken. Raises
-    ValueError if folders contradict each other.
+    shares: of the training rows that a part takes if it has no folder, in the order in which they are taken. labelled:
+    another folder, which has the labels: none of its images is a row here, and there are no classes. learnt: whether
+    images without labels are rows. Raises ValueError if folders contradict each other.
     """
     folders = find_parts(root)
-    listings = {part: list_images(root / name, () if name else folders.values()) for part, name in folders.items()}
+    listings = {
+        part: list_images(root / name, () if name else folders.values(), labelled) for part, name in folders.items()
+    }
     paths = {part: listing.files for part, listing in listings.items()}
-    names, why_unlabelled = read_labels(paths, labels)
+    names, why_unlabelled = read_labels(paths, False if labelled else labels)
+    why_unlabelled = "no labels, as dataset.labelled has them" if labelled else why_unlabelled
     classes = sorted(set(names["train"]), key=natural_key)
     classes = classes if len(classes) > 1 else []
     measured = [part for part in names if part != "train" and classes and any(names[part])]
@@ -123,7 +137,7 @@ def plan_rows(root: Path, *, labels: Labels, shares: Mapping[str, float], split_
             )
     files: list[str] = []
     rows: dict[str, Tensor] = {}
-    for part in ("train", *(["unlabelled"] if "unlabelled" in folders else []), *measured):
+    for part in ("train", *(["unlabelled"] if "unlabelled" in folders and learnt else []), *measured):
         rows[part] = torch.arange(len(files), len(files) + len(paths[part]))
         files += [f"{folders[part]}/{path}".lstrip("/") for path in paths[part]]
     number = {name: i for i, name in enumerate(classes)}
@@ -134,7 +148,7 @@ def plan_rows(root: Path, *, labels: Labels, shares: Mapping[str, float], split_
             rows |= {part: rows["train"][held]} if len(held) else {}
             rows["train"] = rows["train"][rest]
     left_out = sum((each for listing in listings.values() for each in listing.left_out.values()), Counter())
-    warnings = [*unused_folders(root, folders, rows), *unread_folders(folders, listings)]
+    warnings = [*unused_folders(root, folders, rows, labelled), *unread_folders(folders, listings)]
     warnings += [line for part in names if any(names[part]) for line in vanished(folders[part], listings[part])]
     return RowPlan(files, rows, tuple(map(printable, classes)), y, folders, why_unlabelled, left_out, warnings)
 
@@ -153,13 +167,15 @@ def read_labels(paths: Mapping[str, Sequence[str]], labels: Labels) -> tuple[dic
     }, why
 
 
-def unused_folders(root: Path, folders: Mapping[str, str], used: Collection[str]) -> list[str]:
+def unused_folders(root: Path, folders: Mapping[str, str], used: Collection[str], labelled: Path | None) -> list[str]:
     """A line for each part that is not measured on, and one if folders or images beside the parts are read by none."""
-    why = "to measure on it takes class folders in it and in the training images"
+    takes = "to measure on it takes class folders in it and in the training images"
+    why = "dataset.labelled is measured on" if labelled else takes
     lines = [f"{printable(root / folders[part])} is left out: {why}" for part in folders if part not in used]
     if folders["train"]:
         with os.scandir(root) as entries:
             names = {entry.name for entry in entries if classify(entry) in ("folder", "image")} - {*folders.values()}
+        names -= {labelled.resolve().name} if labelled and labelled.resolve().parent == root.resolve() else set()
         where = f"beside {folders['train']}/, which makes {printable(root)} a folder of parts"
         lines += [f"{first_names(sorted(names, key=natural_key))} left out: {where}"] if names else []
     return lines

@@ -43,13 +43,16 @@ def natural_key(name: str) -> tuple:
     return [int(t) if i % 2 else t for i, t in enumerate(re.split(r"([0-9]+)", name.casefold()))], name
 
 
-def list_images(root: Path, without: Collection[str] = ()) -> Listing:
+def list_images(root: Path, without: Collection[str] = (), aside: Path | None = None) -> Listing:
     """Image files below a folder, by their suffix, in any case; no other file is opened.
 
-    Links are followed, but to a folder that lies above them. without: names in the folder that are passed over.
+    Links are followed, but to a folder that lies above them. without: names in the folder that are passed over. aside:
+    a folder that is passed over as well, wherever and by whatever link one comes to it, unless root lies in it.
     Raises OSError if the folder itself cannot be read.
     """
     listing = Listing()
+    apart = aside and aside.resolve()
+    apart = None if apart and root.resolve().is_relative_to(apart) else apart
     pending: list[tuple[str, frozenset | None]] = [("", frozenset())]  # and the folders above; None for a file
     while pending:
         place, above = pending.pop()
@@ -65,6 +68,8 @@ def list_images(root: Path, without: Collection[str] = ()) -> Listing:
             if not place:
                 raise
             listing.unread.append(f"{printable(place)}/ ({error.strerror})")
+            continue
+        if apart and Path(path).resolve().is_relative_to(apart):
             continue
         names = {entry.name for entry in entries}
         if (stat.st_dev, stat.st_ino) in above:

@@ -21,6 +21,7 @@ class SizedImages(Challenges):
     # Pixels a side of the training images that views are cut of, more than size, so that small crops keep their detail;
     # None: the size. Encoder and evaluators get the size.
     stored: Annotated[int, Ge(8)] | None = None
+    labelled: str | None = None  # folder of labelled images to measure on, none of which is learnt from
     channels: Literal[1, 3] = 3  # 3 for RGB, 1 for grey
     resize: Literal["crop", "squash"] = "crop"  # keep the centred square, or all of the image with its sides made equal
     range: Setting = "auto"  # what becomes black and white of more than 8 bits: auto, full, image or [LOW, HIGH]

@@ -60,10 +60,13 @@ def describe_parts(index: Index, rows: Mapping[str, Sequence | Tensor], classes:
     return f"{', '.join(parts)}; {labels}{f'; left out: {rest}' if rest else ''}"
 
 
-def warnings(index: Index, rows: Mapping[str, Sequence | Tensor]) -> list[str]:
-    """A line for parts that are measured on no more, and for shards of which some hold many more samples."""
+def warnings(index: Index, rows: Mapping[str, Sequence | Tensor], beside: bool = False) -> list[str]:
+    """A line for parts that are measured on no more, and for shards of which some hold many more samples.
+
+    beside: whether it is a folder of labelled images that is measured on.
+    """
     unused = sorted({shard.part for shard in index.shards} - rows.keys() - {"unlabelled"})
-    why = "to measure on them takes labels in them and in training"
+    why = "dataset.labelled is measured on" if beside else "to measure on them takes labels in them and in training"
     lines = [f"the shards of {part} are left out: {why}" for part in unused]
     shards = sorted((s for s in index.shards if s.part in PARTS[:2] and s.samples), key=lambda shard: shard.samples)
     if shards and shards[-1].samples > UNEVEN * shards[0].samples:
