@@ -10,6 +10,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from ssl_runner.comparison.confusions import page_confusions
 from ssl_runner.comparison.curves import Curve, downsample_curves, read_curves, shorten_number
 from ssl_runner.comparison.fairness import environment_facts, plural
 from ssl_runner.comparison.pictures import page_pictures
@@ -23,7 +24,7 @@ from ssl_runner.run_folder.layout import PEOPLE
 ReadCurves = Callable[[Path], Mapping[str, Curve]]
 FACTS = ("name", "status", "seed", "seconds", "samples_seen", "samples_per_second", "step", "steps")
 HERE = Path(__file__).parent
-SCRIPTS = ("state.js", "filter.js", "zoom.js", "curves.js", "pareto.js", "parallel.js", "rows.js", "page.js")
+ORDER = ("state", "filter", "zoom", "curves", "pareto", "parallel", "rows", "confusion", "page")
 
 
 def to_csv(comparison: Comparison) -> str:
@@ -111,7 +112,7 @@ def to_html(comparison: Comparison, read: ReadCurves = read_curves, live: bool =
         "LIVE": json.dumps(live),
         "TITLE": escape(f"{comparison.metric or 'comparison'}, {plural(len(comparison.runs))}"),
         "STYLE": (HERE / "page.css").read_text(encoding="utf-8"),
-        "SCRIPT": "\n".join((HERE / name).read_text(encoding="utf-8") for name in (*SCRIPTS, *["live.js"] * live)),
+        "SCRIPT": "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in (*ORDER, *["live"] * live)),
         "DATA": embed(page_content(comparison, read)),
     }
     # in one pass, so that what is put in is not searched again
@@ -148,6 +149,7 @@ def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict
         "runs": [page_run(run) for run in comparison.runs],
         "shares": [name for name in curves["curves"] if comparison.is_share(name)],
         "pictures": page_pictures(comparison.groups),
+        "confusions": page_confusions(comparison.groups),
         **curves,
     }
 

@@ -1,5 +1,5 @@
 // The page as a whole: what is drawn if something changes, its state in the address, and what a user can do.
-const FIELDS = { metric: "metric", curve: "curve", "curve-x": "x", "pareto-x": "cost", "pareto-log": "logcost", filter: "filter", smooth: "smooth", log: "log", logx: "logx", others: "others", unfinished: "unfinished", single: "single", alike: "alike" };
+const FIELDS = { metric: "metric", curve: "curve", "curve-x": "x", "pareto-x": "cost", "pareto-log": "logcost", filter: "filter", smooth: "smooth", log: "log", logx: "logx", others: "others", unfinished: "unfinished", single: "single", confusion: "confusion", alike: "alike" };
 let written = null, waiting = null, pictured = "";
 
 function draw() {
@@ -8,7 +8,7 @@ function draw() {
   $("filter").setAttribute("aria-invalid", problems.length > 0);
   visible = new Set(list.filter((e) => present(e.runs).length).map((e) => e.g));
   tell();
-  drawRows(list); drawCurves(); drawPareto(); drawParallel(list); drawSettings(); drawPictures();
+  drawRows(list); drawCurves(); drawPareto(); drawParallel(list); drawSettings(); drawConfusions(); drawPictures();
   listed = list;
   clearTimeout(written);
   written = setTimeout(writeAddress, 250);  // browsers allow few changes a second
@@ -33,6 +33,7 @@ function readAddress() {
   }
   if (!D.metrics.some((m) => m.name === S.metric)) S.metric = first.metric;
   if (!D.curves.includes(S.curve)) S.curve = first.curve;
+  if (!confusionNames().includes(S.confusion)) S.confusion = first.confusion;
   S.smooth = Math.max(0, Math.min(0.99, S.smooth));
   S.slots = words.has("chosen") ? slotsOf(words.get("chosen").split("\n")) : firstSlots();
   S.hidden = new Set((words.get("hidden") || "").split("\n").filter((name) => D.places.has(name)));
@@ -52,6 +53,7 @@ function fill() {
   const put = (id, names, chosen) => { $(id).innerHTML = names.map((n) => `<option ${n === chosen ? "selected" : ""}>${escaped(n)}</option>`).join(""); };
   put("metric", D.metrics.map((m) => m.name), S.metric);
   put("curve", D.curves, S.curve);
+  put("confusion", confusionNames(), S.confusion);
   $("title").textContent = D.runs.length > 1 ? `Comparison of ${D.runs.length} runs` : D.runs[0].name;
   $("summary").textContent = D.summary;
   $("verdict").textContent = D.verdict;

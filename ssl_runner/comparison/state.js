@@ -17,11 +17,12 @@ function load(data) {
 }
 load(JSON.parse($("data").textContent));
 
+const confusionNames = () => [...new Set(Object.values(D.confusions).flatMap((all) => all.map((each) => each.name)))].sort();
 const START = () => ({
   metric: D.metric,
   curve: D.curves.includes(D.metric) ? D.metric : D.curves.find((name) => name === "train/loss") || D.curves[0],
   x: "step", cost: "seconds", log: false, logx: false, logcost: "auto", smooth: 0, others: D.groups.length <= 40, unfinished: Boolean(window.LIVE) || !D.groups.length, alike: false,
-  single: false, filter: "", sort: null, down: false, theme: null,
+  single: false, confusion: confusionNames().find((name) => name === `test/${D.metric}`) || confusionNames()[0] || "", filter: "", sort: null, down: false, theme: null,
 });
 const S = { ...START(), zoom: {}, hidden: new Set(), slots: null };  // hidden: names of runs; slots: chosen groups, and the colour of each
 const firstSlots = () => new Map(D.groups.slice(0, FIRST).map((_, g) => [g, g]));

@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +22,7 @@ from ssl_runner.engine.learner import Learner, frozen
 from ssl_runner.engine.loader import fetch
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.layers.gather import gather
-from ssl_runner.run_folder.results import meaning_of
+from ssl_runner.run_folder.results import meaning_of, write_confusion_rows
 
 if TYPE_CHECKING:
     from ssl_runner.engine.learner import Learner
@@ -42,6 +43,7 @@ class Measurements:
     progress: Progress
     validation: Mapping[str, Evaluator]
     test: Mapping[str, Evaluator]
+    place: Callable[[str, str], Path] | None = None  # folder of an evaluator's files, by its name and the split
     health: collapse.Health | None = field(default=None, init=False)  # None if no geometry is measured
     meanings: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)  # of each number that was measured
 
@@ -75,6 +77,8 @@ class Measurements:
             if health := self.diagnose([*self.logbook.rows, row]):
                 self.health = health
                 metrics[f"{collapse.NAME}/health"] = Metric(collapse.SCORE[health.verdict], "larger", "number")
+        if step == learner.length.steps:
+            self.keep_confusions(step, metrics, split)  # before the log says that it was measured
         values = {split + name: float(metric.value) for name, metric in metrics.items()}
         self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
@@ -84,6 +88,13 @@ class Measurements:
             say = log.info if self.health.verdict == "healthy" else log.warning
             say("%s", self.health)
             self.logbook.text("health", str(self.health), self.health.step)
+
+    def keep_confusions(self, step: int, metrics: Mapping[str, Metric], split: str) -> None:
+        """Writes the confusion matrix of each accuracy that has one."""
+        for name, each in metrics.items():
+            if each.confusion and self.place is not None and ranks.is_first():
+                evaluator, _, number = name.partition("/")
+                write_confusion_rows(self.place(evaluator, "test" if split else "validation"), number, step, each)
 
     def tell(self, step: int, evaluators: Mapping[str, Evaluator], metrics: Mapping[str, Metric], split: str) -> None:
         """A line with what was measured: the headline of each evaluator, and every share that is no detail."""

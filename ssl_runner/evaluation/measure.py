@@ -28,7 +28,7 @@ from ssl_runner.run_folder.assets import describe_assets
 from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.layout import EVALUATION
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder
+from ssl_runner.run_folder.results import describe_metrics, record_result, result_folder, write_confusion_rows
 from ssl_runner.run_folder.source import runner_source
 
 log = logging.getLogger("ssl_runner")
@@ -111,7 +111,8 @@ class Evaluation:
             self.console.print(f"{what:22} {numbers}{more}  ({result['seconds']:.1f} s)", soft_wrap=True)
             record_result(folder, result)
             if headline.confusion:
-                write_confusion(headline, result_folder(folder, result) / "confusion.png")
+                write_confusion(headline, (place := result_folder(folder, result)) / "confusion.png")
+                write_confusion_rows(place, evaluator.headline, about["step"], headline)
             elif headline.classes:
                 log.info("%s: %d classes are too many for a picture of their confusion", what, len(headline.classes))
         except Exception as error:  # one protocol's failure is not the others': each may have taken hours

@@ -79,7 +79,7 @@ def assemble(
         return (evaluation or folder / EVALUATION) / name / f"{split}-training"
 
     validation, test = evaluators(job.evaluator, data, samples, fresh, place)
-    measurements = Measurements(learner=learner, progress=progress, validation=validation, test=test)
+    measurements = Measurements(learner=learner, progress=progress, validation=validation, test=test, place=place)
     trained = next(name for name, module in pretext.named_modules() if module is measurements.encoder)
     return Trainer(
         learner=learner,

@@ -17,6 +17,7 @@ WEIGHTS, ENCODER = "encoder.safetensors", "encoder.yaml"  # the trained encoder:
 EVALUATION = "evaluation"  # results of `ssl-runner evaluate`
 STOP = "stop"  # its presence requests a stop at the next log step; what is in it is the reason
 LOCK = ".lock"
+CONFUSION = "confusion.json"  # in a result's folder
 SWEEP = "sweep.json"  # in a sweep's folder, above those of its jobs
 
 GROUPS = ("dataset", "pretext", "model", "optimizer", "regulariser", "device")  # of a config.yaml

@@ -1,14 +1,20 @@
 """Results of `ssl-runner evaluate`, kept in RUN/evaluation with all that they depend on."""
 
+from __future__ import annotations
+
+import json
 import math
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ssl_runner.contract import Metric
-from ssl_runner.run_folder.atomic import HALVES, digest, read_json, remove_abandoned, write_json
+from ssl_runner.run_folder.atomic import HALVES, digest, read_json, remove_abandoned, write, write_json
+from ssl_runner.run_folder.layout import CONFUSION
 from ssl_runner.run_folder.lock import locked
+
+if TYPE_CHECKING:  # which would import torch, and compare reads results without it
+    from ssl_runner.contract import Metric
 
 # Keys that identify a result: one that is measured again replaces the one before.
 IDENTITY = ("protocol", "version", "settings_hash", "dataset", "fingerprint", "split", "seed", "encoder", "step")
@@ -33,6 +39,16 @@ def describe_metrics(metrics: Mapping[str, Metric], headline: str, seconds: floa
     if classes := {name: dict(metrics[name].classes) for name in finite if metrics[name].classes}:
         result["classes"] = classes
     return result | {"seconds": round(seconds, 2), "time": time.strftime("%Y-%m-%dT%H:%M:%S")}
+
+
+def write_confusion_rows(folder: Path, number: str, step: int | None, accuracy: Metric) -> None:
+    """Writes the confusion matrix of an accuracy, the `number` of its evaluator, into a result's folder.
+
+    Rows of each class, from top to bottom, by the class that was predicted, from left to right.
+    """
+    content = {"number": number, "step": step, "classes": [*accuracy.classes], "rows": [*map(list, accuracy.confusion)]}
+    folder.mkdir(parents=True, exist_ok=True)
+    write(folder / CONFUSION, json.dumps(content, separators=(",", ":")) + "\n")
 
 
 def record_result(folder: Path, result: Mapping[str, Any]) -> None:

@@ -15,7 +15,8 @@ from matplotlib.image import imread
 from runs import change, enter, put
 
 from ssl_runner.__main__ import main
-from ssl_runner.comparison.record import load_runs
+from ssl_runner.comparison.confusions import read_confusions
+from ssl_runner.comparison.record import load_runs, read_run
 from ssl_runner.comparison.run import name_metrics
 from ssl_runner.comparison.table import compare
 from ssl_runner.contract import Metric
@@ -58,9 +59,16 @@ def of_protocol(numbers, protocol):
 
 
 def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
+    confusions = read_confusions(read_run(run, "run", []))
+    assert sorted(confusions) == ["knn/top1", "probe/top1", "test/knn/top1", "test/probe/top1"], "of the last step"
+    for folder in (run / "evaluation").glob("*/*-training"):
+        (folder / "confusion.json").unlink()
     assert evaluate(run, K) == 0
+    assert read_confusions(read_run(run, "run", [])) == confusions
     summary = read_json(run / "summary.json")
     for protocol in ("knn", "probe"):
+        rows = torch.tensor(confusions[f"test/{protocol}/top1"]["rows"])
+        assert float(rows.diag().sum() / rows.sum()) == pytest.approx(summary["final"][f"test/{protocol}/top1"])
         measured = by_split(run, protocol)
         assert measured["validation"]["values"] == of_protocol(summary["final"], protocol)
         assert measured["test"]["values"] == of_protocol(summary["final"], f"test/{protocol}")
@@ -282,8 +290,9 @@ REFUSED = {
 @pytest.mark.parametrize("words", REFUSED)
 def test_what_cannot_be_is_refused_before_anything_is_measured(run, words, monkeypatch, capsys):
     monkeypatch.setattr(KNN, "__call__", lambda *_: pytest.fail("for nothing"))
+    before = sorted((run / "evaluation").rglob("*"))
     enter(capsys, f"evaluate {run} {words.format(run=run)}", *REFUSED[words], status=2)
-    assert not (run / "evaluation").exists()
+    assert sorted((run / "evaluation").rglob("*")) == before
 
 
 @pytest.mark.parametrize(
