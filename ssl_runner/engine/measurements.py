@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -49,6 +50,7 @@ class Measurements:
 
     def __post_init__(self) -> None:
         self.encoder = self.learner.pretext.trained()
+        self.seconds = 0.0  # that the last measurement took
         self.every = {name: self.learner.length.every(each.every) for name, each in self.validation.items()}  # steps
 
     def open(self, logbook: LogRows) -> None:
@@ -70,6 +72,7 @@ class Measurements:
         learner, before = self.learner, self.health
         examined = not split and collapse.NAME in evaluators
         seed_everything(learner.seed, "measure", step)
+        began = time.perf_counter()
         metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device)
         if examined:
             metrics |= collapse.measure_embedding(learner)
@@ -82,6 +85,7 @@ class Measurements:
         values = {split + name: float(metric.value) for name, metric in metrics.items()}
         self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
+        self.seconds = time.perf_counter() - began
         self.tell(step, evaluators, metrics, split)
         changed = self.health is not None and self.health.verdict != (before.verdict if before else "healthy")
         if self.health is not None and changed and ranks.is_first():

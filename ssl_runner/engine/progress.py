@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.live import Live
@@ -10,6 +11,8 @@ from ssl_runner.duration import REFRESH, Length, clock
 from ssl_runner.engine.console import Terminal, live_line, styled
 
 log = logging.getLogger("ssl_runner")
+
+KNOWN, PATIENCE = 20, 5.0  # steps, or seconds of steps, after which the time of the run can be told
 
 
 class Progress:
@@ -24,6 +27,7 @@ class Progress:
         self.loss: float | None = None
         self.shares: dict[str, float] = {}  # by evaluator
         self.done, self.seconds = 0, 0.0  # steps that were reported, and what they took
+        self.forecast: Callable[[int, float], None] | None = None  # is told a step, and the seconds of one, once
         self._live = live_line(console) if console.is_terminal else None
         self._shown = 0.0
 
@@ -44,7 +48,11 @@ class Progress:
             self.console.live, self.console.shared = live, live is not None
 
     def show(self, step: int, seconds: float, doing: str = "") -> None:
-        """Refreshes the live line, `seconds` after the last report; nothing if there is no terminal."""
+        """Refreshes the live line, `seconds` after the last report, if there is a terminal."""
+        done, spent = step - self.start, self.seconds + seconds
+        if self.forecast and (done >= KNOWN or (done and spent > PATIENCE)):
+            tell, self.forecast = self.forecast, None
+            tell(step, spent / done)
         if self._live and (doing or time.perf_counter() - self._shown > REFRESH):
             self._shown = time.perf_counter()
             line = self.line(step, step - self.start, self.seconds + seconds, doing)

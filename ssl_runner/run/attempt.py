@@ -25,6 +25,7 @@ from ssl_runner.engine.logbook import Logbook, Rows
 from ssl_runner.engine.loggers import Loggers
 from ssl_runner.engine.memory import advise, is_out_of_memory
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Refused
+from ssl_runner.run.forecast import forecast
 from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
 from ssl_runner.run.report import hparams, print_beginning, print_end, write_summary
@@ -116,7 +117,8 @@ class Attempt:
         given = known if isinstance(known, dict) else input_of(job.model, self.dataset.samples, data, initial)
         record = {"config": stamped(content), "versions": versions(), "input": given, **self.history.record}
         run.provenance = {**run.provenance, **record}
-        print_beginning(run, job, data, start)
+        print_beginning(run, job, data, self.dataset.samples, start)
+        run.progress.forecast = forecast(run, job, self.dataset.samples)
         book = self.open_logbook(run, start) if ranks.is_first() else Rows([])
         book.rows = ranks.of_first(book.rows)
         self.logbook = book

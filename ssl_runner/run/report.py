@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from ssl_runner.config.override import paths
-from ssl_runner.contract import Data
+from ssl_runner.contract import Data, Samples
+from ssl_runner.errors import printable
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
@@ -21,17 +22,18 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("ssl_runner")
 
+SHOWN = 5  # classes that are named
 SETTINGS = ("optimizer.lr", "batch_size", "length", "seed")  # shown for every run, typed or not
 
 
-def print_beginning(run: "Trainer", job: Job, data: Data, start: int) -> None:
+def print_beginning(run: "Trainer", job: Job, data: Data, samples: Samples, start: int) -> None:
     learner, length, measured = run.learner, run.length, run.measurements
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
     encoder = sum(p.numel() for p in measured.encoder.parameters())
+    log.info(f"{job.choices.get('pretext', 'pretext')} on {describe_data(job, data, samples)}")
     log.info(
-        f"{job.choices.get('pretext', 'pretext')} on {job.choices.get('dataset', 'dataset')}: {len(data.train):,} "
-        f"training samples, {trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} "
-        f"samples, {length.epochs:.4g} epochs, on {learner.device}"
+        f"{trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} samples, "
+        f"{length.epochs:.4g} epochs, on {learner.device}"
     )
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
@@ -43,6 +45,17 @@ def print_beginning(run: "Trainer", job: Job, data: Data, start: int) -> None:
     log.info("run folder: %s", run.folder)
     if start:
         log.info("resumed at step %d of %d", start, length.steps)
+
+
+def describe_data(job: Job, data: Data, samples: Samples) -> str:
+    """`shapes: 9,000 training samples (3 x 32 x 32), validation 1,000, test 2,000; 10 classes: circle, ...`"""
+    shape = " x ".join(map(str, samples.shape))
+    bank = [] if data.bank is None or len(data.bank.x) == len(data.train) else [f"labelled bank {len(data.bank.x):,}"]
+    held = [f"{name} {len(part.x):,}" for name in ("validation", "test") if (part := getattr(data, name))]
+    parts = ", ".join([f"{len(data.train):,} training samples ({shape})", *bank, *held])
+    names = ", ".join([*map(printable, data.classes[:SHOWN]), *["..."] * (len(data.classes) > SHOWN)])
+    classes = f"; {len(data.classes)} classes: {names}" if data.classes else ""
+    return f"{job.choices.get('dataset', 'dataset')}: {parts}{classes}"
 
 
 def hparams(content: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, str | float | bool]:
