@@ -96,7 +96,9 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     collapse.SAMPLES = BATCH // 2
     results, states = {}, torch.load(of_two, weights_only=True) if of_two else {}
     sharded = {
-        name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}} for name, case in SHARDED.items()
+        name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}}
+        for name, case in SHARDED.items()
+        if case in cases
     }
     for case, content in {**cases, **(sharded if count == 2 else {})}.items():
         learner = learner_of(content, folder / f"{case}-{rank}")
@@ -113,6 +115,8 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
             again.load(states[other]["state"])
             results[case][f"resumed from {other}"] = learn(again, SAVED)["weights"]
     for name, (case, *mistake) in PLANTED.items() if count == 2 else ():
+        if case not in cases:
+            continue
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(*mistake)
             results[name] = learn(learner_of(cases[case], folder / f"{name}-{rank}"))
@@ -121,17 +125,21 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         dist.destroy_process_group()
 
 
-# All of it is done for the first test, by one process.
+# All that the chosen tests want is done for the first of them, by one process.
 pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ranks")]
 
 
 @pytest.fixture(scope="module")
-def together(composer, tmp_path_factory) -> dict[int, list[dict]]:
-    """By the number of ranks, what each of them came to."""
+def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
+    """By the number of ranks, what each of them came to in the cases of the tests that were chosen."""
+    own = [item for item in request.session.items if item.path == request.path]
+    wanted = {value for item in own for key, value in item.callspec.params.items() if key in ("case", "name")}
+    wanted |= {PLANTED[name][0] for name in wanted & PLANTED.keys()} | {SHARDED.get(name, name) for name in wanted}
     shape = (f"batch_size={BATCH}", "length=1ep", "evaluator=none")
     cases = {
         case: composer.compose(tiny(*words, f"dataset.{ROWS[kind_of_words([TREE], words)]}=120", *shape)).content
         for case, words in CASES.items()
+        if case in wanted
     }
     cases = json.loads(json.dumps(cases))
     for settings in (content["pretext"] for content in cases.values()):
@@ -165,6 +173,8 @@ def table(results: dict[int, list[dict]]) -> str:
     """Differences from one process, in Markdown."""
     lines = [f"| | {' | '.join(COLUMNS)} |", "|---|" + "---|" * len(COLUMNS)]
     for case in CASES:
+        if case not in results[1][0]:
+            raise ValueError(f"the table has all cases; leave out -k, as {case} was not chosen")
         cells = []
         for what, count, prefix in COLUMNS.values():
             ours, alone = results[count][0].get(prefix + case), results[1][0][case]
