@@ -64,7 +64,7 @@ def assemble(
     device.apply()
     samples, rows = dataset.samples, data.train
     seed_everything(job.seed, "initialise")
-    encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
+    encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std, train=rows)
     if initial is not None:
         encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
     pretext = build_pretext(job, dataset, encoder, len(rows))
@@ -124,6 +124,6 @@ def fresh_encoders(job: Job, samples: Samples, data: Data) -> Fresh:
 
     def fresh(seed: int) -> Encoder:
         seed_everything(seed, "initialise")
-        return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
+        return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std, train=data.train)
 
     return fresh

@@ -33,7 +33,7 @@ def check_size(job: Job, samples: Samples, rows: int) -> list[str]:
             )
 
     channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
-    arguments: dict[str, Any] = {**known, "mean": (0.5,) * channels, "std": (0.25,) * channels}
+    arguments: dict[str, Any] = {**known, "mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
     part = "model"
     hook = register_module_parameter_registration_hook(add)
     try:

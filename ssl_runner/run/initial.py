@@ -77,7 +77,7 @@ def check_initial(job: Job) -> list[str]:
         return [f"init: {error}"]
     samples = job.dataset.build().samples
     channels = 0 if samples.kind == "text" else samples.shape[0]
-    neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels}
+    neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
     encoder = job.model.build(samples=samples, shape=samples.shape, **neutral)
     shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (encoder.state_dict(), read.weights)]
     wrong = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]

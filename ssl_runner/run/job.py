@@ -12,7 +12,7 @@ from ssl_runner.duration import Duration
 from ssl_runner.engine.loggers import Name
 
 RUNTIME = {
-    "model": ("samples", "shape", "mean", "std"),
+    "model": ("samples", "shape", "mean", "std", "train"),
     "pretext": ("encoder", "samples", "shape", "rows"),
     "optimizer": ("batch_size",),
     "evaluator": ("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),

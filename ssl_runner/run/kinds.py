@@ -10,7 +10,7 @@ from ssl_runner.run.job import Job
 USUAL: Mapping[Kind, Mapping[str, str]] = {  # what stands for a kind in a remedy
     "image": {"dataset": "shapes", "pretext": "simclr", "model": "convnet_small", "augment": "simclr"},
     "text": {"dataset": "grammar", "pretext": "mlm", "model": "text_transformer_tiny", "augment": "text"},
-    "audio": {"dataset": "utterances", "pretext": "cpc", "model": "ast_tiny", "augment": "audio"},
+    "audio": {"dataset": "utterances", "pretext": "cpc", "model": "mel_gru", "augment": "speech"},
 }
 
 
