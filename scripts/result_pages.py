@@ -23,6 +23,7 @@ FAMILIES = {  # as the pages of docs/methods/
     "clustering": "deepcluster_v2 swav smog all4one",
     "dense": "densecl vicregl",
     "masked": "mae crossmae simmim maskfeat beit data2vec ijepa capi aim nepa",
+    "speech": "cpc wav2vec2 hubert",
     "generative": "autoencoder vae vq_vae bigan diffusion",
     "context": "rotation flip crop transformation jigsaw relative_patch counting "
     "colorisation inpainting super_resolution",

@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 
-from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import mlp
@@ -28,12 +28,14 @@ class BarlowTwins(Pretext):
     `hidden` and `out` are the widths of the projector, which is thrown away.
     """
 
+    kinds = ("image", "audio")
+
     def __init__(
         self,
         *,
         encoder: Encoder,
-        augment: Views,
-        augment_prime: Views,
+        augment: Recipe,
+        augment_prime: Recipe,
         redundancy: NotNegative = 0.0051,
         reduction: Literal["mean", "sum"] = "mean",
         hidden: Count = 512,

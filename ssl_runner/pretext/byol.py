@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at
 from ssl_runner.layers.heads import mlp
@@ -36,12 +36,14 @@ class BYOL(Pretext):
     are copied from the online network.
     """
 
+    kinds = ("image", "audio")
+
     def __init__(
         self,
         *,
         encoder: Encoder,
-        augment: Views,
-        augment_prime: Views,
+        augment: Recipe,
+        augment_prime: Recipe,
         momentum: Share = 0.99,
         predictor: bool = True,
         hidden: Count = 1024,

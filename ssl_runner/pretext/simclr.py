@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.heads import mlp
 from ssl_runner.layers.ranges import Count, Positive
@@ -23,8 +23,10 @@ class SimCLR(Pretext):
     `hidden` and `out` are the widths of the projection head g, which is thrown away (section 4.2).
     """
 
+    kinds = ("image", "audio")
+
     def __init__(
-        self, *, encoder: Encoder, augment: Views, temperature: Positive = 0.5, hidden: Count = 512, out: Count = 128
+        self, *, encoder: Encoder, augment: Recipe, temperature: Positive = 0.5, hidden: Count = 512, out: Count = 128
     ):
         super().__init__()
         self.encoder, self.augment = encoder, augment

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 
-from ssl_runner.augment.image.views import Views
+from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Suspect
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import mlp
@@ -28,12 +28,14 @@ class VICReg(Pretext):
     first and the second view.
     """
 
+    kinds = ("image", "audio")
+
     def __init__(
         self,
         *,
         encoder: Encoder,
-        augment: Views,
-        augment_prime: Views,
+        augment: Recipe,
+        augment_prime: Recipe,
         invariance: NotNegative = 25.0,
         variance: NotNegative = 25.0,
         covariance: NotNegative = 1.0,
