@@ -19,8 +19,8 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Evaluator, Split
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration
+from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
-from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.run.preflight import read_job
@@ -56,7 +56,7 @@ def evaluate(settings: Settings) -> list[dict[str, Any]]:
         found.append({"what": name, "seconds": time.perf_counter() - began, "top1": values["top1"].value})
     images = pictures(n)
     with frozen(encoder):
-        encode = encoder_of(encoder, SAMPLES, device)
+        encode = Encoding(encoder, SAMPLES, device)
         encode(images[:1024])  # warms up
         began = time.perf_counter()
         encode(images)

@@ -70,6 +70,7 @@ def describe_group(each: Group) -> dict[str, Any]:
         "values": each.values,
         "n": len(each.values),
         **describe_interval(each.interval),
+        **({} if each.raw is None else {"raw": each.raw}),
         "baseline": each.baseline,
         "test": describe_interval(each.test),
         "to_first": describe_difference(each.to_best),
@@ -135,9 +136,9 @@ def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict
     curves = downsample_curves([read(run.folder) for run in comparison.runs])
     metrics = [
         {"name": name, "share": comparison.is_share(name), "larger": comparison.larger_is_better(name)}
-        | dict(zip(("baseline", "test"), companions(name), strict=True))
+        | dict(zip(("raw", "baseline", "test"), companions(name), strict=True))
         for name in comparison.metrics
-        if not name.startswith("baseline/")
+        if not name.startswith(("raw/", "baseline/"))
     ]
     return {
         **describe(comparison),

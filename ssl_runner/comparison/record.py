@@ -144,7 +144,7 @@ def training_results(summary: Mapping[str, Any], config: Mapping[str, Any]) -> l
     evaluators = config.get("evaluator") or {}
     meanings, protocols = summary.get("metrics", {}), summary.get("protocols", {})
     results = []
-    for part, stage in (("baseline", "baseline"), ("best", "best"), ("final", "")):
+    for part, stage in (("raw", "raw"), ("baseline", "baseline"), ("best", "best"), ("final", "")):
         for name, value in summary.get(part, {}).items():
             protocol = protocol_of(name)
             settings = settings_of(evaluators.get(protocol), protocols.get(protocol, {}).get("version"))

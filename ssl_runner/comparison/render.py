@@ -16,9 +16,21 @@ from ssl_runner.comparison.statistics import Difference, Group, Interval
 from ssl_runner.comparison.table import Comparison
 
 Columns = dict[str, list[str]]  # cells by their head
-DISPENSABLE = ("steps", "samples/s", "samples seen", "random")  # columns that go first if there is no room
+# Columns that go first if there is no room.
+DISPENSABLE = ("steps", "samples/s", "samples seen", "raw features", "random")
 MOST_SETTINGS = 5  # columns; more of them share one
-HEADS = ("run", "seeds", "difference", "random", "test", "seconds", "samples seen", "samples/s", "steps")
+HEADS = (
+    "run",
+    "seeds",
+    "difference",
+    "raw features",
+    "random",
+    "test",
+    "seconds",
+    "samples seen",
+    "samples/s",
+    "steps",
+)
 MARKS = {
     "=": "not shown to be worse than the first, all comparisons allowed for",
     ">": "better than the first on the seeds that both have",
@@ -68,6 +80,7 @@ def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str,
         columns[metric + " %" * share] = [show_interval(each.interval, share) for each in groups]
         columns[""] = [signs(comparison, rank, each) for rank, each in enumerate(groups)]
         columns["difference"] = [show_difference(each.to_best, share) for each in groups]
+        columns["raw features"] = [show_value(each.raw, share) for each in groups]
         columns["random"] = [show_value(each.baseline, share) for each in groups]
         columns["test"] = [show_interval(each.test, share) for each in groups]
     columns["seconds"] = [f"{s:,.0f}" if (s := each.mean("seconds")) >= 10 else f"{s:.1f}" for each in groups]
@@ -76,10 +89,10 @@ def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str,
     columns["steps"] = [f"{each.mean('step'):,.0f}" for each in groups]
     same = {}
     for head, cells in [*columns.items()]:
-        if head in ("", "difference", "random", "test") and {*cells} <= {"", "-"}:
+        if head in ("", "difference", "raw features", "random", "test") and {*cells} <= {"", "-"}:
             del columns[head]
-        elif head in ("random", "samples seen", "steps", "seeds") and len({*cells}) == 1 < len(cells):
-            same[head] = columns.pop(head)[0] + " %" * (head == "random" and share)
+        elif head in ("raw features", "random", "samples seen", "steps", "seeds") and len({*cells}) == 1 < len(cells):
+            same[head] = columns.pop(head)[0] + " %" * (head in ("raw features", "random") and share)
     return {head: cells[: most or None] for head, cells in columns.items()}, same
 
 

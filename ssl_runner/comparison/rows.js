@@ -13,9 +13,9 @@ function entries() {
     if (name === null) cells.push(["n", s ? s.n : runs.length, s ? s.n : runs.length]);
     if (S.metric) cells.push([S.metric + (m.share ? " %" : ""), s ? s.mean : null, range(s, m.share), null, m.share]);
     if (main && name === null && D.groups.some((e) => e.difference)) cells.push(["difference", d ? d.mean : null, d ? `${d.mean > 0 ? "+" : ""}${number(d.mean, m.share)}${d.half === null ? "" : ` ± ${number(d.half, m.share, 3)} ${d.kind}${D.groups[g].worse ? "" : " ="}`}` : "", null, m.share]);
-    for (const [head, other] of [["random", m.baseline], ["test", m.test]]) {
+    for (const [head, other] of [["raw features", m.raw], ["random", m.baseline], ["test", m.test]]) {
       const value = other && measured(runs, other);
-      if (other && D.runs.some((r) => r.metrics[other] !== undefined)) cells.push([head, value ? value.mean : null, head === "random" && value ? number(value.mean, m.share) : range(value, m.share), null, m.share]);
+      if (other && D.runs.some((r) => r.metrics[other] !== undefined)) cells.push([head, value ? value.mean : null, head !== "test" && value ? number(value.mean, m.share) : range(value, m.share), null, m.share]);
     }
     const numbers = { seconds: (r) => r.seconds, "samples seen": (r) => r.samples, "samples/s": (r) => r.speed, steps: (r) => r.step };
     for (const [head, f] of Object.entries(numbers)) cells.push([head, cell(f), brief(cell(f) >= 10 ? Math.round(cell(f)) : cell(f))]);

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from ssl_runner.run_folder.atomic import digest
 
 ABSENT = "-"  # a setting that a run does not have
-STAGES = ("baseline", "best", "gain")  # before a name: of the random encoder, the best, the last less the random one's
+# Before a name: of raw features, of the random encoder, the best, the last less the random one's.
+STAGES = ("raw", "baseline", "best", "gain")
 Meaning = Mapping[str, Any]  # {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
 
 
@@ -17,7 +18,7 @@ class Result(NamedTuple):
     """A number that was measured once, and what it depends on."""
 
     name: str  # test/probe/top1, with @dataset if that is not the run's own
-    stage: str  # baseline, best, or "" for the trained encoder
+    stage: str  # raw, baseline, best, or "" for the trained encoder
     value: float
     meaning: Meaning
     settings: Mapping[str, str]  # of the evaluator, and its version
@@ -90,8 +91,8 @@ Ways = Mapping[str, Sequence[tuple[Run, Result]]]  # results of trained encoders
 def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str, Meaning], Mapping[str, Ways]]:
     """Metrics of each run by name, and by base name their meanings and the ways in which they were measured.
 
-    Names are `probe/top1` on validation, `test/probe/top1`, `baseline/...`, `gain/...`. A way of measuring is an
-    evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
+    Names are `probe/top1` on validation, `test/probe/top1`, `raw/...`, `baseline/...`, `gain/...`. A way of measuring
+    is an evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
     counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
     """
     measured: dict[str, dict[str, dict[int, dict[str, Result]]]] = {}  # by name, way, number of the run, stage
@@ -124,8 +125,8 @@ def base_name(metric: str | None) -> str:
     return rest if stage in STAGES else name
 
 
-def companions(metric: str | None) -> tuple[str | None, str | None]:
-    """The names of a metric of the random encoder, and on the test split."""
+def companions(metric: str | None) -> tuple[str | None, str | None, str | None]:
+    """The names of a metric of raw features, of the random encoder, and on the test split."""
     if metric is None or metric.partition("/")[0] in STAGES:
-        return None, None
-    return f"baseline/{metric}", None if metric.startswith("test/") else f"test/{metric}"
+        return None, None, None
+    return f"raw/{metric}", f"baseline/{metric}", None if metric.startswith("test/") else f"test/{metric}"

@@ -110,6 +110,7 @@ class Group:
     runs: list[Run]
     values: dict[int, float]  # the metric by seed; runs of the same seed count as one, by their mean
     interval: Interval | None
+    raw: float | None
     baseline: float | None
     test: Interval | None
     to_best: Difference | None = None

@@ -97,14 +97,16 @@ def rank_groups(comparison: Comparison) -> None:
     elif larger is None and metric is not None:
         unknown = f"it is not known whether larger {metric} is better"
         comparison.verdict = f"Nothing is judged, since {unknown}: type --larger or --smaller."
-    elif possible := [name for name in comparison.metrics if not name.startswith("baseline/")][:8]:
+    elif possible := [name for name in comparison.metrics if not name.startswith(("raw/", "baseline/"))][:8]:
         comparison.verdict = f"No accuracy was measured; --metric takes {', '.join(possible)}."
 
 
 def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str | None:
     """What is compared if nothing was asked for: of numbers at the end, one that is better when larger."""
     headlines = [name for run in runs for name in run.headlines]
-    possible = [name for name in (*DEFAULTS, *headlines, *better) if name.partition("/")[0] not in ("baseline", "best")]
+    possible = [
+        name for name in (*DEFAULTS, *headlines, *better) if name.partition("/")[0] not in ("raw", "baseline", "best")
+    ]
     return next((name for name in possible if better.get(name) == "larger"), None)
 
 
@@ -119,12 +121,13 @@ def find_metric(metric: str, metrics: Sequence[str]) -> str:
 
 
 def make_group(settings: dict[str, str], runs: list[Run], metric: str | None) -> Group:
-    values, random, tested = (by_seed(runs, name) for name in (metric, *companions(metric)))
+    values, raw, random, tested = (by_seed(runs, name) for name in (metric, *companions(metric)))
     return Group(
         settings=settings,
         runs=sorted(runs, key=lambda run: (run.seed, run.name)),
         values=values,
         interval=interval([*values.values()]) if values else None,
+        raw=sum(raw.values()) / len(raw) if raw else None,
         baseline=sum(random.values()) / len(random) if random else None,
         test=interval([*tested.values()]) if tested else None,
     )

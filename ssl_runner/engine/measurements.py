@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,18 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
-from jaxtyping import Float
-from torch import Tensor
 
-from ssl_runner.contract import Encoder, Evaluator, Metric, Rows, Samples
+from ssl_runner.contract import Encoder, Evaluator, Metric, Samples
 from ssl_runner.device import ranks
-from ssl_runner.duration import Phase
 from ssl_runner.engine import collapse
+from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import Learner, frozen
-from ssl_runner.engine.loader import fetch
 from ssl_runner.engine.seed import seed_everything
-from ssl_runner.layers.gather import gather
+from ssl_runner.probing.raw_features import raw_features
+from ssl_runner.run_folder.metrics import RAW
 from ssl_runner.run_folder.results import meaning_of, write_confusion_rows
 
 if TYPE_CHECKING:
@@ -31,9 +27,6 @@ if TYPE_CHECKING:
     from ssl_runner.engine.progress import Progress
 
 log = logging.getLogger("ssl_runner")
-
-READ_BATCH = 512
-CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
 
 
 @dataclass(kw_only=True)
@@ -73,7 +66,8 @@ class Measurements:
         examined = not split and collapse.NAME in evaluators
         seed_everything(learner.seed, "measure", step)
         began = time.perf_counter()
-        metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device)
+        first = step == 0 and not split  # raw features do not learn: once is enough
+        metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device, raw=first)
         if examined:
             metrics |= collapse.measure_embedding(learner)
             row = {"step": step, **{name: float(metric.value) for name, metric in metrics.items()}}
@@ -83,7 +77,7 @@ class Measurements:
         if step == learner.length.steps:
             self.keep_confusions(step, metrics, split)  # before the log says that it was measured
         values = {split + name: float(metric.value) for name, metric in metrics.items()}
-        self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items()}
+        self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items() if not name.startswith(RAW)}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
         self.seconds = time.perf_counter() - began
         self.tell(step, evaluators, metrics, split)
@@ -106,7 +100,7 @@ class Measurements:
         shown = {
             name: each
             for name, each in metrics.items()
-            if name in headlines or (each.unit == "share" and not each.detail)
+            if name.removeprefix(RAW) in headlines or (each.unit == "share" and not each.detail and RAW not in name)
         }
         if not split:
             shares = {name: each for name, each in shown.items() if name in headlines and each.unit == "share"}
@@ -123,44 +117,15 @@ class Measurements:
 
 
 def measure(
-    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device
+    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device, *, raw: bool = False
 ) -> dict[str, Metric]:
-    """`knn/top1` and its like, of the evaluators given."""
-    with frozen(encoder):
-        encode = encoder_of(encoder, samples, device)
-        return {
-            f"{name}/{key}": metric
-            for name, evaluator in evaluators.items()
-            for key, metric in evaluator(encoder, encode).items()
-        }
+    """`knn/top1` and its like, of the evaluators given.
 
-
-def encoder_of(encoder: Encoder, samples: Samples, device: torch.device) -> Callable[[Rows], Float[Tensor, "n d"]]:
-    """Rows to pooled features on the device; rows that are asked for again are not encoded again.
-
-    Each rank encodes a share of whole batches, as one process would, and has the features of all.
+    `raw`: also `raw/knn/top1` and its like, of raw features, by those evaluators that have a true `raw`.
     """
-    at_once = CACHED_BATCH if device.type == "cpu" else READ_BATCH
-    known: dict[int, tuple[Rows, Tensor]] = {}  # the rows are held so that their id stays theirs
-
-    def encode(rows: Rows) -> Float[Tensor, "n d"]:
-        if id(rows) not in known:
-            n, batches = len(rows), torch.arange(len(rows)).split(READ_BATCH)
-            each = math.ceil(len(batches) / ranks.count())  # the last ranks may have fewer, or none
-            parts, own = [], batches[each * ranks.rank() : each * (ranks.rank() + 1)]
-            with Phase("encoding", sum(map(len, own)), "samples") as phase:
-                for part in (part for index in own for part in fetch(rows, index).to(device).split(at_once)):
-                    parts.append(encoder(samples.from_rows(part)).pooled.float())
-                    phase.advance(len(part))
-            known[id(rows)] = (rows, gather_rows(parts, n, min(n, each * READ_BATCH), encoder.dim, device))
-        return known[id(rows)][1]
-
-    return encode
-
-
-def gather_rows(parts: Sequence[Tensor], n: int, share: int, dim: int, device: torch.device) -> Float[Tensor, "n d"]:
-    """The n rows of all ranks, of which each has the next `share`, or what is left."""
-    if ranks.count() == 1:
-        return torch.cat([*parts])
-    own = torch.cat([*parts, torch.empty(0, dim, device=device)])
-    return gather(F.pad(own, (0, 0, 0, share - len(own))))[:n]
+    compared = {name: each for name, each in evaluators.items() if raw and getattr(each, "raw", False)}
+    with frozen(encoder):
+        encode = Encoding(encoder, samples, device, raw_features(samples) if compared else None)
+        measured = {name: each(encoder, encode) for name, each in evaluators.items()}
+        measured |= {f"{RAW}{name}": each(encoder, encode.raw) for name, each in compared.items()}
+    return {f"{name}/{key}": metric for name, metrics in measured.items() for key, metric in metrics.items()}

@@ -15,8 +15,8 @@ from ssl_runner.contract import Data, Encoder, Evaluator, Metric, Rows, Samples
 from ssl_runner.data.check import read_data
 from ssl_runner.data.resize import resized_data
 from ssl_runner.encoder.load import TrainedEncoder, built_encoder
+from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
-from ssl_runner.engine.measurements import encoder_of
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.errors import Refused
 from ssl_runner.evaluation.events import draw_evaluations
@@ -76,7 +76,7 @@ class Evaluation:
         # Other devices and versions may round otherwise.
         machine = {"device": str(device), "versions": environment.versions(), "commit": runner_source()[0]}
         with frozen(encoder):
-            encode = encoder_of(encoder, source.samples, device.device)
+            encode = Encoding(encoder, source.samples, device.device)
             complete = [
                 self.take(evaluator, encoder, encode, about | named | machine, folder)
                 for about, evaluator in measurements

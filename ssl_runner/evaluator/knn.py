@@ -25,6 +25,7 @@ class KNN(Targeted):
     """
 
     version = 1
+    raw = True  # it is measured on raw features as well
     numbers = (*NUMBERS, "r2", "map")
     k: Count = 20  # neighbours that vote, by cosine similarity
     temperature: Positive = 0.07  # of a vote exp(similarity / temperature)

@@ -26,6 +26,7 @@ class Probe(Targeted):
     """
 
     version = 2
+    raw = True  # it is measured on raw features as well
     numbers = (*NUMBERS, "r2", "map", "l2")
     l2: Penalties = L2  # weights of |W|^2 / 2 beside the mean cross-entropy, to choose from; scikit-learn's 1 / (n * C)
     held_out: Part = 0.2  # share of each class that the choice is made on

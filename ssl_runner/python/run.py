@@ -33,10 +33,12 @@ class TrainedRun(os.PathLike[str]):
 
     @property
     def numbers(self) -> dict[str, float]:
-        """The last of each number: `knn/top1`, `test/knn/top1`, and `baseline/knn/top1` of the random encoder."""
+        """The last of each number: `knn/top1`, `test/knn/top1`. Of raw features it is `raw/knn/top1`, and of the random
+        encoder `baseline/knn/top1`."""
         summary = self.summary
-        baseline = {f"baseline/{name}": value for name, value in summary.get("baseline", {}).items()}
-        return {**summary.get("final", {}), **baseline}
+        stages = ("raw", "baseline")
+        before = {f"{stage}/{name}": value for stage in stages for name, value in summary.get(stage, {}).items()}
+        return {**summary.get("final", {}), **before}
 
     def load(self) -> Encoder:
         """The trained encoder, on the CPU and in eval mode. Raises ValueError if there is none."""

@@ -136,16 +136,20 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """The headlines of which more or less is better: of a constant guess, first encoder, trained, gain, test split."""
+    """The headlines of which more or less is better: of a constant guess, raw features, first encoder, trained, gain,
+    test split. Raw features have a column if they were measured."""
     meanings, final = summary["metrics"], summary["final"]
     before, first = ("initial", "encoder of init") if "initial" in summary else ("baseline", "random encoder")
-    table = Table("measured", "majority class", first, "trained", "gain", "test", box=None, pad_edge=False)
+    raw = summary.get("raw") or {}
+    heads = ("measured", "majority class", *(["raw features"] if raw else []), first, "trained", "gain", "test")
+    table = Table(*heads, box=None, pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
     for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
         unit, base, last = meanings[name]["unit"], summary[before].get(name), final.get(name)
         gain = None if base is None or last is None else last - base
-        shown = [show(each, unit) for each in (meanings[name].get("majority"), base, last)]
+        known = (meanings[name].get("majority"), *([raw.get(name)] if raw else []), base, last)
+        shown = [show(each, unit) for each in known]
         shown += [show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]
         table.add_row(name.partition("/")[0], *shown)
     if table.rows:

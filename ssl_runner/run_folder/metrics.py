@@ -13,6 +13,7 @@ FIRST = {
     **dict.fromkeys(("knn", "cluster", "projector"), 1),
     **dict.fromkeys(("probe", "few_label", "finetune", "geometry", "factors", "robustness", "leakage"), 2),
 }
+RAW = "raw/"  # before the name of a number: of features without any network
 LONGEST = 2**20  # bytes of a line of a log
 RENAMED = {f"{prefix}images_per_second": f"{prefix}samples_per_second" for prefix in ("", "speed/")}
 
@@ -67,7 +68,7 @@ def new_name(name: str) -> str:
 
 def accuracy_names(name: str) -> list[str]:
     """The name under which an accuracy stands in TensorBoard once more, so that it comes first: accuracy/test_knn."""
-    accuracy = name.endswith("/top1") and not name.startswith(("train/", "baseline/"))
+    accuracy = name.endswith("/top1") and not name.startswith(("train/", "baseline/", RAW))
     return [f"accuracy/{name[:-5].replace('/', '_')}"] if accuracy else []
 
 

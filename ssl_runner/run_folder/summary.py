@@ -8,7 +8,7 @@ from typing import Any
 
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import METRICS, SUMMARY
-from ssl_runner.run_folder.metrics import FIRST, finite_numbers, is_count, is_number, new_name, read_rows, slashed
+from ssl_runner.run_folder.metrics import FIRST, RAW, finite_numbers, is_count, is_number, new_name, read_rows, slashed
 
 ENDED = ("completed", "stopped")  # statuses of what a sweep does not run again
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
@@ -16,14 +16,21 @@ Meanings = Mapping[str, Mapping[str, Any]]
 
 
 def summarise_numbers(folder: Path, meanings: Meanings, step: int) -> dict[str, Any]:
-    """`baseline`, `final`, `best` and `metrics` of summary.json: rows of metrics.jsonl whose meaning is known."""
+    """`baseline`, `final`, `best` and `metrics` of summary.json: rows of metrics.jsonl whose meaning is known.
+
+    So is `raw`, of features without any network, if they were measured.
+    """
     numbers: dict[str, list[tuple[int, float]]] = {}
+    raw: dict[str, float] = {}
     for row in read_rows(folder / METRICS):
         for name, value in row.items():
+            if name.startswith(RAW) and name.removeprefix(RAW) in meanings:
+                raw[name.removeprefix(RAW)] = value
             if name in meanings:
                 numbers.setdefault(name, []).append((row["step"], value))
     choose = {"larger": max, "smaller": min}
     return {
+        **({"raw": raw} if raw else {}),
         "baseline": {name: values[0][1] for name, values in numbers.items() if values[0][0] == 0},
         "final": {name: values[-1][1] for name, values in numbers.items() if values[-1][0] == step},
         "best": {
@@ -69,7 +76,7 @@ TYPES: Mapping[str, Callable[[Any], Any]] = {  # the value to keep, or None
     **dict.fromkeys(("status", "error"), lambda each: each if isinstance(each, str) else None),
     **dict.fromkeys(("step", "steps"), lambda each: each if is_count(each) else None),
     **dict.fromkeys(("seconds", "samples_per_second", "peak_memory_mb"), finite_number),
-    **dict.fromkeys(("baseline", "initial", "final", "best"), finite_numbers),
+    **dict.fromkeys(("raw", "baseline", "initial", "final", "best"), finite_numbers),
     "metrics": lambda each: fitting(each, is_meaning),
     "protocols": lambda each: fitting(each, lambda version: isinstance(version, Mapping)),
     "headlines": lambda each: [name for name in each if isinstance(name, str)] if isinstance(each, list) else None,

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor
 
 from ssl_runner.device import strategy
 from ssl_runner.device.sharding import local
-from ssl_runner.engine import measurements
+from ssl_runner.engine import encoding
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.rates import GroupOptimizer
 
@@ -33,7 +33,7 @@ def enter_float64(rank: int, count: int, meeting: Path) -> None:
     torch.set_num_threads(1)
     torch.set_default_dtype(torch.float64)
     torch.Tensor.float = torch.Tensor.double  # type: ignore[method-assign]  # losses are taken in float32, at least
-    measurements.READ_BATCH = 16
+    encoding.READ_BATCH = 16
     strategy.UNIT = 500
     if count > 1:
         dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=count, timeout=LATE)

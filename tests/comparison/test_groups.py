@@ -9,6 +9,8 @@ from rich.console import Console
 from runs import change
 
 from ssl_runner.__main__ import main
+from ssl_runner.comparison.export import describe
+from ssl_runner.comparison.render import table_columns
 from ssl_runner.comparison.settings import choices_of, differing, flat, shorten, text
 from ssl_runner.sweep.run import print_comparison
 from ssl_runner.sweep.settings import ranking_metric
@@ -85,6 +87,23 @@ def test_groups_are_marked_as_their_seeds_show(tmp_path, case, smaller):
     assert [each.settings["pretext"] for each in comparison.groups] == [*"abc"[: len(groups)]]
     assert (comparison.best, words in comparison.verdict) == (best, True)
     assert ["worse" * each.worse + "better" * each.better for each in comparison.groups] == ["", *marks]
+
+
+def test_raw_features_stand_beside_the_random_encoder_where_they_were_measured(tmp_path):
+    for name, top1, raw in (("a", 0.7, 0.55), ("b", 0.69, 0.6)):
+        extra = {"raw": {"probe/top1": raw, "knn/top1": 0.2}}
+        make_run(tmp_path / name, top1, summary=extra, seed=0, optimizer={"lr": raw})
+    make_run(tmp_path / "old", 0.5, optimizer={"lr": 0.1})
+    comparison = compared(tmp_path, "probe/top1")
+    assert [(each.raw, each.baseline) for each in comparison.groups] == [(0.55, 0.4), (0.6, 0.4), (None, 0.4)]
+    assert comparison.runs[0].metrics["raw/knn/top1"] == 0.2
+    columns, same = table_columns(comparison, 0)
+    assert (columns["raw features"], same["random"]) == (["55.0", "60.0", "-"], "40.0 %")
+    assert compared(tmp_path, "raw/probe/top1").groups[0].interval.mean == 0.6
+    without = compared(tmp_path / "old", "probe/top1")
+    assert "raw features" not in table_columns(without, 0)[0]
+    assert "raw" not in describe(without)["groups"][0]
+    assert describe(comparison)["groups"][0]["raw"] == 0.55
 
 
 def test_a_group_knows_its_mean_its_baseline_and_its_pairs(tmp_path):

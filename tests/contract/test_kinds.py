@@ -107,6 +107,9 @@ def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch
     for name in ("knn/top1", "probe/top1"):
         assert done["final"][name] >= done["baseline"][name] + 0.08, "what was planted is found"
     assert done["final"].keys() >= {"test/knn/top1", "geometry/rankme", "geometry/std", "geometry/health"}
+    assert done["raw"].keys() >= {"knn/top1", "probe/top1", "probe/balanced_accuracy"}
+    assert 0.5 < done["raw"]["probe/top1"] != done["baseline"]["probe/top1"], "words or bands alone tell the classes"
+    assert not any(name.startswith("raw") for part in ("baseline", "final", "metrics") for name in done[part])
     assert "geometry/lidar" not in done["final"], "there are no views of this kind"
     assert [step for step, _ in measured("run")] == [0, 150, 300]
     cut = kill(shutil.copytree("run", here / "cut"), 300)

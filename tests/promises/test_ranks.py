@@ -14,13 +14,14 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.config.compose import TREE
 from ssl_runner.device import batch_norm, ranks, strategy
-from ssl_runner.engine import collapse, loader, measurements
+from ssl_runner.engine import collapse, encoding, loader
 from ssl_runner.engine import learner as learner_module
 from ssl_runner.engine.collapse import measure_embedding
 from ssl_runner.engine.trainer import pictures
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
+from ssl_runner.probing.raw_features import raw_features
 from ssl_runner.testing.jobs import ROWS, kind_of_words, learner_of
 from ssl_runner.testing.ranks import SAVED, differences, enter_float64, learn, plain
 
@@ -104,9 +105,11 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         learner = learner_of(content, folder / f"{case}-{rank}")
         results[case] = learn(learner)
         encoder = learner.trained()
-        with measurements.frozen(encoder):
-            encode = measurements.encoder_of(encoder, learner.loader.samples, CPU)
+        with learner_module.frozen(encoder):
+            samples = learner.loader.samples
+            encode = encoding.Encoding(encoder, samples, CPU, raw_features(samples))
             results[case]["features"] = encode(learner.loader.rows)
+            results[case]["raw"] = encode.raw(learner.loader.rows)
         health = measure_embedding(learner)
         results[case]["health"] = {name: torch.tensor(float(each.value)) for name, each in health.items()}
         results[case]["pictures"] = {name: plain(each) for name, each in pictures(learner, 0).items()}
@@ -211,6 +214,7 @@ def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
         assert each["held"] < 0.6 * alone["held"], "memory for so much would not do for one"
         require_equal(flat(each), flat(alone), 1e-6)
         require_equal({"": each["features"]}, {"": alone["features"]}, 1e-6)
+        require_equal({"": each["raw"]}, {"": alone["raw"]}, 1e-6)
 
 
 @pytest.mark.parametrize("name", [*CASES, *SHARDED])

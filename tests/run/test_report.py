@@ -78,6 +78,13 @@ def test_the_table_has_every_headline_that_can_be_better(tmp_path):
     assert lines[-1] == f"to see it:    tensorboard --logdir '{tmp_path / 'a run'}'"
 
 
+def test_raw_features_have_a_column_if_they_were_measured(tmp_path):
+    head, knn, probe, late, *_ = [line.split() for line in told(tmp_path, raw={"knn/top1": 0.3})]
+    assert head == ["measured", "majority", "class", "raw", "features", "random", "encoder", "trained", "gain", "test"]
+    assert knn == ["knn", "12.5", "%", "30.0", "%", "25.0", "%", "50.0", "%", "+25.0", "%", "47.5", "%"]
+    assert (probe, late) == (["probe", "2", "0.5", "-1.5"], ["late"])
+
+
 @pytest.mark.parametrize("status", ENDS)
 def test_a_run_that_did_not_end_says_what_to_type(tmp_path, status):
     lines = told(tmp_path, status=status, error="collapsed", health={"verdict": "collapsed", "text": ""})

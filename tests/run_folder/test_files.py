@@ -87,6 +87,12 @@ def test_a_summary_by_hand(tmp_path):
     last = {"knn/top1": 0.5, "held/loss": 2.0, "test/knn/top1": 0.4}
     assert summary == summary | {"baseline": first, "final": last, "best": best, "metrics": meanings}
     assert migrated_summary(summary) == summary
+    assert "raw" not in summary
+    row = {"step": 0, "time": 1.0, "raw/knn/top1": 0.3, "raw/knn/top5": 0.6}
+    with (tmp_path / "metrics.jsonl").open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    with_raw = summarise_numbers(tmp_path, meanings, step=20)
+    assert with_raw == {**summary, "raw": {"knn/top1": 0.3}}, "a number without a meaning is left out"
 
 
 def test_version_01_is_read_in_todays_names(tmp_path):
