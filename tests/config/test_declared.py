@@ -19,6 +19,7 @@ from runs import put
 from ssl_runner import contract, optimizer
 from ssl_runner.config import declared
 from ssl_runner.config.check import check
+from ssl_runner.config.compose import TREE
 from ssl_runner.config.declared import check_declared, declared_problems
 from ssl_runner.optimizer import adamw
 from ssl_runner.run.job import RUNTIME, Job
@@ -53,8 +54,11 @@ def real(content):
     return check(content, Job, RUNTIME)[1]
 
 
+ROOTED = {f"dataset={name}" for name in names("dataset") if "root: ???" in (TREE / f"dataset/{name}.yaml").read_text()}
+
+
 def content_of(composer, *overrides):
-    root = ["dataset.root=somewhere"] if {"dataset=image_folder", "dataset=shards"} & {*overrides} else []
+    root = ["dataset.root=somewhere"] if ROOTED & {*overrides} else []
     composed = composer.compose([*overrides, *root])
     assert not composed.problems
     return composed.content

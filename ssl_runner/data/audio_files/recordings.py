@@ -1,0 +1,122 @@
+"""Datasets of recordings: what audio_folder, manifest, speech_commands and librispeech share."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from annotated_types import Ge, Interval
+from jaxtyping import Int
+from torch import Tensor
+
+from ssl_runner.contract import Data, Rows, Samples, Split
+from ssl_runner.data.audio_files.cache import heard, load_clips
+from ssl_runner.data.audio_files.plan import SHOWN, Recording, plan_clips
+from ssl_runner.data.challenges import Challenges
+from ssl_runner.data.places import expand_home
+from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
+from ssl_runner.errors import printable
+
+logger = logging.getLogger("ssl_runner")
+
+
+@dataclass(kw_only=True)
+class Recordings(Challenges):
+    """Recordings as clips of one channel, rate and length; longer ones are cut into rows, shorter ones padded.
+
+    All rows of a recording are in one part. A subclass defines `find`. Raises FileNotFoundError for a place that does
+    not exist or holds no training recording, ValueError if too many files cannot be read.
+    """
+
+    root: str
+    seconds: Annotated[float, Interval(ge=0.1, le=60)] = 1.0  # of a clip
+    rate: Annotated[int, Interval(ge=1000, le=96000)] = 16000  # Hz; recordings of other rates are resampled
+    validation: Share = 0.1  # of the training recordings, if there is no such part
+    test: Share = 0.1  # the same
+    split_seed: Annotated[int, Ge(0)] = 0  # of these shares, not of a run: runs of other seeds see the same split
+    max_broken: Annotated[int, Ge(0)] = 10  # unreadable files that are named and left out; one more is an error
+    cache: bool | str = True  # folder of decoded clips; true for ~/.cache/ssl_runner, false for memory alone
+
+    def find(self, root: Path) -> Sequence[Recording]:
+        raise NotImplementedError(f"{type(self).__name__}.find")
+
+    def __post_init__(self) -> None:
+        place, shown = expand_home(self.root), printable(self.root)
+        if not place.exists():
+            needs = "dataset=utterances needs neither files nor network"
+            raise FileNotFoundError(
+                f"dataset.root={shown} is not there (looked at {printable(place.absolute())}); "
+                f"type dataset.root=PLACE; {needs}"
+            )
+        self._folder = self.folder(place)
+        shares = {"test": self.test, "validation": self.validation}
+        length = {"rate": self.rate, "length": self.samples.shape[1]}
+        plan = self._plan = plan_clips(self._folder, self.find(place), **length, shares=shares, seed=self.split_seed)
+        if len(plan.broken) > self.max_broken:
+            named = "; ".join(printable(f"{file} ({why})") for file, why in list(plan.broken.items())[:3])
+            more = f"more than max_broken={self.max_broken} recordings cannot be read: {named}"
+            raise ValueError(f"{more}. Mend or remove them, or type dataset.max_broken={len(plan.broken)}")
+        self._learnt = plan.learnt
+        if not len(self._learnt):
+            raise FileNotFoundError(
+                f"dataset.root={shown} holds no training recordings; type dataset.root=PLACE of some"
+            )
+        self.targets = ("speaker",) if plan.speakers else ()
+        super().__post_init__()
+
+    def folder(self, place: Path) -> Path:
+        """What the names of files are relative to."""
+        return place
+
+    @property
+    def samples(self) -> Samples:
+        return Samples("audio", (1, round(self.seconds * self.rate)), rate=self.rate)
+
+    @property
+    def has_labels(self) -> bool:
+        return bool(self._plan.classes)
+
+    @property
+    def training_counts(self) -> Sequence[int]:
+        plan = self._plan
+        some = not plan.classes or "unlabelled" in plan.parts
+        return [len(self._learnt)] if some else plan.y[self._learnt].bincount(minlength=len(plan.classes)).tolist()
+
+    def load(self) -> Data:
+        """Maps the cache, or decodes all recordings and writes it. Silent clips are left out, and counted."""
+        plan = self._plan
+        for file, why in plan.broken.items():
+            logger.warning("cannot read %s (%s): it is left out", printable(file), why)
+        rows = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
+        sound = heard(rows)
+        parts = {part: index[sound[index]] for part, index in plan.parts.items()}
+        learnt = self._learnt = plan.learnt[sound[plan.learnt]]
+        if not len(learnt):
+            raise ValueError(
+                f"all training clips of {printable(self.root)} are silent; type dataset.root=PLACE of others"
+            )
+        logger.info("recordings: %s", self.describe(parts, int((~sound).sum())))
+        splits = {part: self.labelled_rows(rows, index) for part, index in parts.items() if len(index) and plan.classes}
+        bank = splits.get("train")
+        train = Subset(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
+        few = train[evenly_spaced(train, HASHED)]
+        digest = fingerprint(few, plan.y, *(index for index in parts.values()))
+        measured = (bank, splits.get("validation"), splits.get("test"))
+        return self.apply(Data(train, *measured, *statistics(train, HASHED), plan.classes, digest))
+
+    def labelled_rows(self, rows: Rows, index: Int[Tensor, " n"]) -> Split:
+        speaker = {"speaker": self._plan.speaker[index]} if self._plan.speakers else {}
+        return Split(Subset(rows, index), self._plan.y[index], speaker)
+
+    def describe(self, parts: dict[str, Tensor], silent: int) -> str:
+        """What was found, in one line."""
+        plan = self._plan
+        counts = ", ".join(f"{part} {len(index):,}" for part, index in parts.items())
+        names = ", ".join(plan.classes[:SHOWN]) + ", ..." * (len(plan.classes) > SHOWN)
+        classes = f"{len(plan.classes)} classes: {names}" if plan.classes else "no labels"
+        speakers = f"; {len(plan.speakers)} speakers" if plan.speakers else ""
+        what = f"{len(plan.files):,} files as clips of {self.seconds:g} s at {self.rate:,} Hz"
+        said = [*(f"{count:,} {words}" for words, count in plan.remarks.items())]
+        said += [f"{silent:,} clips are silent, and left out"] * (silent > 0)
+        return f"{counts}; {classes}{speakers}; {what}{''.join(f'; {each}' for each in said)}"

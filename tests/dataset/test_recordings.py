@@ -1,0 +1,205 @@
+"""Recordings: what is read of which tree or table, at any rate, cut and padded, told, refused and kept."""
+
+import logging
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from ssl_runner.contract import Samples
+from ssl_runner.data.audio_files.decode import cut_rows, read_wave, rows_of
+from ssl_runner.data.check import check_data
+from ssl_runner.dataset.audio_folder import AudioFolder
+from ssl_runner.dataset.librispeech import LibriSpeech
+from ssl_runner.dataset.manifest import Manifest
+from ssl_runner.dataset.speech_commands import SpeechCommands
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "ssl_runner"
+
+
+def tone(hertz=440.0, seconds=0.5, rate=8000):
+    return (0.5 * np.sin(2 * np.pi * hertz * np.arange(round(seconds * rate)) / rate)).astype(np.float32)
+
+
+def write(path, wave=None, rate=8000):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, tone(rate=rate) if wave is None else wave, rate)
+    return path
+
+
+def tree(root, names, **given):
+    for number, name in enumerate(names):
+        write(root / name, tone(200 + 10 * number))
+    return AudioFolder(root=str(root), rate=8000, **given)
+
+
+CLASSES = [f"{word}/{number}.wav" for word in ("yes", "no") for number in range(20)]
+
+
+def test_class_folders_are_classes_and_shares_of_each_are_held_out(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    dataset = tree(tmp_path / "words", [*CLASSES, "README.txt"][:-1])
+    (tmp_path / "words" / "notes.md").write_text("no recording")
+    data = dataset.load()
+    assert dataset.samples == Samples("audio", (1, 8000), rate=8000)
+    assert not check_data(data, dataset.samples)
+    assert data.classes == ("no", "yes")
+    assert (len(data.train), len(data.validation.x), len(data.test.x)) == (dataset.rows, 4, 4)
+    assert data.bank.x is data.train
+    assert data.bank.y.bincount().tolist() == list(dataset.training_counts) == [16, 16]
+    (said,) = [line.getMessage() for line in caplog.records if line.getMessage().startswith("recordings: ")]
+    assert "train 32, test 4, validation 4" in said or "train 32, validation 4, test 4" in said
+    assert "2 classes: no, yes; 40 files as clips of 1 s at 8,000 Hz" in said
+    x = data.train[torch.arange(3)]
+    assert (x.dtype, x.shape) == (torch.int16, (3, 1, 8000))
+    assert x[:, :, :3900].any(2).all()
+    assert not x[:, :, 4000:].any(), "what is short is padded with zeros"
+
+
+def test_parts_by_name_keep_apart_what_they_hold(tmp_path):
+    names = [f"{part}/{word}/{n}.wav" for part in ("train", "valid", "test") for word in ("a", "b") for n in range(3)]
+    data = tree(tmp_path, [*names, "unlabeled/1.wav", "unlabeled/deep/2.wav"]).load()
+    assert (len(data.train), len(data.bank.x), len(data.validation.x), len(data.test.x)) == (8, 6, 6, 6)
+    with pytest.raises(ValueError, match="and no train/"):
+        tree(tmp_path / "other", ["test/a/1.wav", "test/b/1.wav"])
+    with pytest.raises(ValueError, match="labels c are of no training recording"):
+        tree(tmp_path / "third", ["train/a/1.wav", "train/b/1.wav", "test/c/1.wav"])
+
+
+def test_without_classes_nothing_is_held_out(tmp_path):
+    data = tree(tmp_path / "flat", [f"{n}.wav" for n in range(5)]).load()
+    assert (len(data.train), data.bank, data.validation, data.test, data.classes) == (5, None, None, None, ())
+    data = tree(tmp_path / "classes", CLASSES, labels=False).load()
+    assert (len(data.train), data.bank) == (40, None)
+    with pytest.raises(ValueError, match=r"beside the class folders .* dataset\.labels=false"):
+        tree(tmp_path / "mixed", ["a/1.wav", "b/1.wav", "2.wav"])
+
+
+@pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
+def test_any_format_rate_and_number_of_channels_is_heard_alike(tmp_path, suffix):
+    rate = 44100
+    wave = np.stack([tone(440, 1.0, rate), np.zeros(rate, dtype=np.float32)], axis=1)
+    read = read_wave(write(tmp_path / f"stereo.{suffix}", wave, rate), 8000)
+    assert abs(len(read) - 8000) <= (0 if suffix in ("wav", "flac") else 400)
+    middle = read[2000:6000]
+    spectrum = np.abs(np.fft.rfft(middle * np.hanning(len(middle))))
+    assert spectrum.argmax() * 8000 / len(middle) == pytest.approx(440, abs=3)
+    assert np.sqrt((middle**2).mean()) == pytest.approx(0.25 / 2**0.5, rel=0.05), "the mean of both channels"
+
+
+def test_what_is_above_half_the_rate_is_not_folded_down(tmp_path):
+    read = read_wave(write(tmp_path / "high.wav", tone(6000, 1.0, 16000), 16000), 8000)
+    assert np.abs(read[1000:7000]).max() < 0.02
+
+
+def test_long_recordings_are_rows_of_one_part(tmp_path):
+    assert [rows_of(samples, 100) for samples in (1, 99, 100, 149, 150, 249, 250, 1000)] == [1, 1, 1, 1, 2, 2, 3, 10]
+    wave = np.linspace(-1, 1, 250, dtype=np.float32)
+    rows = cut_rows(wave, 100, 3)
+    assert np.allclose(rows.flatten()[:250] / 32768, wave, atol=1e-4)
+    assert not rows.flatten()[250:].any()
+    for word in ("a", "b"):
+        for number in range(10):
+            write(tmp_path / word / f"{number}.wav", np.full(8000 * 3, 0.01 * (number + 1), dtype=np.float32))
+    dataset = AudioFolder(root=str(tmp_path), rate=8000)
+    data = dataset.load()
+    assert (dataset.rows, len(data.validation.x), len(data.test.x)) == (48, 6, 6)
+    level = {round(int(each) / 327.68) for each in data.test.x[torch.arange(6)][:, 0, 0]}
+    assert len(level) <= 2, "three rows of each recording"
+
+
+def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    tree(tmp_path, CLASSES)
+    write(tmp_path / "yes" / "empty.wav", np.zeros(0, dtype=np.float32))
+    write(tmp_path / "no" / "silent.wav", np.zeros(4000, dtype=np.float32))
+    write(tmp_path / "no" / "stereo.wav", np.zeros((4000, 2), dtype=np.float32) + 0.1, 16000)
+    (tmp_path / "no" / "torn.wav").write_bytes(b"RIFF of nothing")
+    data = AudioFolder(root=str(tmp_path), rate=8000).load()
+    text = caplog.text
+    assert sum(len(each) for each in (data.train, data.validation.x, data.test.x)) == 41
+    for words in ("1 empty, and left out", "1 clips are silent", "1 of several channels", "1 of 16,000 Hz, resampled"):
+        assert words in text
+    assert "cannot read no/torn.wav" in text
+    with pytest.raises(ValueError, match=r"no/torn.wav .* type dataset\.max_broken=1"):
+        AudioFolder(root=str(tmp_path), rate=8000, max_broken=0)
+
+
+def test_the_second_run_maps_what_the_first_one_decoded(tmp_path, cache, caplog):
+    caplog.set_level(logging.INFO)
+    first = tree(tmp_path / "words", CLASSES).load()
+    assert "decoded 40 recordings" in caplog.text
+    caplog.clear()
+    second = AudioFolder(root=str(tmp_path / "words"), rate=8000).load()
+    assert "mapped from" in caplog.text
+    assert "decoded" not in caplog.text
+    assert second.fingerprint == first.fingerprint
+    (entry,) = cache.glob("words-8000hz-*.npy")
+    entry.write_bytes(entry.read_bytes()[:1000])  # torn
+    assert AudioFolder(root=str(tmp_path / "words"), rate=8000).load().fingerprint == first.fingerprint
+    write(tmp_path / "words" / "no" / "3.wav", tone(999))
+    changed = AudioFolder(root=str(tmp_path / "words"), rate=8000).load()
+    assert changed.fingerprint != first.fingerprint
+    assert len([*cache.glob("words-8000hz-*.npy")]) == 2
+    memory = AudioFolder(root=str(tmp_path / "words"), rate=8000, cache=False).load()
+    assert memory.fingerprint == changed.fingerprint
+
+
+def test_a_table_of_fairseq_and_one_with_columns(tmp_path):
+    for number in range(6):
+        write(tmp_path / "sound" / f"{number}.wav", tone(200 + 50 * number))
+    fairseq = tmp_path / "train.tsv"
+    fairseq.write_text(f"{tmp_path / 'sound'}\n" + "".join(f"{n}.wav\t4000\n" for n in range(6)))
+    data = Manifest(root=str(fairseq), rate=8000).load()
+    assert (len(data.train), data.bank) == (6, None)
+    rows = [f"sound/{n}.wav\t{'ab'[n % 2]}\t{'xyz'[n // 2]}\t{'train' if n < 4 else 'test'}" for n in range(6)]
+    table = tmp_path / "table.tsv"
+    table.write_text("\n".join(["path\tword\twho\tsplit", *rows]))
+    dataset = Manifest(root=str(table), rate=8000, label="word", speaker="who", validation=0.0)
+    data = dataset.load()
+    assert (data.classes, dataset.targets) == (("a", "b"), ("speaker",))
+    assert (data.bank.y.tolist(), data.test.y.tolist()) == ([0, 1, 0, 1], [0, 1])
+    assert (data.bank.targets["speaker"].tolist(), data.test.targets["speaker"].tolist()) == ([0, 0, 1, 1], [2, 2])
+    with pytest.raises(ValueError, match=r"label: given wrod, and .* type dataset\.label="):
+        Manifest(root=str(table), label="wrod")
+    table.write_text("path\tsplit\nsound/0.wav\tlater\n")
+    with pytest.raises(ValueError, match="line 2: the split is called 'later'"):
+        Manifest(root=str(table))
+
+
+def test_speech_commands_and_librispeech_are_read_as_they_are_unpacked(tmp_path):
+    root = tmp_path / "commands"
+    for word in ("yes", "no"):
+        for speaker in range(4):
+            write(root / word / f"{speaker:08x}_nohash_0.wav", rate=16000)
+    write(root / "_background_noise_" / "hum.wav", rate=16000)
+    with pytest.raises(FileNotFoundError, match=r"no validation_list\.txt"):
+        SpeechCommands(root=str(root))
+    (root / "validation_list.txt").write_text("yes/00000002_nohash_0.wav\nno/00000002_nohash_0.wav\n")
+    (root / "testing_list.txt").write_text("yes/00000003_nohash_0.wav\nno/00000003_nohash_0.wav\n")
+    data = SpeechCommands(root=str(root)).load()
+    assert (len(data.train), len(data.validation.x), len(data.test.x), data.classes) == (4, 2, 2, ("no", "yes"))
+    assert data.validation.targets["speaker"].tolist() == [2, 2]
+    root = tmp_path / "libri"
+    for speaker in ("19", "103"):
+        for number in range(10):
+            write(root / "train-clean-100" / speaker / "198" / f"{speaker}-198-{number:04}.flac", rate=16000)
+        (root / "train-clean-100" / speaker / "198" / f"{speaker}-198.trans.txt").write_text("WORDS")
+    dataset = LibriSpeech(root=str(root), seconds=1.0)
+    assert (dataset.load().classes, dataset.rows) == (("19", "103"), 16)
+    with pytest.raises(FileNotFoundError, match=r"holds no dev-clean.*train-clean-100"):
+        LibriSpeech(root=str(root), subsets=("dev-clean",))
+
+
+def test_a_place_without_recordings_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="dataset=utterances needs neither"):
+        AudioFolder(root=str(tmp_path / "nowhere"))
+    with pytest.raises(FileNotFoundError, match="no training recordings"):
+        AudioFolder(root=str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="is no folder"):
+        AudioFolder(root=str(write(tmp_path / "a.wav")))
