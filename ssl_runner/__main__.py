@@ -8,6 +8,7 @@ import sys
 
 from ssl_runner.config.trust import read_project
 from ssl_runner.config.verbs import VERBS, mistyped_verb
+from ssl_runner.data.places import place_fonts
 from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
@@ -32,6 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         return refuse([str(error)])
     open_streams()
+    place_fonts()
     status = 0  # of a command that prints when it has done its work
     try:
         status = run(verb, rest)

@@ -51,7 +51,10 @@ def main(words: list[str]) -> int:
     arguments = parser.parse_args(words)
     from ssl_runner.data.places import cache_folder, expand_home
 
-    folder = arguments.folder or expand_home(cache_folder())
+    try:
+        folder = arguments.folder or expand_home(cache_folder())
+    except FileNotFoundError as error:
+        return refuse([f"FOLDER: {error}, or type ssl-runner cache FOLDER"])
     if arguments.folder is not None and not folder.is_dir():
         return refuse([f"FOLDER: there is no folder {printable(folder)}"])
     entries, console = read_entries(folder), Terminal()

@@ -1,14 +1,19 @@
 """Odd surroundings: a user without a home, a module of one's own with an error, a locale that is no UTF-8."""
 
+import os
 import pwd
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from conftest import TINY
 from image_trees import paint_classes
-from runs import change, enter, put, refusal, start
+from runs import CLEAN, change, enter, put, refusal, start
 
 from ssl_runner.config.trust import VARIABLE
+from ssl_runner.run_folder.atomic import read_json
 
 SMALL = [each for each in TINY if not each.startswith(("dataset", "length", "log_every"))]
 SHORT = [*SMALL, "evaluator=none", "length=1st", "log_every=1st"]
@@ -82,3 +87,39 @@ def test_a_locale_that_is_no_utf8_writes_and_reads_utf8(here, monkeypatch):
         assert "run folder:   run" in process.communicate()[0]
     with start("resume", "画像") as process:
         assert "type PYTHONUTF8=1 ssl-runner" in process.communicate()[0]
+
+
+STRANGER = ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups"]
+STRANGER += ["--inh-caps=+dac_read_search", "--ambient-caps=+dac_read_search"]  # Python may lie in somebody's home
+
+
+@pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="takes root and setpriv")
+@pytest.mark.parametrize("home", [None, "/proc/nowhere"])
+def test_another_user_without_a_home_trains_measures_and_compares(home, here, tmp_path):
+    """Whose name nobody knows, and who may write nothing but the current folder."""
+    here.chmod(0o777)
+    for folder in here.resolve().parents:
+        if not folder.stat().st_mode & 0o001:
+            folder.chmod(folder.stat().st_mode | 0o011)
+    known = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}
+    known |= {**CLEAN, "TMPDIR": str(here), **({"HOME": home} if home else {})}
+
+    def typed(*words):
+        done = subprocess.run(
+            [*STRANGER, sys.executable, "-m", "ssl_runner", *words],
+            capture_output=True,
+            text=True,
+            env=known,
+            timeout=200,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert not [word for word in ("Traceback", "temporary cache", "mkdir -p") if word in done.stdout + done.stderr]
+
+    typed(*TINY, "length=2st", "log_every=1st", "hydra.run.dir=run")
+    assert (here / "run").stat().st_uid == 54321
+    assert len(read_json(here / "run" / "environment.json")["commit"] or "") == 40
+    typed("evaluate", "run", "knn", "split=test", "evaluator.knn.k=3")
+    assert [*here.glob("run/evaluation/knn/test-*/confusion.png")]
+    typed("compare", "run", "--html", "page.html")
+    paint_classes(here / "images")
+    typed("embed", "run", "images")
