@@ -21,7 +21,7 @@ function drawMatrix({ g, slot, r, m }) {
   $("matrices").append(figure);
   figure.innerHTML = `<figcaption>${sample(slot)}${escaped(label(g))}${D.groups[g].runs.length > 1 ? `, seed ${escaped(D.runs[r].seed)}` : ""}: ${percent(hits / all)} of ${all} rows</figcaption>`;
   const w = figure.clientWidth, short = (name) => (name.length > 14 ? `${name.slice(0, 13)}…` : name);
-  const room = n <= NAMED ? 12 + 6.6 * Math.max(...m.classes.map((name) => short(name).length)) : 22, size = (w - room - 2) / n, h = n * size + room;
+  const room = n <= NAMED ? 12 + 7.6 * Math.max(...m.classes.map((name) => short(name).length)) : 22, size = (w - room - 2) / n, h = n * size + room;
   const x = (j) => room + j * size, y = (i) => 1 + i * size;
   let svg = "";
   for (let i = 0; i < n; i++) {

@@ -155,6 +155,11 @@ def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict
     }
 
 
+def shown(key: str) -> bool:
+    """Whether a setting is no word of people, and no choice, which stands under the name of its group already."""
+    return key not in PEOPLE and not key.startswith("choices.")
+
+
 def page_run(run: Run) -> dict[str, Any]:
     """A run's numbers, and every setting with what it ran on."""
     machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
@@ -163,5 +168,5 @@ def page_run(run: Run) -> dict[str, Any]:
         "folder": str(run.folder),
         "resume": "" if run.completed else remedy(run),
         "metrics": {name: shorten_number(value) for name, value in run.metrics.items()},
-        "configuration": {key: each for key, each in run.traits.items() if key not in PEOPLE} | machine,
+        "configuration": {key: each for key, each in run.traits.items() if shown(key)} | machine,
     }

@@ -25,7 +25,8 @@ function drawParallel(list) {
   const box = $("parallel-chart"), shown = [...new Map(list.map((e) => [e.g, e])).values()].filter((e) => visible.has(e.g)), all = shown.length > 1 ? axes(shown) : [];
   $("parallel").hidden = all.filter((a) => !a.metric).length < 1 || D.groups.length < 3;
   if ($("parallel").hidden) return;
-  const w = Math.max(box.parentElement.clientWidth, all.length * 92), h = 260, top = 34, bottom = 14, left = 60, right = 60;
+  const w = Math.max(box.parentElement.clientWidth, all.length * 92), h = 260, top = 34, bottom = 14, right = 60;
+  const left = Math.min(w / 4, Math.max(60, 12 + 7.2 * Math.max(0, ...(all[0] ? all[0].marks : []).map(([, text]) => String(text).slice(0, 14).length))));
   const x = (i) => left + (i * (w - left - right)) / Math.max(1, all.length - 1), y = (s) => h - bottom - s * (h - bottom - top);
   const lines = shown.map(({ g }) => ({ g, points: all.map((a, i) => [x(i), a.of(g)]).filter((p) => p[1] !== null).map((p) => [p[0], y(p[1])]) })).filter((l) => l.points.length > 1);
   const last = all[all.length - 1], better = meaning(S.metric).larger === false ? (s) => 1 - s : (s) => s;
