@@ -11,9 +11,9 @@ from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, c
 from ssl_runner.comparison.settings import ORDER, differing
 from ssl_runner.comparison.statistics import Group, interval, judge_groups
 from ssl_runner.run_folder.metrics import new_name
+from ssl_runner.run_folder.summary import RANKED_BY
 
 COMMON = (*(group for group in ORDER if group != "device"), "length", "batch_size")
-DEFAULTS = ("probe/top1", "knn/top1")
 
 
 @dataclass(kw_only=True)
@@ -105,7 +105,7 @@ def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str
     """What is compared if nothing was asked for: of numbers at the end, one that is better when larger."""
     headlines = [name for run in runs for name in run.headlines]
     possible = [
-        name for name in (*DEFAULTS, *headlines, *better) if name.partition("/")[0] not in ("raw", "baseline", "best")
+        name for name in (*RANKED_BY, *headlines, *better) if name.partition("/")[0] not in ("raw", "baseline", "best")
     ]
     return next((name for name in possible if better.get(name) == "larger"), None)
 

@@ -11,6 +11,7 @@ from ssl_runner.run_folder.layout import METRICS, SUMMARY
 from ssl_runner.run_folder.metrics import FIRST, RAW, finite_numbers, is_count, is_number, new_name, read_rows, slashed
 
 ENDED = ("completed", "stopped")  # statuses of what a sweep does not run again
+RANKED_BY = ("probe/top1", "knn/top1")  # what runs are compared by if nobody says: the first that there is
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
 Meanings = Mapping[str, Mapping[str, Any]]
 

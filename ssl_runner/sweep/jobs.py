@@ -18,11 +18,12 @@ from ssl_runner.errors import FAILED, REFUSED
 from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, STOP
 from ssl_runner.run_folder.lock import held
-from ssl_runner.run_folder.summary import ENDED, read_summary
+from ssl_runner.run_folder.summary import ENDED, RANKED_BY, read_summary
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import REPORTS
 from ssl_runner.sweep.ledger import Entry, Ledger, key_of
 from ssl_runner.sweep.objective import Curve, Halving, Points, is_better_smaller, value
+from ssl_runner.sweep.settings import ranking_metric
 from ssl_runner.sweep.view import View
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class Jobs:
         self.ledger, self.request, self.console, self.metric = ledger, request, console, settings.metric
         self.halving = Halving(settings.halving, settings.first_rung, smaller) if settings.halving else None
         self.on_error, self.must_stop = settings.on_error, False  # no other job is to begin
-        self.view = View(console, settings.metric, smaller)
+        self.view = View(console, settings.metric, smaller, () if ranking_metric(ledger.command) else RANKED_BY)
         self.waiting: list[Entry] = []
         self.curves: dict[int, Curve] = {}  # by number
         self.disk_refuses = False

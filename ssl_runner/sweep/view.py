@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -17,14 +17,17 @@ SHOWN = 12  # running jobs
 
 
 class View:
-    """Shows a sweep: while it runs by `with view.live`. `smaller`: the smaller the metric, the better."""
+    """Shows a sweep: while it runs by `with view.live`. `smaller`: the smaller the metric, the better. `ranked`: what
+    the table at the end ranks by, the first that there is; a job that has ended shows it, too."""
 
-    def __init__(self, console: Console, metric: str, smaller: bool):
+    def __init__(self, console: Console, metric: str, smaller: bool, ranked: Sequence[str] = ()):
         self.console, self.metric, self.choose = console, metric, min if smaller else max
+        self.ranked = ranked
         self.live = console.status("")
 
     def number(self, entry: Entry) -> str:
-        return f"{self.metric} {entry.final[self.metric]:.4g}" if self.metric in entry.final else ""
+        names = (*self.ranked, self.metric) if entry.status in ENDED else (self.metric,)
+        return next((f"{name} {entry.final[name]:.4g}" for name in names if name in entry.final), "")
 
     def show(self, entries: Collection[Entry], changed: Entry | None = None) -> None:
         """Shows how things are; `changed` has just begun or ended."""
@@ -38,7 +41,8 @@ class View:
         # What a job had that failed is of no use to anybody.
         counted = [each for each in entries if each.status in (*ENDED, "running") and self.metric in each.final]
         best = self.choose(counted, key=lambda each: each.final[self.metric], default=None)
-        lines = [f"{done} jobs done" + (f"; the best so far has {self.number(best)} ({best.folder})" if best else "")]
+        first = f"; the best so far has {self.metric} {best.final[self.metric]:.4g} ({best.folder})" if best else ""
+        lines = [f"{done} jobs done{first}"]
         running = [each for each in entries if each.status == "running"][:SHOWN]
         lines += [f"  {each.folder}  {each.step}/{each.steps or '?'}  {self.number(each)}" for each in running]
         self.live.update("\n".join(lines))
