@@ -22,6 +22,7 @@ from torch.func import functional_call
 from ssl_runner.contract import Batch, Metric, Suspect
 from ssl_runner.device import ranks
 from ssl_runner.device.strategy import gathered
+from ssl_runner.engine.dead_targets import find_remedies, find_sign
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
@@ -92,7 +93,8 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
     """The verdict on the rows of metrics.jsonl; None if geometry was not measured.
 
     Features have collapsed if two measurements in a row say so, and shrink if two in a row say that at least:
-    a transient is neither. A collapse that one measurement alone saw is called shrinking until the next one.
+    a transient is neither. A collapse that one measurement alone saw is called shrinking until the next one, and so are
+    healthy features whose targets are dead, see dead_targets.py.
     """
     history = [row for row in rows if f"{NAME}/std" in row]
     if not history:
@@ -102,7 +104,8 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
     shrunk = list(takewhile(lambda sign: sign is not None, newest))
     collapsed = list(takewhile(lambda sign: sign is not None and sign[0] == "collapsed", newest))
     if not shrunk or (len(shrunk) == 1 and not collapsed):
-        return Health("healthy", step)
+        dead = find_sign(rows)
+        return Health("shrinking", step, None, dead.since, dead.text) if dead else Health("healthy", step)
     assert newest[0] is not None
     _, kind, sign = newest[0]
     if len(collapsed) >= 2:
@@ -161,7 +164,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
 
 def find_causes(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Suspect]:
     """The settings that may have done it, the likeliest first: the method's own, and those that any run has."""
-    causes = list(learner.pretext.suspects())
+    causes = [*learner.pretext.suspects(), *find_remedies(find_sign(rows), learner.pretext)]
     loader, recipe = learner.loader, learner.recipe
     batch_size = loader.length.batch_size
     together = batch_size // loader.accumulate

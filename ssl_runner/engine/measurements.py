@@ -22,6 +22,7 @@ from ssl_runner.run_folder.metrics import RAW
 from ssl_runner.run_folder.results import meaning_of, write_confusion_rows
 
 if TYPE_CHECKING:
+    from ssl_runner.engine.held_out_loss import HeldOutLoss
     from ssl_runner.engine.learner import Learner
     from ssl_runner.engine.logbook import Rows as LogRows
     from ssl_runner.engine.progress import Progress
@@ -37,6 +38,7 @@ class Measurements:
     progress: Progress
     validation: Mapping[str, Evaluator]
     test: Mapping[str, Evaluator]
+    score: HeldOutLoss | None = None  # what evaluators of the held-out loss ask, told here at which step
     place: Callable[[str, str], Path] | None = None  # folder of an evaluator's files, by its name and the split
     health: collapse.Health | None = field(default=None, init=False)  # None if no geometry is measured
     meanings: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)  # of each number that was measured
@@ -65,6 +67,8 @@ class Measurements:
         learner, before = self.learner, self.health
         examined = not split and collapse.NAME in evaluators
         seed_everything(learner.seed, "measure", step)
+        if self.score is not None:
+            self.score.step = step
         began = time.perf_counter()
         first = step == 0 and not split  # raw features do not learn: once is enough
         metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device, raw=first)

@@ -14,11 +14,12 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.file_paths import absent_places, start_of_paths, with_places
 from ssl_runner.config.node import Node
 from ssl_runner.contract import Dataset, Evaluator
+from ssl_runner.data.stand_ins import stand_ins
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.errors import Refused
 from ssl_runner.run.job import RUNTIME
-from ssl_runner.run.preflight import attempt, stand_ins
+from ssl_runner.run.preflight import attempt
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.origin import begun_in
 
@@ -81,6 +82,6 @@ def check_plan(plan: Plan, source: TrainedEncoder) -> list[str]:
     if own != given:
         problems.append(f"dataset: the encoder takes {own}, and the dataset has {given}; choose another")
     for name, node in plan.evaluator.items():
-        runtime = {**stand_ins(dataset), "fresh": lambda seed: source.encoder, "folder": Path()}
+        runtime = {**stand_ins(dataset), "fresh": lambda seed: source.encoder, "folder": Path(), "score": None}
         attempt(f"evaluator.{name}", problems, node.build, **runtime)
     return problems

@@ -139,10 +139,12 @@ class HuBERT(Pretext):
         shown = real & ~hidden
         # alpha L_m + (1 - alpha) L_u, equation 2
         value = self.masked * mean_of_clips(losses, hidden) + (1 - self.masked) * mean_of_clips(losses, shown)
+        perplexity = perplexities(ids_use(units[..., None], self.units, real))[0]
         metrics = {
             "masked_accuracy": mean_of_clips(hits, hidden),
             "unmasked_accuracy": mean_of_clips(hits, shown),
-            "code_perplexity": perplexities(ids_use(units[..., None], self.units, real))[0],
+            "code_perplexity": perplexity,
+            "codes_in_use": perplexity / self.units,
         }
         return Loss(value, {name: each.detach() for name, each in metrics.items()}, features.pooled)
 

@@ -11,9 +11,10 @@ from torch import Tensor
 
 from ssl_runner.config.node import Node
 from ssl_runner.config.trust import foreign_code
-from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Samples
+from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Samples
 from ssl_runner.data.check import read_data
 from ssl_runner.duration import Length
+from ssl_runner.engine.held_out_loss import HeldOutLoss
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.measurements import Measurements
@@ -40,7 +41,8 @@ def load_data(prepared: PreparedJob, check: Callable[[Data], None] = lambda data
         Length.of(job.length, len(data.train), job.batch_size)  # fewer rows than counted on if files are unreadable
     except ValueError as error:
         raise Refused(error) from None
-    evaluators(job.evaluator, data, dataset.samples, fresh_encoders(job, dataset.samples, data), lambda *_: Path())
+    fresh = fresh_encoders(job, dataset.samples, data)
+    evaluators(job.evaluator, data, dataset.samples, fresh, lambda *_: Path(), score=lambda rows: {})
     return dataset, data
 
 
@@ -78,8 +80,10 @@ def assemble(
     def place(name: str, split: str) -> Path:
         return (evaluation or folder / EVALUATION) / name / f"{split}-training"
 
-    validation, test = evaluators(job.evaluator, data, samples, fresh, place)
-    measurements = Measurements(learner=learner, progress=progress, validation=validation, test=test, place=place)
+    score = HeldOutLoss(learner)
+    validation, test = evaluators(job.evaluator, data, samples, fresh, place, score=score)
+    split = {"validation": validation, "test": test}
+    measurements = Measurements(learner=learner, progress=progress, place=place, score=score, **split)
     trained = next(name for name, module in pretext.named_modules() if module is measurements.encoder)
     return Trainer(
         learner=learner,
@@ -96,17 +100,27 @@ def assemble(
 
 
 def evaluators(
-    nodes: Mapping[str, Node[Evaluator]], data: Data, samples: Samples, fresh: Fresh, place: Callable[[str, str], Path]
+    nodes: Mapping[str, Node[Evaluator]],
+    data: Data,
+    samples: Samples,
+    fresh: Fresh,
+    place: Callable[[str, str], Path],
+    *,
+    score: Callable[[Rows], Mapping[str, float]] | None = None,
 ) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
     """The evaluators on the validation and on the test split; those left out that the data cannot feed.
 
-    `place` says where an evaluator's files go, by its name and the split. Raises Refused if one does not suit the data.
+    `place` says where an evaluator's files go, by its name and the split. `score`: the task's own numbers of rows, if
+    there is a task. Raises Refused if one does not suit the data.
     """
     built: dict[str, dict[str, Evaluator]] = {"validation": {}, "test": {}}
     for split, query in (("validation", data.validation), ("test", data.test)):
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
+        had["score"] = score
+        if query is not None:
+            had["query"] = query
         if data.bank is not None and query is not None:
-            had |= {"bank": data.bank, "query": query, "classes": len(data.classes), "class_names": data.classes}
+            had |= {"bank": data.bank, "classes": len(data.classes), "class_names": data.classes}
         for name, node in nodes.items():
             if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants):
                 try:

@@ -15,7 +15,9 @@ RUNTIME = {
     "model": ("samples", "shape", "mean", "std", "train"),
     "pretext": ("encoder", "samples", "shape", "rows"),
     "optimizer": ("batch_size",),
-    "evaluator": ("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),
+    "evaluator": (
+        *("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder", "score"),
+    ),
 }
 
 

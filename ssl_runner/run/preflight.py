@@ -11,7 +11,8 @@ import torch
 from ssl_runner.config.check import check
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.trust import read_project
-from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples, Split
+from ssl_runner.contract import Batch, Context, Dataset, Encoder, Optimizer, Pretext, Regulariser, Samples
+from ssl_runner.data.stand_ins import NoNumbers, stand_ins
 from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
@@ -72,7 +73,7 @@ def preflight(job: Job) -> list[str]:
     channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
     neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
     encoder = attempt("model", problems, job.model.build, **known, **neutral)
-    runtime = {**stand_ins(dataset), "fresh": lambda seed: encoder, "folder": Path()}
+    runtime = {**stand_ins(dataset), "fresh": lambda seed: encoder, "folder": Path(), "score": lambda rows: {}}
     for name, node in job.evaluator.items():
         attempt(f"evaluator.{name}", problems, node.build, **runtime)
     if encoder is None:
@@ -93,7 +94,8 @@ def preflight(job: Job) -> list[str]:
                 line = f"{given}, and batch normalisation needs two; type batch_size={2 * job.accumulate}, or more"
             problems.append(line)
         except Exception:  # a bug of a method: the run itself will tell it, with its traceback
-            pass
+            return problems
+        problems += check_held_out(job, pretext, regulariser, dataset)
     return problems
 
 
@@ -143,15 +145,6 @@ def check_lengths(job: Job, dataset: Dataset, optimizer: Optimizer | None) -> li
     return problems
 
 
-def stand_ins(dataset: Dataset) -> dict[str, Any]:
-    """As many rows as there will be: an evaluator's refusal need not wait for the data."""
-    rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
-    of_tokens = dict.fromkeys(getattr(dataset, "tokens", ()), rows[:, None])
-    split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows), of_tokens)
-    splits = dict.fromkeys(("bank", "query", "validation"), split)
-    return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples}
-
-
 def stored_samples(dataset: Dataset) -> Samples:
     """What views are cut of: samples, or the same in more pixels."""
     return getattr(dataset, "stored_samples", dataset.samples)
@@ -168,14 +161,28 @@ def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int) -> Pr
     return pretext
 
 
-def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, micro_batch: int) -> None:
+def check_held_out(job: Job, pretext: Pretext, regulariser: Regulariser, dataset: Dataset) -> list[str]:
+    """Whether a task has a loss on rows that are none of its training set's, if an evaluator asks for it."""
+    asking = [name for name, node in job.evaluator.items() if "score" in node.wants]
+    try:
+        if asking:
+            rehearse(pretext, regulariser, dataset, job.batch_size // job.accumulate, numbers=NoNumbers())
+    except Exception:
+        given = f"{job.pretext.target.__name__} keeps something of each training row, and has no loss on others"
+        return [f"evaluator.{name}: {given}; leave {name} out" for name in asking]
+    return []
+
+
+def rehearse(
+    pretext: Pretext, regulariser: Regulariser, dataset: Dataset, micro_batch: int, numbers: Any = None
+) -> None:
     """A forward pass of up to 4 samples of noise, on the CPU: what would be refused at step 0 is refused here.
 
     Raises ValueError with the words of whatever refuses.
     """
     n, rng = min(4, micro_batch), CounterRng(0, torch.device("cpu"))
     samples = stored_samples(dataset)
-    batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), torch.arange(n))
+    batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), numbers or torch.arange(n))
     ctx = Context(step=0, length=Length(1, 1, n), rng=rng, sweep=lambda: iter([batch]))
     with torch.no_grad():
         views = pretext.views(batch, ctx)

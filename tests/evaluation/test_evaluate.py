@@ -127,6 +127,7 @@ def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_pictur
 
 
 OTHERS = {"tokens": "target: the dataset tells no classes of tokens; leave tokens out"}  # of other data than images
+OTHERS["loss"] = "loss takes the network of the task, and there is an encoder alone; measure it in training"
 
 
 @pytest.mark.parametrize("protocol", OTHERS)

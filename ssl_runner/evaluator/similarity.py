@@ -1,0 +1,68 @@
+"""Semantic similarity: whether the cosine of two samples' features rises with how alike they are, by rank correlation.
+
+As in SentEval's STS tasks (Conneau & Kiela, SentEval: an evaluation toolkit for universal sentence representations,
+LREC 2018, arXiv 1803.05449) and Gao, Yao, Chen: SimCSE, EMNLP 2021, arXiv 2104.08821, section 5: Spearman's correlation
+(The proof and measurement of association between two things, 1904) of cosines and scores, over all pairs.
+Differs: the score of two rows is the share of factors in which they are equal, and no person's judgement.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from ssl_runner.contract import Encoder, Metric, Split
+from ssl_runner.duration import Duration
+from ssl_runner.probing.protocol import Count, Encode, Seed, require_finite, require_labelled
+from ssl_runner.probing.rank_correlation import spearman
+
+
+@dataclass(frozen=True, kw_only=True)
+class Similarity:
+    """Spearman's correlation of cosine and score (`spearman`), in [-1, 1], over random pairs of the query's rows.
+
+    The score of two rows is the share of factors in which they are equal: targets of whole numbers, or labels that may
+    be several; without such targets, whether their class is the same. Features that are all alike give 0.
+    Raises ValueError if the rows have neither factors nor a class; from the call, if the score does not vary;
+    FloatingPointError from the call, if a feature is not finite.
+    """
+
+    version = 1
+    headline = "spearman"
+    numbers = ("spearman",)
+    every: Duration
+    pairs: Count = 20_000  # of rows, drawn once
+    seed: Seed = 0  # of the draw; not the run's, so that runs are measured alike
+    query: Split
+
+    def __post_init__(self) -> None:
+        if not self.factors:
+            require_labelled("similarity", None, query=self.query)
+        if len(self.query.x) < 2:
+            raise ValueError("the query holds fewer than two samples; give it some or leave similarity out")
+
+    @property
+    def factors(self) -> list[Tensor]:
+        """Targets in which two rows can be equal."""
+        return [each for each in self.query.targets.values() if not each.is_floating_point()]
+
+    def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
+        n, rng = len(self.query.x), torch.Generator().manual_seed(self.seed)
+        first, shift = (torch.randint(low, n, (self.pairs,), generator=rng) for low in (0, 1))
+        second = (first + shift) % n  # never the same row
+        features, score = encode(self.query.x), self.score(first, second)
+        require_finite(features)
+        if score.min() == score.max():
+            raise ValueError("all pairs have the same score, so that nothing can correlate with it; give other rows")
+        unit = F.normalize(features, dim=1).cpu()
+        return {"spearman": Metric(spearman((unit[first] * unit[second]).sum(1), score), "larger", "number")}
+
+    def score(self, first: Int[Tensor, " p"], second: Int[Tensor, " p"]) -> Float[Tensor, " p"]:
+        """The share of factors in which two rows are equal, in [0, 1]."""
+        known = self.factors or [self.query.y]
+        equal = [
+            (each[first] == each[second]).float().view(len(first), -1).mean(1) for each in (k.cpu() for k in known)
+        ]
+        return torch.stack(equal).mean(0)
