@@ -27,6 +27,7 @@ FAMILIES = {  # as the pages of docs/methods/
     "generative": "autoencoder vae vq_vae bigan diffusion",
     "context": "rotation flip crop transformation jigsaw relative_patch counting "
     "colorisation inpainting super_resolution",
+    "text": "mlm clm simcse electra tsdae",
 }
 FAMILY = {method: family for family, methods in FAMILIES.items() for method in methods.split()}
 ORDER = [*FAMILIES, "other"]

@@ -28,6 +28,7 @@ LESS = {
     "deepcluster_v2": ("pretext.prototypes=8",),  # fewer than rows: rounding decides between equal centroids
     "vicregl": ("pretext.matches=3",),  # 16 pixels a side are 2 x 2 cells
     "ijepa": ("pretext.targets=2",),  # 16 pixels a side are 4 patches
+    "simcse": ("pretext.augment.deletion=0.2",),  # without dropout, which ranks draw by themselves
     "pirl": ("pretext.augment_tiles.size=32",),
     "jigsaw": ("pretext.augment.size=32",),
     "relative_patch": ("pretext.augment.size=32",),
@@ -40,6 +41,11 @@ MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.e
 def names(group):
     """The choices of a group: a new YAML is a new case of every generic test."""
     return sorted(file.stem for file in (TREE / group).glob("*.yaml"))
+
+
+def names_of(kind, group):
+    """Those choices of a group whose samples are of a kind, or that take that kind first."""
+    return [name for name in names(group) if kind_of(group, name) == kind]
 
 
 def choose(group, name):

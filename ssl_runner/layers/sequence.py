@@ -18,9 +18,7 @@ from ssl_runner.layers.transformer import attention_mask, masked_mean, require_b
 
 Positions = Literal["rotary", "learned"]
 Pool = Literal["mean", "first", "last"]
-Turn = tuple[
-    Float[Tensor, "#b 1 #k pairs"], Float[Tensor, "#b 1 #k pairs"]
-]  # cosines and sines of a query's or key's pairs
+Turn = tuple[Float[Tensor, "#b 1 #k pairs"], Float[Tensor, "#b 1 #k pairs"]]  # cosines, sines of pairs
 
 
 class SequenceEncoder(Encoder):

@@ -40,7 +40,7 @@ class EmbeddingTerm(Regulariser):
         if (rows := len(loss.embedding)) < 2 * self.views:
             raise ValueError(
                 f"regulariser {self.name} needs two rows a view, and {self.views} views share {rows} rows; "
-                "use a larger batch_size, a smaller accumulate, or views=1 if the method embeds one view"
+                "type a larger batch_size, a smaller accumulate, or views=1 if the method embeds one view"
             )
         views = torch.tensor_split(loss.embedding.float(), self.views)  # (B, D) each
         return {self.name: self.weight * torch.stack([self.cost(gather(view)) for view in views]).mean()}

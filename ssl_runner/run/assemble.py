@@ -69,7 +69,7 @@ def assemble(
     encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std, train=rows)
     if initial is not None:
         encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
-    pretext = build_pretext(job, dataset, encoder, len(rows))
+    pretext = build_pretext(job, dataset, encoder, len(rows), data.assets)
     length = Length.of(job.length, begun_with or len(rows), job.batch_size)
     how: dict[str, Any] = {"seed": job.seed, "device": device.device, "accumulate": job.accumulate}
     loader = Loader(rows, samples, length=length, stored=data.stored, **how)

@@ -13,7 +13,7 @@ from ssl_runner.engine.loggers import Name
 
 RUNTIME = {
     "model": ("samples", "shape", "mean", "std", "train"),
-    "pretext": ("encoder", "samples", "shape", "rows"),
+    "pretext": ("encoder", "samples", "shape", "rows", "assets"),
     "optimizer": ("batch_size",),
     "evaluator": (
         *("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder", "score"),

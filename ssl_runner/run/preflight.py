@@ -1,7 +1,7 @@
 """Validation of a job: its config against constructor signatures, then every part built once and tried on noise."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -150,10 +150,14 @@ def stored_samples(dataset: Dataset) -> Samples:
     return getattr(dataset, "stored_samples", dataset.samples)
 
 
-def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int) -> Pretext:
-    """The pretext task. Views that would have the size of the image have that of a sample, if views are cut of more."""
+def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int, assets: Mapping[str, bytes] = {}) -> Pretext:
+    """The pretext task. Views that would have the size of the image have that of a sample, if views are cut of more.
+
+    `assets`: of the data, none before it is read.
+    """
     samples = dataset.samples
-    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=rows)
+    given: dict[str, Any] = {"samples": samples, "shape": samples.shape, "rows": rows, "assets": assets}
+    pretext = job.pretext.build(encoder=encoder, **given)
     if stored_samples(dataset) != samples:
         for name, views in list(vars(pretext).items()):
             if getattr(views, "size", 0) is None:  # a recipe of views

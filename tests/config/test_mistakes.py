@@ -5,7 +5,7 @@ import time
 from unittest.mock import Mock
 
 import pytest
-from conftest import names, tiny
+from conftest import names, names_of, tiny
 from runs import put
 
 from ssl_runner.config.compose import Composer
@@ -20,7 +20,7 @@ def problems(composer, *overrides):
     return composed.problems + (read_job(composed.content)[1] if composed.content else [])
 
 
-@pytest.mark.parametrize("pretext", names("pretext"))
+@pytest.mark.parametrize("pretext", names_of("image", "pretext"))
 @pytest.mark.parametrize("model", ["convnet_small", "resnet18", "vit_tiny"])
 def test_pretexts_take_every_model_that_can(composer, pretext, model):
     lines = problems(composer, f"pretext={pretext}", f"model={model}", "dataset.images=200", "evaluator=none")

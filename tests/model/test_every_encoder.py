@@ -2,18 +2,18 @@
 
 import pytest
 import torch
-from conftest import names
+from conftest import names_of
 from encoders import close, colours, images
 from torch import nn
 from torchvision.models.resnet import BasicBlock
-from toys import choice, kind_of
+from toys import choice
 
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.model.timm import Timm
 from ssl_runner.model.vit import ViT
 
 HEAVY = ("resnet34", "resnet50", "vit_small", "vit_base")  # their classes have lighter choices
-LIGHT = [name for name in names("model") if name not in HEAVY and kind_of("model", name) == "image"]
+LIGHT = [name for name in names_of("image", "model") if name not in HEAVY]
 SHAPES = [(3, 32, 32), (1, 28, 28), (1, 8, 8), (3, 64, 48)]
 
 

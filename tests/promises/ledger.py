@@ -27,7 +27,10 @@ READS = ("tolist", "numpy", "cpu", "__array__")  # methods that bring values to 
 MAKES = ("tensor", "as_tensor", "asarray")  # functions that put what Python holds on a device, if they are told one
 SLACK, ELSEWHERE = 1.05, 1.5  # how many times more a count may become; with another torch, whose operations are others
 SPARE = {"step": 3, "views": 3, "calls": 3, "bytes of views": 1024, "bytes of step": 1024}  # how much more than that
-CPU_ALONE = ("ssl_runner/augment/image/views.py:change_rows:",)  # reached on a CPU only, where to look costs no waiting
+CPU_ALONE = (  # reached on a CPU only, where to look costs no waiting
+    "ssl_runner/augment/image/views.py:change_rows:",
+    "ssl_runner/augment/text/trim.py:last_token:",
+)
 
 
 class Ledger(TorchDispatchMode):

@@ -9,7 +9,7 @@ import pytest
 import result_jobs
 import result_pages
 import results
-from conftest import names
+from conftest import names, names_of
 from result_pages import FAMILY, catalogue, paper_of, write_pages
 
 from ssl_runner.run_folder.atomic import write_json
@@ -97,14 +97,18 @@ def test_a_row_that_holds_is_not_run_again_and_one_that_does_not_is(desk, monkey
 
 
 @pytest.mark.parametrize("name", names("pretext"))
+def test_every_method_has_a_family_and_a_paper(name):
+    assert name in FAMILY, "add it to FAMILIES of scripts/result_pages.py"
+    assert len(paper_of(name)) > 20
+
+
+@pytest.mark.parametrize("name", names_of("image", "pretext"))
 @pytest.mark.parametrize("dataset", ["shapes", "cifar10"])
-def test_every_method_has_a_job_a_family_and_a_paper(name, dataset):
+def test_every_method_of_images_has_a_job(name, dataset):
     config = result_jobs.resolved([*result_jobs.words(name, dataset, 3), "length=40st"])
     assert (config["seed"], config["device"]["precision"], config["device"]["threads"]) == (3, "bf16", 1)
     assert config["dataset"]["_target_"].endswith("Shapes" if dataset == "shapes" else "ImageFolder")
     assert [config["evaluator"][each]["every"] for each in ("knn", "probe")] == ["100%", "100%"]
-    assert name in FAMILY, "add it to FAMILIES of scripts/result_pages.py"
-    assert len(paper_of(name)) > 20
 
 
 def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):

@@ -1,0 +1,145 @@
+"""Texts of files: lines, paragraphs or whole .txt files, rows of .jsonl, .csv, .tsv, .parquet and .arrow."""
+
+import csv
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
+TEXT = (
+    "text",
+    "sentence",
+    "content",
+    "document",
+    "utterance",
+    "question",
+    "title",
+)  # columns of texts, if none is named
+LABEL = ("label", "class", "category", "intent", "genre", "topic")  # the same of classes
+PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
+PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
+INSTALL = "pip install 'ssl-runner[text]'"
+Unit = Literal["line", "paragraph", "file", "chunk"]
+
+
+@dataclass(frozen=True)
+class Text:
+    """A text with what is known of it: part None for what is not in one, label None for no class."""
+
+    text: str
+    part: str | None
+    label: str | None
+
+
+def text_files(root: Path) -> list[Path]:
+    """The files of a folder that can be read, hidden ones left out, in order; or the one file that the root is.
+
+    Raises FileNotFoundError if there are none.
+    """
+    if not root.exists():
+        raise FileNotFoundError(f"{root} does not exist; type dataset.root=FOLDER")
+    files = [root] if root.is_file() else sorted(root.rglob("*"))
+    own = [f for f in files if f.is_file() and f.suffix.lower() in PLAIN + TABLES]
+    own = [f for f in own if not any(part.startswith(".") for part in f.relative_to(root).parts)]
+    if not own:
+        raise FileNotFoundError(f"{root} has no file of {', '.join(PLAIN + TABLES)}; type dataset.root=FOLDER")
+    return own
+
+
+def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> list[Text]:
+    """All texts, without those that are empty. Raises ValueError, ImportError or OSError if a file cannot be read."""
+    return [each for file in files for each in read_file(root, file, unit, text, label) if each.text.strip()]
+
+
+def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
+    folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
+    words = [*folders, *re.split(r"[\W_\d]+", file.stem.lower())[:1]]
+    part = next((PARTS[word.lower()] for word in words if word.lower() in PARTS), None)
+    classes = [each for each in folders if each.lower() not in PARTS]
+    if file.suffix.lower() in PLAIN:
+        for each in split_text(read_plain(file), unit):
+            yield Text(each, part, classes[0] if classes else None)
+        return
+    columns: tuple[str, str | None, str | None] | None = None
+    for row in read_rows(file):
+        columns = columns or choose_columns(file, row, text, label)
+        value, known = row.get(columns[0]), row.get(columns[1]) if columns[1] else None
+        named = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
+        yield Text("" if value is None else str(value), named or part, None if known in (None, "") else str(known))
+
+
+def read_plain(file: Path) -> str:
+    try:
+        return file.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{file} is no UTF-8 ({error.reason} at byte {error.start}); convert it with iconv") from None
+
+
+def split_text(content: str, unit: Unit) -> list[str]:
+    if unit == "line":
+        return content.splitlines()
+    return re.split(r"\n\s*\n", content) if unit == "paragraph" else [content]
+
+
+def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Raises ValueError with the line that cannot be read."""
+    suffix = file.suffix.lower()
+    if suffix == ".jsonl":
+        for number, line in enumerate(read_plain(file).splitlines(), 1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                raise ValueError(f"{file}, line {number}: no JSON ({error})") from None
+            if not isinstance(row, dict):
+                raise ValueError(f"{file}, line {number}: given {line[:40]}, and a mapping of columns is wanted")
+            yield row
+    elif suffix in (".csv", ".tsv"):
+        csv.field_size_limit(2**31 - 1)
+        with file.open(encoding="utf-8-sig", newline="") as opened:
+            try:
+                yield from csv.DictReader(opened, delimiter="\t" if suffix == ".tsv" else ",")
+            except (csv.Error, UnicodeDecodeError) as error:
+                raise ValueError(f"{file}: {error}") from None
+    else:
+        yield from read_columns(file)
+
+
+def read_columns(file: Path) -> Iterator[Mapping[str, Any]]:
+    """Rows of parquet, and of the arrow files that Hugging Face's data sets keep on disk; classes by their names."""
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        raise ImportError(f"{file.name} is read by pyarrow; type {INSTALL}") from None
+    try:
+        if file.suffix.lower() == ".parquet":
+            table = pq.read_table(file)
+        else:
+            with pa.memory_map(str(file)) as source:
+                table = pa.ipc.open_stream(source).read_all()
+    except (pa.ArrowInvalid, OSError) as error:
+        raise ValueError(f"{file}: {error}") from None
+    described = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+    features = described.get("info", {}).get("features", {})
+    names = {key: each["names"] for key, each in features.items() if isinstance(each, dict) and "names" in each}
+    for row in table.to_pylist():
+        yield {key: names[key][v] if key in names and isinstance(v, int) and v >= 0 else v for key, v in row.items()}
+
+
+def choose_columns(
+    file: Path, row: Mapping[str, Any], text: str | None, label: str | None
+) -> tuple[str, str | None, str | None]:
+    """The columns of texts, of classes and of parts. Raises ValueError if one that was named is not there."""
+    there = ", ".join(map(str, row))
+    for name in (text, label):
+        if name is not None and name not in row:
+            raise ValueError(f"{file} has no column {name}; it has {there}")
+    found = text or next((name for name in TEXT if name in row), None)
+    if found is None:
+        raise ValueError(f"{file} has the columns {there}; type dataset.text=COLUMN for the one of texts")
+    return found, label or next((name for name in LABEL if name in row), None), "split" if "split" in row else None

@@ -1,0 +1,60 @@
+"""Every choice of conf/model of text keeps the contract of an encoder, padding included, built as its YAML says."""
+
+import pytest
+import torch
+from conftest import names_of
+from toys import choice
+
+from ssl_runner.contract import Samples
+
+SAMPLES = Samples("text", (24,), vocabulary=50)
+LIGHT = [name for name in names_of("text", "model") if "base" not in name]
+LENGTHS = torch.tensor([24, 1, 9])
+
+
+def build(name, **given):
+    torch.manual_seed(0)
+    kind, own, _ = choice("model", name)
+    return kind(samples=SAMPLES, **{**own, **given})
+
+
+@pytest.fixture
+def x(rng):
+    return torch.randint(1, 50, (3, 24), generator=rng).masked_fill(torch.arange(24) >= LENGTHS[:, None], 0)
+
+
+@pytest.mark.parametrize("name", LIGHT)
+def test_pooled_reaches_every_parameter_and_says_what_is_real(name, x, rng):
+    encoder = build(name)
+    features = encoder(x)
+    assert (features.pooled.shape, features.tokens.shape) == ((3, encoder.dim), (3, 24, encoder.dim))
+    assert features.grid == (24,)
+    assert torch.equal(features.mask, x != 0)
+    (features.pooled * torch.randn(features.pooled.shape, generator=rng)).sum().backward()
+    assert all(p.grad is not None and p.grad.any() for p in encoder.parameters())
+
+
+@pytest.mark.parametrize("name", LIGHT)
+@torch.no_grad()
+def test_a_sample_alone_has_the_features_that_it_has_in_a_batch(name, x):
+    encoder = build(name).eval()
+    together = encoder(x)
+    for row, length in enumerate(LENGTHS):
+        alone = encoder(x[row : row + 1, :length])
+        torch.testing.assert_close(alone.pooled[0], together.pooled[row], rtol=1e-5, atol=1e-6)
+    assert not torch.allclose(together.pooled[0], together.pooled[1], atol=1e-2)
+    torch.testing.assert_close(encoder.encode(encoder.embed(x), mask=encoder.real(x)).pooled, together.pooled)
+
+
+@torch.no_grad()
+def test_embeddings_have_unit_variance():
+    """Of less, what the blocks add would drown the word: a random encoder's tokens are told apart by nothing else."""
+    for name in LIGHT:
+        encoder = build(name)
+        assert encoder.embed(torch.arange(1, 50)[None]).std().item() == pytest.approx(1, abs=0.1)
+
+
+def test_the_base_model_has_berts_size():
+    with torch.device("meta"):
+        encoder = build("text_transformer_base")
+    assert sum(p.numel() for p in encoder.blocks.parameters()) == 12 * (12 * 768**2 + 13 * 768)
