@@ -7,6 +7,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -157,7 +158,8 @@ class Composer:
     ) -> Tree:
         """The tree with what its dataset recommends, if it does; then that is noted."""
         names = self.groups.get("augment", ())
-        words = recommended_choices(tree, names, [*choices, *values], self.folders, self.name)
+        annotation = partial(declared_annotation, tree.content)
+        words = recommended_choices(tree, names, [*choices, *values], self.folders, self.name, annotation)
         result.notes += [note(words, tree.choices)] if words else []
         result.chosen = [*beside, *(each.text for each in choices), *words]
         return self._compose(result.chosen, result.problems) or tree

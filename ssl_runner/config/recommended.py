@@ -6,10 +6,10 @@ is so where a pretext task's YAML mounts it, unless the user, a recipe or a conf
 mount: another choice, or a value below it. A model is left alone if one was typed.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 USUAL = "simclr"  # what a task mounts if it has no wish but two views
 BELOW = "augment@pretext."
+IMAGES = "Views"  # how a task annotates what makes views of images alone; of several kinds: Recipe
 KEY, GROUPS = "recommends", ("model", "augment")
 
 
@@ -44,11 +45,13 @@ def recommended_choices(
     typed: "Sequence[Override]",
     folders: Sequence[Path],
     name: str,
+    annotation: Callable[[str], Any],
 ) -> list[str]:
     """A word of the command line for each mount, or group, that gets what the dataset recommends.
 
     `names`: of the recipes of views that there are; `typed`: all of the user's words; `name`: of the config to start
-    from.
+    from; `annotation`: of what a key sets. A task that takes views of images alone gets no others: then its kind, and
+    not the class of a recipe, is what is refused.
     """
     choices, table = tree.choices, tree.recommends
     dataset, recipe = choices.get("dataset"), choices.get("experiment")
@@ -63,12 +66,20 @@ def recommended_choices(
         place
         for place, choice in sorted(mounts.items())
         if choice in views and not any(f"{each}.".startswith(f"{place}.") for each in said)
+        if getattr(annotation(place), "__name__", "") != IMAGES or class_of_recipe(folders, views[choice]) == IMAGES
     ]
     model = table.get("model", {}).get(str(choices.get("model")))
     words = [f"model={model}"] if model and "model" not in said else []
     return words + [
         f"augment@{each}={views[mounts[each]]}" for each in free if not any(says(folders, file, each) for file in files)
     ]
+
+
+def class_of_recipe(folders: Sequence[Path], name: str) -> str:
+    """The name of the class that makes the views; nothing if there is no such recipe."""
+    path = next((each for folder in folders if (each := folder / "augment" / f"{name}.yaml").is_file()), None)
+    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    return str(content.get("_target_", "")).rpartition(".")[2] if isinstance(content, dict) else ""
 
 
 def says(folders: Sequence[Path], file: str, place: str) -> bool:

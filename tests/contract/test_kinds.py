@@ -145,3 +145,23 @@ def keep_assets(assets):
                 for source in sources:
                     with pytest.raises(ValueError, match=rf"{name} {words}"):
                         find_encoder(Path(source))
+
+
+@pytest.mark.parametrize("task", ["rotation", "moco_v2", "mae"])
+def test_a_task_of_images_alone_is_refused_for_sounds_in_one_line_with_what_to_type(composer, task):
+    """Whatever views and model the dataset recommends, the kind is what is told."""
+    composed = composer.compose([f"pretext={task}", "dataset=utterances", "device=cpu"])
+    assert not composed.problems
+    _, problems = read_job(composed.content)
+    (line,) = problems
+    assert line.startswith("pretext: ")
+    assert line.endswith("takes image, and the dataset has audio; type pretext=cpc, or dataset=shapes")
+
+
+@pytest.mark.parametrize("task", ["simclr", "byol", "vicreg", "barlow_twins"])
+def test_a_task_that_compares_views_serves_sounds_as_it_is_typed(composer, task):
+    composed = composer.compose([f"pretext={task}", "dataset=utterances", "device=cpu", "dataset.clips=100"])
+    job, problems = read_job(composed.content)
+    assert not problems
+    assert composed.choices["model"] == "audio_convnet"
+    assert {node.target.__name__ for name, node in job.pretext.arguments.items() if "augment" in name} == {"SoundViews"}
