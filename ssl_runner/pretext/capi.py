@@ -3,13 +3,16 @@
 Timothée Darcet, Federico Baldassarre, Maxime Oquab, Julien Mairal, Piotr Bojanowski. TMLR 2025, arXiv 2502.08769.
 
 Differs: the defaults suit small images and short runs (128 clusters and not 16384, a predictor 128 wide and 2 deep and
-not as wide as the encoder and half as deep, a quarter of the hidden patches asked for and not 5 %). One optimizer has
-all parameters. The momentum rises to 1 from the first step, where the authors lower it first. Of a block that is larger
-than what is shown, patches at random are hidden. Positions are sines and cosines. There is no stochastic depth.
+not as wide as the encoder and half as deep, a quarter of the hidden patches asked for and not 5 %). The teacher's
+numbers are first normalised over the patches of an image, as those of data2vec 2.0 (ICML 2023, arXiv 2212.07525), and
+lose the mean of their place in the batch, so that clusters are not those of an image's colours or of a place. One
+optimizer has all parameters. The momentum rises to 1 from the first step, where the authors lower it first. Of a block
+that is larger than what is shown, patches at random are hidden. Positions are sines and cosines. The predictor sees
+pooled features as well as tokens. There is no stochastic depth.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,11 +25,12 @@ from ssl_runner.augment.image.mask import patch_count
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Batch, Context, Encoder, Loss, Pretext, Rate, Suspect
 from ssl_runner.layers.ema import follow, frozen_copy, momentum_at, suspect_momentum
+from ssl_runner.layers.gather import gather
 from ssl_runner.layers.heads import Prototypes
 from ssl_runner.layers.image_encoder import patch_grid, require_tokens
 from ssl_runner.layers.ranges import Count, Positive, Share
 from ssl_runner.layers.token_predictor import CrossPredictor
-from ssl_runner.layers.transformer import take_tokens
+from ssl_runner.layers.transformer import normalise_tokens, take_tokens
 from ssl_runner.loss.sinkhorn import perplexity, sinkhorn
 
 
@@ -54,6 +58,7 @@ class CAPI(Pretext):
         encoder: Encoder,
         shape: tuple[int, int, int],
         augment: Views,
+        normalise: Literal["length", "instance"] = "instance",
         ratio: Annotated[float, Interval(gt=0, lt=1)] = 0.65,
         predicted: Annotated[float, Interval(gt=0, le=1)] = 0.25,
         clusters: Annotated[int, Ge(2)] = 128,
@@ -70,7 +75,7 @@ class CAPI(Pretext):
         super().__init__()
         require_tokens(encoder)
         self.encoder, self.augment = encoder, augment
-        self.ratio, self.predicted, self.clusters = ratio, predicted, clusters
+        self.normalise, self.ratio, self.predicted, self.clusters = normalise, ratio, predicted, clusters
         self.temperature, self.target_temperature, self.iterations = temperature, target_temperature, iterations
         self.positionwise, self.head_rate, self.momentum = positionwise, head_rate, momentum
         self.width, self.depth, self.heads = width, depth, heads
@@ -96,7 +101,8 @@ class CAPI(Pretext):
             tokens = self.teacher_encoder(x).tokens  # (B, n, d)
         assignments, clustering = self.cluster(tokens)
         features = self.encoder(x, shown)
-        predicted = self.prototypes(self.predictor(features.tokens, shown, asked).flatten(0, 1))  # (B m, clusters)
+        predicted = self.predictor(features.tokens, features.pooled, shown, asked)  # (B, m, width)
+        predicted = self.prototypes(predicted.flatten(0, 1))  # (B m, clusters)
         targets = take_tokens(assignments, asked).flatten(0, 1)
         prediction = self.cross_entropy(targets, predicted)
         entropy = torch.special.entr(targets).sum(dim=1).mean()
@@ -108,7 +114,11 @@ class CAPI(Pretext):
     def cluster(self, tokens: Float[Tensor, "b n d"]) -> tuple[Float[Tensor, "b n k"], Float[Tensor, ""]]:
         """The assignments of a teacher's patches; the loss of the head that makes them, which alone learns of it."""
         with torch.autocast(tokens.device.type, enabled=False):
-            logits = self.clustering(F.normalize(tokens.float(), dim=2))  # (B, n, clusters)
+            tokens = tokens.float()
+            if self.normalise == "instance":
+                tokens = normalise_tokens(tokens, "instance")
+                tokens = tokens - gather(tokens.mean(dim=0, keepdim=True)).mean(dim=0)  # of each place, of all ranks
+            logits = self.clustering(F.normalize(tokens, dim=2))  # (B, n, clusters)
             scores = logits.detach() / self.target_temperature
             if self.positionwise:
                 assignments = sinkhorn(scores, self.iterations)
@@ -133,7 +143,7 @@ class CAPI(Pretext):
         if self.target_temperature >= self.temperature:
             cause = f"pretext.target_temperature={self.target_temperature:g} does not sharpen the targets"
             suspects.append(Suspect(cause, f"pretext.target_temperature={self.temperature / 2:g}", 0.8))
-        if not self.positionwise:
+        if not self.positionwise and self.normalise == "length":
             cause = "pretext.positionwise=false, clusters may tell no more than the place of a patch"
             suspects.append(Suspect(cause, "pretext.positionwise=true", 0.5))
         return [*suspects, *suspect_momentum(self.momentum, 0.98)]

@@ -7,7 +7,7 @@ Learners", ICCV 2023, arXiv 2303.09769.
 Differs: the encoder does not know the noise level, so that it is one as any other; the decoder does, as a vector added
 to its tokens, where the paper has adaptive layer norms in both. By default noise is of pixels: patches of small images
 have about as few numbers as the paper's components. The decoder is narrow and shallow, and the paper's as deep as the
-encoder.
+encoder; it sees pooled features as well as tokens, so that what evaluators read has a loss.
 """
 
 import math
@@ -25,8 +25,7 @@ from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext
 from ssl_runner.layers.gather import gather
 from ssl_runner.layers.image_encoder import patch_grid
 from ssl_runner.layers.ranges import Count, Positive
-from ssl_runner.layers.token_predictor import check_width
-from ssl_runner.layers.transformer import Block, sine_cosine
+from ssl_runner.layers.token_predictor import TokenDecoder
 
 Image = Float[Tensor, "b c h w"]
 Patches = Float[Tensor, "b n p"]  # in the encoder's units, or their components
@@ -60,7 +59,6 @@ class Diffusion(Pretext):
         heads: Count = 4,
     ):
         super().__init__()
-        check_width(width, heads)
         self.encoder, self.augment = encoder, augment
         self.sigma, self.components = sigma, components
         self.width, self.depth, self.heads = width, depth, heads
@@ -70,11 +68,8 @@ class Diffusion(Pretext):
             raise ValueError(f"pretext.components={components}, and a patch has {numbers} numbers; type null for all")
         self.noised = components or numbers
         self.register_buffer("basis", torch.eye(numbers))
-        self.embed = nn.Linear(encoder.dim, width)
         self.embed_level = nn.Sequential(nn.Linear(1, width), nn.GELU(), nn.Linear(width, width))
-        self.register_buffer("positions", sine_cosine(self.grid, width), persistent=False)
-        self.decoder = nn.Sequential(*(Block(width, heads) for _ in range(depth)))
-        self.predict = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, numbers))
+        self.decoder = TokenDecoder(encoder.dim, self.grid, numbers, width=width, depth=depth, heads=heads)
 
     def before_step(self, ctx: Context) -> None:
         if ctx.step == 0 and self.components is not None:
@@ -119,7 +114,7 @@ class Diffusion(Pretext):
 
     def denoise(self, features: Features, level: Float[Tensor, " b"]) -> Patches:
         told = self.embed_level(level[:, None] / self.sigma)[:, None]  # (B, 1, width)
-        return self.predict(self.decoder(self.embed(features.tokens) + told + self.positions)).float()
+        return self.decoder(features.tokens, features.pooled, told).float()
 
     def pictures(self, views: Noised) -> Mapping[str, Image]:
         noisy = self.image(self.add_noise(*views))

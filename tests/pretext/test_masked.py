@@ -1,5 +1,7 @@
 """SimMIM, MaskFeat, data2vec, I-JEPA and CrossMAE: what the encoder sees, what the loss is of, teachers, pictures."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from toys import SHAPE, Conv, batch, context, number, still, wander
@@ -21,7 +23,7 @@ from ssl_runner.pretext.simmim import SimMIM
 
 NARROW = {"width": 8, "depth": 1, "heads": 2}
 KINDS = {
-    "simmim": (SimMIM, {"unit": 4}),
+    "simmim": (SimMIM, {"unit": 4, "depth": 0}),
     "maskfeat": (MaskFeat, {"block": 2, "epsilon": 0.02}),
     "data2vec": (Data2Vec, {"block": 2}),
     "ijepa": (IJEPA, NARROW),
@@ -175,6 +177,22 @@ def test_the_loss_is_of_hidden_patches_in_the_order_asked_for(name):
     if name != "maskfeat":  # whose gradients reach one pixel beyond the patch
         assert torch.equal(pretext((pixels_at(x, shown, 0.9), *masks)).value, value)
     assert not torch.isclose(pretext((pixels_at(x, asked[:, :1], 0.9), *masks)).value, value)
+
+
+@pytest.mark.parametrize("depth", [0, 1])
+def test_a_decoder_asks_shown_patches_and_pooled_features_and_a_linear_layer_asks_neither(depth):
+    pretext = task("simmim", **NARROW | {"depth": depth})
+    x, masked = pretext.views(batch(), context())
+    seen = pretext.encode(x, masked)
+    features = replace(seen, tokens=seen.tokens.detach().requires_grad_(), pooled=seen.pooled.detach().requires_grad_())
+    pretext.encode = lambda *given: features
+    pretext((x, masked)).value.backward()
+    asked = features.tokens.grad.abs().sum(2) > 0
+    hidden = torch.zeros(8, 16, dtype=torch.bool).scatter(1, masked, value=True)
+    assert torch.equal(asked, torch.ones_like(hidden) if depth else hidden)
+    assert (features.pooled.grad is not None) == bool(depth)
+    if depth:
+        assert features.pooled.grad.abs().sum(1).all()
 
 
 def test_shown_patches_weigh_as_they_are_told_to():
@@ -364,6 +382,7 @@ REFUSED = [
     ("data2vec", {"layers": 3}, r"pretext\.layers=3: the encoder has 2 blocks, .*; type pretext\.layers=1"),
     ("crossmae", {"layers": 3}, r"pretext\.layers=3: the encoder has 2 blocks"),
     *((name, {"width": 10}, r"pretext\.width=10 must be a multiple of 4") for name in ("ijepa", "crossmae")),
+    ("simmim", {"width": 10, "depth": 1}, r"pretext\.width=10 must be a multiple of 4"),
 ]
 
 

@@ -404,14 +404,29 @@ def test_beits_picture_is_the_image_where_it_is_shown():
     torch.testing.assert_close(pixels_at(shown["reconstruction"], masked, 0.0), pixels_at(x, masked, 0.0))
 
 
-@pytest.mark.parametrize("positionwise", [True, False])
-def test_capis_losses_are_of_assignments_place_by_place_and_each_teaches_its_own_part(positionwise):
-    pretext = task("capi", positionwise=positionwise)
+def test_capis_clusters_are_those_of_no_image_and_of_no_place():
+    """What all patches of an image have in common, and all images at a place, moves no assignment."""
+    pretext = task("capi", positionwise=False)
+    tokens, image, place = torch.randn(8, 16, 8), 5 * torch.randn(8, 1, 8), 5 * torch.randn(1, 16, 8)
+    plain, moved, placed = (pretext.cluster(tokens + each)[0] for each in (0, image, place))
+    torch.testing.assert_close(moved, plain, rtol=1e-3, atol=1e-3)
+    raw = task("capi", positionwise=False, normalise="length")
+    assert (raw.cluster(tokens + image)[0] - raw.cluster(tokens)[0]).abs().max() > 0.1
+    assert (raw.cluster(tokens + place)[0].mean(0).std(0) > 2 * placed.mean(0).std(0)).all(), "a cluster is a place"
+
+
+@pytest.mark.parametrize(("positionwise", "normalise"), [(True, "length"), (False, "length"), (True, "instance")])
+def test_capis_losses_are_of_assignments_place_by_place_and_each_teaches_its_own_part(positionwise, normalise):
+    pretext = task("capi", positionwise=positionwise, normalise=normalise)
     wander(pretext.teacher_encoder, pretext.predictor)
     x, shown, asked = views = pretext.views(batch(), context())
     assert (shown.shape, asked.shape) == ((8, 6), (8, 2))
     loss = pretext(views)
-    tokens = F.normalize(pretext.teacher_encoder(x).tokens, dim=2)
+    tokens = pretext.teacher_encoder(x).tokens
+    if normalise == "instance":
+        tokens = (tokens - tokens.mean(1, keepdim=True)) / (tokens.var(1, correction=0, keepdim=True) + 1e-5).sqrt()
+        tokens = tokens - tokens.mean(0)
+    tokens = F.normalize(tokens, dim=2)
     logits = tokens @ pretext.clustering.weight.T + pretext.clustering.bias
     scores = logits.detach() / 0.06
     if positionwise:
@@ -419,7 +434,8 @@ def test_capis_losses_are_of_assignments_place_by_place_and_each_teaches_its_own
     else:
         targets = sinkhorn(scores.flatten(0, 1), 3).view(8, 16, 6)
     clustering = -(targets * (logits / 0.12).log_softmax(2)).sum(2).mean()
-    predicted = pretext.predictor(pretext.encoder(x, shown).tokens, shown, asked)
+    features = pretext.encoder(x, shown)
+    predicted = pretext.predictor(features.tokens, features.pooled, shown, asked)
     cosines = F.normalize(predicted, dim=2) @ F.normalize(pretext.prototypes.weight, dim=1).T
     own = targets.gather(1, asked[..., None].expand(-1, -1, 6))
     prediction = -(own * (cosines / 0.12).log_softmax(2)).sum(2).mean()
@@ -438,12 +454,15 @@ def test_capis_prediction_does_not_depend_on_what_else_is_asked_for_and_knows_it
     pretext = task("capi", predicted=1.0)
     x, shown, asked = pretext.views(batch(), context())
     assert asked.shape == (8, 10)
-    tokens = pretext.encoder(x, shown).tokens
-    together = pretext.predictor(tokens, shown, asked)
-    torch.testing.assert_close(pretext.predictor(tokens, shown, asked[:, 3:4]), together[:, 3:4])
-    order = torch.randperm(6)
-    torch.testing.assert_close(pretext.predictor(tokens[:, order], shown[:, order], asked), together)
-    assert not torch.allclose(pretext.predictor(tokens, shown[:, order], asked), together)
+    features, order = pretext.encoder(x, shown), torch.randperm(6)
+    tokens, pooled = features.tokens, features.pooled
+    together = pretext.predictor(tokens, pooled, shown, asked)
+    torch.testing.assert_close(pretext.predictor(tokens, pooled, shown, asked[:, 3:4]), together[:, 3:4])
+    torch.testing.assert_close(pretext.predictor(tokens[:, order], pooled, shown[:, order], asked), together)
+    assert not torch.allclose(pretext.predictor(tokens, pooled, shown[:, order], asked), together)
+    assert not torch.allclose(pretext.predictor(tokens, 0 * pooled, shown, asked), together), (
+        "pooled features are asked"
+    )
     assert not torch.allclose(together[:, 0], together[:, 1])
 
 
@@ -472,7 +491,7 @@ SUSPECTS = [
     ),
     ("ibot", {"centre_momentum": 0.999}, "pretext.centre_momentum=0.9"),
     ("capi", {"target_temperature": 0.2}, "pretext.target_temperature=0.06"),
-    ("capi", {"positionwise": False}, "pretext.positionwise=true"),
+    ("capi", {"positionwise": False, "normalise": "length"}, "pretext.positionwise=true"),
     *(("beit", {"ratio": ratio}, "pretext.ratio=0.4") for ratio in (0.95, 0.1)),
 ]
 
