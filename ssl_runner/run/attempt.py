@@ -108,7 +108,7 @@ class Attempt:
         """The run itself, and how it ended: completed, stopped or interrupted. Raises Refused, Diverged, OSError."""
         folder, job, content, data = self.folder, self.prepared.job, self.prepared.content, self.data
         paths, rows = self.prepared.composed.start, self.history.data["rows"]
-        initial = None if ranks.of_first(bool(self.newest)) else initial_weights(content, paths)
+        initial = None if ranks.of_first(bool(self.newest)) else initial_weights(content, paths, data.assets)
         run = self.assemble(job, self.dataset, data, folder, self.console, begun_with=rows, initial=initial)
         self.trainer = run
         start = self.step = run.restore(chain(self.newest, self.older))

@@ -111,13 +111,21 @@ def remedy(source: TrainedEncoder | None, job: Job) -> str:
     )
 
 
-def initial_weights(content: Mapping[str, Any], start: Path | None) -> dict[str, Tensor] | None:
+def initial_weights(
+    content: Mapping[str, Any], start: Path | None, assets: Mapping[str, bytes] = {}
+) -> dict[str, Tensor] | None:
     """The encoder's weights that a config begins from, if it does; relative paths start from a folder.
 
-    Raises Refused if they cannot be had.
+    Raises Refused if they cannot be had, or were learnt with other assets than those of the data: another tokenizer.
     """
     init = with_places(content, start).get("init")
     try:
-        return None if init is None else dict(read_initial(init, str(content["model"]["_target_"])).weights)
+        read = None if init is None else read_initial(init, str(content["model"]["_target_"]))
     except (OSError, ValueError) as error:
         raise Refused(f"init: {error}") from None
+    if read is not None and read.source is not None:
+        for name in (each for each, known in read.source.assets.items() if known != assets.get(each)):
+            own = read.source.weights.parent / name
+            given = f"init: {read.path} was trained with another {name} than that of the data"
+            raise Refused(f"{given}; type dataset.{Path(name).stem}={own}, or leave init out")
+    return None if read is None else dict(read.weights)

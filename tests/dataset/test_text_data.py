@@ -294,3 +294,19 @@ def test_other_texts_are_read_by_an_encoders_tokenizer(here, capsys):
     said = enter(capsys, f"evaluate run knn {grammar} evaluator.knn.k=3", "the tokenizer does not know")
     assert "written to run" in said
     assert summary("run")["status"] == "completed"
+
+
+def test_weights_go_on_with_the_tokenizer_that_they_were_learnt_with(here, capsys):
+    put("notes.txt", "the cow was fed\n" * 6 + "a net\n" * 6)
+    put("other.txt", "the cow was here\n" * 6 + "a net\n" * 6)
+    small = (
+        "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=100%"
+    )
+    data = "dataset=text_folder dataset.vocabulary=20 dataset.length=12 evaluator=none"
+    words = "dataset.tokenizer=words"
+    enter(capsys, f"pretext=mlm {data} {words} {small} dataset.root=notes.txt hydra.run.dir=run")
+    on = f"pretext=simcse {data} {small} init=run"
+    enter(capsys, f"{on} {words} dataset.root=notes.txt hydra.run.dir=same")
+    line = "was trained with another tokenizer.json than that of the data; type dataset.tokenizer=run/tokenizer.json"
+    enter(capsys, f"{on} {words} dataset.root=other.txt hydra.run.dir=no", line, status=2)
+    enter(capsys, f"{on} dataset.tokenizer=run/tokenizer.json dataset.root=other.txt hydra.run.dir=yes")

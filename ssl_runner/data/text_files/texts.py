@@ -65,11 +65,12 @@ class Texts:
 
     @property
     def samples(self) -> Samples:
-        """The vocabulary is what was asked for: the fitted one may be smaller."""
+        """The vocabulary is what was asked for: the fitted one, or that of a file, may be smaller."""
         if self.given is not None:
             return self.given[0]
         ready = self.ready_tokenizer
-        return Samples("text", (self.length,), vocabulary=ready.vocabulary if ready else self.vocabulary)
+        least = 0 if self.tokenizer == "bytes" else self.vocabulary
+        return Samples("text", (self.length,), vocabulary=max(ready.vocabulary, least) if ready else least)
 
     def read_as(self, samples: Samples, assets: Mapping[str, bytes]) -> "Texts":
         """The same texts, read as an encoder's own were: by its tokenizer, and of its length."""
