@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 from torch import Tensor
 
-from ssl_runner.engine.trainer import pictures
+from ssl_runner.engine.panels import panels
 from ssl_runner.errors import Refused
 from ssl_runner.run.assemble import assemble, load_data
 from ssl_runner.run.prepare import recorded_job
@@ -43,7 +43,8 @@ def load_pictures(run: Path) -> tuple[str, Rows]:
         raise Refused(error) from None
     if step == 0:
         raise Refused(f"{run} holds no checkpoint to make pictures with; type ssl-runner resume {run}")
-    return f"{prepared.content['choices']['pretext']}, step {step}", choose(pictures(trainer.learner, step))
+    images = panels("image", *trainer.learner.look(step)).images
+    return f"{prepared.content['choices']['pretext']}, step {step}", choose(dict(images))
 
 
 def choose(named: Rows) -> Rows:

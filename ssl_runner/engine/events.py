@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 HEALTH = "health/text_summary"  # the tag of the collapse detector's verdicts
+TEXTS = "views/texts"  # the name of the tables of texts
 # Of TensorBoard's custom scalars. What evaluators measure is quality if it stands nowhere else; numbers of the test
 # split are measured once, which makes no curve.
 CATEGORIES = ("learning", "quality", "geometry", "speed")
@@ -15,9 +16,9 @@ LEARNING = ("train", "regulariser", "optimizer")  # groups of numbers in that ca
 
 
 def earlier_pictures(files: Iterable[Path], start: int) -> Iterator[Any]:
-    """TensorBoard's events of earlier attempts with what metrics.jsonl has not: pictures before `start`, and verdicts.
+    """TensorBoard's events of earlier attempts with what metrics.jsonl has not: what was shown, and verdicts.
 
-    Pictures of `start` itself are shown again. A file that is torn gives what can be read.
+    What was shown at `start` itself is shown again. A file that is torn gives what can be read.
     """
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 
@@ -29,13 +30,19 @@ def earlier_pictures(files: Iterable[Path], start: int) -> Iterator[Any]:
                 kept = [
                     value
                     for value in values
-                    if (value.HasField("image") and event.step < start) or (value.tag == HEALTH and event.step <= start)
+                    if (is_shown(value) and event.step < start) or (value.tag == HEALTH and event.step <= start)
                 ]
                 seen |= {(value.tag, event.step) for value in kept}
                 if kept:
                     del event.summary.value[:]
                     event.summary.value.extend(kept)
                     yield event
+
+
+def is_shown(value: Any) -> bool:
+    """Whether it is a picture, a clip or a table of texts."""
+    tables = value.tag == f"{TEXTS}/text_summary"
+    return bool(tables or value.HasField("image") or value.HasField("audio"))
 
 
 def charts(names: Iterable[str]) -> Any:

@@ -85,6 +85,14 @@ class Learner:
             views = self.pretext.views(batch, self.context(step, group, self.places(batch, micro, stride)))
         return tuple(map(channels_last, views)) if self.device.channels_last else views
 
+    def look(self, step: int) -> tuple[Tensor, tuple, dict[str, Tensor]]:
+        """Samples and views of a step's first micro-batch, and the method's pictures of them. It changes nothing."""
+        waited, batch = self.loader.waited, self.loader.batches(step)[0]
+        self.loader.waited = waited
+        views = self.views(batch, step, self.main)
+        with frozen(self.pretext), gathered(self.objective):
+            return batch.x, views, dict(self.pretext.pictures(views))
+
     def context(self, step: int, purpose: str, places: Tensor | None = None) -> Context:
         """`purpose`: a group's name or a hook's, each with draws of its own. `places`: of the samples in the batch."""
         rng = CounterRng(derive(self.seed, "step", step, purpose), self.device.device, places)

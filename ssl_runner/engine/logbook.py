@@ -22,6 +22,7 @@ from ssl_runner.run_folder.layout import EVENTS, METRICS
 from ssl_runner.run_folder.metrics import accuracy_names, read_rows
 
 PICTURES = 16  # images of each kind in a grid
+SOUNDS = 4  # clips of each kind
 ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
 
 
@@ -88,6 +89,7 @@ class Rows:
 
     def flush(self) -> None: ...
     def images(self, step: int, name: str, x: Float[Tensor, "b c h w"]) -> None: ...
+    def sounds(self, step: int, name: str, x: Float[Tensor, "b 1 t"], rate: int) -> None: ...
     def text(self, name: str, content: str, step: int = 0) -> None: ...
     def close(self, status: str | None = None) -> None: ...
 
@@ -157,6 +159,11 @@ class Logbook(Rows):
         grid = make_grid(x, nrow=8, padding=2, pad_value=1.0)
         self._events.add_image(name, grid, step)
         self._loggers.tell(lambda each: each.image(step, name, grid))
+
+    def sounds(self, step: int, name: str, x: Float[Tensor, "b 1 t"], rate: int) -> None:
+        """Clips in [-1, 1], each to be played by itself."""
+        for number, clip in enumerate(x[:SOUNDS].detach().float().cpu().clamp(-1, 1)):
+            self._events.add_audio(f"{name}/{number}", clip, step, rate)
 
     def text(self, name: str, content: str, step: int = 0) -> None:
         self._events.add_text(name, content, step)

@@ -6,16 +6,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
 from ssl_runner.device import ranks
 from ssl_runner.device.agreement import Agreement
-from ssl_runner.device.strategy import gathered
 from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
+from ssl_runner.engine.events import TEXTS
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.engine.learner import Learner, frozen
-from ssl_runner.engine.logbook import Rows, Window
+from ssl_runner.engine.learner import Learner
+from ssl_runner.engine.logbook import SOUNDS, Rows, Window
+from ssl_runner.engine.panels import Decode, panels, spectrogram, table
 from ssl_runner.engine.progress import Progress
 from ssl_runner.errors import Diverged
 from ssl_runner.run_folder import checkpoint
@@ -46,6 +44,7 @@ class Trainer:
     measurements: "Measurements"
     provenance: Mapping[str, Any]  # plain values about the run (config, versions), saved with each checkpoint
     on_collapse: Literal["warn", "stop"] = "warn"
+    decode: Decode | None = None  # ids to text
     stopped: str = field(default="", init=False)  # why the run ended before its last step
     last_good: Path | None = field(default=None, init=False)
     restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # the checkpoint that the run goes on from
@@ -167,12 +166,19 @@ class Trainer:
         self.window, learner.loader.waited = Window(), 0.0
 
     def show(self, step: int) -> None:
-        """Writes grids of the views and of the method's pictures to TensorBoard."""
+        """Writes views, what the method makes of them, clips and texts to TensorBoard."""
         self.check_finite(step)
         with self.window.pause():
-            batch = min(step, self.length.steps - 1)  # at the end the last one, as no other comes
-            for name, images in pictures(self.learner, batch).items():
+            last = min(step, self.length.steps - 1)  # at the end the last batch, as no other comes
+            samples = self.learner.loader.samples
+            shown, rate = panels(samples.kind, *self.learner.look(last)), samples.rate
+            for name, images in shown.images.items():
                 self.logbook.images(step, name, images)
+            for name, clips in shown.sounds.items() if rate else ():  # without one nobody knows how to play them
+                self.logbook.sounds(step, name, clips, rate)
+                self.logbook.images(step, name, spectrogram(clips[:SOUNDS], rate))
+            if shown.texts:
+                self.logbook.text(TEXTS, table(shown.texts, self.decode), step)
 
     def save(self, step: int, must: bool = False) -> None:
         """Writes a checkpoint. A disk that refuses keeps the one before; only the last save must succeed."""
@@ -186,14 +192,3 @@ class Trainer:
                 log.error("checkpoint of step %d could not be written (%s); %s", step, error, self.good)
                 if must:
                     raise
-
-
-def pictures(learner: Learner, step: int) -> dict[str, Float[Tensor, "b c h w"]]:
-    """Images by name: `views/0`, `views/1`, ..., `pictures/reconstruction`. It leaves the learner as it was."""
-    waited, batch = learner.loader.waited, learner.loader.batches(step)[0]
-    learner.loader.waited = waited
-    views = learner.views(batch, step, learner.main)
-    images = [v for v in views if isinstance(v, Tensor) and v.ndim == 4 and v.is_floating_point()]
-    named = {f"views/{number}": image for number, image in enumerate(images)}
-    with frozen(learner.pretext), gathered(learner.objective):
-        return named | {f"pictures/{name}": image for name, image in learner.pretext.pictures(views).items()}

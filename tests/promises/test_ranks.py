@@ -17,7 +17,7 @@ from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.engine import collapse, encoding, loader
 from ssl_runner.engine import learner as learner_module
 from ssl_runner.engine.collapse import measure_embedding
-from ssl_runner.engine.trainer import pictures
+from ssl_runner.engine.panels import panels
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss import embedding, info_nce, view_prediction
 from ssl_runner.pretext import barlow_twins, vicreg
@@ -112,7 +112,8 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
             results[case]["raw"] = encode.raw(learner.loader.rows)
         health = measure_embedding(learner)
         results[case]["health"] = {name: torch.tensor(float(each.value)) for name, each in health.items()}
-        results[case]["pictures"] = {name: plain(each) for name, each in pictures(learner, 0).items()}
+        images = panels("image", *learner.look(0)).images
+        results[case]["pictures"] = {name: plain(each) for name, each in images.items()}
         for other in sorted({case, f"sharded-{case}"} & states.keys()):  # in one order on every rank
             again = learner_of(content, folder / f"{other}-{rank}-again")
             again.load(states[other]["state"])
