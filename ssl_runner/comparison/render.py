@@ -19,18 +19,8 @@ Columns = dict[str, list[str]]  # cells by their head
 # Columns that go first if there is no room.
 DISPENSABLE = ("steps", "samples/s", "samples seen", "raw features", "random")
 MOST_SETTINGS = 5  # columns; more of them share one
-HEADS = (
-    "run",
-    "seeds",
-    "difference",
-    "raw features",
-    "random",
-    "test",
-    "seconds",
-    "samples seen",
-    "samples/s",
-    "steps",
-)
+RESULTS = ("difference", "raw features", "random", "test")
+HEADS = ("run", "seeds", *RESULTS, "seconds", "samples seen", "samples/s", "steps")
 MARKS = {
     "=": "not shown to be worse than the first, all comparisons allowed for",
     ">": "better than the first on the seeds that both have",
@@ -89,7 +79,7 @@ def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str,
     columns["steps"] = [f"{each.mean('step'):,.0f}" for each in groups]
     same = {}
     for head, cells in [*columns.items()]:
-        if head in ("", "difference", "raw features", "random", "test") and {*cells} <= {"", "-"}:
+        if head in ("", *RESULTS) and {*cells} <= {"", "-"}:
             del columns[head]
         elif head in ("raw features", "random", "samples seen", "steps", "seeds") and len({*cells}) == 1 < len(cells):
             same[head] = columns.pop(head)[0] + " %" * (head in ("raw features", "random") and share)

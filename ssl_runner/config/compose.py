@@ -165,13 +165,9 @@ class Composer:
         return self._compose(result.chosen, result.problems) or tree
 
     def _finish(
-        self,
-        result: Composed,
-        content: dict[str, Any],
-        tree: Tree | None,
-        overrides: Sequence[Override],
-        own: dict[str, Any],
-    ) -> dict[str, Any]:
+        self, result: Composed, content: dict[str, Any], tree: Tree | None, overrides: Sequence[Override],
+        own: dict[str, Any]
+    ) -> dict[str, Any]:  # fmt: skip
         """Values applied, interpolations resolved; what is missing or wrong is a problem each.
 
         `own`: values by their keys below `hydra`, before what was typed. Returns them with it, resolved.

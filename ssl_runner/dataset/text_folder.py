@@ -57,7 +57,7 @@ class TextFolder(Texts, Challenges):
             raise ValueError(f"{self.root} has no text but empty ones; type dataset.root=FOLDER")
         if self.unit == "chunk":
             found = [Text(piece, each.part, each.label) for each in found for piece in self.cut(each.text)]
-        parts = {name: [each for each in found if (each.part or "train") == name] for name in ("train",)}
+        parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
             if not held and all(each.label is not None for each in parts["train"]):

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
-TEXT = (
-    "text",
-    "sentence",
-    "content",
-    "document",
-    "utterance",
-    "question",
-    "title",
-)  # columns of texts, if none is named
-LABEL = ("label", "class", "category", "intent", "genre", "topic")  # the same of classes
+# Columns of texts, and of classes, if none is named.
+TEXT = ("text", "sentence", "content", "document", "utterance", "question", "title")
+LABEL = ("label", "class", "category", "intent", "genre", "topic")
 PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
 INSTALL = "pip install 'ssl-runner[text]'"
