@@ -44,10 +44,11 @@ class Tokens:
 
     def __post_init__(self) -> None:
         known = [name for name in self.bank.tokens if name in self.query.tokens]
+        given = f"target: given {self.target or 'null'}"
         if not known:
-            raise ValueError("target: the dataset tells no classes of tokens; leave tokens out")
+            raise ValueError(f"{given}, and the dataset tells no classes of tokens; leave tokens out")
         if self.target not in (None, *known) or (self.target is None and len(known) > 1):
-            raise ValueError(f"target: given {self.target or 'null'}; possible are {', '.join(known)}")
+            raise ValueError(f"{given}; possible are {', '.join(known)}")
         object.__setattr__(self, "known", self.target or known[0])
 
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:

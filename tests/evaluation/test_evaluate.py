@@ -126,7 +126,9 @@ def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_pictur
     assert len([*run.glob("evaluation/knn/*/confusion.png")]) == 2
 
 
-OTHERS = {"tokens": "target: the dataset tells no classes of tokens; leave tokens out"}  # of other data than images
+OTHERS = {
+    "tokens": "target: given null, and the dataset tells no classes of tokens; leave tokens out"
+}  # of other data than images
 OTHERS["loss"] = "loss takes the network of the task, and there is an encoder alone; measure it in training"
 
 
