@@ -16,5 +16,6 @@ def stand_ins(dataset: Dataset) -> dict[str, Any]:
     rows = torch.zeros(1, dtype=torch.int64).expand(dataset.rows)
     of_tokens = dict.fromkeys(getattr(dataset, "tokens", ()), rows[:, None])
     split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows), of_tokens)
+    tokenise = (lambda texts: rows[: len(texts)]) if dataset.samples.kind == "text" else None
     splits = dict.fromkeys(("bank", "query", "validation"), split)
-    return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples}
+    return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples, "tokenise": tokenise}

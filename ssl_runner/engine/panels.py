@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Kind
 
-Decode = Callable[[Iterable[int]], str]
+Decode = Callable[[Iterable[int]], str]  # of ids
 
 ROWS = 8  # of a table
 HIDDEN = -1  # in the place of an id that the task has hidden

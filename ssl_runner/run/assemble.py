@@ -13,6 +13,7 @@ from ssl_runner.config.node import Node
 from ssl_runner.config.trust import foreign_code
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Rows, Samples
 from ssl_runner.data.check import read_data
+from ssl_runner.data.text_files.reading_back import decode_of, tokenise_of
 from ssl_runner.duration import Length
 from ssl_runner.engine.held_out_loss import HeldOutLoss
 from ssl_runner.engine.learner import Learner
@@ -96,6 +97,7 @@ def assemble(
         measurements=measurements,
         provenance={"trained": trained},
         on_collapse=job.on_collapse,
+        decode=decode_of(data),
     )
 
 
@@ -116,7 +118,7 @@ def evaluators(
     built: dict[str, dict[str, Evaluator]] = {"validation": {}, "test": {}}
     for split, query in (("validation", data.validation), ("test", data.test)):
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
-        had["score"] = score
+        had |= {"score": score, "tokenise": tokenise_of(data, samples)}
         if query is not None:
             had["query"] = query
         if data.bank is not None and query is not None:

@@ -16,7 +16,8 @@ RUNTIME = {
     "pretext": ("encoder", "samples", "shape", "rows", "assets"),
     "optimizer": ("batch_size",),
     "evaluator": (
-        *("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder", "score"),
+        *("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),
+        *("score", "tokenise"),
     ),
 }
 

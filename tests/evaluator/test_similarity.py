@@ -8,10 +8,12 @@ from scipy.stats import spearmanr
 from ssl_runner.contract import Split
 from ssl_runner.evaluator.similarity import Similarity
 from ssl_runner.probing.rank_correlation import spearman
+from ssl_runner.probing.scored_pairs import read_pairs
 
 
 def measured(x, y=None, targets=None, **settings):
-    return numbers(Similarity(every=EVERY, query=Split(x, y, targets or {}), **settings))["spearman"]
+    evaluator = Similarity(every=EVERY, query=Split(x, y, targets or {}), tokenise=None, **settings)
+    return numbers(evaluator)["spearman"]
 
 
 def test_ranks_correlate_as_scipy_says():
@@ -58,6 +60,48 @@ def test_no_row_is_paired_with_itself_and_the_draw_is_the_same_again():
 def test_rows_of_which_nothing_is_known_are_refused():
     for split in (Split(torch.ones(4, 2)), Split(torch.ones(4, 2), None, {"size": torch.rand(4)})):
         with pytest.raises(ValueError, match="the rows have no class"):
-            Similarity(every=EVERY, query=split)
+            Similarity(every=EVERY, query=split, tokenise=None)
     with pytest.raises(ValueError, match="fewer than two samples"):
-        Similarity(every=EVERY, query=Split(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)))
+        Similarity(every=EVERY, query=Split(torch.ones(1, 2), torch.zeros(1, dtype=torch.int64)), tokenise=None)
+
+
+PAIRS = "one\tother\tscore\na b c\tc b a\t5\na b\ta c\t2.5\n\na\td\t0.0\n"
+
+
+def counted(texts):
+    """How often each of four letters occurs."""
+    return torch.tensor([[float(text.split().count(letter)) for letter in "abcd"] for text in texts])
+
+
+def test_a_file_of_scored_pairs_is_measured_by_its_own_texts(tmp_path):
+    path = tmp_path / "pairs.tsv"
+    path.write_text(PAIRS)
+    assert read_pairs(path) == [("a b c", "c b a", 5.0), ("a b", "a c", 2.5), ("a", "d", 0.0)]
+    query = Split(torch.ones(4, 4))
+    found = numbers(Similarity(every=EVERY, query=query, file=str(path), tokenise=counted))
+    assert found["spearman"] == pytest.approx(1), "cosines of 1, 1/2 and 0"
+    path.write_text(PAIRS.replace("5\n", "-5\n", 1).replace("2.5", "-2.5"))
+    assert numbers(Similarity(every=EVERY, query=query, file=str(path), tokenise=counted))["spearman"] < 0
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a\tb\t1\na\tb\n", "line 2: given 2 columns; give text, tab, text, tab, number"),
+        ("a\tb\t1\na\tb\tmuch\n", "line 2: given 'much' for a number"),
+        ("a\tb\t1\na\tb\tnan\n", "line 2: given 'nan' for a number"),
+        ("a\tb\t1\n", "holds 1 scored pairs; give two"),
+        (None, "cannot be read"),
+    ],
+)
+def test_a_file_that_is_no_table_of_pairs_is_refused_with_its_line(content, said, tmp_path):
+    path = tmp_path / "pairs.tsv"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(ValueError, match=said):
+        Similarity(every=EVERY, query=Split(torch.ones(4, 4)), file=str(path), tokenise=counted)
+
+
+def test_a_dataset_without_texts_takes_no_file(tmp_path):
+    with pytest.raises(ValueError, match="this dataset makes no samples of texts; type null"):
+        Similarity(every=EVERY, query=Split(torch.ones(4, 4)), file=str(tmp_path / "x"), tokenise=None)
