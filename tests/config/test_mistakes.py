@@ -7,12 +7,14 @@ from unittest.mock import Mock
 import pytest
 from conftest import names, names_of, tiny
 from runs import put
+from toys import kind_of
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
 from ssl_runner.duration import Duration
 from ssl_runner.pretext.byol import BYOL
 from ssl_runner.run.preflight import attempt, read_job
+from ssl_runner.testing.jobs import EMBEDDED
 
 
 def problems(composer, *overrides):
@@ -32,7 +34,8 @@ def test_pretexts_take_every_model_that_can(composer, pretext, model):
 @pytest.mark.parametrize("experiment", names("experiment"))
 def test_every_committed_recipe_is_a_job(composer, experiment):
     override = f"experiment={experiment}"
-    assert not problems(composer, override, "dataset=shapes")
+    kind = kind_of("pretext", composer.compose([override]).choices["pretext"])
+    assert not problems(composer, override, f"dataset={EMBEDDED[kind]}")
     assert composer.compose([f"+{override}"]).content == composer.compose([override]).content
 
 
