@@ -4,10 +4,9 @@ What an encoder is worth shows beside them: on easy data they do better than an 
 
 Words: counts of ids (Harris, Distributional structure, 1954); of a large vocabulary they are hashed with a sign, as in
 Weinberger, Dasgupta, Langford, Smola, Attenberg: Feature hashing for large scale multitask learning, ICML 2009,
-arXiv 0902.2206. Mel scale: Stevens, Volkmann, Newman, 1937, in the form of O'Shaughnessy, Speech communication, 1987.
+arXiv 0902.2206. Sound: as in layers/sound.py.
 """
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Samples
+from ssl_runner.layers.sound import lengths, mel_filters, unit_power
 
 SIDE = 8  # pixels of a picture
 COUNTS = 2048  # of words, at most
@@ -54,28 +54,16 @@ def word_counts(x: Int[Tensor, "b l"], *, vocabulary: int) -> Float[Tensor, "b d
 def band_statistics(x: Float[Tensor, "b 1 t"], *, rate: int) -> Float[Tensor, "b d"]:
     """Mean and deviation over time of the log power in 40 mel bands, at unit loudness; zeros behind are left out."""
     window, hop = (max(2, round(seconds * rate)) for seconds in (WINDOW, HOP))
-    x = F.pad(x[:, 0], (0, max(0, window - x.shape[2])))
-    length = (torch.arange(1, x.shape[1] + 1, device=x.device) * (x != 0)).amax(1)  # (B,)
-    loudness = (x.square().sum(1) / length.clamp(min=1)).sqrt().clamp(min=1e-8)
-    frames = (x / loudness[:, None]).unfold(1, window, hop)  # (B, n, window)
+    x = F.pad(x, (0, max(0, window - x.shape[2])))
+    length = lengths(x)
+    frames = unit_power(x)[:, 0].unfold(1, window, hop)  # (B, n, window)
     windowed = frames * torch.hann_window(window, device=x.device)
     spectrum = torch.fft.rfft(windowed, 2 * window).abs().square() / window  # finer than the narrowest band
-    bands = spectrum @ mel_filters(rate, spectrum.shape[2]).to(x.device)
-    bands = (bands + QUIET).log()
+    filters = mel_filters(rate, BANDS, 2 * window).to(spectrum)  # (f, BANDS)
+    bands = (spectrum @ filters + QUIET).log()
     first = torch.arange(frames.shape[1], device=x.device) * hop
     real = ((first + window <= length[:, None]) | (first == 0))[:, :, None]  # (B, n, 1); the first frame always
     count = real.sum(1)
     mean = (bands * real).sum(1) / count
     deviation = ((bands - mean[:, None]).square() * real).sum(1) / count
     return torch.cat([mean, deviation.sqrt()], 1)
-
-
-def mel_filters(rate: int, bins: int) -> Float[Tensor, "f m"]:
-    """Triangles that overlap by half, evenly wide in mel, from 0 to half the rate; each has a sum of one, or no bin."""
-    edges = torch.linspace(0, 2595 * math.log10(1 + rate / 2 / 700), BANDS + 2)
-    edges = 700 * (10 ** (edges / 2595) - 1)  # Hz
-    frequency = torch.linspace(0, rate / 2, bins)[:, None]
-    rise = (frequency - edges[:-2]) / (edges[1:-1] - edges[:-2])
-    fall = (edges[2:] - frequency) / (edges[2:] - edges[1:-1])
-    filters = torch.minimum(rise, fall).clamp(min=0)
-    return filters / filters.sum(0).clamp(min=1e-8)

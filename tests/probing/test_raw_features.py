@@ -7,7 +7,7 @@ from torch.nn.functional import one_hot
 
 from ssl_runner.contract import Samples
 from ssl_runner.probing.knn_vote import Neighbours
-from ssl_runner.probing.raw_features import BANDS, COUNTS, band_statistics, mel_filters, raw_features, word_counts
+from ssl_runner.probing.raw_features import BANDS, COUNTS, band_statistics, raw_features, word_counts
 
 
 def test_pictures_are_means_of_their_parts():
@@ -63,13 +63,6 @@ def test_a_tone_is_loud_in_the_band_of_its_pitch():
         )
         assert low < pitch < high
         assert deviation[mean.argmax()] < 0.1, "it is as loud at each time"
-
-
-def test_each_filter_is_a_mean_of_the_power():
-    filters = mel_filters(16000, 201)
-    assert filters.shape == (201, BANDS)
-    torch.testing.assert_close(filters.sum(0), torch.ones(BANDS))
-    assert (filters.argmax(0).diff() > 0).all()
 
 
 @pytest.mark.parametrize("toy", [Sentences, Tones])
