@@ -182,8 +182,10 @@ def test_makes_nothing_on_the_default_device():
         assert view.device == x.device
 
 
-@pytest.mark.parametrize("name", names("augment"))
+OF_IMAGES = [name for name in names("augment") if choice("augment", name)[0] is Views]
+
+
+@pytest.mark.parametrize("name", OF_IMAGES)
 def test_every_choice_but_one_changes_images(name):
-    kind, settings, _ = choice("augment", name)
-    assert kind is Views
+    _, settings, _ = choice("augment", name)
     assert torch.equal(Views(**settings)(pictures(), rng()), pictures()) == (name == "none")
