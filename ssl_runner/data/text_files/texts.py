@@ -3,10 +3,10 @@
 import hashlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
@@ -41,7 +41,7 @@ class Texts:
     length: Annotated[int, Interval(ge=1, le=65_536)] = 64  # tokens of a row; what is longer is cut off
     lowercase: bool = True  # whether capitals are read as small letters
 
-    given: tuple[Samples, bytes] | None = field(default=None, init=False, repr=False)  # an encoder's, and its tokenizer
+    given: ClassVar[tuple[Samples, bytes] | None] = None  # what an encoder reads, and its tokenizer; see read_as
 
     def check_tokenizer(self) -> None:
         """Raises ValueError or FileNotFoundError for a tokenizer that cannot be."""
