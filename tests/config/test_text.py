@@ -106,7 +106,7 @@ def test_a_class_that_is_not_ours_has_text_where_its_file_has(tmp_path):
         (["model.widths=" + "[" * 600 + "]" * 600], "cannot be read"),
         (["seed=" + "1" * 4400], "cannot be read"),
         (["~evaluator"], "type evaluator=none"),
-        (["~dataset"], "type dataset=NAME, of cifar10"),
+        (["~dataset"], "type dataset=NAME, of audio_folder"),
         (["~regulariser"], "type regulariser=none"),
         (["+dataset=shapes"], "type dataset=shapes"),
         (["++dataset=shapes"], "type dataset=shapes"),
