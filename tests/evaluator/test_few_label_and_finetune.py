@@ -86,7 +86,9 @@ def test_few_labels_end_to_end(tmp_path, caplog):
     assert not folder.exists()
     with caplog.at_level(logging.INFO, "ssl_runner"):
         values = measured(evaluator)
-    assert [each.message for each in caplog.records] == ["few_label: draw 1 of 1 is done"]
+    said = [each.message for each in caplog.records]
+    said = [line for line in said if line and not line.endswith(" left")]  # a slow machine says how long it will take
+    assert said == ["few_label: draw 1 of 1 is done"]
     assert set(values) == {"mean"} | {f"{method}_{n}" for method in METHODS for n in (1, 10)}
     assert values["mean"] == pytest.approx((values["probe_1"] + values["probe_10"]) / 2)
     assert sorted(file.name for file in folder.iterdir()) == ["few_label.csv", "few_label.png"]
