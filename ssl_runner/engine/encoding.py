@@ -1,7 +1,7 @@
 """Encoding of rows for evaluators: pooled features of an encoder, and raw features, of all ranks in one pass."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +13,6 @@ from ssl_runner.device import ranks
 from ssl_runner.duration import Phase
 from ssl_runner.engine.loader import fetch
 from ssl_runner.layers.gather import gather
-from ssl_runner.probing.raw_features import Raw
 
 READ_BATCH = 512
 CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost new pages each time
@@ -25,7 +24,9 @@ class Encoding:
     Each rank encodes a share of whole batches, as one process would, and has the features of all.
     """
 
-    def __init__(self, encoder: Encoder, samples: Samples, device: torch.device, plain: Raw | None = None):
+    def __init__(
+        self, encoder: Encoder, samples: Samples, device: torch.device, plain: Callable[[Tensor], Tensor] | None = None
+    ):
         self.encoder, self.samples, self.device, self.plain = encoder, samples, device, plain
         self._known: dict[
             int, tuple[Rows, Tensor, Tensor | None]
