@@ -9,6 +9,16 @@ from ssl_runner.contract import Data, Encoder, Features, Loss, Pretext, Samples,
 TOPICS, COMMON, OWN, LENGTH = 4, 20, 8, 12
 VOCABULARY = 1 + COMMON + OWN * TOPICS  # padding, words of every topic, words of each
 RATE, TIME, BANDS = 8000, 400, 8
+OFF = {
+    "part": (1.0, 1.0),
+    "speed": (1.0, 1.0),
+    "onset": 0.0,
+    "tilt": 0.0,
+    "bands": 0,
+    "pauses": 0,
+    "mix": 0.0,
+    "gain": 0.0,
+}  # views of sound that change nothing
 
 
 class Planted:

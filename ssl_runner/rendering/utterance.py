@@ -73,10 +73,8 @@ class SpokenWords:
         return self.at(time, torch.arange(len(self.word)))
 
     def at(self, time: Float[Tensor, " t"], rows: Int[Tensor, " b"]) -> Int[Tensor, "b t"]:
-        place = (time[:, None] >= self.ends[rows, None]).sum(2)  # (b, t), 5 when the word is over
-        phoneme = self.order[rows].gather(1, place.clamp(max=self.order.shape[1] - 1))
-        silent = (time < self.onset[rows, None]) | (place == self.order.shape[1])
-        return phoneme.masked_fill(silent, -1)
+        silent = (time < self.onset[rows, None]) | (time >= self.ends[rows, -1:])
+        return self.nearest_phoneme(time, rows).masked_fill(silent, -1)
 
     def render(self) -> Int16[Tensor, "n 1 s"]:
         """Clips, one for each row of the factors."""

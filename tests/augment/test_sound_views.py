@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from modality_toys import OFF
 from scipy.stats import chisquare
 
 from ssl_runner.augment.audio.spans import hidden_spans, other_hidden
@@ -11,16 +12,6 @@ from ssl_runner.augment.audio.views import SoundViews, power
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.sound import lengths
 
-OFF = {
-    "part": (1.0, 1.0),
-    "speed": (1.0, 1.0),
-    "onset": 0.0,
-    "tilt": 0.0,
-    "bands": 0,
-    "pauses": 0,
-    "mix": 0.0,
-    "gain": 0.0,
-}
 NOISY = {"noise": (10.0, 20.0)}
 CPU = torch.device("cpu")
 

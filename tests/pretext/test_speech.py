@@ -5,6 +5,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from modality_toys import OFF
 from toys import context
 
 from ssl_runner.augment.audio import spans
@@ -25,16 +26,6 @@ from ssl_runner.pretext.hubert import HuBERT
 from ssl_runner.pretext.wav2vec2 import Wav2Vec2
 
 SAMPLES = Samples("audio", (1, 4000), rate=8000)
-OFF = {
-    "part": (1.0, 1.0),
-    "speed": (1.0, 1.0),
-    "onset": 0.0,
-    "tilt": 0.0,
-    "bands": 0,
-    "pauses": 0,
-    "mix": 0.0,
-    "gain": 0.0,
-}
 WHOLE = SoundViews(**OFF)
 
 
