@@ -15,14 +15,19 @@ class Clock:
     """Seconds since some moment in which the process ran: its handler of SIGCONT leaves out a stop that has just ended.
 
     No signal says when a stop began. The main thread computes or waits for a device actively, so that since the clock
-    was last read the process ran for as long as this thread was busy, and stood still for the rest.
+    was last read the process ran for as long as this thread was busy, and stood still for the rest. The kernel may hand
+    the signal to another thread, which has to run before Python hears of it: a reading after a long rest waits for it.
     """
+
+    REST, WAIT = 0.5, 0.02  # seconds
 
     def __init__(self) -> None:
         self._left_out = 0.0
         self._read = (time.perf_counter(), time.thread_time())  # when it was last read, and how busy the thread was
 
     def __call__(self) -> float:
+        if time.perf_counter() - self._read[0] - (time.thread_time() - self._read[1]) > self.REST:
+            time.sleep(self.WAIT)
         self._read = (time.perf_counter(), time.thread_time())
         return self._read[0] - self._left_out
 

@@ -1,0 +1,26 @@
+"""The clock that a stop by Ctrl-Z stops."""
+
+import signal
+import time
+
+from ssl_runner.engine.interrupt import Clock
+
+
+def test_a_reading_waits_for_the_signal_that_ends_a_stop(monkeypatch):
+    """Another thread was handed it, and runs only while this one sleeps."""
+    clock, rest = Clock(), time.sleep
+    before = clock()
+    rest(1.2 * Clock.REST)  # what a stop looks like
+    monkeypatch.setattr(time, "sleep", lambda _: clock.leave_out_stop(signal.SIGCONT, None))
+    assert clock() - before < Clock.REST / 2
+
+
+def test_a_rest_that_no_stop_explains_counts_and_only_a_long_one_waits(monkeypatch):
+    clock, rest, waited = Clock(), time.sleep, []
+    before = clock()
+    monkeypatch.setattr(time, "sleep", waited.append)
+    clock()
+    assert not waited
+    rest(1.2 * Clock.REST)
+    assert clock() - before > Clock.REST
+    assert waited == [Clock.WAIT]
