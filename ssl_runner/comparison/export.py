@@ -5,7 +5,7 @@ import io
 import json
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -147,7 +147,7 @@ def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict
         "summary": summary_line(comparison, {}),
         "metrics": metrics,
         "t": [round(quantile(n), 4) for n in range(1, max(len(comparison.runs), 2))],
-        "runs": [page_run(run) for run in comparison.runs],
+        **page_runs(comparison.runs),
         "shares": [name for name in curves["curves"] if comparison.is_share(name)],
         "pictures": page_pictures(comparison.groups),
         "confusions": page_confusions(comparison.groups),
@@ -160,13 +160,28 @@ def shown(key: str) -> bool:
     return key not in PEOPLE and not key.startswith("choices.")
 
 
-def page_run(run: Run) -> dict[str, Any]:
-    """A run's numbers, and every setting with what it ran on."""
-    machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
+def page_runs(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runs with their numbers by their place in `names`, and settings: those that all of them share stand once."""
+    names = sorted({name for run in runs for name in run.metrics})
+    every = [configuration(run) for run in runs]
+    shared = {key: value for key, value in every[0].items() if all(own.get(key) == value for own in every)}
     return {
-        **{name: getattr(run, name) for name in (*FACTS, "error", "batch_size", "label", "tags", "notes")},
-        "folder": str(run.folder),
-        "resume": "" if run.completed else remedy(run),
-        "metrics": {name: shorten_number(value) for name, value in run.metrics.items()},
-        "configuration": {key: each for key, each in run.traits.items() if shown(key)} | machine,
+        "names": names,
+        "shared": shared,
+        "runs": [
+            {
+                **{name: getattr(run, name) for name in (*FACTS, "error", "batch_size", "label", "tags", "notes")},
+                "folder": str(run.folder),
+                "resume": "" if run.completed else remedy(run),
+                "metrics": [shorten_number(run.metrics[name]) if name in run.metrics else None for name in names],
+                "configuration": {key: value for key, value in own.items() if key not in shared},
+            }
+            for run, own in zip(runs, every, strict=True)
+        ],
     }
+
+
+def configuration(run: Run) -> dict[str, str]:
+    """Every setting, with what the run ran on."""
+    machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
+    return {key: each for key, each in run.traits.items() if shown(key)} | machine

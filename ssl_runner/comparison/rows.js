@@ -1,5 +1,5 @@
 // The table of groups or runs, and the settings side by side.
-const MOST = 5;  // settings that come before the numbers
+const MOST = 5;  // settings that come before the numbers, as those tell rows apart; more of them come after
 let visible = new Set(D.groups.keys()), listed = [];  // groups that the filter leaves; rows of the table
 
 function entries() {
@@ -9,7 +9,7 @@ function entries() {
     const s = measured(runs, S.metric), d = present(D.groups[g].runs).length === D.groups[g].runs.length ? D.groups[g].difference : null;
     const cells = name === null ? [] : [["run", name, name], ["seed", D.runs[runs[0]].seed, D.runs[runs[0]].seed]];
     const settings = D.keys.map(([key, short], i) => [short, D.groups[g].settings[i], D.groups[g].settings[i], key]);
-    if (settings.length <= MOST) cells.push(...settings);
+    cells.push(...settings.slice(0, MOST));
     if (name === null) cells.push(["n", s ? s.n : runs.length, s ? s.n : runs.length]);
     if (S.metric) cells.push([S.metric + (m.share ? " %" : ""), s ? s.mean : null, range(s, m.share), null, m.share]);
     if (main && name === null && D.groups.some((e) => e.difference)) cells.push(["difference", d ? d.mean : null, d ? `${d.mean > 0 ? "+" : ""}${number(d.mean, m.share)}${d.half === null ? "" : ` ± ${number(d.half, m.share, 3)} ${d.kind}${D.groups[g].worse ? "" : " ="}`}` : "", null, m.share]);
@@ -20,7 +20,7 @@ function entries() {
     const numbers = { seconds: (r) => r.seconds, "samples seen": (r) => r.samples, "samples/s": (r) => r.speed, steps: (r) => r.step };
     for (const [head, f] of Object.entries(numbers)) cells.push([head, cell(f), brief(cell(f) >= 10 ? Math.round(cell(f)) : cell(f))]);
     for (const [head, key] of [["name", "label"], ["tags", "tags"]]) if (D.runs.some((run) => run[key]?.length)) cells.push([head, given(key), given(key)]);
-    if (settings.length > MOST) cells.push(...settings);  // where they fill the page, numbers come first
+    cells.push(...settings.slice(MOST));
     return { g, runs, cells };
   };
   return D.groups.flatMap((group, g) => (S.single ? group.runs.map((r) => row(g, [r], D.runs[r].name)) : [row(g, group.runs, null)]));

@@ -5,8 +5,11 @@ let D;  // what the page was written with, or what `ssl-runner watch` has sent s
 
 function load(data) {
   D = data;
-  D.configuration = [...new Set(D.runs.flatMap((run) => Object.keys(run.configuration)))];
-  for (const run of D.runs) Object.assign(run, { group: null, samples: run.samples_seen, speed: run.samples_per_second, batch: run.batch_size, settings: D.configuration.map((key) => run.configuration[key]) });
+  D.configuration = [...new Set([D.shared, ...D.runs.map((run) => run.configuration)].flatMap(Object.keys))];
+  for (const run of D.runs) {
+    const own = { ...D.shared, ...run.configuration }, metrics = D.names.map((name, i) => [name, run.metrics[i] ?? undefined]);
+    Object.assign(run, { group: null, samples: run.samples_seen, speed: run.samples_per_second, batch: run.batch_size, settings: D.configuration.map((key) => own[key]), metrics: Object.fromEntries(metrics) });
+  }
   const places = new Map(D.runs.map((run, r) => [run.name, r]));
   D.places = places;
   D.groups.forEach((group, g) => {  // settings and runs by their places

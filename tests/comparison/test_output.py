@@ -146,9 +146,9 @@ def test_three_hundred_runs_take_seconds_and_a_page_of_a_few_megabytes(tmp_path,
     for n, (lr, decay, seed) in enumerate(itertools.product(range(10), range(10), range(3))):
         config = {"optimizer": {"lr": lr, "weight_decay": decay}, "seed": seed}
         logged(make_run(tmp_path / f"{n:03d}", 0.5 + 0.01 * lr + 0.001 * seed, **config), 150)
-    began, file = time.perf_counter(), tmp_path / "page.html"
+    began, file = time.process_time(), tmp_path / "page.html"
     assert "300 completed runs in 100 groups" in show(capsys, tmp_path)
-    assert time.perf_counter() - began < 8
+    assert time.process_time() - began < 8
     show(capsys, tmp_path, "--html", str(file))
-    assert file.stat().st_size < 6e6
+    assert file.stat().st_size < 1.5e6
     assert max(len(track["step"]) for run in data_of(file.read_text())["tracks"] for track in run) <= MOST
