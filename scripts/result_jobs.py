@@ -4,22 +4,62 @@ import ast
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.config.describe import target_of
+from ssl_runner.config.files import parse_yaml
 from ssl_runner.run_folder.atomic import digest
 from ssl_runner.run_folder.layout import HARMLESS
 
 ROOT = Path(__file__).resolve().parents[1]
-MODEL, BATCH = {"shapes": "convnet_small", "cifar10": "convnet"}, {"shapes": 128, "cifar10": 256}
+ONCE = ("show_every=100%", "save_every=100%")
+SHARES = ("knn", "probe")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A data set, and what all of its rows have in common."""
+
+    kind: str  # of samples
+    minutes: float  # of CPU time, evaluation not counted
+    data: tuple[str, ...]  # what is typed for it; FOLDER stands for where it lies
+    vit_minutes: float = 0.0  # of tasks that presume a ViT; images alone
+    settings: tuple[str, ...] = ()  # what is typed if the task does not presume it; recipes say it themselves
+    batch: int | None = None  # None: the task's own settings
+    errors: str = ""  # the factor that `abx` compares within and across, and so a further evaluator
+
+    @property
+    def lies_somewhere(self) -> bool:
+        return any("FOLDER" in word for word in self.data)
+
+    @property
+    def evaluators(self) -> tuple[str, ...]:
+        return (*SHARES, *(["abx"] if self.errors else []))
+
+    def protocol(self) -> tuple[str, ...]:
+        """What is typed for every row, whatever its task."""
+        precision = ("device.precision=bf16",) if self.kind == "image" else ()
+        more = (f"evaluator.abx.by={self.errors}", "evaluator.abx.every=100%") if self.errors else ()
+        measured = (f"evaluator=[{','.join(self.evaluators)}]", *(f"evaluator.{each}.every=100%" for each in SHARES))
+        return ("device=cpu", "device.threads=1", *precision, *ONCE, *measured, *more)
+
+
+SPLIT = ("dataset.label=digit", "dataset.split=speaker_split", "dataset.rate=8000")
+STAGES = {
+    "shapes": Stage("image", 3, ("dataset=shapes",), 3, ("model=convnet_small",), 128),
+    "cifar10": Stage("image", 8, ("dataset=image_folder", "dataset.root=FOLDER"), 15, ("model=convnet",), 256),
+    "grammar": Stage("text", 3, ("dataset=grammar",)),
+    "utterances": Stage("audio", 3, ("dataset=utterances",), errors="speaker"),
+    "clinc150": Stage("text", 10, ("dataset=text_folder", "dataset.root=FOLDER", "dataset.tokenizer=bpe")),
+    "digits": Stage("audio", 10, ("dataset=manifest", "dataset.root=FOLDER/manifest.tsv", *SPLIT), errors="speaker"),
+}
 VIT_BATCH = 16  # many steps in few minutes
-PROTOCOL = (
-    *("device=cpu", "device.threads=1", "device.precision=bf16", "show_every=100%", "save_every=100%"),
-    *("evaluator=[knn,probe]", "evaluator.knn.every=100%", "evaluator.probe.every=100%"),
-)
 COMPOSING = Lock()  # Hydra's state is the process's
 Row = dict[str, Any]
 
@@ -29,17 +69,37 @@ def presumes(method: str, group: str) -> bool:
     return f"override /{group}@" in (TREE / "pretext" / f"{method}.yaml").read_text()
 
 
+def suits(method: str, dataset: str) -> bool:
+    """Whether a task can learn from what a stage has."""
+    module, _, name = target_of(parse_yaml((TREE / "pretext" / f"{method}.yaml").read_text())).rpartition(".")
+    return STAGES[dataset].kind in getattr(import_module(module), name).kinds
+
+
 def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> list[str]:
-    """What a user types, without the length. FOLDER stands for that of CIFAR-10."""
-    recipe, vit = TREE / "experiment" / f"{method}_{dataset}.yaml", presumes(method, "model")
-    data = ["dataset=image_folder", "dataset.root=FOLDER"] if dataset == "cifar10" else []
+    """What a user types, without the length. FOLDER stands for that of the data."""
+    stage, recipe = STAGES[dataset], TREE / "experiment" / f"{method}_{dataset}.yaml"
+    ends = [*stage.protocol(), f"seed={seed}", *more]
     if recipe.exists():
-        return [f"experiment={recipe.stem}", *data, *PROTOCOL, f"seed={seed}", *more]
-    model = [] if vit else [f"model={MODEL[dataset]}"]
+        return [f"experiment={recipe.stem}", *(stage.data if stage.lies_somewhere else ()), *ends]
+    return [f"pretext={method}", *stage.data, *(image_settings(method, stage) if stage.batch else []), *ends]
+
+
+def key_of(row: Row) -> tuple[str, str, str, int]:
+    """What tells rows apart."""
+    return row["dataset"], row["method"], row.get("after", ""), row["seed"]
+
+
+def image_settings(method: str, stage: Stage) -> list[str]:
+    """Of a stage that lays model, rate and batch under each task's own."""
+    vit = presumes(method, "model")
     rate = [] if presumes(method, "optimizer") else [f"optimizer.lr={0.001 if vit else 0.002}"]
-    batch = VIT_BATCH if vit else BATCH[dataset]
-    settings = [f"pretext={method}", *(data or ["dataset=shapes"]), *model, *rate, f"batch_size={batch}"]
-    return [*settings, *PROTOCOL, f"seed={seed}", *more]
+    return [*([] if vit else stage.settings), *rate, f"batch_size={VIT_BATCH if vit else stage.batch}"]
+
+
+def minutes(method: str, dataset: str) -> float:
+    """CPU minutes of training."""
+    stage = STAGES[dataset]
+    return stage.vit_minutes if stage.vit_minutes and presumes(method, "model") else stage.minutes
 
 
 def resolved(typed: Sequence[str]) -> dict[str, Any]:

@@ -4,8 +4,8 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+
+from result_jobs import ROOT, SHARES, STAGES, Row
 
 from ssl_runner.comparison.statistics import interval
 from ssl_runner.config.compose import TREE, Composer
@@ -13,7 +13,6 @@ from ssl_runner.config.describe import docstring_of, file_of, first_sentence, ta
 from ssl_runner.config.files import parse_yaml
 from ssl_runner.run_folder.atomic import write
 
-ROOT = Path(__file__).resolve().parents[1]
 PAGES = {"results": ROOT / "docs" / "results.md", "catalogue": ROOT / "README.md"}
 ARXIV = re.compile(r"arXiv:? ?(\d{4}\.\d{4,5})")
 FAMILIES = {  # as the pages of docs/methods/
@@ -31,7 +30,6 @@ FAMILIES = {  # as the pages of docs/methods/
 }
 FAMILY = {method: family for family, methods in FAMILIES.items() for method in methods.split()}
 ORDER = [*FAMILIES, "other"]
-Row = dict[str, Any]
 
 
 def paper_of(method: str) -> str:
@@ -46,52 +44,71 @@ def linked(paper: str) -> str:
     return ARXIV.sub(r"[arXiv \1](https://arxiv.org/abs/\1)", paper)
 
 
-def groups(rows: Sequence[Row]) -> dict[tuple[str, str], list[Row]]:
-    """Rows over seeds, by dataset and method, family by family."""
+def groups(rows: Sequence[Row]) -> dict[tuple[str, str, str], list[Row]]:
+    """Rows over seeds, by dataset, method and what it goes on from, family by family."""
     by_name = defaultdict(list)
     place = {family: number for number, family in enumerate(ORDER)}
     for row in sorted(rows, key=lambda row: (place.get(row["family"], len(ORDER)), row["method"], row["seed"])):
-        by_name[row["dataset"], row["method"]].append(row)
+        by_name[row["dataset"], row["method"], row.get("after", "")].append(row)
     return dict(by_name)
 
 
 def shown(rows: Sequence[Row], protocol: str, which: str) -> str:
-    """A mean in per cent, with its 95 % interval if there are several seeds."""
+    """A mean in per cent, with its 95 % interval if there are several seeds; nothing if rows lack it."""
+    if not all(which in row[protocol] for row in rows):
+        return ""
     of = interval([100 * row[protocol][which] for row in rows])
     return f"{of.mean:.1f}" + (f" ± {of.half:.1f}" if len(rows) > 1 else "")
 
 
 def results(rows: Sequence[Row]) -> list[str]:
-    """A table for each dataset."""
+    """A table for each stage, with a column of raw features and one of ABX errors where rows have them."""
     lines = []
-    for dataset in dict.fromkeys(row["dataset"] for row in sorted(rows, key=lambda row: row["dataset"] != "shapes")):
-        lines += ["", f"### {dataset}", ""]
-        lines += ["| method | family | kNN | kNN, test | probe | probe, test | steps | samples/s | CPU s | seeds |"]
-        lines += ["|---|---|---|---|---|---|---|---|---|---|"]
-        for (_, method), own in ((key, own) for key, own in groups(rows).items() if key[0] == dataset):
-            numbers = [
-                cell
-                for each in ("knn", "probe")
-                for cell in (f"{shown(own, each, 'random')} → {shown(own, each, 'trained')}", shown(own, each, "test"))
-            ]
+    for dataset in stages(rows):
+        here = {key: own for key, own in groups(rows).items() if key[0] == dataset}
+        protocols = [each for each in (*SHARES, "abx") if all(each in own[0] for own in here.values())]
+        raw = [each for each in SHARES if STAGES[dataset].kind != "image"]
+        named = {"knn": "kNN", "probe": "probe", "abx": "ABX error"}
+        heads = [
+            head
+            for each in protocols
+            for head in (named[each], *([f"{named[each]}, raw"] if each in raw else []), f"{named[each]}, test")
+        ]
+        heads = ["method", "family", *heads, "steps", "samples/s", "CPU s", "seeds"]
+        lines += ["", f"### {dataset}", "", f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
+        for (_, method, after), own in here.items():
+            name = f"`{method}` after `{after}`" if after else f"`{method}`"
+            numbers = [cell for each in protocols for cell in cells(own, each, each in raw)]
             first = own[0]
             cost = [first["steps"], f"{first['samples_per_second']:,.0f}", first["seconds"], len(own)]
-            lines.append(f"| {' | '.join(map(str, [f'`{method}`', first['family'], *numbers, *cost]))} |")
+            lines.append(f"| {' | '.join(map(str, [name, first['family'], *numbers, *cost]))} |")
     return lines
 
 
+def cells(rows: Sequence[Row], protocol: str, raw: bool) -> list[str]:
+    """Random and trained on validation, perhaps raw features, and test."""
+    gain = f"{shown(rows, protocol, 'random')} → {shown(rows, protocol, 'trained')}"
+    return [gain, *([shown(rows, protocol, "raw")] if raw else []), shown(rows, protocol, "test")]
+
+
+def stages(rows: Sequence[Row]) -> list[str]:
+    """Those that have rows, in the protocol's order."""
+    has = {row["dataset"] for row in rows}
+    return [each for each in STAGES if each in has]
+
+
 def catalogue(rows: Sequence[Row]) -> list[str]:
-    """A row for each method of conf/pretext, with its numbers on each dataset if it has them."""
-    datasets = list(dict.fromkeys(row["dataset"] for row in sorted(rows, key=lambda row: row["dataset"] != "shapes")))
-    names, known = sorted(file.stem for file in (TREE / "pretext").glob("*.yaml")), groups(rows)
-    lines = [f"| family | method | paper |{''.join(f' {each}: kNN / probe |' for each in datasets)}"]
-    lines += ["|---" * (3 + len(datasets)) + "|"]
+    """A row for each method of conf/pretext, with its numbers on data that code draws and on real data."""
+    known, names = groups(rows), sorted(file.stem for file in (TREE / "pretext").glob("*.yaml"))
+    here = stages(rows)
+    real = [each for each in here if STAGES[each].lies_somewhere]
+    columns = [each for each in ([name for name in here if name not in real], real) if each]
+    heads = ["family", "method", "paper", *(f"{', '.join(each)}: kNN / probe" for each in columns)]
+    lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for family in ORDER:
         for method in (each for each in names if FAMILY.get(each, "other") == family):
-            both = [known.get((dataset, method)) for dataset in datasets]
-            numbers = [
-                f"{shown(own, 'knn', 'trained')} / {shown(own, 'probe', 'trained')}" if own else "" for own in both
-            ]
+            own = [[known[each, method, ""] for each in column if (each, method, "") in known] for column in columns]
+            numbers = [" / ".join(shown(each[0], which, "trained") for which in SHARES) if each else "" for each in own]
             lines.append(f"| {' | '.join([family, f'`{method}`', linked(paper_of(method)), *numbers])} |")
     return lines
 

@@ -1,12 +1,19 @@
 """Results of every pretext task under one fixed protocol: docs/results.json, a row a run, and the tables made of it.
 
     python scripts/results.py --cifar10 FOLDER [--only NAME ...] [--datasets shapes cifar10] [--seeds N] [--jobs N]
+    python scripts/results.py --datasets grammar utterances
+    python scripts/results.py --datasets grammar --only simcse --after mlm
 
-Two stages, each on one CPU thread in bf16, kNN and linear probe before and after training:
-    shapes   convnet_small, 3 CPU minutes of training, batches of 128
-    cifar10  convnet, 8 CPU minutes, batches of 256; FOLDER has train/CLASS/ and test/CLASS/ with images
-A task that presumes a model, a small ViT, keeps it, has batches of 16 at half the learning rate, and on cifar10 15
-minutes. What conf/experiment/NAME_shapes.yaml or NAME_cifar10.yaml recommends for a task is laid under these settings.
+Stages, each on one CPU thread, kNN and linear probe before and after training:
+    shapes      convnet_small, 3 CPU minutes of training in bf16, batches of 128
+    cifar10     convnet, 8 CPU minutes in bf16, batches of 256; FOLDER has train/CLASS/ and test/CLASS/ with images
+    grammar     tasks of text as they are typed, 3 CPU minutes
+    utterances  tasks of speech, and of images that serve sounds, 3 CPU minutes; ABX across speakers as well
+    clinc150    tasks of text, 10 CPU minutes; FOLDER has train.jsonl, valid.jsonl and test.jsonl
+    digits      as utterances, 10 CPU minutes; FOLDER has manifest.tsv, whose column speaker_split keeps speakers apart
+A task of images that presumes a model, a small ViT, keeps it, has batches of 16 at half the learning rate, and on
+cifar10 15 minutes. What conf/experiment/NAME_STAGE.yaml recommends for a task is laid under these settings.
+--after TASK goes on from the run of that task's row, on the same data and of the same seed, which is below --out.
 The length is what the time allows: CPU seconds a step are measured first, and the command in the row then says
 length=Nst, so it repeats the run on any machine.
 
@@ -27,37 +34,35 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
-from typing import Any
 
-from result_jobs import git, holds, presumes, resolved, words
+from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words
 from result_pages import FAMILY, paper_of, write_pages
 
 from ssl_runner.config.compose import TREE
 from ssl_runner.run_folder.atomic import digest, read_json, write
 from ssl_runner.run_folder.layout import SUMMARY
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS = ROOT / "docs" / "results.json"
-MINUTES = {"shapes": 3.0, "cifar10": 8.0}  # of CPU time, evaluation not counted
-OF_VIT = {"shapes": 3.0, "cifar10": 15.0}
-UNMEASURED = ("~evaluator.knn", "~evaluator.probe")
+PLACES = [name for name, stage in STAGES.items() if stage.lies_somewhere]
 SHORT, LONG = 10, 100  # steps of the two runs whose difference is the cost of a step: seconds, as a start varies by one
-Row = dict[str, Any]
 
 
 class Runs:
     """Carries out runs, each in a process of its own, and keeps the rows."""
 
     def __init__(self, arguments: argparse.Namespace):
-        self.cifar10, self.scale, self.again = arguments.cifar10, arguments.scale, arguments.again
+        self.folders = {name: getattr(arguments, name, None) for name in STAGES}
+        self.scale, self.again, self.after = arguments.scale, arguments.again, arguments.after
         self.more, self.out = arguments.set, arguments.out
         self.rows: list[Row] = json.loads(ROWS.read_text()) if ROWS.exists() else []
         self.lock, self.failed, self.warm = Lock(), False, False
 
     def carry_out(self, method: str, dataset: str, seed: int) -> None:
         """One row, unless it is there; what goes wrong is printed."""
-        typed, name = words(method, dataset, seed, self.more), f"{method} on {dataset}, seed {seed}"
-        before = next((row for row in self.rows if key_of(row) == (dataset, method, seed)), None)
+        more = [*self.more, *(["init=RUN"] if self.after else [])]
+        typed, name = words(method, dataset, seed, more), f"{method} on {dataset}, seed {seed}"
+        key = (dataset, method, self.after, seed)
+        before = next((row for row in self.rows if key_of(row) == key), None)
         if before and not self.again and holds(before, typed):
             print(f"{name}: is there")
             return
@@ -68,40 +73,42 @@ class Runs:
             self.failed = True
             return
         with self.lock:
-            self.rows = [row, *(each for each in self.rows if key_of(each) != key_of(row))]
+            self.rows = [row, *(each for each in self.rows if key_of(each) != key)]
             self.rows.sort(key=key_of)
             write(ROWS, "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in self.rows) + "\n]\n")
             write_pages(self.rows)
-        shown = ", ".join(
-            f"{each} {row[each]['random']:.1%} -> {row[each]['trained']:.1%}" for each in ("knn", "probe")
-        )
+        shown = ", ".join(f"{each} {row[each]['random']:.1%} -> {row[each]['trained']:.1%}" for each in SHARES)
         print(f"{name}: {shown}, {row['steps']} steps in {row['seconds']} s of CPU", flush=True)
 
     def measure(self, method: str, dataset: str, seed: int, typed: list[str]) -> Row:
         """Times a step, trains as long as the budget allows, and returns the row. Raises ValueError, RuntimeError."""
         commit = git("rev-parse", "--short=10", "HEAD").strip()
         resolved(typed)  # raises before anything is run
-        step = self.cost_of_step(typed)
-        minutes = (OF_VIT if presumes(method, "model") else MINUTES)[dataset] * self.scale
-        steps = max(40, round(60 * minutes / step, -1))
+        unmeasured = [f"~evaluator.{each}" for each in STAGES[dataset].evaluators]
+        step = self.cost_of_step(self.placed([*typed, *unmeasured], dataset, seed))
+        steps = max(40, round(60 * minutes(method, dataset) * self.scale / step, -1))
         final = [*typed, f"length={steps:.0f}st"]
         folder = self.out / dataset / f"{method}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-        seconds = self.run(final, folder)
+        seconds = self.run(self.placed(final, dataset, seed), folder)
         summary = read_json(folder / SUMMARY)
 
-        def shares(protocol: str) -> dict[str, float]:
-            at = f"{protocol}/top1"
+        def shares(protocol: str, number: str) -> dict[str, float]:
+            at = f"{protocol}/{number}"
             places = {"random": ("baseline", at), "trained": ("final", at), "test": ("final", f"test/{at}")}
+            if at in summary.get("raw", {}):
+                places["raw"] = ("raw", at)
             return {each: round(summary[part][key], 4) for each, (part, key) in places.items()}
 
+        stage = STAGES[dataset]
         return {
             "method": method,
+            **({"after": self.after} if self.after else {}),
             "dataset": dataset,
             "family": FAMILY.get(method, "other"),
             "paper": paper_of(method),
             "seed": seed,
-            "knn": shares("knn"),
-            "probe": shares("probe"),
+            **{each: shares(each, "top1") for each in SHARES},
+            **({"abx": shares("abx", "pooled_across")} if stage.errors else {}),
             "steps": summary["steps"],
             "samples_per_second": summary["samples_per_second"],
             "seconds": round(seconds),  # of the whole process, on its CPU thread
@@ -109,6 +116,16 @@ class Runs:
             "command": shlex.join(["ssl-runner", *final]),
             "config": digest(resolved(final)),
         }
+
+    def placed(self, typed: Sequence[str], dataset: str, seed: int) -> list[str]:
+        """Words with folders in the place of FOLDER and RUN. Raises ValueError if there is no run to begin from."""
+        begun = sorted((self.out / dataset).glob(f"{self.after}-{seed}-*")) if self.after else [Path()]
+        if not begun:
+            raise ValueError(f"--after {self.after}: no run is below {self.out / dataset}; carry out its row first")
+        places = {"dataset.root=FOLDER": f"dataset.root={self.folders[dataset]}", "init=RUN": f"init={begun[-1]}"}
+        for place, found in places.items():
+            typed = [word.replace(place, found) for word in typed]
+        return [*typed]
 
     def cost_of_step(self, typed: Sequence[str]) -> float:
         """CPU seconds, of the difference of two runs. Raises RuntimeError if the longer one costs no more.
@@ -118,7 +135,7 @@ class Runs:
         with tempfile.TemporaryDirectory() as folder:
 
             def cost(steps: int, name: str) -> float:
-                return self.run([*typed, *UNMEASURED, f"length={steps}st"], Path(folder, name))
+                return self.run([*typed, f"length={steps}st"], Path(folder, name))
 
             if not self.warm:
                 cost(SHORT, "warm-up")
@@ -130,10 +147,9 @@ class Runs:
 
     def run(self, typed: Sequence[str], folder: Path) -> float:
         """CPU seconds of a run in a process of its own. Raises RuntimeError if it does not complete."""
-        given = [f"dataset.root={self.cifar10}" if word == "dataset.root=FOLDER" else word for word in typed]
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as said:
-            command = [sys.executable, "-m", "ssl_runner", *given, f"hydra.run.dir={folder}"]
+            command = [sys.executable, "-m", "ssl_runner", *typed, f"hydra.run.dir={folder}"]
             process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
@@ -144,18 +160,16 @@ class Runs:
         return used.ru_utime + used.ru_stime
 
 
-def key_of(row: Row) -> tuple[str, str, int]:
-    return row["dataset"], row["method"], row["seed"]
-
-
 def main(given: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     names = sorted(file.stem for file in (TREE / "pretext").glob("*.yaml"))
     parser.add_argument("--only", nargs="+", choices=names, default=names, metavar="NAME", help="these tasks alone")
-    parser.add_argument("--datasets", nargs="+", choices=[*MINUTES], default=[*MINUTES])
+    parser.add_argument("--datasets", nargs="+", choices=[*STAGES], default=["shapes", "cifar10"])
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: 1)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="rows at once, a thread each (default: 1)")
-    parser.add_argument("--cifar10", type=Path, metavar="FOLDER", help="CIFAR-10 as folders of images")
+    for name in PLACES:
+        parser.add_argument(f"--{name}", type=Path, metavar="FOLDER", help=f"where the data of stage {name} lie")
+    parser.add_argument("--after", choices=names, default="", metavar="TASK", help="begin from this task's run")
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--pages", action="store_true", help="write the tables of the rows that are there, run nothing")
     parser.add_argument(
@@ -170,11 +184,13 @@ def main(given: Sequence[str] | None = None) -> int:
     if arguments.pages:
         write_pages(runs.rows)
         return 0
-    if "cifar10" in arguments.datasets and not (arguments.cifar10 and arguments.cifar10.is_dir()):
-        parser.error(f"--cifar10: given {arguments.cifar10}; name CIFAR-10's folder, or type --datasets shapes")
+    for name in (each for each in PLACES if each in arguments.datasets):
+        if not ((folder := getattr(arguments, name)) and folder.is_dir()):
+            parser.error(f"--{name}: given {folder}; name the folder of its data, or type --datasets shapes")
     if changed := git("status", "--porcelain", "--untracked-files=no", "--", "ssl_runner", "conf").strip():
         parser.error(f"a row names the commit that it is of, and this is in none: {changed}; commit it first")
-    wanted = [(m, d, s) for s in range(arguments.seeds) for d in arguments.datasets for m in arguments.only]
+    pairs = [(m, d) for d in arguments.datasets for m in arguments.only if suits(m, d)]
+    wanted = [(*pair, seed) for seed in range(arguments.seeds) for pair in pairs]
     with ThreadPoolExecutor(arguments.jobs) as pool:
         list(pool.map(lambda each: runs.carry_out(*each), wanted))
     return int(runs.failed)

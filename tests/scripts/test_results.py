@@ -26,9 +26,12 @@ def desk(tmp_path, monkeypatch):
         ran.append([*typed])
         steps = int(next(word for word in typed if word.startswith("length="))[7:-2])
         numbers = {f"{each}/top1": 0.5 for each in ("knn", "probe")}
+        kept = {} if "device.precision=bf16" in typed else numbers
+        numbers |= {"abx/pooled_across": 0.5} if "evaluator.abx.by=speaker" in typed else {}
         final = numbers | {f"test/{key}": 0.45 for key in numbers}
         folder.mkdir(parents=True, exist_ok=True)  # of runs of one second
         summary = {
+            "raw": dict.fromkeys(kept, 0.3),
             "baseline": dict.fromkeys(numbers, 0.25),
             "final": final,
             "steps": steps,
@@ -111,6 +114,54 @@ def test_every_method_of_images_has_a_job(name, dataset):
     assert [config["evaluator"][each]["every"] for each in ("knn", "probe")] == ["100%", "100%"]
 
 
+@pytest.mark.parametrize("dataset", [name for name, stage in result_jobs.STAGES.items() if stage.kind != "image"])
+def test_every_method_of_text_and_sound_has_a_job(dataset):
+    kind = result_jobs.STAGES[dataset].kind
+    suiting = [name for name in names("pretext") if result_jobs.suits(name, dataset)]
+    assert set(names_of(kind, "pretext")) <= set(suiting)
+    for name in suiting:
+        config = result_jobs.resolved([*result_jobs.words(name, dataset, 3), "length=40st"])
+        assert (config["seed"], config["device"]["threads"], config["evaluator"]["probe"]["every"]) == (3, 1, "100%")
+        assert ("abx" in config["evaluator"]) == (kind == "audio")
+        assert result_jobs.minutes(name, dataset) == (10 if "FOLDER" in str(config["dataset"]) else 3)
+    assert not result_jobs.suits("rotation", dataset)
+
+
+def test_rows_of_text_and_sound_have_raw_features_errors_and_the_run_that_they_begin_from(desk, capsys):
+    def carry_out_on(dataset, *words):
+        return results.main(["--datasets", dataset, "--out", str(desk.folder / "runs"), *words])
+
+    assert carry_out_on("grammar", "--only", "simcse", "--after", "mlm") == 1
+    assert "--after mlm: no run is below" in capsys.readouterr().err
+    assert not desk.ran
+    assert carry_out_on("grammar", "--only", "mlm", "simcse", "cpc") == 0
+    assert carry_out_on("grammar", "--only", "simcse", "--after", "mlm") == 0
+    (begun,) = (desk.folder / "runs" / "grammar").glob("mlm-0-*")
+    assert f"init={begun}" in desk.ran[-1]
+    assert carry_out_on("utterances", "--only", "cpc", "byol", "mlm") == 0
+    rows = desk.rows()
+    assert [(row["dataset"], row["method"], row.get("after")) for row in rows] == [
+        *(("grammar", each, after) for each, after in (("mlm", None), ("simcse", None), ("simcse", "mlm"))),
+        *(("utterances", each, None) for each in ("byol", "cpc")),
+    ]
+    assert "init=RUN" in shlex.split(rows[2]["command"])
+    assert all(row["knn"] == SHARES | {"raw": 0.3} for row in rows)
+    assert [row.get("abx") for row in rows] == [None] * 3 + [SHARES] * 2
+    text = (desk.folder / "results.md").read_text()
+    assert "| `simcse` after `mlm` | text | 25.0 → 50.0 | 30.0 | 45.0 |" in text
+    assert "| probe, test | ABX error | ABX error, test |" in text
+    page = (desk.folder / "README.md").read_text()
+    assert "| grammar, utterances: kNN / probe |" in page
+    with pytest.raises(SystemExit):
+        carry_out_on("digits", "--only", "cpc")
+    assert "--digits: given None" in capsys.readouterr().err
+    place = desk.folder / "spoken"
+    place.mkdir()
+    assert carry_out_on("digits", "--only", "cpc", "--digits", str(place)) == 0
+    assert f"dataset.root={place}/manifest.tsv" in desk.ran[-1]
+    assert "dataset.root=FOLDER/manifest.tsv" in shlex.split(desk.rows()[0]["command"])
+
+
 def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):
     cold, run = [60.0], results.Runs.run
     monkeypatch.setattr(results.Runs, "run", lambda *words: run(*words) + (cold.pop() if cold else 0))
@@ -124,7 +175,7 @@ def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):
 
 
 def test_a_run_is_the_ordinary_command_and_its_failure_is_said(tmp_path):
-    runs = results.Runs(SimpleNamespace(cifar10=None, scale=1, again=False, set=(), out=tmp_path))
+    runs = results.Runs(SimpleNamespace(scale=1, again=False, after="", set=(), out=tmp_path))
     small = ("dataset.images=60", "dataset.test=10", "batch_size=16", "device=cpu")
     assert 0.1 < runs.run(["evaluator=none", *small, "length=1st"], tmp_path / "run") < 60
     assert (tmp_path / "run" / "summary.json").exists()
