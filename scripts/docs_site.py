@@ -13,12 +13,14 @@ LINK = re.compile(r"(?<!!)\[([^\]]*)\]\((?!\w+:|#)([^)#\s]+)(#[^)]*)?\)")
 CATALOGUE = re.compile(r"<!-- catalogue: begin -->\n(.*)<!-- catalogue: end -->", re.DOTALL)
 FORMULA = re.compile(r"\$\$(.+?)\$\$|(?<![\w$])\$([^$\n]+?)\$(?![\w$])", re.DOTALL)
 CODE = re.compile(r"(```.*?```|`[^`\n]*`)", re.DOTALL)
+OUTSIDE = re.compile(r"\]\((?!docs/|\w+:|#)")
+CHANGE = re.compile(r"(?<=\d) → (?=\d)")  # of a number, which stays on its line
 METHOD = re.compile(r"^(\|[^|]*\| )`(\w+)`", re.MULTILINE)
 
 
 def on_files(files: Files, config: Any) -> Files:
     """Adds the pages that stand outside docs/."""
-    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").replace("](docs/", "](")
+    changes = OUTSIDE.sub("](../", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")).replace("](docs/", "](")
     table = CATALOGUE.search((ROOT / "README.md").read_text(encoding="utf-8"))
     if table is None:
         raise PluginError("README.md has no table between <!-- catalogue: begin --> and <!-- catalogue: end -->")
@@ -47,11 +49,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str
         return f"[{match[1]}]({config['repo_url'].rstrip('/')}/blob/main/{target.relative_to(ROOT).as_posix()})"
 
     parts = CODE.split(LINK.sub(change, markdown))  # every second one is code
-    return "".join(part if number % 2 else FORMULA.sub(as_mathml, part) for number, part in enumerate(parts))
+    text = "".join(part if number % 2 else FORMULA.sub(as_mathml, part) for number, part in enumerate(parts))
+    return CHANGE.sub("\u00a0→\u00a0", text)
 
 
 def as_mathml(match: re.Match[str]) -> str:
     """A formula, which every browser draws by itself, where MathJax would be fetched."""
-    if match[1]:
-        return convert(match[1], display="block")
-    return f"<span>{convert(match[2])}</span>"  # at the beginning of a line it would be a paragraph
+    formula = (match[1] or match[2]).replace(r"\arg\max", r"\text{arg max}")
+    drawn = convert(formula, display="block" if match[1] else "inline")
+    if "\\" in drawn:
+        raise PluginError(f"latex2mathml does not know a word of {formula}")
+    if match[1]:  # on a narrow screen it scrolls by itself; a search would show its letters without their places
+        return f'<div class="formula" data-search-exclude>{drawn}</div>'
+    return f"<span>{drawn}</span>"  # at the beginning of a line it would be a paragraph
