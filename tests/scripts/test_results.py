@@ -26,7 +26,7 @@ def desk(tmp_path, monkeypatch):
         ran.append([*typed])
         steps = int(next(word for word in typed if word.startswith("length="))[7:-2])
         numbers = {f"{each}/top1": 0.5 for each in ("knn", "probe")}
-        kept = {} if "device.precision=bf16" in typed else numbers
+        kept = {} if "device.precision=bf16" in typed else {**numbers}
         numbers |= {"abx/pooled_across": 0.5} if "evaluator.abx.by=speaker" in typed else {}
         final = numbers | {f"test/{key}": 0.45 for key in numbers}
         folder.mkdir(parents=True, exist_ok=True)  # of runs of one second
