@@ -2,8 +2,8 @@
 
     python scripts/pictures.py RUN [RUN ...] --to FILE.png
 
-A row for each kind, a column for each sample; views of a method that makes none. TensorBoard has pictures of every
-`show_every` steps, and never of the last one.
+A row for each kind, a column for each sample; views of a method that makes none. TensorBoard has those of every
+`show_every` steps; here they are made anew, so that those of several runs are one file.
 """
 
 import io

@@ -8,7 +8,8 @@ from typing import Any
 from ssl_runner.config.override import leaves, put
 from ssl_runner.run_folder.origin import is_elsewhere
 
-PLACE = re.compile(r"(.*_)?(root|cache|folder|path|dir|file|labelled)")  # keys of a dataset whose text is a path
+PLACE = re.compile(r"(.*_)?(root|cache|folder|path|dir|file|labelled)")  # keys whose text is a path
+PARTS = ("dataset", "evaluator", "init")  # of a config, which have such keys
 INIT = ("init", "init.path")
 MADE = "cache"  # ends the key of a folder that is made if it is absent
 
@@ -19,9 +20,9 @@ def names_path(key: str) -> bool:
 
 
 def relative_places(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """Key and text of each relative path of a config's dataset and of its initial weights."""
-    for key, text in leaves({name: content.get(name) for name in ("dataset", "init")}).items():
-        named = key in INIT or (key.startswith("dataset.") and names_path(key))
+    """Key and text of each relative path of a config's dataset, evaluators and initial weights."""
+    for key, text in leaves({name: content.get(name) for name in PARTS}).items():
+        named = key in INIT or (not key.startswith("init") and names_path(key))
         if named and isinstance(text, str) and is_relative(text):
             yield key, text
 

@@ -1,6 +1,7 @@
 """Texts of your own: .txt, .jsonl, .csv, .tsv, .parquet, with classes or none, with train, valid and test or none."""
 
 import logging
+import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,9 +73,13 @@ class TextFolder(Texts, Challenges):
         return parts
 
     def cut(self, text: str) -> list[str]:
-        """Pieces of about `length` tokens: of so many bytes, or words; what is longer is told."""
-        size = self.length * (1 if self.tokenizer == "bytes" else 4)
-        return [text[first : first + size] for first in range(0, len(text), size)]
+        """Pieces that together are the text: of at most `length` bytes or words, or of about so many pieces of words."""
+        if self.tokenizer == "words":
+            return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{self.length}}}\s*", text)
+        most = self.length * (1 if self.tokenizer == "bytes" else 3)
+        # to a blank in its second half, or else within a word, and never within a character
+        piece = rb"(?s).{%d,%d}(?=\s|\Z)|.{1,%d}(?![\x80-\xbf])|.[\x80-\xbf]*" % (most // 2 + 1, most, most)
+        return [each.decode() for each in re.findall(piece, text.encode())]
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

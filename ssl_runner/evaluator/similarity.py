@@ -9,7 +9,6 @@ equal.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Encoder, Metric, Split
+from ssl_runner.data.places import expand_home
 from ssl_runner.duration import Duration
 from ssl_runner.probing.protocol import Count, Encode, Seed, require_finite, require_labelled
 from ssl_runner.probing.rank_correlation import spearman
@@ -49,7 +49,7 @@ class Similarity:
         if self.file is not None:
             if self.tokenise is None:
                 raise ValueError(f"file: given {self.file}, and this dataset makes no samples of texts; type null")
-            read_pairs(Path(self.file))
+            read_pairs(expand_home(self.file))
         elif not self.factors:
             require_labelled("similarity", None, query=self.query)
         if len(self.query.x) < 2:
@@ -67,7 +67,7 @@ class Similarity:
             second = (first + shift) % n  # never the same row
             features, score = encode(self.query.x), self.score(first, second)
         else:
-            one, other, scores = zip(*read_pairs(Path(self.file)), strict=True)
+            one, other, scores = zip(*read_pairs(expand_home(self.file)), strict=True)
             assert self.tokenise is not None
             features, score = encode(self.tokenise([*one, *other])), torch.tensor(scores)
             first, second = torch.arange(2 * len(score)).chunk(2)

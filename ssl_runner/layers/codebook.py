@@ -1,7 +1,7 @@
 """Codebook of a VQ-VAE: tokens to ids of their nearest codes, which are moving averages of the tokens.
 
 Aaron van den Oord, Oriol Vinyals, Koray Kavukcuoglu, "Neural Discrete Representation Learning", NeurIPS 2017,
-arXiv 1711.00937, appendix A.1.
+arXiv 1711.00937, appendix A.1. Codes of pixels that stay as they are: patch_codes.py.
 """
 
 import torch

@@ -1,4 +1,7 @@
-"""Visual codes of image patches by k-means: each patch is the number of its nearest centroid."""
+"""Visual codes of image patches by k-means: each patch is the number of its nearest centroid.
+
+Of pixels, fitted once before training (BEiT). Codes that move with an encoder while it learns: codebook.py.
+"""
 
 import torch
 import torch.nn.functional as F

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ssl_runner.config.composed import Composed
-from ssl_runner.config.file_paths import absent_places, with_places
+from ssl_runner.config.file_paths import PARTS, absent_places, with_places
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused
 from ssl_runner.run.initial import check_initial, recorded_init
@@ -33,7 +33,7 @@ def prepare_job(
     job, problems = read_job(meant, builds)
     if builds and job is not None and job.init is not None and not problems:
         problems = check_initial(job)
-    for part in ("dataset", "init"):
+    for part in PARTS:
         absent = absent_places({part: content.get(part)}, composed.origin)
         problems = [f"{line}{absent}" if line.startswith(part) else line for line in problems]
     problems = [*composed.problems, *(f"{composed.where}{line}" for line in problems)]

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.config.grammar import read_overrides
+from ssl_runner.config.trust import read_project
 from ssl_runner.contract import Data
 from ssl_runner.engine.console import journal
 from ssl_runner.errors import DONE, Refused
@@ -25,7 +26,7 @@ from ssl_runner.run.preflight import PreparedJob
 from ssl_runner.run.prepare import recorded_job
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_json
-from ssl_runner.run_folder.environment import changed_versions
+from ssl_runner.run_folder.environment import changed_code, changed_versions
 from ssl_runner.run_folder.layout import CHECKPOINTS, ENVIRONMENT, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import check_free, claim, claim_new, locked
 from ssl_runner.run_folder.summary import read_summary
@@ -150,7 +151,8 @@ def resume_attempt(
             return None
         if not begun:
             book.attach(folder)
-        if changes := changed_versions(read_json(folder / ENVIRONMENT)):
+        changes = changed_versions(read_json(folder / ENVIRONMENT)) + changed_code(folder, read_project().code)
+        if changes:
             log.warning("not the same as when the run began, so the result may differ: %s", "; ".join(changes))
         if anew:
             (folder / STOP).unlink(missing_ok=True)

@@ -19,6 +19,7 @@ from ssl_runner.run_folder.source import project_source, runner_source
 
 LIBRARIES = ("ssl-runner", "torch", "torchvision", "timm", "numpy", "hydra-core", "omegaconf", "scikit-learn")
 
+PART = re.compile(r"^(?=diff --git |\+\+\+ .*, a new file)", re.MULTILINE)  # of a patch as source.py makes it
 CONSEQUENCES = {"processor": ", which rounds in another way", "host": "; another processor may round in another way"}
 
 
@@ -69,6 +70,33 @@ def changed_versions(before: Mapping[str, Any]) -> list[str]:
     recorded = before.get("versions")
     then = recorded if isinstance(recorded, dict) else {}
     return [f"{name} was {then[name]}, is {now}" for name, now in versions().items() if then.get(name, now) != now]
+
+
+def changed_code(folder: Path, project: tuple[Path, Sequence[str]] | None) -> list[str]:
+    """A line for the runner's code, and for the user's own, if they are not those that a run's environment.json has.
+
+    `project`: as in `describe`.
+    """
+    before = read_json(folder / ENVIRONMENT)
+    sources = [("the code", before, DIFF, runner_source())] if before else []
+    if project and isinstance(own := before.get("project"), dict):
+        sources.append(("your own code", own, PROJECT_DIFF, project_source(*project)))
+    lines = []
+    for name, then, file, (commit, diff) in sources:
+        if then.get("commit") != commit:
+            now = commit_of({"commit": commit, "dirty": diff})
+            lines.append(f"{name} was {commit_of(then) or 'in no commit'}, is {now or 'in no commit'}")
+        elif (recorded := code_of(read_text(folder / file))) != (diff := code_of(diff)):
+            what = f"not those of {folder / file}" if recorded and diff else "gone" if recorded else "new"
+            lines.append(f"uncommitted changes of {name} are {what}")
+    return lines
+
+
+def code_of(diff: str) -> str:
+    """A patch without its configs: a run has recorded its own whole."""
+    return "".join(
+        part for part in PART.split(diff) if not part.partition("\n")[0].partition(", a new file")[0].endswith(".yaml")
+    )
 
 
 def changes(old: Path, new: Path) -> list[str]:

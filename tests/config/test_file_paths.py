@@ -16,9 +16,11 @@ CONTENT = {
         "parts": {"label_file": "y.csv"},
     },
     "init": {"path": "run", "digest": "00"},
+    "evaluator": {"similarity": {"file": "pairs.tsv", "pairs": 9}, "knn": {"k": 20}},
     "model": {"root": "none of the data's"},
 }
-PLACES = {"dataset.root": "data", "dataset.parts.label_file": "y.csv", "init.path": "run"}
+PLACES = {"dataset.root": "data", "dataset.parts.label_file": "y.csv", "evaluator.similarity.file": "pairs.tsv"}
+PLACES |= {"init.path": "run"}
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ def home(here, monkeypatch):
     return here / "home"
 
 
-def test_paths_are_the_texts_of_the_dataset_that_are_named_so():
+def test_paths_are_the_texts_of_dataset_and_evaluators_that_are_named_so():
     assert dict(relative_places(CONTENT)) == PLACES
     others = {"root": "/data", "folder": "~/data", "cache": "cache", "path": "s3://bucket", "image_root": "images"}
     assert dict(relative_places({"dataset": others})) == {"dataset.cache": "cache", "dataset.image_root": "images"}

@@ -111,7 +111,14 @@ def test_a_run_records_the_commit_and_changes_of_its_project(project, capsys):
     saved = " ".join(Path("conf/experiment/mine.yaml").read_text().replace("#", "").split())  # its lines are filled
     assert f"{project.name} {git('rev-parse', 'HEAD')[:7]}" in saved
     enter(capsys, "experiment=mine --cfg job", "ours.pull.Pull")
-    for line in ("resume clean length=3st", "evaluate clean knn evaluator.knn.k=3", "export clean"):
+    enter(capsys, "resume clean length=3st", "the result may differ: uncommitted changes of your own code are new")
+    assert "uncommitted changes" not in enter(capsys, "resume dirty length=3st")
+    put("ours/more.py", "ANSWER = 43\n")
+    enter(capsys, "resume dirty length=4st", "your own code are not those of dirty/project.diff")
+    git("add", ".")
+    git("commit", "-m", "second")
+    enter(capsys, "resume dirty length=5st", f"commit {known['project']['commit'][:7]}, with changes, is commit ")
+    for line in ("evaluate clean knn evaluator.knn.k=3", "export clean"):
         enter(capsys, line)
     assert summary("clean")["steps"] == 3
 

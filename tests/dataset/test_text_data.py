@@ -216,6 +216,24 @@ def test_units_of_plain_files(tmp_path, unit, rows):
         assert "".join(map(tokenizer.decode, data.train.tolist())) == "one two\nthree\n\nfour five\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "settings", "pieces"),
+    [
+        ("one, two three", {"tokenizer": "words", "length": 2}, ["one, ", "two three"]),
+        ("ab cd efghijklm", {"length": 5}, ["ab cd", " efgh", "ijklm"]),
+        ("牛在田里吃草", {"length": 7}, ["牛在", "田里", "吃草"]),
+        ("牛é", {"length": 1}, ["牛", "é"]),
+        ("a 牛在田里吃草", {"length": 9}, ["a 牛在", "田里吃", "草"]),
+        ("one two three four", {"tokenizer": "bpe", "length": 3}, ["one two", " three", " four"]),
+    ],
+)
+def test_a_chunk_ends_with_a_word_and_loses_nothing(tmp_path, text, settings, pieces):
+    put(tmp_path / "notes.txt", text)
+    dataset = TextFolder(root=str(tmp_path), unit="chunk", **settings)
+    assert dataset.cut(text) == pieces
+    assert "".join(pieces) == text
+
+
 def test_what_is_fitted_has_seen_training_rows_alone(tmp_path):
     put(tmp_path / "train.txt", "a b\n")
     put(tmp_path / "test.txt", "zebra b b b b b\n")
