@@ -80,7 +80,8 @@ def results(rows: Sequence[Row]) -> list[str]:
             name = f"`{method}` after `{after}`" if after else f"`{method}`"
             numbers = [cell for each in protocols for cell in cells(own, each, each in raw)]
             first = own[0]
-            cost = [first["steps"], f"{first['samples_per_second']:,.0f}", first["seconds"], len(own)]
+            steps = f"{first['steps']} in {first['minutes']:g} min" if "minutes" in first else first["steps"]
+            cost = [steps, f"{first['samples_per_second']:,.0f}", first["seconds"], len(own)]
             lines.append(f"| {' | '.join(map(str, [name, first['family'], *numbers, *cost]))} |")
     return lines
 

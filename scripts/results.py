@@ -17,7 +17,7 @@ cifar10 15 minutes. What conf/experiment/NAME_STAGE.yaml recommends for a task i
 The length is what the time allows: CPU seconds a step are measured first, and the command in the row then says
 length=Nst, so it repeats the run on any machine.
 
-A row is written as soon as it is there, and a run is not repeated while its row holds: what its command composes to has
+A row is written as soon as it is there, and a run is not repeated while its row holds: its command composes to what has
 the digest in the row, and no source file that the classes of its config import has changed since the row's commit.
 Its budget is not measured again for that. --again repeats all the same; --pages only writes the tables.
 """
@@ -110,6 +110,7 @@ class Runs:
             **{each: shares(each, "top1") for each in SHARES},
             **({"abx": shares("abx", "pooled_across")} if stage.errors else {}),
             "steps": summary["steps"],
+            **({"minutes": round(minutes(method, dataset) * self.scale, 2)} if self.scale != 1 else {}),
             "samples_per_second": summary["samples_per_second"],
             "seconds": round(seconds),  # of the whole process, on its CPU thread
             "commit": commit,
@@ -172,9 +173,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", choices=names, default="", metavar="TASK", help="begin from this task's run")
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--pages", action="store_true", help="write the tables of the rows that are there, run nothing")
-    parser.add_argument(
-        "--scale", type=float, default=1.0, help="share of the CPU time (default: 1); smaller to try it"
-    )
+    parser.add_argument("--scale", type=float, default=1.0, help="share of the CPU time (default: 1); tables say so")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of every run, to try it"
     )

@@ -153,8 +153,8 @@ class Pretext(nn.Module):
         """The encoder that is measured and saved: the teacher's if the paper measures the teacher."""
         return self.encoder
 
-    def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:
-        """Images in [0, 1] that the method makes (reconstructions, samples), to be shown. No gradient, eval mode."""
+    def pictures(self, views: tuple) -> Mapping[str, Tensor]:
+        """Images in [0, 1] that the method makes, or of texts ids (b, l), to be shown. No gradient, eval mode."""
         return {}
 
     def suspects(self) -> Sequence[Suspect]:

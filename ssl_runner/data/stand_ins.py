@@ -18,4 +18,12 @@ def stand_ins(dataset: Dataset) -> dict[str, Any]:
     split = Split(rows, rows, dict.fromkeys(getattr(dataset, "targets", ()), rows), of_tokens)
     tokenise = (lambda texts: rows[: len(texts)]) if dataset.samples.kind == "text" else None
     splits = dict.fromkeys(("bank", "query", "validation"), split)
-    return {**splits, "classes": 1, "class_names": (), "train": rows, "sample": dataset.samples, "tokenise": tokenise}
+    return {
+        **splits,
+        "classes": 1,
+        "class_names": (),
+        "train": rows,
+        "sample": dataset.samples,
+        "tokenise": tokenise,
+        "decode": None,
+    }

@@ -5,8 +5,10 @@ of the Acoustical Society of America 62, 1977: exp of the mean cross-entropy in 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+
+import torch
 
 from ssl_runner.contract import Encoder, Metric, Rows, Split
 from ssl_runner.duration import Duration
@@ -19,9 +21,11 @@ NATS = "cross_entropy"  # the metric of a task that is a mean cross-entropy of t
 class HeldOutLoss:
     """`loss`, and each metric of the task under its own name, such as `masked_accuracy`, all over whole batches.
 
-    A task with a `cross_entropy`, in nats a token, has `perplexity`, its exp, and `bits`, the same in bits a token: of
-    bytes, bits a byte. What the views draw is the same each time and the network drops nothing, so numbers of one run,
-    and of runs with one task, batch size and data, can be compared; losses of different tasks cannot.
+    A task with a `cross_entropy`, in nats a token, has `perplexity`, its exp, `bits`, the same in bits a token, and, if
+    tokens are text, `bits_a_byte`: by the bytes of UTF-8 that the query's tokens have in the mean, as the tokenizer
+    writes them, so that `clm` of two tokenizers can be compared. What the views draw is the same each time and the
+    network drops nothing, so numbers of one run, and of runs with one task, batch size and data, can be compared;
+    losses of different tasks cannot.
     Raises ValueError if there is an encoder alone, without the network of its task, or if the query is empty;
     FloatingPointError from the call, if the loss is not finite.
     """
@@ -30,6 +34,7 @@ class HeldOutLoss:
     headline = "loss"
     every: Duration
     query: Split
+    decode: Callable[[Iterable[int]], str] | None = None  # ids to text; None: the data has no tokenizer
     score: Callable[[Rows], Mapping[str, float]] | None  # of rows by the task; None: there is no task
 
     def __post_init__(self) -> None:
@@ -48,8 +53,15 @@ class HeldOutLoss:
         if NATS in values:
             nats = values[NATS]
             metrics["perplexity"] = Metric(math.exp(min(nats, 700)), "smaller", "number")
-            metrics["bits"] = Metric(nats / math.log(2), "smaller", "number")
+            metrics["bits"] = Metric(bits := nats / math.log(2), "smaller", "number")
+            if self.decode is not None:
+                metrics["bits_a_byte"] = Metric(bits / self.bytes_a_token(self.decode), "smaller", "number")
         for name, value in values.items():
             right = name.endswith("accuracy")
             metrics[name] = Metric(value, "larger", "share") if right else Metric(value, None, "number", detail=True)
         return metrics
+
+    def bytes_a_token(self, decode: Callable[[Iterable[int]], str]) -> float:
+        """The mean over the query's tokens, padding aside."""
+        rows = self.query.x[torch.arange(len(self.query.x))].tolist()
+        return sum(len(decode(row).encode()) for row in rows) / sum(each != 0 for row in rows for each in row)

@@ -79,13 +79,28 @@ class MLM(Pretext):
 
     def forward(self, views: tuple, group: str = "main") -> Loss:
         x, hidden, places, words, counts = views
+        logits, pooled = self.predicted(x, hidden, places)
+        value, metrics = word_prediction(logits, words, counts)
+        return Loss(value, metrics, pooled)
+
+    def predicted(
+        self, x: Int[Tensor, "b n"], hidden: Bool[Tensor, "b n"], places: Int[Tensor, "b k"]
+    ) -> tuple[Float[Tensor, "b k v"], Float[Tensor, "b d"]]:
+        """What stands at the places, as logits of words, and the texts' features."""
         features = self.encoder.encode(self.embed(x, hidden), mask=self.encoder.real(x))
-        value, metrics = word_prediction(self.head(take_tokens(features.tokens, places)), words, counts)
-        return Loss(value, metrics, features.pooled)
+        return self.head(take_tokens(features.tokens, places)), features.pooled
 
     def embed(self, x: Int[Tensor, "b n"], hidden: Bool[Tensor, "b n"]) -> Float[Tensor, "b n d"]:
         z = self.encoder.embed(x)
         return torch.where(hidden[..., None], self.token.to(z.dtype), z)
+
+    def pictures(self, views: tuple) -> Mapping[str, Int[Tensor, "b n"]]:
+        """The texts with the likeliest word at each place that is to be told."""
+        x, hidden, places, _, counts = views
+        logits, _ = self.predicted(x, hidden, places)
+        beside = places.where(counts, x.shape[1])  # a column for what does not count, which is left out
+        filled = torch.nn.functional.pad(x, (0, 1)).scatter(1, beside, logits.argmax(2))
+        return {"filled in": filled[:, :-1]}
 
     def suspects(self) -> Sequence[Suspect]:
         if self.ratio > 0.6:

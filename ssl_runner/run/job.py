@@ -17,7 +17,7 @@ RUNTIME = {
     "optimizer": ("batch_size",),
     "evaluator": (
         *("bank", "query", "validation", "classes", "class_names", "train", "sample", "fresh", "folder"),
-        *("score", "tokenise"),
+        *("score", "tokenise", "decode"),
     ),
 }
 

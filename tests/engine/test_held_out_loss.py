@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import tiny
 from evaluator_toys import EVERY, metrics
-from runs import enter, summary
+from runs import enter, put, summary
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Split
@@ -37,6 +37,35 @@ def test_perplexity_and_bits_are_those_of_the_mean_cross_entropy():
         evaluated(loss=math.nan)
     with pytest.raises(ValueError, match="measure it in training, by evaluator="):
         Evaluator(every=EVERY, query=Split(ROWS), score=None)
+
+
+def test_bits_a_byte_are_of_the_bytes_that_tokens_write():
+    """Three tokens of 3 + 3 + 5 bytes, told by 11 bits each."""
+    pieces = {1: "cat", 2: "é!", 3: " sats"}
+
+    def decode(ids):
+        return "".join(pieces[each] for each in ids if each)
+
+    rows = torch.tensor([[1, 2, 0, 0], [3, 0, 0, 0]])
+    given = {"score": lambda rows: {"loss": 1.0, "cross_entropy": 11 * math.log(2)}}
+    found = metrics(Evaluator(every=EVERY, query=Split(rows), decode=decode, **given))
+    assert found["bits_a_byte"].value == pytest.approx(11 * 3 / 11)
+    assert found["bits_a_byte"].better == "smaller"
+    assert "bits_a_byte" not in metrics(Evaluator(every=EVERY, query=Split(rows), **given))
+
+
+def test_bits_a_byte_are_bits_where_a_token_is_a_byte(here, capsys):
+    words = (
+        "pretext=clm dataset=text_folder dataset.root=notes dataset.length=32 evaluator=[loss] length=4st device=cpu"
+    )
+    put("notes/b/c.txt", "one\n" * 20)
+    put("notes/d/c.txt", "two words\n" * 20)
+    enter(capsys, f"{words} batch_size=4 hydra.run.dir=run", "loss/loss")
+    done = summary("run")["final"]
+    assert done["loss/bits_a_byte"] == pytest.approx(done["loss/bits"])
+    enter(capsys, f"{words} batch_size=4 dataset.tokenizer=words hydra.run.dir=other", "loss/loss")
+    done = summary("other")["final"]
+    assert done["loss/bits_a_byte"] < done["loss/bits"] / 2.9
 
 
 def test_it_is_the_mean_over_whole_batches_and_a_short_set_is_one(make, monkeypatch):

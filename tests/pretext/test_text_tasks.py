@@ -157,6 +157,21 @@ def test_mlm_tells_hidden_words_from_what_is_left(batch, exact):
     assert loss.value.item() == pytest.approx(sum(told) / len(told))
 
 
+def test_what_mlm_fills_in_is_its_likeliest_word_at_each_hidden_place(batch):
+    task = mlm(ratio=0.3).eval()
+    x, hidden, places, words, counts = views = task.views(batch, context())
+    with torch.no_grad():
+        filled, tokens = task.pictures(views)["filled in"], task.encoder.encode(task.embed(x, hidden), mask=x != 0)
+        guess = task.head(tokens.tokens).argmax(2)
+    told = torch.zeros_like(x, dtype=torch.bool)
+    for row in range(8):
+        told[row, places[row][counts[row]]] = True
+    assert torch.equal(filled, torch.where(told, guess, x))
+    task.head.forward = lambda z: F.one_hot(words, 30).float()
+    restored = task.pictures(views)["filled in"]
+    assert torch.equal(restored, batch.x[:, : x.shape[1]]), "all told right, it is the original"
+
+
 def test_a_hidden_word_that_is_seen_would_be_noticed(batch):
     """The prediction does not change with the word that is hidden."""
     task = mlm(ratio=0.3, replaced=0.0, kept=0.0).eval()

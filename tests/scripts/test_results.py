@@ -152,6 +152,9 @@ def test_rows_of_text_and_sound_have_raw_features_errors_and_the_run_that_they_b
     assert "| probe, test | ABX error | ABX error, test |" in text
     page = (desk.folder / "README.md").read_text()
     assert "| grammar, utterances: kNN / probe |" in page
+    assert carry_out_on("utterances", "--only", "cpc", "--scale", "0.5", "--again") == 0
+    assert (desk.rows()[-1]["minutes"], desk.rows()[-1]["steps"]) == (1.5, 4500)
+    assert "| 4500 in 1.5 min |" in (desk.folder / "results.md").read_text()
     with pytest.raises(SystemExit):
         carry_out_on("digits", "--only", "cpc")
     assert "--digits: given None" in capsys.readouterr().err
