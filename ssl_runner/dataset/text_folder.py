@@ -73,7 +73,7 @@ class TextFolder(Texts, Challenges):
         return parts
 
     def cut(self, text: str) -> list[str]:
-        """Pieces that together are the text: of at most `length` bytes or words, or of about so many pieces of words."""
+        """Pieces that together are the text: of at most `length` bytes or words, of about so many other tokens."""
         if self.tokenizer == "words":
             return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{self.length}}}\s*", text)
         most = self.length * (1 if self.tokenizer == "bytes" else 3)
