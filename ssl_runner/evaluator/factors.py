@@ -33,6 +33,7 @@ class Factors:
 
     version = 2
     headline = "mean"
+    raw = True  # it is measured on raw features as well
     every: Duration
     circular: tuple[str, ...] = ("hue",)  # factors that are angles, in turns: their cosine and sine are read off
     # Weights of |W|^2 / 2 beside the mean error, to choose from: for a categorical factor on a held-out part of the

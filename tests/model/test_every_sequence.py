@@ -6,6 +6,9 @@ from conftest import names_of
 from toys import choice
 
 from ssl_runner.contract import Samples
+from ssl_runner.encoder.export import export
+from ssl_runner.encoder.formats import FORMATS
+from ssl_runner.encoder.load import TrainedEncoder
 
 SAMPLES = Samples("text", (24,), vocabulary=50)
 LIGHT = [name for name in names_of("text", "model") if "base" not in name]
@@ -51,6 +54,18 @@ def test_a_sample_alone_has_the_features_that_it_has_in_a_batch(name, x):
 def test_embeddings_have_the_deviation_that_was_asked_for(embedding, deviation):
     encoder = build("text_transformer_small", embedding=embedding)
     assert encoder.embed(torch.arange(1, 50)[None]).std().item() == pytest.approx(deviation, rel=0.1)
+
+
+@pytest.mark.parametrize("name", ["text_transformer_tiny", "text_transformer_causal"])
+def test_onnx_and_torch_export_read_ids_with_their_padding(name, x, tmp_path):
+    """Each is compared with the encoder on several sizes of batches when it is made; here on short rows."""
+    recipe = {"samples": {**SAMPLES._asdict(), "shape": list(SAMPLES.shape)}}
+    source = TrainedEncoder(build(name).eval(), tmp_path / "encoder.safetensors", tmp_path, recipe)
+    for form in ("torch", "onnx"):
+        exported = export(form, source)
+        assert exported.difference < 1e-4 * exported.largest
+        given = FORMATS[form].use(exported.files[FORMATS[form].file], source)(x)["pooled"]
+        torch.testing.assert_close(given, source.encoder(x).pooled.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_the_base_model_has_berts_size():
