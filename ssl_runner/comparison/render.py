@@ -41,7 +41,7 @@ def show_difference(shown: Difference | None, share: bool) -> str:
     """How far a group is from the best: negative if less is worse."""
     if shown is None:
         return ""
-    number = f"{0 - 100 * shown.mean:+.1f}" if share else f"{0 - shown.mean:+.4g}"  # 0 - 0 is no -0
+    number = f"{-100 * shown.mean:+z.1f}" if share else f"{-shown.mean:+z.4g}"  # z: what is rounded to 0 is no -0
     kind = "p" if shown.paired else "w"
     return number if math.isinf(shown.half) else f"{number} ± {show_value(shown.half, share)} {kind}"
 

@@ -91,7 +91,7 @@ function measured(runs, name) {  // over seeds; runs of the same seed count once
 
 function number(value, share, digits = 4) {
   if (value === null || value === undefined) return "";
-  if (share) return (100 * value).toFixed(1);
+  if (share) return (100 * value).toFixed(1).replace(/^-0\.0$/, "0.0");
   return String(Number(value.toPrecision(digits)));
 }
 const range = (s, share) => (s ? number(s.mean, share) + (s.half === null ? "" : ` ± ${number(s.half, share, 3)}`) : "");

@@ -23,7 +23,6 @@ from ssl_runner.run_folder.results import meaning_of, write_confusion_rows
 
 if TYPE_CHECKING:
     from ssl_runner.engine.held_out_loss import HeldOutLoss
-    from ssl_runner.engine.learner import Learner
     from ssl_runner.engine.logbook import Rows as LogRows
     from ssl_runner.engine.progress import Progress
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ssl_runner.comparison.statistics import difference, interval, judge, quantile, seeds_needed
+from ssl_runner.comparison.render import show_difference
+from ssl_runner.comparison.statistics import Difference, difference, interval, judge, quantile, seeds_needed
 
 
 def excludes_zero(shown):
@@ -90,3 +91,8 @@ def test_seeds_needed_are_enough_and_not_too_many():
     assert quantile(n - 1) * spread / n**0.5 < shown.mean < quantile(n - 2) * spread / (n - 1) ** 0.5
     assert seeds_needed(difference(first, other, larger=False)) is None  # none would turn it round
     assert seeds_needed(difference({0: 0.5, 1: 0.6}, {0: 0.6, 1: 0.5})) is None  # no difference at all
+
+
+def test_a_difference_that_is_rounded_to_nothing_has_no_sign_of_less():
+    nothing = Difference(1e-17, 0.02, True, 2, 1.0, 1.0, 1e-17)
+    assert show_difference(nothing, True) == "+0.0 ± 2.0 p"
