@@ -28,7 +28,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from benchmarking.settings import Settings
 
-SECTIONS = ("speed", "startup", "augmentation", "evaluation", "memory", "batch", "size")
+SECTIONS = ("speed", "startup", "augmentation", "evaluation", "memory", "batch", "size", "kinds")
 QUICK = ("speed", "startup", "augmentation")
 POSSIBLE = tuple(f"{model} {pretext}" for model, pretext, _ in WORKS)
 

@@ -18,7 +18,7 @@ import benchmark
 import pytest
 import torch
 from benchmark_toys import SETTINGS, WORK
-from benchmarking import augmentation, evaluation, limit, memory, runner, size, speed
+from benchmarking import augmentation, evaluation, kinds, limit, memory, runner, size, speed
 from benchmarking.bars import bars
 from benchmarking.choices import present
 from benchmarking.startup import ended, started, to_end
@@ -173,3 +173,19 @@ def test_sections_measure():
     assert remembered["peak_mb"] >= max(remembered["resident_mb"]) * 0.9
     for section, found in ((evaluation, evaluated), (size, [held]), (memory, remembered)):
         assert all(table.row_count for table in section.tables(found))
+
+
+def test_text_and_speech_are_counted_in_tokens_and_seconds(here, monkeypatch):
+    monkeypatch.setattr(kinds, "TASKS", ("mlm", "cpc"))
+    monkeypatch.setattr(kinds, "BATCH", 8)
+    found = kinds.measure(replace(SETTINGS, overrides=("device.threads=1",)), lambda _: None)
+    assert [(row["work"], row["contestant"], row["unit"]) for row in found["rows"]] == [
+        *(("mlm", name, "tokens") for name in kinds.NAMES),
+        *(("cpc", name, "seconds of audio") for name in kinds.NAMES),
+    ]
+    for row in found["rows"]:
+        times = sorted(found["rounds"][row["work"]][row["contestant"]])
+        samples = row["per_second"] * times[len(times) // 2] / 8
+        assert (15 < samples < 30) if row["work"] == "mlm" else samples == pytest.approx(1.0), "of a row, of a clip"
+    assert [row["ratio"] for row in found["rows"]][::2] == [1.0, 1.0]
+    assert all(table.row_count == 4 for table in kinds.tables(found))
