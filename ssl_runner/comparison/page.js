@@ -3,7 +3,7 @@ const FIELDS = { metric: "metric", curve: "curve", "curve-x": "x", "pareto-x": "
 let written = null, waiting = null, pictured = "";
 
 function draw() {
-  const all = entries(), { fits, problems } = filterRows(S.filter, all.map(rowOf)), list = all.filter((_, i) => fits[i]);
+  const all = entries(), { fits, problems } = filterRows(S.filter, S.filter.trim() ? all.map(rowOf) : all), list = all.filter((_, i) => fits[i]);
   $("not-understood").textContent = problems.join("; ");
   $("filter").setAttribute("aria-invalid", problems.length > 0);
   visible = new Set(list.filter((e) => present(e.runs).length).map((e) => e.g));
@@ -77,6 +77,7 @@ function listen() {
     clearTimeout(waiting);
     waiting = setTimeout(draw, box.type === "search" ? 120 : 0);  // not for every letter
   });
+  $("all").onclick = () => { S.all = true; draw(); };
   $("none").onclick = () => { S.slots.clear(); draw(); };
   $("unhide").onclick = () => { S.hidden.clear(); draw(); };
   $("csv").onclick = download;

@@ -1,5 +1,6 @@
 // The table of groups or runs, and the settings side by side.
 const MOST = 5;  // settings that come before the numbers, as those tell rows apart; more of them come after
+const ROWS = 100;  // that are drawn at first: a table of five hundred takes longer than all charts
 let visible = new Set(D.groups.keys()), listed = [];  // groups that the filter leaves; rows of the table
 
 function entries() {
@@ -53,7 +54,8 @@ function drawRows(list) {
     });
   }
   const head = heads.map((h) => `<th class="${settings.has(h) ? "" : "number"}" aria-sort="${S.sort === h ? (S.down ? "descending" : "ascending") : "none"}"><button type="button" data-sort="${escaped(h)}">${escaped(h)}${S.sort === h ? (S.down ? " ▾" : " ▴") : ""}</button></th>`).join("");
-  const body = list.map((e) => {
+  const few = S.all ? list : list.slice(0, ROWS), more = list.length - few.length;
+  const body = few.map((e) => {
     const slot = S.slots.get(e.g), first = e.g === 0 && D.best_is_shown && S.metric === D.metric;
     const cells = e.cells.map((c) => `<td class="${settings.has(c[0]) ? "" : "number"}">${escaped(c[2])}</td>`).join("");
     const off = !present(e.runs).length, names = e.runs.map((r) => D.runs[r].name).join("\n");
@@ -61,6 +63,8 @@ function drawRows(list) {
     return `<tr class="${off ? "off" : first ? "best" : D.groups[e.g].worse && S.metric === D.metric ? "worse" : ""}"><td><input type="checkbox" data-group="${e.g}" aria-label="choose ${escaped(label(e.g))}" ${slot === undefined ? "" : "checked"}> ${hide}${slot === undefined ? "" : sample(slot)}</td>${cells}</tr>`;
   }).join("");
   keeping(() => { $("table").innerHTML = `<thead><tr><th>chosen</th>${head}</tr></thead><tbody>${body}</tbody>`; });
+  $("all").hidden = !more;
+  $("all").textContent = `show ${more} more`;
   $("unhide").hidden = !S.hidden.size;
   $("unhide").textContent = `show ${S.hidden.size} hidden`;
   $("counted").textContent = `${list.length} of ${S.single ? D.groups.reduce((n, g) => n + g.runs.length, 0) : D.groups.length}`;

@@ -24,7 +24,7 @@ const confusionNames = () => [...new Set(Object.values(D.confusions).flatMap((al
 const START = () => ({
   metric: D.metric,
   curve: D.curves.includes(D.metric) ? D.metric : D.curves.find((name) => name === "train/loss") || D.curves[0],
-  x: "step", cost: "seconds", log: false, logx: false, logcost: "auto", smooth: 0, others: D.groups.length <= 40, unfinished: Boolean(window.LIVE) || !D.groups.length, alike: false,
+  x: "step", cost: "seconds", log: false, logx: false, logcost: "auto", smooth: 0, all: false, others: D.groups.length <= 40, unfinished: Boolean(window.LIVE) || !D.groups.length, alike: false,
   single: false, confusion: confusionNames().find((name) => name === `test/${D.metric}`) || confusionNames()[0] || "", filter: "", sort: null, down: false, theme: null,
 });
 const S = { ...START(), zoom: {}, hidden: new Set(), slots: null };  // hidden: names of runs; slots: chosen groups, and the colour of each

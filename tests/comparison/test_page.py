@@ -114,6 +114,13 @@ def test_what_the_address_says_is_shown(page):
         "sort": "document.querySelector('[data-sort]').click(), S.sort",
     }
     done = browse((page[0], page[1].replace("D.groups.length < 3", "false")), acts)
+    first = page[0], page[1].replace("const ROWS = 100", "const ROWS = 1")
+    rows = "document.querySelectorAll('#table tbody tr').length"
+    several = {"few": rows, "button": text("all"), "counted": text("counted"), "csv": "toCsv(listed)"}
+    several["all"] = "document.getElementById('all').click(), " + rows
+    shown_first = browse(first, several)
+    assert [shown_first[name] for name in ("few", "button", "counted", "all")] == [1, "show 1 more", "2 of 2", 2]
+    assert len(shown_first["csv"].splitlines()) == 3, "all rows"
     assert done["drag"].startswith("curve0,0."), "a flat drag keeps all of the height"
     assert (done["again"], done["slash"], done["sort"]) == (None, "filter", "lr")
     assert done["brush"].startswith("optimizer.lr>=")
