@@ -1,8 +1,10 @@
 """Signals: Ctrl-C and a scheduler's SIGTERM as a request to save and end, and a clock that a stop by Ctrl-Z stops."""
 
+import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import forkserver, resource_tracker
 from types import FrameType
 from typing import Any
@@ -44,10 +46,12 @@ class Interrupt:
     """While entered, the first of these signals is noted in `.signal`. Only a second Ctrl-C acts as it usually does.
 
     A scheduler and the sweep that a run belongs to may both ask it to end, and it must save first all the same.
+    `notice`: what is said at once to whoever sent the first, since a measurement may go on for long.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, notice: str = "") -> None:
         self.signal: int | None = None
+        self.notice = notice
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -64,6 +68,9 @@ class Interrupt:
             signal.signal(number, handler)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if self.signal is None and self.notice:
+            with suppress(OSError):  # no print: a handler may have come into the midst of one
+                os.write(2, f"\n{signal.Signals(number).name}: {self.notice}\n".encode())
         self.signal = self.signal or number
         if number == signal.SIGINT:
             signal.signal(number, self._before[number])

@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from ssl_runner.engine.trainer import Trainer
     from ssl_runner.run.preflight import PreparedJob
 
+NOTICE = "the run saves and ends before its next step; a second Ctrl-C ends it at once"
 State = tuple[Path, dict[str, Any]]  # a checkpoint that was read
 
 log = logging.getLogger("ssl_runner")
@@ -75,7 +76,7 @@ class Attempt:
         status, error = "failed", None
         failure: BaseException | None = None
         self.known = read_summary(self.folder).get("metrics", {})  # meanings of numbers of the attempt before
-        with Interrupt() as interrupt:
+        with Interrupt(NOTICE if ranks.is_first() else "") as interrupt:
             try:
                 status = self.train(interrupt)
             except KeyboardInterrupt as reason:  # the second one, which does not wait for a checkpoint

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 LOOK = 0.5  # seconds between two looks at the jobs
 BEGUN, WITHDRAWN = "begun", "withdrawn"
+NOTICE = "running jobs save and end, and no other begins; a second Ctrl-C ends them at once"
 News = tuple[int, str | int]  # a job's number, and BEGUN, or WITHDRAWN before it began, or its exit status
 Stop = Literal["hold", "save", "kill"]  # no other begins; running ones save and end, too; they end without waiting
 Run = Callable[..., int]  # run(FOLDER, threads=N), of a module: carries out the run of a folder; its exit status
@@ -63,7 +64,7 @@ def dispatch(jobs: "Jobs", launcher: Launcher, run: Run) -> int | None:
     paths = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
     with variables(paths):
         launcher.open(jobs.ledger.folder, run)  # before the handlers of signals: Ray brings its own
-        with Interrupt() as interrupt:
+        with Interrupt(NOTICE) as interrupt:
             try:
                 while True:
                     if interrupt.signal is not None or jobs.must_stop:

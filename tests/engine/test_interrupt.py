@@ -3,7 +3,9 @@
 import signal
 import time
 
-from ssl_runner.engine.interrupt import Clock
+import pytest
+
+from ssl_runner.engine.interrupt import Clock, Interrupt
 
 
 def test_a_reading_waits_for_the_signal_that_ends_a_stop(monkeypatch):
@@ -24,3 +26,17 @@ def test_a_rest_that_no_stop_explains_counts_and_only_a_long_one_waits(monkeypat
     rest(1.2 * Clock.REST)
     assert clock() - before > Clock.REST
     assert waited == [Clock.WAIT]
+
+
+def test_the_first_signal_is_answered_at_once_and_only_a_second_ctrl_c_acts(capfd):
+    with Interrupt("it saves") as interrupt:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert interrupt.signal == signal.SIGTERM
+    assert capfd.readouterr().err == "\nSIGTERM: it saves\n"
+    with Interrupt():
+        signal.raise_signal(signal.SIGTERM)
+    assert capfd.readouterr().err == ""
