@@ -78,10 +78,10 @@ def require_tokens(encoder: Encoder) -> None:
 
 
 @torch.no_grad()
-def require_layers(encoder: Encoder, shape: tuple[int, int, int], layers: int) -> None:
+def require_layers(encoder: Encoder, x: Tensor, layers: int) -> None:
     """Raises ValueError if an encoder does not have that many blocks."""
     try:
-        encoder.encode(encoder.embed(torch.zeros(1, *shape, device=device_of(encoder))), layers=range(-layers, 0))
+        encoder.encode(encoder.embed(x.to(device_of(encoder))), layers=range(-layers, 0))
     except ValueError as error:
         raise ValueError(f"pretext.layers={layers}: {str(error).partition(': ')[2]}; type pretext.layers=1") from error
 

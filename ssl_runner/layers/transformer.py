@@ -57,14 +57,21 @@ def hide_tokens(
     return tokens.scatter(1, place, token.to(tokens.dtype).expand_as(place))
 
 
-def normalise_tokens(tokens: Float[Tensor, "b n d"], over: Literal["layer", "instance"]) -> Float[Tensor, "b n d"]:
+def normalise_tokens(
+    tokens: Float[Tensor, "b n d"], over: Literal["layer", "instance"], real: Bool[Tensor, "b n"] | None = None
+) -> Float[Tensor, "b n d"]:
     """Zero mean and unit variance of the numbers of a token (layer), or of each number over tokens (instance).
 
-    The latter takes from each token what all tokens of its sample have in common. In float32, without scale and shift.
+    The latter takes from each token what all tokens of its sample have in common, those that are `real` if it is said
+    which are. In float32, without scale and shift.
     """
     tokens = tokens.float()
     if over == "layer":
         return F.layer_norm(tokens, tokens.shape[-1:])
+    if real is not None:
+        weight = real[..., None] / real.sum(1)[:, None, None].clamp(min=1)
+        tokens = tokens - (tokens * weight).sum(1, keepdim=True)
+        return tokens * ((tokens.square() * weight).sum(1, keepdim=True) + 1e-5).rsqrt()
     return F.layer_norm(tokens.transpose(1, 2), tokens.shape[1:2]).transpose(1, 2)
 
 

@@ -60,7 +60,7 @@ class CrossMAE(Pretext):
         self.ratio, self.predicted, self.normalise, self.layers = ratio, predicted, normalise, layers
         self.width, self.depth, self.heads = width, depth, heads
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
-        require_layers(encoder, shape, layers)
+        require_layers(encoder, torch.zeros(1, *shape), layers)
         self.tokens = self.grid[0] * self.grid[1]
         self.kept = patch_count(self.tokens, 1 - ratio)
         self.asked = min(max(round(self.tokens * predicted), 1), self.tokens - self.kept)
