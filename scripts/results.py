@@ -93,10 +93,9 @@ class Runs:
         summary = read_json(folder / SUMMARY)
 
         def shares(protocol: str, number: str) -> dict[str, float]:
-            at = f"{protocol}/{number}"
-            places = {"random": ("baseline", at), "trained": ("final", at), "test": ("final", f"test/{at}")}
-            if at in summary.get("raw", {}):
-                places["raw"] = ("raw", at)
+            at, began = f"{protocol}/{number}", "initial" if self.after else "baseline"
+            places = {"random": (began, at), "trained": ("final", at), "test": ("final", f"test/{at}")}
+            places |= {"raw": ("raw", at)} if at in summary.get("raw", {}) else {}
             return {each: round(summary[part][key], 4) for each, (part, key) in places.items()}
 
         stage = STAGES[dataset]

@@ -8,7 +8,7 @@ from toys import SHAPE, Conv, batch, context, number, still, wander
 
 from ssl_runner.augment.image.block_mask import MultiBlock
 from ssl_runner.augment.image.mask import patchify, unpatchify
-from ssl_runner.contract import Batch, Encoder, Pretext
+from ssl_runner.contract import Batch, Encoder, Pretext, Samples
 from ssl_runner.duration import Duration
 from ssl_runner.layers.transformer import normalise_tokens
 from ssl_runner.loss.hog import hog
@@ -40,8 +40,8 @@ def vit(mean: float = 0.5, std: float = 0.25, **given) -> ViT:
 def task(name: str, encoder: Encoder | None = None, **settings) -> Pretext:
     torch.manual_seed(0)
     kind, own = KINDS[name]
-    given = {"encoder": encoder or vit(), "shape": SHAPE, "augment": still(), **own, **settings}
-    return kind(**given).train()
+    known = {"samples": Samples("image", SHAPE)} if name == "data2vec" else {"shape": SHAPE}
+    return kind(**{"encoder": encoder or vit(), **known, "augment": still(), **own, **settings}).train()
 
 
 def pixels_at(x: torch.Tensor, places: torch.Tensor, value: float) -> torch.Tensor:

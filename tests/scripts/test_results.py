@@ -32,7 +32,7 @@ def desk(tmp_path, monkeypatch):
         folder.mkdir(parents=True, exist_ok=True)  # of runs of one second
         summary = {
             "raw": dict.fromkeys(kept, 0.3),
-            "baseline": dict.fromkeys(numbers, 0.25),
+            "initial" if any(word.startswith("init=") for word in typed) else "baseline": dict.fromkeys(numbers, 0.25),
             "final": final,
             "steps": steps,
             "samples_per_second": 99.0,
