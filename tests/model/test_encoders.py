@@ -6,8 +6,10 @@ import pytest
 import torch
 from encoders import close, colours, images, timm, vit
 from torch import nn
+from torch.nn import functional as F
 from torchvision.models import resnet18
 
+from ssl_runner.model.airbench import Airbench
 from ssl_runner.model.convnet import ConvNet
 from ssl_runner.model.resnet import ResNet
 from ssl_runner.model.vit import patch_of
@@ -35,6 +37,28 @@ def test_convnet_by_hand():
         assert features.tokens.flatten().tolist() == tokens
         assert features.pooled.item() == sum(tokens) / 2
     assert features.grid == (1, 2)
+
+
+@torch.no_grad()
+def test_airbench_pools_before_it_normalises():
+    def built(**given):
+        return Airbench(shape=(3, 9, 9), **colours(3), **given)
+
+    weights = 9 * (3 * 64 + 64 * 128 + 128 * 256 + 256 * 512)
+    assert sum(p.numel() for p in built().parameters()) == weights + 2 * (64 + 128 + 256 + 512)
+    with pytest.raises(ValueError, match=r"model\.pools has 4 entries and model\.widths 1; give as many"):
+        built(widths=(8,))
+    with pytest.raises(ValueError, match=r"at least 16x16, given 9x9; give model\.pools at most 3 that are true"):
+        built(pools=(True,) * 4)
+    encoder = built(widths=(8, 4), pools=(True, False)).eval()
+    x = torch.rand(2, 3, 9, 9)
+    features = encoder(x)
+    assert (features.grid, encoder.dim) == ((4, 4), 4)
+    one, two = (encoder.layers[i].weight for i in (0, 4))
+    with_pool = F.max_pool2d(F.conv2d(encoder.normalise(x), one, padding=1), 2)
+    by_hand = F.relu(F.conv2d(F.relu(with_pool / (1 + 1e-5) ** 0.5), two, padding=1) / (1 + 1e-5) ** 0.5)
+    torch.testing.assert_close(features.pooled, by_hand.mean((2, 3)))
+    torch.testing.assert_close(features.tokens.mT.unflatten(2, (4, 4)), by_hand)
 
 
 @torch.no_grad()

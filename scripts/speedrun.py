@@ -1,0 +1,180 @@
+"""The race: minutes of training to a good encoder of CIFAR-10 on this machine. docs/speedrun.json, a row a run.
+
+    python scripts/speedrun.py --cifar10 FOLDER [--tracks cpu5 cpu15] [--seeds 3] [--rivals lightly solo-learn]
+
+The clock runs from the first step to the last, views included, and stops while something is measured. Then the standing
+protocol: kNN and linear probe on frozen features, the probe's weight chosen on training rows, test once. FOLDER has
+train/CLASS/ and test/CLASS/ with images. Tracks:
+    cpu5, cpu15  two CPU cores for 5 and 15 minutes: experiment=speedrun_cpu and speedrun_cpu15
+    gpu          one GPU, to 90 % kNN: experiment=speedrun_gpu
+Rivals are trained for the minutes of the tracks on the same machine (benchmarking/rivals.py), or for --minutes, and are
+measured by the same protocol. Nothing else should run meanwhile: minutes are the clock's, and each row says them.
+"""
+
+import argparse
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+
+import torch
+from benchmarking.place import Place, machine
+from result_jobs import git
+
+from ssl_runner.config.compose import Composer
+from ssl_runner.contract import Data, Encoder
+from ssl_runner.engine.encoding import Encoding
+from ssl_runner.engine.learner import frozen
+from ssl_runner.evaluator.knn import KNN
+from ssl_runner.evaluator.probe import Probe
+from ssl_runner.run.job import Job
+from ssl_runner.run.preflight import read_job
+from ssl_runner.run_folder.atomic import read_json, write
+from ssl_runner.run_folder.layout import METRICS, SUMMARY
+from ssl_runner.run_folder.metrics import read_rows
+
+ROOT = Path(__file__).resolve().parents[1]
+ROWS, PAGE = ROOT / "docs" / "speedrun.json", ROOT / "docs" / "speedrun.md"
+MARKS = ("<!-- records -->\n", "<!-- end of records -->\n")
+TRACKS = {"cpu5": ("speedrun_cpu", 5.0), "cpu15": ("speedrun_cpu15", 15.0), "gpu": ("speedrun_gpu", 10.0)}
+T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t of n - 1 degrees of freedom, by n
+Row = dict[str, Any]
+
+
+def race(track: str, seed: int, root: Path, out: Path) -> Row:
+    """Trains our recipe of a track. Raises CalledProcessError."""
+    typed = [f"experiment={TRACKS[track][0]}", "dataset=image_folder", "dataset.root=FOLDER", f"seed={seed}"]
+    folder = out / f"{track}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
+    given = [f"dataset.root={root}" if word == "dataset.root=FOLDER" else word for word in typed]
+    subprocess.run([sys.executable, "-m", "ssl_runner", *given, f"hydra.run.dir={folder}"], check=True)
+    summary = read_json(folder / SUMMARY)
+    config = Composer().compose(given).content
+    seconds = summary["steps"] * config["batch_size"] / summary["samples_per_second"]  # of steps alone
+    curve = {
+        f"{seconds * row['step'] / summary['steps'] / 60:.2f}": round(row["probe/top1"], 4)
+        for row in read_rows(folder / METRICS)
+        if "probe/top1" in row
+    }
+    numbers = {name: round(summary["final"][f"test/{name}/top1"], 4) for name in ("probe", "knn")}
+    settings = {"steps": summary["steps"], "validation_probe": curve}
+    return {**numbers, "minutes": round(seconds / 60, 2), **settings, "command": shlex.join(["ssl-runner", *typed])}
+
+
+def rival(name: str, seed: int, minutes: float, root: Path) -> Row:
+    """Trains a rival's recipe for some minutes."""
+    from benchmarking.rivals import train
+
+    job, data = job_and_data(root)
+    torch.manual_seed(seed)
+    shape = job.dataset.build().samples.shape
+    encoder: Encoder = job.model.build(samples=job.dataset.build().samples, shape=shape, mean=data.mean, std=data.std)
+    place = Place(job.device.build(), ours=True)
+    began = time.perf_counter()
+    images = data.train.x[torch.arange(len(data.train.x))].permute(0, 2, 3, 1).contiguous().numpy()
+    steps = train(name, encoder, images, 60 * minutes, place)
+    print(f"{name}: {steps} steps in {time.perf_counter() - began:.0f} s", flush=True)
+    command = f"python scripts/speedrun.py --rivals {name} --minutes {minutes:g} --cifar10 FOLDER --seeds {seed + 1}"
+    return {**measured(encoder, job, data), "minutes": minutes, "steps": steps, "command": command}
+
+
+def job_and_data(root: Path) -> tuple[Job, Data]:
+    """A job with the rivals' encoder, and CIFAR-10."""
+    typed = [
+        "pretext=simclr",
+        "model=resnet18",
+        "dataset=image_folder",
+        f"dataset.root={root}",
+        "device.precision=bf16",
+    ]
+    job, problems = read_job(Composer().compose(typed).content)
+    if job is None:
+        raise ValueError("\n".join(problems))
+    return job, job.dataset.build().load()
+
+
+@torch.no_grad()
+def measured(encoder: Encoder, job: Job, data: Data) -> dict[str, float]:
+    """kNN and probe on test, as every run measures them."""
+    place, dataset = job.device.build(), job.dataset.build()
+    settings = {"every": None, "bank": data.train, "query": data.test, "classes": len(data.class_names)}
+    with frozen(encoder):
+        encode = Encoding(place.place(encoder), dataset.samples, place.device)
+        numbers = {}
+        for evaluator in (Probe, KNN):
+            each = evaluator(**settings, class_names=data.class_names)  # type: ignore[arg-type]
+            numbers[each.name] = round(each(encoder, encode)["top1"].value, 4)
+    return numbers
+
+
+def add(row: Row, track: str, contestant: str, seed: int) -> None:
+    """Writes a row in the place of an older one of the same contest, and the tables."""
+    facts = {"track": track, "contestant": contestant, "seed": seed, "date": time.strftime("%Y-%m-%d")}
+    told = {
+        "machine": machine("auto" if track == "gpu" else "cpu"),
+        "commit": git("rev-parse", "--short=10", "HEAD").strip(),
+    }
+    row = {**facts, **row, **told}
+    rows = [each for each in json.loads(ROWS.read_text()) if key_of(each) != key_of(row)]
+    rows = sorted([*rows, row], key=key_of)
+    write(ROWS, "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in rows) + "\n]\n")
+    write_page(rows)
+    print(f"{track}, {contestant}, seed {seed}: probe {row['probe']:.1%}, kNN {row['knn']:.1%} in {row['minutes']} min")
+
+
+def key_of(row: Row) -> tuple:
+    """A row of ours is replaced by a newer one of its track, a rival's by one of as many minutes; ours come first."""
+    ours = row["contestant"] == "ssl_runner"
+    return row["track"], not ours, row["contestant"], 0 if ours else row["minutes"], row["seed"]
+
+
+def write_page(rows: Sequence[Row]) -> None:
+    """Puts the table of records between the marks of docs/speedrun.md."""
+    lines = [
+        "| track | trained by | minutes | test probe | test kNN | seeds | date | commit |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for contest in dict.fromkeys(key_of(row)[:-1] for row in rows):
+        same = [row for row in rows if key_of(row)[:-1] == contest]
+        minutes = f"{mean(row['minutes'] for row in same):.1f}"
+        shown = [interval([100 * row[name] for row in same]) for name in ("probe", "knn")]
+        last = same[-1]
+        cells = (last["track"], last["contestant"], minutes, *shown, len(same), last["date"], last["commit"])
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    before, rest = PAGE.read_text().split(MARKS[0])
+    write(PAGE, before + MARKS[0] + "\n".join(lines) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
+
+
+def interval(values: Sequence[float]) -> str:
+    """Mean, and half of the 95 % interval of the mean if there are several."""
+    half = T_975.get(len(values), 1.96) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
+    return f"{mean(values):.1f}" + (f" ± {half:.1f}" if half is not None else "")
+
+
+def main(given: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cifar10", type=Path, required=True, metavar="FOLDER", help="CIFAR-10 as folders of images")
+    parser.add_argument("--tracks", nargs="+", choices=[*TRACKS], default=["cpu5", "cpu15"])
+    parser.add_argument("--seeds", type=int, default=1, metavar="N", help="seeds 0 to N-1 (default: 1)")
+    parser.add_argument("--rivals", nargs="*", choices=["lightly", "solo-learn"], default=None, help="these, not us")
+    parser.add_argument("--minutes", type=float, help="for which rivals are trained (default: those of the tracks)")
+    parser.add_argument("--out", type=Path, default=Path("outputs/speedrun"), metavar="FOLDER", help="of the runs")
+    arguments = parser.parse_args(given)
+    if not arguments.cifar10.is_dir():
+        parser.error(f"--cifar10: given {arguments.cifar10}; name CIFAR-10's folder")
+    for track in arguments.tracks:
+        for seed in range(arguments.seeds):
+            if arguments.rivals is None:
+                add(race(track, seed, arguments.cifar10, arguments.out), track, "ssl_runner", seed)
+            for name in arguments.rivals or ():
+                minutes = arguments.minutes or TRACKS[track][1]
+                add(rival(name, seed, minutes, arguments.cifar10), track, name, seed)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
