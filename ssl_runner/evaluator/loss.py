@@ -34,7 +34,7 @@ class HeldOutLoss:
     headline = "loss"
     every: Duration
     query: Split
-    decode: Callable[[Iterable[int]], str] | None = None  # ids to text; None: the data has no tokenizer
+    decode: Callable[[Iterable[int]], str] | None  # ids to text; None: the data has no tokenizer
     score: Callable[[Rows], Mapping[str, float]] | None  # of rows by the task; None: there is no task
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ ROWS = torch.randint(256, (44, 3, 32, 32), generator=torch.Generator().manual_se
 
 
 def evaluated(**values):
-    return metrics(Evaluator(every=EVERY, query=Split(ROWS), score=lambda rows: values))
+    return metrics(Evaluator(every=EVERY, query=Split(ROWS), decode=None, score=lambda rows: values))
 
 
 def test_perplexity_and_bits_are_those_of_the_mean_cross_entropy():
@@ -36,7 +36,7 @@ def test_perplexity_and_bits_are_those_of_the_mean_cross_entropy():
     with pytest.raises(FloatingPointError, match="diverged"):
         evaluated(loss=math.nan)
     with pytest.raises(ValueError, match="measure it in training, by evaluator="):
-        Evaluator(every=EVERY, query=Split(ROWS), score=None)
+        Evaluator(every=EVERY, query=Split(ROWS), decode=None, score=None)
 
 
 def test_bits_a_byte_are_of_the_bytes_that_tokens_write():
@@ -51,7 +51,7 @@ def test_bits_a_byte_are_of_the_bytes_that_tokens_write():
     found = metrics(Evaluator(every=EVERY, query=Split(rows), decode=decode, **given))
     assert found["bits_a_byte"].value == pytest.approx(11 * 3 / 11)
     assert found["bits_a_byte"].better == "smaller"
-    assert "bits_a_byte" not in metrics(Evaluator(every=EVERY, query=Split(rows), **given))
+    assert "bits_a_byte" not in metrics(Evaluator(every=EVERY, query=Split(rows), decode=None, **given))
 
 
 def test_bits_a_byte_are_bits_where_a_token_is_a_byte(here, capsys):

@@ -40,7 +40,12 @@ def build(name, split, folder, **change):
     if name == "tokens":
         split = replace(split, tokens={"part": (torch.arange(2 * len(split.x)) % 3).view(-1, 2)})
     runtime = {"bank": split, "query": split, "validation": None, "train": split.x, "classes": 10, "sample": IMAGE}
-    runtime |= {"class_names": (), "score": lambda rows: {"loss": 2.5, "accuracy": 0.5}, "tokenise": None}
+    runtime |= {
+        "class_names": (),
+        "score": lambda rows: {"loss": 2.5, "accuracy": 0.5},
+        "tokenise": None,
+        "decode": None,
+    }
     runtime |= {"every": EVERY, "augment": AUGMENT, "fresh": Small, "folder": folder, **QUICK.get(name, {}), **change}
     return class_of(name)(**{key: runtime[key] for key in signature(class_of(name)).parameters if key in runtime})
 
