@@ -13,6 +13,9 @@ from ssl_runner.device.torchrun import group_variables
 from ssl_runner.errors import refuse
 
 MULTIRUN = {"-m", "--multirun"}
+# Turns of a CPU thread of torch's that waits for the others before it sleeps; by itself libgomp makes so many that one
+# busy neighbour on the machine costs two thirds of a run's speed (docs/performance.md).
+SPINS = "1000"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         read_project()
     except ValueError as error:
         return refuse([str(error)])
+    if "OMP_WAIT_POLICY" not in os.environ:  # which the user has chosen by
+        os.environ.setdefault("GOMP_SPINCOUNT", SPINS)  # read once, when torch is imported
     open_streams()
     place_fonts()
     status = 0  # of a command that prints when it has done its work
