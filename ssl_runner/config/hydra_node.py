@@ -49,9 +49,8 @@ INSTEAD = {
 }
 GROUPS = ("launcher", "sweeper", "sweeper/sampler", "sweeper/pruner")
 OF_NODE = re.compile(r"[+~]*hydra[./]")
-OF_HYDRA = re.compile(
-    r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$"
-)  # it fills them itself
+# It fills them itself.
+OF_HYDRA = re.compile(r"(runtime|overrides)\.|(searchpath|job\.(config_name|override_dirname))$")
 
 
 def file_node(tree: Tree) -> dict[str, Any]:

@@ -28,9 +28,8 @@ class Encoding:
         self, encoder: Encoder, samples: Samples, device: torch.device, plain: Callable[[Tensor], Tensor] | None = None
     ):
         self.encoder, self.samples, self.device, self.plain = encoder, samples, device, plain
-        self._known: dict[
-            int, tuple[Rows, Tensor, Tensor | None]
-        ] = {}  # the rows are held so that their id stays theirs
+        # by the id of rows, which are held so that it stays theirs
+        self._known: dict[int, tuple[Rows, Tensor, Tensor | None]] = {}
 
     def __call__(self, rows: Rows) -> Float[Tensor, "n d"]:
         return self._encode(rows)[1]

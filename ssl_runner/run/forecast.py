@@ -18,10 +18,8 @@ log = logging.getLogger("ssl_runner")
 
 LONG = 900.0  # seconds from which on it is worth a line
 GOAL = 600.0  # seconds of the run that is proposed instead
-LARGE, SMALL = (
-    1_000_000,
-    {False: "convnet_small", True: "vit_mini"},
-)  # parameters; models, by whether tokens are dropped
+LARGE = 1_000_000  # parameters
+SMALL = {False: "convnet_small", True: "vit_mini"}  # models, by whether tokens are dropped
 PIXELS = 32  # a side, of images that a CPU can learn from
 
 

@@ -13,7 +13,7 @@ LINES = {  # what is typed, and words of the one line that answers it
     "-m seed = 1,2": ["seed = 1,2: has spaces around =; type seed=1,2"],
     "simclr": ["simclr: cannot be read as key=value; type pretext=simclr"],
     "BYOL": ["did you mean byol?"],
-    "model": ["type model=NAME, of ast_small, ", " convnet, "],
+    "model": ["type model=NAME, of airbench, ", " convnet, "],
     "optimizer.lr": ["type optimizer.lr=VALUE"],
     "seed=1 resume": ["resume is a verb: it stands first, as in ssl-runner resume"],
     "pretext=SimCLR": ["pretext: given SimCLR", "did you mean simclr?"],
