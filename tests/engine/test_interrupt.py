@@ -29,12 +29,14 @@ def test_a_rest_that_no_stop_explains_counts_and_only_a_long_one_waits(monkeypat
 
 
 def test_the_first_signal_is_answered_at_once_and_only_a_second_ctrl_c_acts(capfd):
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's job in the background ignores it
     with Interrupt("it saves") as interrupt:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGINT)
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
     assert interrupt.signal == signal.SIGTERM
     assert capfd.readouterr().err == "\nSIGTERM: it saves\n"
     with Interrupt():
