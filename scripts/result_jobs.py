@@ -1,6 +1,7 @@
 """Jobs of the protocol of results: what is typed for a task, and whether a row is what its command would give today."""
 
 import ast
+import json
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.describe import target_of
 from ssl_runner.config.files import parse_yaml
-from ssl_runner.run_folder.atomic import digest
+from ssl_runner.run_folder.atomic import digest, write
 from ssl_runner.run_folder.layout import HARMLESS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -87,6 +88,11 @@ def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> lis
 def key_of(row: Row) -> tuple[str, str, str, int]:
     """What tells rows apart."""
     return row["dataset"], row["method"], row.get("after", ""), row["seed"]
+
+
+def write_rows(file: Path, rows: Sequence[Row]) -> None:
+    """A JSON list with a line a row, so that a change of one is a change of one line."""
+    write(file, "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in rows) + "\n]\n")
 
 
 def image_settings(method: str, stage: Stage) -> list[str]:

@@ -4,6 +4,7 @@ import re
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 
 from result_jobs import ROOT, SHARES, STAGES, Row
 
@@ -57,8 +58,13 @@ def shown(rows: Sequence[Row], protocol: str, which: str) -> str:
     """A mean in per cent, with its 95 % interval if there are several seeds; nothing if rows lack it."""
     if not all(which in row[protocol] for row in rows):
         return ""
-    of = interval([100 * row[protocol][which] for row in rows])
-    return f"{of.mean:.1f}" + (f" ± {of.half:.1f}" if len(rows) > 1 else "")
+    return mean_shown([100 * row[protocol][which] for row in rows])
+
+
+def mean_shown(values: Sequence[float]) -> str:
+    """A mean, with its 95 % interval if there are several values."""
+    of = interval(values)
+    return f"{of.mean:.1f}" + (f" ± {of.half:.1f}" if len(values) > 1 else "")
 
 
 def results(rows: Sequence[Row]) -> list[str]:
@@ -117,12 +123,17 @@ def catalogue(rows: Sequence[Row]) -> list[str]:
 def write_pages(rows: Sequence[Row]) -> None:
     """Puts the tables between their markers; what else a page says stays."""
     for (name, page), table in zip(PAGES.items(), (results, catalogue), strict=True):
-        begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
-        before, found, rest = page.read_text(encoding="utf-8").partition(begin)
-        _, ends, after = rest.partition(end)
-        if not (found and ends):
-            print(f"{page.name} has no table: write {begin} and {end} where it is to be", file=sys.stderr)
-            continue
-        text = f"{before}{begin}\n" + "\n".join(table(rows)).strip("\n") + f"\n{end}{after}"
-        if text != page.read_text(encoding="utf-8"):
-            write(page, text)
+        put_table(page, name, table(rows))
+
+
+def put_table(page: Path, name: str, lines: Sequence[str]) -> None:
+    """Puts lines between the markers of that name, if the page has them."""
+    begin, end = (f"<!-- {name}: {word} -->" for word in ("begin", "end"))
+    before, found, rest = page.read_text(encoding="utf-8").partition(begin)
+    _, ends, after = rest.partition(end)
+    if not (found and ends):
+        print(f"{page.name} has no table: write {begin} and {end} where it is to be", file=sys.stderr)
+        return
+    text = f"{before}{begin}\n" + "\n".join(lines).strip("\n") + f"\n{end}{after}"
+    if text != page.read_text(encoding="utf-8"):
+        write(page, text)

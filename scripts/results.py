@@ -35,11 +35,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
-from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words
+from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words, write_rows
 from result_pages import FAMILY, paper_of, write_pages
 
 from ssl_runner.config.compose import TREE
-from ssl_runner.run_folder.atomic import digest, read_json, write
+from ssl_runner.run_folder.atomic import digest, read_json
 from ssl_runner.run_folder.layout import SUMMARY
 
 ROWS = ROOT / "docs" / "results.json"
@@ -75,7 +75,7 @@ class Runs:
         with self.lock:
             self.rows = [row, *(each for each in self.rows if key_of(each) != key)]
             self.rows.sort(key=key_of)
-            write(ROWS, "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in self.rows) + "\n]\n")
+            write_rows(ROWS, self.rows)
             write_pages(self.rows)
         shown = ", ".join(f"{each} {row[each]['random']:.1%} -> {row[each]['trained']:.1%}" for each in SHARES)
         print(f"{name}: {shown}, {row['steps']} steps in {row['seconds']} s of CPU", flush=True)

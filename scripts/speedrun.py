@@ -19,31 +19,26 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from statistics import mean, stdev
-from typing import Any
+from statistics import mean
 
 import torch
 from benchmarking.place import Place, machine
-from result_jobs import git
+from benchmarking.work import composed_job
+from result_jobs import ROOT, Row, git, write_rows
+from result_pages import mean_shown, put_table
 
 from ssl_runner.config.compose import Composer
-from ssl_runner.contract import Data, Encoder
+from ssl_runner.contract import Data, Encoder, Samples
 from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
-from ssl_runner.run.job import Job
-from ssl_runner.run.preflight import read_job
-from ssl_runner.run_folder.atomic import read_json, write
+from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import METRICS, SUMMARY
 from ssl_runner.run_folder.metrics import read_rows
 
-ROOT = Path(__file__).resolve().parents[1]
 ROWS, PAGE = ROOT / "docs" / "speedrun.json", ROOT / "docs" / "speedrun.md"
-MARKS = ("<!-- records -->\n", "<!-- end of records -->\n")
 TRACKS = {"cpu5": ("speedrun_cpu", 5.0), "cpu15": ("speedrun_cpu15", 15.0), "gpu": ("speedrun_gpu", 10.0)}
-T_975 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78}  # Student's t of n - 1 degrees of freedom, by n
-Row = dict[str, Any]
 
 
 def race(track: str, seed: int, root: Path, out: Path) -> Row:
@@ -69,41 +64,25 @@ def rival(name: str, seed: int, minutes: float, root: Path) -> Row:
     """Trains a rival's recipe for some minutes."""
     from benchmarking.rivals import train
 
-    job, data = job_and_data(root)
+    images = ["dataset=image_folder", f"dataset.root={root}"]
+    job = composed_job(["pretext=simclr", "model=resnet18", *images, "device.precision=bf16"])
+    dataset, place = job.dataset.build(), Place(job.device.build(), ours=True)
+    samples, data = dataset.samples, dataset.load()
     torch.manual_seed(seed)
-    shape = job.dataset.build().samples.shape
-    encoder: Encoder = job.model.build(samples=job.dataset.build().samples, shape=shape, mean=data.mean, std=data.std)
-    place = Place(job.device.build(), ours=True)
-    began = time.perf_counter()
-    images = data.train.x[torch.arange(len(data.train.x))].permute(0, 2, 3, 1).contiguous().numpy()
-    steps = train(name, encoder, images, 60 * minutes, place)
-    print(f"{name}: {steps} steps in {time.perf_counter() - began:.0f} s", flush=True)
+    encoder: Encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
+    pixels = data.train.x[torch.arange(len(data.train.x))].permute(0, 2, 3, 1).contiguous().numpy()
+    steps = train(name, encoder, pixels, 60 * minutes, place)
     command = f"python scripts/speedrun.py --rivals {name} --minutes {minutes:g} --cifar10 FOLDER --seeds {seed + 1}"
-    return {**measured(encoder, job, data), "minutes": minutes, "steps": steps, "command": command}
-
-
-def job_and_data(root: Path) -> tuple[Job, Data]:
-    """A job with the rivals' encoder, and CIFAR-10."""
-    typed = [
-        "pretext=simclr",
-        "model=resnet18",
-        "dataset=image_folder",
-        f"dataset.root={root}",
-        "device.precision=bf16",
-    ]
-    job, problems = read_job(Composer().compose(typed).content)
-    if job is None:
-        raise ValueError("\n".join(problems))
-    return job, job.dataset.build().load()
+    numbers = measured(encoder, samples, data, place.device)
+    return {**numbers, "minutes": minutes, "steps": steps, "command": command}
 
 
 @torch.no_grad()
-def measured(encoder: Encoder, job: Job, data: Data) -> dict[str, float]:
+def measured(encoder: Encoder, samples: Samples, data: Data, device: torch.device) -> dict[str, float]:
     """kNN and probe on test, as every run measures them."""
-    place, dataset = job.device.build(), job.dataset.build()
     settings = {"every": None, "bank": data.train, "query": data.test, "classes": len(data.class_names)}
     with frozen(encoder):
-        encode = Encoding(place.place(encoder), dataset.samples, place.device)
+        encode = Encoding(encoder, samples, device)
         numbers = {}
         for evaluator in (Probe, KNN):
             each = evaluator(**settings, class_names=data.class_names)  # type: ignore[arg-type]
@@ -121,7 +100,7 @@ def add(row: Row, track: str, contestant: str, seed: int) -> None:
     row = {**facts, **row, **told}
     rows = [each for each in json.loads(ROWS.read_text()) if key_of(each) != key_of(row)]
     rows = sorted([*rows, row], key=key_of)
-    write(ROWS, "[\n" + ",\n".join(json.dumps(each, ensure_ascii=False) for each in rows) + "\n]\n")
+    write_rows(ROWS, rows)
     write_page(rows)
     print(f"{track}, {contestant}, seed {seed}: probe {row['probe']:.1%}, kNN {row['knn']:.1%} in {row['minutes']} min")
 
@@ -133,7 +112,7 @@ def key_of(row: Row) -> tuple:
 
 
 def write_page(rows: Sequence[Row]) -> None:
-    """Puts the table of records between the marks of docs/speedrun.md."""
+    """Puts the table of records into docs/speedrun.md."""
     lines = [
         "| track | trained by | minutes | test probe | test kNN | seeds | date | commit |",
         "|---|---|---|---|---|---|---|---|",
@@ -141,18 +120,11 @@ def write_page(rows: Sequence[Row]) -> None:
     for contest in dict.fromkeys(key_of(row)[:-1] for row in rows):
         same = [row for row in rows if key_of(row)[:-1] == contest]
         minutes = f"{mean(row['minutes'] for row in same):.1f}"
-        shown = [interval([100 * row[name] for row in same]) for name in ("probe", "knn")]
+        shown = [mean_shown([100 * row[name] for row in same]) for name in ("probe", "knn")]
         last = same[-1]
         cells = (last["track"], last["contestant"], minutes, *shown, len(same), last["date"], last["commit"])
         lines.append(f"| {' | '.join(map(str, cells))} |")
-    before, rest = PAGE.read_text().split(MARKS[0])
-    write(PAGE, before + MARKS[0] + "\n".join(lines) + "\n" + MARKS[1] + rest.split(MARKS[1])[1])
-
-
-def interval(values: Sequence[float]) -> str:
-    """Mean, and half of the 95 % interval of the mean if there are several."""
-    half = T_975.get(len(values), 1.96) * stdev(values) / len(values) ** 0.5 if len(values) > 1 else None
-    return f"{mean(values):.1f}" + (f" ± {half:.1f}" if half is not None else "")
+    put_table(PAGE, "records", lines)
 
 
 def main(given: Sequence[str] | None = None) -> int:

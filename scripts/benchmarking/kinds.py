@@ -20,13 +20,11 @@ from benchmarking.choices import CONTESTANTS
 from benchmarking.process import Hired
 from benchmarking.settings import Settings
 from benchmarking.speed import contest, rows
-from benchmarking.work import LOG_EVERY, Work
-from ssl_runner.config.compose import Composer
+from benchmarking.work import LOG_EVERY, Work, composed_job
 from ssl_runner.contract import Data, Dataset
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.run.assemble import assemble
 from ssl_runner.run.job import Job
-from ssl_runner.run.preflight import read_job
 
 TASKS = ("mlm", "clm", "cpc", "wav2vec2")
 NAMES = ("limit", "runner")
@@ -43,11 +41,7 @@ class Sequences(Work):
             *(f"pretext={self.pretext}", f"device={self.device}", f"batch_size={self.batch}", "evaluator=none"),
             *("length=10000ep", f"log_every={LOG_EVERY}st", "save_every=100%", "show_every=100%"),
         ]
-        composed = Composer().compose([*typed, *self.overrides])
-        job, problems = read_job(composed.content)
-        if job is None or problems or composed.problems:
-            raise ValueError("\n".join(composed.problems + problems))
-        return job
+        return composed_job([*typed, *self.overrides])
 
     def trainer(self, folder: Path) -> Trainer:
         dataset, data = loaded(self)

@@ -1,6 +1,7 @@
 """What is trained in a contest, and for whom: the same encoder, task, batch, optimizer and images for everybody."""
 
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,7 @@ class Work:
             *("dataset=shapes", f"dataset.images={self.rows}", "dataset.test=0", "dataset.validation=0"),
             *("evaluator=none", "length=10000ep", f"log_every={LOG_EVERY}st", "save_every=100%", "show_every=100%"),
         ]
-        composed = Composer().compose([*typed, *self.overrides])
-        job, problems = read_job(composed.content)
-        if job is None or problems or composed.problems:
-            raise ValueError("\n".join(composed.problems + problems))
+        job = composed_job([*typed, *self.overrides])
         if job.device.arguments.get("precision") == "fp16":
             raise ValueError("device.precision: given fp16, and the peers' loops scale no loss; type bf16 or float32")
         return job
@@ -69,6 +67,15 @@ class Work:
         given = {"samples": SAMPLES, "shape": SAMPLES.shape}
         encoder = job.model.build(**given, **STATISTICS)
         return job.pretext.build(**given, encoder=encoder, rows=self.rows)
+
+
+def composed_job(typed: Sequence[str]) -> Job:
+    """The job of what is typed. Raises ValueError, a line for each thing that is wrong with it."""
+    composed = Composer().compose(typed)
+    job, problems = read_job(composed.content)
+    if job is None or problems or composed.problems:
+        raise ValueError("\n".join(composed.problems + problems))
+    return job
 
 
 def pictures(rows: int) -> UInt8[Tensor, "n 3 32 32"]:

@@ -7,6 +7,7 @@ of the Acoustical Society of America 62, 1977: exp of the mean cross-entropy in 
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 
@@ -55,13 +56,15 @@ class HeldOutLoss:
             metrics["perplexity"] = Metric(math.exp(min(nats, 700)), "smaller", "number")
             metrics["bits"] = Metric(bits := nats / math.log(2), "smaller", "number")
             if self.decode is not None:
-                metrics["bits_a_byte"] = Metric(bits / self.bytes_a_token(self.decode), "smaller", "number")
+                metrics["bits_a_byte"] = Metric(bits / self.bytes_a_token, "smaller", "number")
         for name, value in values.items():
             right = name.endswith("accuracy")
             metrics[name] = Metric(value, "larger", "share") if right else Metric(value, None, "number", detail=True)
         return metrics
 
-    def bytes_a_token(self, decode: Callable[[Iterable[int]], str]) -> float:
-        """The mean over the query's tokens, padding aside."""
+    @cached_property
+    def bytes_a_token(self) -> float:
+        """The mean over the query's tokens, padding aside. The query stays the same for the whole run."""
+        assert self.decode is not None
         rows = self.query.x[torch.arange(len(self.query.x))].tolist()
-        return sum(len(decode(row).encode()) for row in rows) / sum(each != 0 for row in rows for each in row)
+        return sum(len(self.decode(row).encode()) for row in rows) / sum(each != 0 for row in rows for each in row)

@@ -14,7 +14,7 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Encoder, Features
 from ssl_runner.device.placement import Placement
 
-PLAIN = "before\n<!-- records -->\nold\n<!-- end of records -->\nafter\n"
+PLAIN = "before\n<!-- records: begin -->\nold\n<!-- records: end -->\nafter\n"
 
 
 @pytest.fixture
