@@ -29,8 +29,10 @@ from result_pages import mean_shown, put_table
 
 from ssl_runner.config.compose import Composer
 from ssl_runner.contract import Data, Encoder, Samples
+from ssl_runner.duration import Duration
 from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
+from ssl_runner.engine.loader import fetch
 from ssl_runner.evaluator.knn import KNN
 from ssl_runner.evaluator.probe import Probe
 from ssl_runner.run_folder.atomic import read_json
@@ -70,7 +72,7 @@ def rival(name: str, seed: int, minutes: float, root: Path) -> Row:
     samples, data = dataset.samples, dataset.load()
     torch.manual_seed(seed)
     encoder: Encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std)
-    pixels = data.train.x[torch.arange(len(data.train.x))].permute(0, 2, 3, 1).contiguous().numpy()
+    pixels = fetch(data.train, torch.arange(len(data.train))).permute(0, 2, 3, 1).contiguous().numpy()
     steps = train(name, encoder, pixels, 60 * minutes, place)
     command = f"python scripts/speedrun.py --rivals {name} --minutes {minutes:g} --cifar10 FOLDER --seeds {seed + 1}"
     numbers = measured(encoder, samples, data, place.device)
@@ -80,12 +82,12 @@ def rival(name: str, seed: int, minutes: float, root: Path) -> Row:
 @torch.no_grad()
 def measured(encoder: Encoder, samples: Samples, data: Data, device: torch.device) -> dict[str, float]:
     """kNN and probe on test, as every run measures them."""
-    settings = {"every": None, "bank": data.train, "query": data.test, "classes": len(data.class_names)}
+    settings = {"every": Duration(100.0, "%"), "bank": data.bank, "query": data.test, "classes": len(data.classes)}
     with frozen(encoder):
         encode = Encoding(encoder, samples, device)
         numbers = {}
         for evaluator in (Probe, KNN):
-            each = evaluator(**settings, class_names=data.class_names)  # type: ignore[arg-type]
+            each = evaluator(**settings, class_names=data.classes)  # type: ignore[arg-type]
             numbers[each.name] = round(each(encoder, encode)["top1"].value, 4)
     return numbers
 

@@ -8,6 +8,8 @@ import speedrun
 import torch
 from benchmarking.place import Place
 from benchmarking.rivals import RIVALS, train
+from benchmarking.work import composed_job
+from image_trees import paint
 from torch import nn
 
 from ssl_runner.config.compose import Composer
@@ -75,6 +77,22 @@ def test_a_rival_learns_for_as_long_as_it_is_given(name, monkeypatch):
     assert train(name, encoder, images.numpy(), 3, Place(Placement(name="cpu"), ours=True)) == 3
     assert (encoder.layers[0].weight - before).abs().max() > 1e-5
     assert encoder.layers[0].weight.isfinite().all()
+
+
+def test_a_rival_is_trained_and_measured_on_a_folder_of_images(tmp_path, monkeypatch):
+    rng = torch.Generator().manual_seed(0)
+    for part in ("train", "test"):
+        for place, name in enumerate(("dark", "light")):
+            for number in range(40):
+                pixel = 40 + 150 * place + int(torch.randint(0, 20, (), generator=rng))
+                paint(tmp_path / part / name / f"{number}.png", (pixel,) * 3, (32, 32))
+    small = lambda typed: composed_job([*typed, "model=convnet_small", "dataset.cache=false"])  # noqa: E731
+    monkeypatch.setattr(speedrun, "composed_job", small)
+    monkeypatch.setattr(Place, "workers", (0,))
+    row = speedrun.rival("solo-learn", 0, 0.001, tmp_path)
+    assert row["steps"] >= 1
+    assert 0.9 <= row["probe"] <= 1, "brightness alone tells the two classes apart"
+    assert 0 <= row["knn"] <= 1
 
 
 def test_rates_of_rivals_end_at_nothing():
