@@ -17,7 +17,7 @@ from ssl_runner.errors import DONE, FAILED, refuse
 EXAMPLES = """\
   ssl-runner ls
   ssl-runner ls simclr 'probe>80'
-  ssl-runner ls outputs/sweeps/demo state=failed|killed
+  ssl-runner ls outputs/sweeps/demo 'state=failed|killed'
   ssl-runner ls tags=paper -vicreg 'lr<=0.01'
 """
 
