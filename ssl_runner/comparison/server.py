@@ -79,7 +79,7 @@ class Handler(BaseHTTPRequestHandler):
         super().__init__(*arguments)  # type: ignore[arg-type]
 
     def do_GET(self) -> None:
-        host = self.headers.get("Host", "").rpartition(":")[0]
+        host = self.headers.get("Host", "").partition(":")[0]  # browsers leave out port 80
         if host not in (HOST, "localhost"):  # a stranger's page whose name leads here
             return self.answer(HTTPStatus.FORBIDDEN, f"open http://{HOST}:{self.connection.getsockname()[1]}/")
         if self.path not in self.shows:

@@ -54,8 +54,10 @@ def test_nothing_but_the_page_is_served(tmp_path):
     with served(tmp_path) as ask:
         for path in ("/one/config.yaml", "/../one/config.yaml", "/rows/..", "//etc/passwd", "/index.html", "/%2e%2e/"):
             assert ask(path)[0] == 404
-        status, _, text = ask("/", Host="evil.example:80")
-        assert (status, "one" in text) == (403, False)
+        for host in ("evil.example:80", "evil.example", "localhost.evil.example", ""):
+            status, _, text = ask("/", Host=host)
+            assert (status, "one" in text) == (403, False)
+        assert ask("/", Host="localhost")[0] == 200, "as a browser asks through a tunnel from its port 80"
         assert ask("/", "POST")[0] == 501
 
 
