@@ -30,7 +30,8 @@ def find_sign(rows: Sequence[Mapping[str, Any]]) -> Sign | None:
         ("masked_accuracy", lambda right: right >= ALL_RIGHT, "what is hidden is told without learning"),
         ("masked_accuracy", lambda right: right == 0, "no hidden token is ever told right"),
     ):
-        for name in {name for row in rows for name in row if name.startswith("train/") and name.endswith(word)}:
+        names = (name for row in rows for name in row if name.startswith("train/") and name.endswith(word))
+        for name in dict.fromkeys(names):  # in the order of the log: the same in every process
             history = [(row["step"], row[name]) for row in reversed(rows) if name in row]
             last = list(takewhile(lambda point, dead=dead: dead(point[1]), history))  # type: ignore[misc]
             if len(last) >= LASTING:
@@ -49,7 +50,7 @@ def find_remedies(sign: Sign | None, pretext: Pretext) -> Iterator[Suspect]:
             f"pretext.diversity={weight:g}, and {sign.text}", f"pretext.diversity={max(0.1, 3 * weight):g}", 0.8
         )
     elif sign.name == "codes_in_use":
-        for key in {"codes", "units"} & known.keys():
+        for key in (each for each in ("codes", "units") if each in known):
             yield Suspect(
                 f"pretext.{key}={known[key]}, and {sign.text}", f"pretext.{key}={max(2, known[key] // 4)}", 0.6
             )

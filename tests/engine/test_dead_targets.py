@@ -39,6 +39,16 @@ def test_three_log_lines_in_a_row_say_so(case, group):
         assert words.replace("train/", f"train/{group}") in str(health)
 
 
+def test_of_several_dead_numbers_the_first_that_was_logged_speaks():
+    """Also in a process that orders sets in another way: names are hashed with a seed of its own."""
+    names = [f"train/{letter}_codes_in_use" for letter in "hgfedcba"]
+    rows = [{"step": step, **dict.fromkeys(names, 0.01)} for step in range(3)]
+    assert names[0] in find_sign(rows).text
+    pretext = nn.Module()
+    vars(pretext).update(units=64, codes=32)
+    assert [each.remedy for each in find_remedies(find_sign(rows), pretext)] == ["pretext.codes=8", "pretext.units=16"]
+
+
 def test_features_that_have_collapsed_are_the_worse_news():
     rows = [*log("codes_in_use", [0.01] * 4)]
     collapsed = [{**row, "geometry/std": 0.0} if row["step"] and "geometry/std" in row else row for row in rows]
