@@ -15,6 +15,7 @@ from ssl_runner.device import ranks
 from ssl_runner.device.placement import Placement
 from ssl_runner.device.sharding import local, share_of, whole
 from ssl_runner.device.strategy import distributed, gathered, gradients_of, synchronised
+from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.loader import Loader
 from ssl_runner.engine.objective import Objective
 from ssl_runner.engine.rates import GroupOptimizer
@@ -51,6 +52,7 @@ class Learner:
             for group, named in self.groups.items()
         }
         self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
+        self.waited = 0.0  # seconds that steps stood still for data, since a log last set it to 0
 
     def step(self, step: int, *, measure_gradient: bool = False) -> dict[str, Tensor]:
         """One optimizer step of each group. Returns what it logs: detached scalars on the device, by name."""
@@ -60,7 +62,9 @@ class Learner:
         settings, rates = self.settings(step), self.pretext.rates(context)
         with torch.no_grad():
             self.pretext.before_step(context)
+        began = clock()
         batches = self.loader.batches(step)
+        self.waited += clock() - began
         numbers: dict[str, Tensor] = {}
         kept: dict[str, list[Tensor]] = defaultdict(list)
         for group, optimizer in self.optimizers.items():
@@ -87,8 +91,7 @@ class Learner:
 
     def look(self, step: int) -> tuple[Tensor, tuple, dict[str, Tensor]]:
         """Samples and views of a step's first micro-batch, and the method's pictures of them. It changes nothing."""
-        waited, batch = self.loader.waited, self.loader.batches(step)[0]
-        self.loader.waited = waited
+        batch = self.loader.batches(step)[0]
         views = self.views(batch, step, self.main)
         with frozen(self.pretext), gathered(self.objective):
             return batch.x, views, dict(self.pretext.pictures(views))

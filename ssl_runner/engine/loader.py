@@ -11,7 +11,6 @@ from ssl_runner.contract import Batch, Rows, Samples
 from ssl_runner.data.order import epoch_order
 from ssl_runner.device.ranks import count, rows_of_rank
 from ssl_runner.duration import Length
-from ssl_runner.engine.interrupt import clock
 from ssl_runner.engine.seed import derive
 from ssl_runner.engine.workers import Workers
 
@@ -24,7 +23,7 @@ class Loader:
 
     A set that fits is one tensor on the training device. A larger one is fetched by a thread while the step before it
     is learnt from, and one that is decoded on demand by processes. An epoch is a fresh permutation of the rows; the
-    last, incomplete batch of it is dropped. `waited` counts the seconds that training stood still for data.
+    last, incomplete batch of it is dropped.
 
     stored: the same rows in more pixels, which batches then have.
     """
@@ -47,7 +46,6 @@ class Loader:
         self.learnt = rows if stored is None else stored
         processes = getattr(self.learnt, "processes", None)
         self.resident = resident(self.learnt, device) if processes is None else None
-        self.waited = 0.0
         self._order: tuple[int, Tensor] = (-1, torch.empty(0))
         self._workers = self._thread = None
         if processes:
@@ -71,13 +69,10 @@ class Loader:
 
     def batches(self, step: int) -> list[Batch]:
         """The micro-batches of a step."""
-        started = clock()
         index, raw = self._rows(step)
         size = len(index) // self.accumulate
         pairs = zip(raw.split(size), index.split(size), strict=True)
-        batches = [Batch(self.samples.from_rows(x), rows) for x, rows in pairs]
-        self.waited += clock() - started
-        return batches
+        return [Batch(self.samples.from_rows(x), rows) for x, rows in pairs]
 
     def sweep(self) -> Iterator[Batch]:
         """The whole training set in row order, in parts of about one size: a batch norm could not take a last row."""

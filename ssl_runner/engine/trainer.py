@@ -159,11 +159,11 @@ class Trainer:
         if settings.weight_decay != learner.settings(0).weight_decay:  # it has a schedule
             values["optimizer/weight_decay"] = settings.weight_decay
         values["speed/samples_per_second"] = window.steps * self.length.batch_size / seconds
-        values["speed/data_wait"] = learner.loader.waited / seconds
+        values["speed/data_wait"] = learner.waited / seconds
         values["speed/peak_memory_mb"] = learner.device.peak_memory_mb()
         self.logbook.scalars(step, step / self.length.steps_per_epoch, values)
         self.progress.report(step, window.steps, seconds)
-        self.window, learner.loader.waited = Window(), 0.0
+        self.window, learner.waited = Window(), 0.0
 
     def show(self, step: int) -> None:
         """Writes views, what the method makes of them, clips and texts to TensorBoard."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ssl_runner.contract import Loss
 from ssl_runner.duration import Duration
+from ssl_runner.engine.collapse import measure_embedding
 from ssl_runner.engine.learner import main_group
 from ssl_runner.optimizer.adamw import AdamW
 
@@ -63,6 +64,16 @@ def test_the_rate_of_each_step_is_the_one_that_is_used():
         weight = weight - rate * MEAN
         assert_close(weights(taught), weight)
         assert taught.settings(step).lr == pytest.approx(rate)
+
+
+def test_only_steps_stand_still_for_data():
+    """What is read to measure or to show is no wait of training, whose log would tell of too much."""
+    taught = learner(Slope())
+    measure_embedding(taught)
+    taught.look(0)
+    assert taught.waited == 0
+    taught.step(0)
+    assert taught.waited > 0
 
 
 @pytest.mark.parametrize("precision", ["float32", "fp16"])
