@@ -28,12 +28,12 @@ from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Re
 from ssl_runner.run.forecast import forecast
 from ssl_runner.run.history import History, check_config
 from ssl_runner.run.initial import initial_weights
-from ssl_runner.run.report import hparams, print_beginning, print_end, write_summary
+from ssl_runner.run.report import hparams, mark_summary, print_beginning, print_end, write_summary
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.assets import write_assets
 from ssl_runner.run_folder.atomic import write
 from ssl_runner.run_folder.environment import describe, versions
-from ssl_runner.run_folder.layout import ENCODER, ENVIRONMENT, WEIGHTS
+from ssl_runner.run_folder.layout import ENCODER, ENVIRONMENT, SUMMARY, WEIGHTS
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.run_folder.weights import serialise_weights
 
@@ -171,7 +171,8 @@ class Attempt:
             self.step = max(self.step, self.trainer.checked)
         summary: dict[str, Any] = {"status": "failed", "step": self.step, "steps": 0}
         try:
-            summary = self.record(status, error)
+            unlogged = ranks.is_first() and self.logbook is None and (self.folder / SUMMARY).exists()
+            summary = mark_summary(self.folder, status, error) if unlogged else self.record(status, error)
         except OSError as reason:
             log.error("the summary could not be written: %s", reason)
         with suppress(Exception):  # TensorBoard's writer passes on whatever its thread died of

@@ -25,9 +25,9 @@ from ssl_runner.engine.console import journal
 from ssl_runner.engine.interrupt import SIGNALS, Interrupt
 from ssl_runner.errors import FAILED, ProcessFailed, Refused
 from ssl_runner.run.group import Plan
+from ssl_runner.run.report import mark_summary
 from ssl_runner.run_folder import checkpoint
-from ssl_runner.run_folder.atomic import read_json, write_json
-from ssl_runner.run_folder.layout import CHECKPOINTS, SUMMARY
+from ssl_runner.run_folder.layout import CHECKPOINTS
 from ssl_runner.run_folder.lock import locked
 
 WORKER = "ssl_runner.run.worker"  # imported in the processes alone
@@ -159,6 +159,5 @@ def report(plan: Plan, error: str, console: Console) -> int:
     with journal(console) as book, suppress(OSError, Refused), locked(folder):
         book.attach(folder)
         log.error("%s; %s; to go on: ssl-runner resume %s", error, newest, shlex.quote(plan.folder))
-        summary = {"step": 0, "steps": 0, **read_json(folder / SUMMARY)}
-        write_json(folder / SUMMARY, {**summary, "status": "failed", "error": error})
+        mark_summary(folder, "failed", error)
     return FAILED

@@ -13,7 +13,7 @@ from ssl_runner.config.override import paths
 from ssl_runner.contract import Data, Samples
 from ssl_runner.errors import printable
 from ssl_runner.run.job import Job
-from ssl_runner.run_folder.atomic import write_json
+from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
 from ssl_runner.run_folder.summary import Meanings, summarise_numbers
 
@@ -110,6 +110,18 @@ def write_summary(
         "error": error or (run.stopped if run else None) or None,
         **changes,
     }
+    write_json(folder / SUMMARY, summary)
+    return summary
+
+
+def mark_summary(folder: Path, status: str, error: str | None) -> dict[str, Any]:
+    """Writes into summary.json how an attempt ended, and leaves the step and the numbers that are in it.
+
+    For attempts that know neither: they ended before their log was open, or in another process. Raises OSError.
+    """
+    if not (before := read_json(folder / SUMMARY)):
+        return write_summary(folder, status, None, 0, 0.0, {}, error)
+    summary = {"step": 0, "steps": 0, **before, "status": status, "error": error}
     write_json(folder / SUMMARY, summary)
     return summary
 

@@ -127,7 +127,9 @@ def test_a_damaged_run_goes_on_to_the_same_end_or_says_why_not(cut, whole, case,
     elif damage != "folder":
         assert "Traceback" not in (cut / "run.log").read_text()
     if case == "widths":
-        assert summary(cut)["status"] == "failed"
+        now, then = summary(cut), json.loads(before[cut / "summary.json"])
+        assert "0000008.pt does not fit" in now["error"]
+        assert now == {**then, "status": "failed", "error": now["error"]}, "what it had reached is still there"
         shutil.copy(whole / name, cut)
         assert main(["resume", "cut"]) == 0
         require_same_end(cut, whole)
