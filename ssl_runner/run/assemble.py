@@ -67,7 +67,7 @@ def assemble(
     device.apply()
     samples, rows = dataset.samples, data.train
     seed_everything(job.seed, "initialise")
-    encoder = job.model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std, train=rows)
+    encoder = job.build_encoder(samples, data)
     if initial is not None:
         encoder.load_state_dict(initial)  # the normalisation that they were learnt with is among them
     pretext = build_pretext(job, dataset, encoder, len(rows), data.assets)
@@ -134,12 +134,11 @@ def evaluators(
 
 def fresh_encoders(job: Job, samples: Samples, data: Data) -> Fresh:
     """Seeds to randomly initialised encoders; the seed of a run gives the one that the run begins with."""
-    model = job.model
-    if "pretrained" in model.arguments:  # random is random, also if the run begins from pretrained weights
-        model = replace(model, arguments={**model.arguments, "pretrained": False})
+    if "pretrained" in job.model.arguments:  # random is random, also if the run begins from pretrained weights
+        job = replace(job, model=replace(job.model, arguments={**job.model.arguments, "pretrained": False}))
 
     def fresh(seed: int) -> Encoder:
         seed_everything(seed, "initialise")
-        return model.build(samples=samples, shape=samples.shape, mean=data.mean, std=data.std, train=data.train)
+        return job.build_encoder(samples, data)
 
     return fresh

@@ -1,7 +1,6 @@
 """Estimate of the memory that training takes, by building on torch's meta device, before anything is allocated."""
 
 import os
-from typing import Any
 
 import torch
 from torch import nn
@@ -11,7 +10,7 @@ from ssl_runner.contract import Samples
 from ssl_runner.run.job import Job
 
 BYTES = 16  # a float32 parameter with its gradient and Adam's two averages
-PARTS = 10_000  # parameter tensors: a network of more is not meant
+PARTS = 10_000  # parameter tensors; nobody means a network of more
 
 
 class TooLarge(ValueError):
@@ -32,15 +31,13 @@ def check_size(job: Job, samples: Samples, rows: int) -> list[str]:
                 f"{total / 1e9:,.1f} GB, and there are {memory / 1e9:,.1f} GB; choose smaller sizes"
             )
 
-    channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
-    arguments: dict[str, Any] = {**known, "mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
     part = "model"
     hook = register_module_parameter_registration_hook(add)
     try:
         with torch.device("meta"):
-            encoder = job.model.build(**arguments)
+            encoder = job.build_encoder(samples)
             part = "pretext"
-            job.pretext.build(encoder=encoder, rows=rows, **known)
+            job.pretext.build(encoder=encoder, rows=rows, samples=samples, shape=samples.shape)
     except (TooLarge, MemoryError) as error:
         return [f"{part}: {error}"]
     except (OverflowError, TypeError) as error:  # torch's words for a size that it cannot hold

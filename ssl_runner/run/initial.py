@@ -75,10 +75,7 @@ def check_initial(job: Job) -> list[str]:
         read = read_initial(job.init, target_of(job))
     except (OSError, ValueError) as error:
         return [f"init: {error}"]
-    samples = job.dataset.build().samples
-    channels = 0 if samples.kind == "text" else samples.shape[0]
-    neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
-    encoder = job.model.build(samples=samples, shape=samples.shape, **neutral)
+    encoder = job.build_encoder(job.dataset.build().samples)
     shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (encoder.state_dict(), read.weights)]
     wrong = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
     if not wrong:
@@ -124,8 +121,9 @@ def initial_weights(
     except (OSError, ValueError) as error:
         raise Refused(f"init: {error}") from None
     if read is not None and read.source is not None:
-        for name in (each for each, known in read.source.assets.items() if known != assets.get(each)):
-            own = read.source.weights.parent / name
-            given = f"init: {read.path} was trained with another {name} than that of the data"
-            raise Refused(f"{given}; type dataset.{Path(name).stem}={own}, or leave init out")
+        for name, content in read.source.assets.items():
+            if content != assets.get(name):
+                given = f"init: {read.path} was trained with another {name} than that of the data"
+                own = read.source.weights.parent / name
+                raise Refused(f"{given}; type dataset.{Path(name).stem}={own}, or leave init out")
     return None if read is None else dict(read.weights)

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from ssl_runner.config.node import Node
-from ssl_runner.contract import Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser
+from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser, Samples
 from ssl_runner.device.placement import Placement
 from ssl_runner.duration import Duration
 from ssl_runner.engine.loggers import Name
@@ -48,3 +48,10 @@ class Job:
     tags: str | tuple[str, ...] = ()
     notes: str | None = None
     choices: dict[str, str] = field(default_factory=dict)  # the name chosen in each group, for folders and tables
+
+    def build_encoder(self, samples: Samples, data: Data | None = None) -> Encoder:
+        """The encoder with random weights. Without data its normalisation is neutral: to be tried, not trained."""
+        channels = 0 if samples.kind == "text" else samples.shape[0]
+        neutral = (0.5,) * channels, (0.25,) * channels, None
+        mean, std, train = neutral if data is None else (data.mean, data.std, data.train)
+        return self.model.build(samples=samples, shape=samples.shape, mean=mean, std=std, train=train)

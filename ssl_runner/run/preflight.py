@@ -70,9 +70,7 @@ def preflight(job: Job) -> list[str]:
     samples = dataset.samples
     if wrong := check_kinds(job, samples) or check_size(job, samples, dataset.rows):
         return problems + wrong
-    channels, known = 0 if samples.kind == "text" else samples.shape[0], {"samples": samples, "shape": samples.shape}
-    neutral = {"mean": (0.5,) * channels, "std": (0.25,) * channels, "train": None}
-    encoder = attempt("model", problems, job.model.build, **known, **neutral)
+    encoder = attempt("model", problems, job.build_encoder, samples)
     runtime = {**stand_ins(dataset), "fresh": lambda seed: encoder, "folder": Path(), "score": lambda rows: {}}
     for name, node in job.evaluator.items():
         attempt(f"evaluator.{name}", problems, node.build, **runtime)
