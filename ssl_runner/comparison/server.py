@@ -35,7 +35,7 @@ def run_stamp(folder: Path) -> Stamp:
     return (*files, *results, running, running and stamp(folder, METRICS))
 
 
-class Rows:
+class LiveRuns:
     """Runs below some folders as they are now; only those that have changed are read again."""
 
     def __init__(self, places: Sequence[Path], metric: str | None):
@@ -74,7 +74,7 @@ class Rows:
 class Handler(BaseHTTPRequestHandler):
     """Answers GET / and GET /rows, and nothing else."""
 
-    def __init__(self, source: Rows, shows: Mapping[str, tuple[Show, str]], *arguments: object):
+    def __init__(self, source: LiveRuns, shows: Mapping[str, tuple[Show, str]], *arguments: object):
         self.source, self.shows = source, shows
         super().__init__(*arguments)  # type: ignore[arg-type]
 
@@ -115,4 +115,4 @@ class Handler(BaseHTTPRequestHandler):
 def open_server(places: Sequence[Path], metric: str | None, port: int, page: Show, rows: Show) -> ThreadingHTTPServer:
     """Raises OSError if the port is taken. Port 0 takes any that is free."""
     shows = {"/": (page, "text/html"), "/rows": (rows, "application/json")}
-    return ThreadingHTTPServer((HOST, port), partial(Handler, Rows(places, metric), shows))
+    return ThreadingHTTPServer((HOST, port), partial(Handler, LiveRuns(places, metric), shows))

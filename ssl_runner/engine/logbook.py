@@ -63,8 +63,8 @@ class Window:
         return dict(zip(values, torch.stack([*values.values()]).tolist(), strict=True)) if values else {}
 
 
-class Rows:
-    """The rows of a run's log, as every rank knows them. This one writes nothing."""
+class LogRows:
+    """The log of a run in memory, which every rank has. `Logbook`, of the first rank, also writes it to files."""
 
     def __init__(self, rows: Iterable[dict[str, Any]], seconds: float = 0.0):
         self.rows = [*rows]
@@ -94,7 +94,7 @@ class Rows:
     def close(self, status: str | None = None) -> None: ...
 
 
-class Logbook(Rows):
+class Logbook(LogRows):
     """One row a log in metrics.jsonl, the same numbers as scalars in the event file of the folder.
 
     TensorBoard sorts by name, and opens with five columns and two groups. So accuracies stand there twice: `knn/top1`

@@ -23,7 +23,7 @@ from ssl_runner.run_folder.results import meaning_of, write_confusion_rows
 
 if TYPE_CHECKING:
     from ssl_runner.engine.held_out_loss import HeldOutLoss
-    from ssl_runner.engine.logbook import Rows as LogRows
+    from ssl_runner.engine.logbook import LogRows
     from ssl_runner.engine.progress import Progress
 
 log = logging.getLogger("ssl_runner")

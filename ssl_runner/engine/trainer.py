@@ -12,7 +12,7 @@ from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
 from ssl_runner.engine.events import TEXTS
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
-from ssl_runner.engine.logbook import SOUNDS, Rows, Window
+from ssl_runner.engine.logbook import SOUNDS, LogRows, Window
 from ssl_runner.engine.panels import Decode, panels, spectrogram, table
 from ssl_runner.engine.progress import Progress
 from ssl_runner.errors import Diverged
@@ -78,7 +78,7 @@ class Trainer:
             raise checkpoint.Unreadable(unfit)
         return 0
 
-    def fit(self, start: int, logbook: Rows, interrupt: Interrupt) -> int:
+    def fit(self, start: int, logbook: LogRows, interrupt: Interrupt) -> int:
         """Trains from `start` and returns the step that was reached: the last one, or less if it was cut off.
 
         Raises Diverged at a loss that is not finite, and OSError if the last checkpoint cannot be written.

@@ -21,7 +21,7 @@ from ssl_runner.device import ranks
 from ssl_runner.device.sharding import whole
 from ssl_runner.encoder.load import input_of
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.engine.logbook import Logbook, Rows
+from ssl_runner.engine.logbook import Logbook, LogRows
 from ssl_runner.engine.loggers import Loggers
 from ssl_runner.engine.memory import advise, is_out_of_memory
 from ssl_runner.errors import DONE, FAILED, STOPPED, Diverged, ProcessFailed, Refused
@@ -65,7 +65,7 @@ class Attempt:
     older: Iterable[State] = ()  # to go on from if it does not fit, newest first
     rewrites: bool = False  # whether its config is another than the one in the folder
     trainer: "Trainer | None" = field(default=None, init=False)
-    logbook: Rows | None = field(default=None, init=False)
+    logbook: LogRows | None = field(default=None, init=False)
     step: int = field(default=0, init=False)
 
     def carry_out(self) -> int:
@@ -120,7 +120,7 @@ class Attempt:
         run.provenance = {**run.provenance, **record}
         print_beginning(run, job, data, self.dataset.samples, start)
         run.progress.forecast = forecast(run, job, self.dataset.samples)
-        book = self.open_logbook(run, start) if ranks.is_first() else Rows([])
+        book = self.open_logbook(run, start) if ranks.is_first() else LogRows([])
         book.rows = ranks.of_first(book.rows)
         self.logbook = book
         with run.progress:

@@ -21,7 +21,7 @@ from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.summary import ENDED, RANKED_BY, read_summary
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import REPORTS
-from ssl_runner.sweep.ledger import Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import Entry, Ledger, job_key
 from ssl_runner.sweep.objective import Curve, Halving, Points, is_better_smaller, value
 from ssl_runner.sweep.settings import ranking_metric
 from ssl_runner.sweep.view import View
@@ -62,7 +62,7 @@ class Jobs:
             entries = [each for each in known.values() if each.status not in ENDED]
             lacking = [each for each in entries if not (self.folder(each) / CONFIG).exists()]
             contents = {each.number: self.request.compose(each.overrides) for each in lacking}
-        elif known and not any(key_of(each.overrides) in known for each in typed):
+        elif known and not any(job_key(each.overrides) in known for each in typed):
             folder = shlex.quote(str(self.ledger.folder))
             line = f"none of the {len(typed)} jobs typed is one of the {len(known)} in {folder}; to go on with those"
             line += f" type ssl-runner -m sweep.resume={folder}, and for a sweep of the ones typed leave it out"

@@ -1,7 +1,5 @@
 """Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, its folder, what has become of it."""
 
-import hashlib
-import json
 import re
 import secrets
 import time
@@ -11,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
-from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.atomic import digest, read_json, write_json
 from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.summary import ENDED, read_summary
 
@@ -63,7 +61,7 @@ class Ledger(BaseModel):
         """Each job has a number and a folder of its own, and the key of its overrides."""
         entries = self.jobs.values()
         own = len({each.number for each in entries}) == len({each.folder for each in entries}) == len(self.jobs)
-        if not own or any(key != key_of(entry.overrides) for key, entry in self.jobs.items()):
+        if not own or any(key != job_key(entry.overrides) for key, entry in self.jobs.items()):
             raise ValueError("its jobs are not those that were written")
         return self
 
@@ -90,7 +88,7 @@ class Ledger(BaseModel):
         subfolder: Subfolder = lambda overrides, number: None,
     ) -> Entry:
         """The entry of a job: the one that it has already, or a new one with the next number."""
-        if (key := key_of(overrides)) not in self.jobs:
+        if (key := job_key(overrides)) not in self.jobs:
             number = 1 + max((each.number for each in self.jobs.values()), default=-1)
             name = subfolder(overrides, number) or f"{number:03d}-{slug(overrides, common, groups)}"
             name += f"-{number:03d}" * (name in {each.folder for each in self.jobs.values()})
@@ -116,9 +114,9 @@ class Ledger(BaseModel):
         return summary
 
 
-def key_of(overrides: Sequence[str]) -> str:
+def job_key(overrides: Sequence[str]) -> str:
     """Twelve hex digits that depend on what is overridden, in any order."""
-    return hashlib.blake2b(json.dumps(sorted(overrides)).encode(), digest_size=6).hexdigest()
+    return digest(sorted(overrides), 6)
 
 
 def slug(overrides: Sequence[str], common: Container[str], groups: Container[str]) -> str:

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from ssl_runner.run_folder.summary import ENDED
 from ssl_runner.sweep.jobs import Jobs
-from ssl_runner.sweep.ledger import Entry, Ledger, key_of
+from ssl_runner.sweep.ledger import Entry, Ledger, job_key
 from ssl_runner.sweep.objective import Points
 from ssl_runner.sweep.study import distribution
 
@@ -54,7 +54,7 @@ class Search(Jobs):
         for trial in self.study.trials:
             if trial.state.is_finished() or trial.user_attrs.get(SWEEP, self.ledger.identity) != self.ledger.identity:
                 continue
-            entry = jobs.get(key_of([*self.fixed, *words(trial.params)]))
+            entry = jobs.get(job_key([*self.fixed, *words(trial.params)]))
             if entry is not None and (entry in todo or entry.status in ENDED):
                 self.cut_off.append((trial.number, trial.params))
             elif entry is None and self.optuna.storage is None:  # it did not become a job; nobody else can have it

@@ -24,7 +24,7 @@ from ssl_runner.config import files
 from ssl_runner.run_folder.environment import changed_versions, changes
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import read_summary, summarise_numbers, typed_summary
-from ssl_runner.sweep.ledger import Ledger, key_of
+from ssl_runner.sweep.ledger import Ledger, job_key
 from ssl_runner.sweep.objective import Curve, value
 
 EXAMPLES = int(os.environ.get("SSL_RUNNER_FUZZ", "50"))
@@ -70,7 +70,7 @@ ROW = {"step": 4, "epoch": 0.5, "time": 1.5, "knn/top1": 0.5, "train/loss": 2.0}
 JOBS = [["seed=0", "optimizer.lr=0.1"], ["seed=1", "optimizer.lr=0.1"]]
 SWEEP = {"format": 1, "began": "2026-01-31T12:00:00", "cwd": "/", "command": ["seed=0,1"], "jobs": {}}
 for number, words in enumerate(JOBS):
-    SWEEP["jobs"][key_of(words)] = {"number": number, "overrides": words, "folder": f"00{number}", "final": {"a": 0.1}}
+    SWEEP["jobs"][job_key(words)] = {"number": number, "overrides": words, "folder": f"00{number}", "final": {"a": 0.1}}
 
 
 def put(path, content):
@@ -138,7 +138,7 @@ def test_a_sweep_is_opened_or_refused(tmp_path, content, summary):
     put(tmp_path / "000/summary.json", summary)
     with suppress(ValueError):
         ledger = Ledger.open(tmp_path)
-        assert all(key == key_of(each.overrides) for key, each in ledger.jobs.items())
+        assert all(key == job_key(each.overrides) for key, each in ledger.jobs.items())
         ledger.write()
         assert Ledger.open(tmp_path) == ledger
 

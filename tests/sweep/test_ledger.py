@@ -6,14 +6,14 @@ import pytest
 
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.summary import read_summary
-from ssl_runner.sweep.ledger import Ledger, key_of, slug
+from ssl_runner.sweep.ledger import Ledger, job_key, slug
 from ssl_runner.sweep.objective import Curve, Halving, is_better_smaller, value
 from ssl_runner.sweep.settings import Settings, check_recorded, merge_words, read_settings, split_words
 
 
 def test_a_job_is_known_by_its_overrides_in_any_order():
-    assert key_of(["a=1", "b=2"]) == key_of(["b=2", "a=1"])
-    assert len({key_of(words) for words in (["a=1", "b=2"], ["a=1"], ["a=1b=2"], ["a=1", "b=3"], [])}) == 5
+    assert job_key(["a=1", "b=2"]) == job_key(["b=2", "a=1"])
+    assert len({job_key(words) for words in (["a=1", "b=2"], ["a=1"], ["a=1b=2"], ["a=1", "b=3"], [])}) == 5
 
 
 def test_the_ledger_believes_the_runs(tmp_path):
