@@ -121,8 +121,8 @@ def initial_weights(
     except (OSError, ValueError) as error:
         raise Refused(f"init: {error}") from None
     if read is not None and read.source is not None:
-        for name, content in read.source.assets.items():
-            if content != assets.get(name):
+        for name, learnt_with in read.source.assets.items():
+            if learnt_with != assets.get(name):
                 given = f"init: {read.path} was trained with another {name} than that of the data"
                 own = read.source.weights.parent / name
                 raise Refused(f"{given}; type dataset.{Path(name).stem}={own}, or leave init out")
