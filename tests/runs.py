@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from ssl_runner.__main__ import main
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
-from ssl_runner.sweep.read import read_choice
+from ssl_runner.sweep.choices import read_choice
 
 CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
 

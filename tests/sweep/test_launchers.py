@@ -20,9 +20,9 @@ from runs import put, sweep_part, wait_for
 from ssl_runner.errors import Refused
 from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
+from ssl_runner.sweep.choices import LAUNCHERS, SWEEPERS, read_choice
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
 from ssl_runner.sweep.launcher.remote import REPORTS
-from ssl_runner.sweep.read import LAUNCHERS, SWEEPERS, read_choice
 
 launcher = partial(sweep_part, LAUNCHERS)
 NAMES = names("hydra/launcher")
@@ -96,7 +96,7 @@ WRONG_SWEEPER = {
     ("tables", "wrong"), [(LAUNCHERS, WRONG_LAUNCHER), (SWEEPERS, WRONG_SWEEPER)], ids=["launcher", "sweeper"]
 )
 def test_everything_wrong_is_said_at_once(tables, wrong, monkeypatch):
-    monkeypatch.setattr("ssl_runner.sweep.read.find_spec", lambda library: None)
+    monkeypatch.setattr("ssl_runner.sweep.choices.find_spec", lambda library: None)
     chosen, problems = read_choice(tables, [*wrong])
     assert (chosen, len(problems)) == (None, len(wrong))
     for word, (begin, end) in wrong.items():
@@ -156,7 +156,7 @@ import sys
 from pathlib import Path
 from launcher_jobs import run
 from ssl_runner.run_folder.lock import locked
-from ssl_runner.sweep.read import LAUNCHERS, read_choice
+from ssl_runner.sweep.choices import LAUNCHERS, read_choice
 local = read_choice(LAUNCHERS, ["hydra/launcher=submitit_local"])[0]
 with locked(Path(sys.argv[1])):
     local.open(Path(sys.argv[1]), run)

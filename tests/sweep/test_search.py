@@ -19,8 +19,9 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.files import read
 from ssl_runner.config.grammar import Axis, examples, is_searched, read_axes
 from ssl_runner.run_folder.atomic import write_json
+from ssl_runner.sweep.choices import SWEEPERS
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
-from ssl_runner.sweep.read import SWEEPERS, Request
+from ssl_runner.sweep.read import Request
 from ssl_runner.sweep.run import start
 from ssl_runner.sweep.settings import Settings
 
