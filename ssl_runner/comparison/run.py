@@ -86,36 +86,54 @@ def machine_of(environment: Mapping[str, Any]) -> dict[str, str]:
 
 
 Ways = Mapping[str, Sequence[tuple[Run, Result]]]  # results of trained encoders by way, the most common way first
+Stages = dict[str, Result]  # by stage: all that one run has of a number that was measured in one way
 
 
 def name_metrics(runs: Sequence[Run]) -> tuple[list[dict[str, float]], dict[str, Meaning], Mapping[str, Ways]]:
     """Metrics of each run by name, and by base name their meanings and the ways in which they were measured.
 
     Names are `probe/top1` on validation, `test/probe/top1`, `raw/...`, `baseline/...`, `gain/...`. A way of measuring
-    is an evaluator's version and settings, and the data if they are not the run's own. Of the same way the last result
-    counts. If there are several, the plain name is the way that most runs have, and each way has `#` and six digits.
+    is an evaluator's version and settings, and the data if they are not the run's own. If there are several, the plain
+    name is the way that most runs have, and each way has `#` and six digits.
     """
-    measured: dict[str, dict[str, dict[int, dict[str, Result]]]] = {}  # by name, way, number of the run, stage
-    for number, run in enumerate(runs):
-        for each in run.results:
-            stages = measured.setdefault(each.name, {}).setdefault(each.way, {}).setdefault(number, {})
-            if each.stage not in stages or stages[each.stage].value != each.value:  # it is not only repeated
-                stages[each.stage] = each
     metrics: list[dict[str, float]] = [{} for _ in runs]
-    meanings, ways = {}, {}
-    for name, by_way in measured.items():
-        trained = [(way, [(runs[n], each[""]) for n, each in own.items() if "" in each]) for way, own in by_way.items()]
-        ways[name] = dict(sorted((each for each in trained if each[1]), key=lambda each: -len(each[1])))
-        plain = next(iter(ways[name]), None)
+    meanings, ways = dict[str, Meaning](), dict[str, Ways]()
+    for name, by_way in group_results(runs).items():
+        trained = {
+            way: [(runs[number], stages[""]) for number, stages in by_run.items() if "" in stages]
+            for way, by_run in by_way.items()
+        }
+        commonest = sorted(trained, key=lambda way: -len(trained[way]))
+        ways[name] = {way: trained[way] for way in commonest if trained[way]}
+        plain = next(iter(ways[name]), None)  # None if no trained encoder was measured
         for way, by_run in by_way.items():
             for number, stages in by_run.items():
-                values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
-                if {"", "baseline"} <= stages.keys():
-                    values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
-                metrics[number] |= values if way == plain or plain is None else {}
-                metrics[number] |= {f"{each}#{way}": values[each] for each in values} if len(ways[name]) > 1 else {}
+                values = name_stages(name, stages)
+                if plain in (way, None):
+                    metrics[number] |= values
+                if len(ways[name]) > 1:
+                    metrics[number] |= {f"{each}#{way}": value for each, value in values.items()}
                 meanings[name] = next(iter(stages.values())).meaning
     return metrics, meanings, ways
+
+
+def group_results(runs: Sequence[Run]) -> dict[str, dict[str, dict[int, Stages]]]:
+    """Results by name, by way of measuring, by the number of their run, and by stage. Of several the last counts."""
+    groups: dict[str, dict[str, dict[int, Stages]]] = {}
+    for number, run in enumerate(runs):
+        for each in run.results:
+            stages = groups.setdefault(each.name, {}).setdefault(each.way, {}).setdefault(number, {})
+            if each.stage not in stages or stages[each.stage].value != each.value:  # it is not only repeated
+                stages[each.stage] = each
+    return groups
+
+
+def name_stages(name: str, stages: Stages) -> dict[str, float]:
+    """`probe/top1`, `baseline/probe/top1` and so on, and the gain of the trained encoder over the random one."""
+    values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
+    if {"", "baseline"} <= stages.keys():
+        values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
+    return values
 
 
 def base_name(metric: str | None) -> str:
