@@ -24,8 +24,8 @@ from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run.kinds import check_kinds
 from ssl_runner.run.processes import check_processes, processes_of
 
-# What a part raises if it cannot be; the last three are torch's and Python's for a size that they cannot hold.
-NEEDS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)
+# What a constructor raises for settings that cannot be; the last three are torch's and Python's for too large a size.
+REFUSALS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def preflight(job: Job) -> list[str]:
 
     Each setting may be right by itself, and the combination, or this machine, not.
     """
-    problems = check_device(job)
+    problems = [*check_loggers(job.loggers), *check_device(job), *check_on_collapse(job)]
     optimizer = attempt("optimizer", problems, job.optimizer.build, batch_size=job.batch_size)
     dataset = attempt("dataset", problems, job.dataset.build)
     if dataset is None:
@@ -81,20 +81,7 @@ def preflight(job: Job) -> list[str]:
     if pretext is not None and optimizer is not None:
         for named in pretext.groups().values():
             attempt("optimizer", problems, optimizer.build, named)
-    if not problems:
-        micro_batch = job.batch_size // job.accumulate
-        try:
-            rehearse(pretext, regulariser, dataset, micro_batch)
-        except ValueError as error:
-            line = f"pretext: {' '.join(str(error).split())}"
-            if micro_batch == 1 and "more than 1 value per channel" in line:  # torch's words
-                given = f"batch_size: given {job.batch_size} with accumulate={job.accumulate}, one sample at a time"
-                line = f"{given}, and batch normalisation needs two; type batch_size={2 * job.accumulate}, or more"
-            problems.append(line)
-        except Exception:  # a bug of a method: the run itself will tell it, with its traceback
-            return problems
-        problems += check_held_out(job, pretext, regulariser, dataset)
-    return problems
+    return problems or check_forward(job, pretext, regulariser, dataset)
 
 
 def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: Any, **runtime: Any) -> Any:
@@ -104,7 +91,7 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
     except Exception as error:
         line, source = " ".join(str(error).split()), read_project().source
         own = not isinstance(error, ValueError | OSError) and frames_in(error, source)
-        if own or not isinstance(error, NEEDS):
+        if own or not isinstance(error, REFUSALS):
             line = last_line(error, source)
         elif type(error) in (RuntimeError, OverflowError, TypeError, MemoryError):  # none of our words
             line = f"cannot be built ({line[:200] or 'out of memory'}); choose smaller or other settings of {key}"
@@ -113,17 +100,21 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
 
 
 def check_device(job: Job) -> list[str]:
-    problems = check_loggers(job.loggers)
+    problems: list[str] = []
     device = attempt("device", problems, job.device.build)
     if job.accumulate > 1 and device is not None and device.compile == "reduce-overhead":
         why = f"with accumulate={job.accumulate} a micro-batch may overwrite the gradient of the one before"
         problems.append(f"device.compile: given reduce-overhead, and {why}; type device.compile=true")
     if device is not None and (count := processes_of(device)) > 1:
         problems += check_processes(job, device, count)
-    if job.on_collapse == "stop" and GEOMETRY not in job.evaluator:
-        chosen = ",".join([*job.evaluator, GEOMETRY])
-        problems.append(f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]")
     return problems
+
+
+def check_on_collapse(job: Job) -> list[str]:
+    if job.on_collapse == "warn" or GEOMETRY in job.evaluator:
+        return []
+    chosen = ",".join([*job.evaluator, GEOMETRY])
+    return [f"on_collapse: given stop, and nothing would see a collapse; type evaluator=[{chosen}]"]
 
 
 def check_lengths(job: Job, dataset: Dataset, optimizer: Optimizer | None) -> list[str]:
@@ -163,6 +154,22 @@ def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int, asset
     return pretext
 
 
+def check_forward(job: Job, pretext: Pretext, regulariser: Regulariser, dataset: Dataset) -> list[str]:
+    """A line if a forward pass on noise is refused, of training rows, or of others if an evaluator asks for these."""
+    micro_batch = job.batch_size // job.accumulate
+    try:
+        rehearse(pretext, regulariser, dataset, micro_batch)
+    except ValueError as error:
+        line = f"pretext: {' '.join(str(error).split())}"
+        if micro_batch == 1 and "more than 1 value per channel" in line:  # torch's words
+            given = f"batch_size: given {job.batch_size} with accumulate={job.accumulate}, one sample at a time"
+            line = f"{given}, and batch normalisation needs two; type batch_size={2 * job.accumulate}, or more"
+        return [line]
+    except Exception:  # a bug of a method: the run itself will tell it, with its traceback
+        return []
+    return check_held_out(job, pretext, regulariser, dataset)
+
+
 def check_held_out(job: Job, pretext: Pretext, regulariser: Regulariser, dataset: Dataset) -> list[str]:
     """Whether a task has a loss on rows that are none of its training set's, if an evaluator asks for it."""
     asking = [name for name, node in job.evaluator.items() if "score" in node.wants]
@@ -175,14 +182,12 @@ def check_held_out(job: Job, pretext: Pretext, regulariser: Regulariser, dataset
     return []
 
 
-def rehearse(
-    pretext: Pretext, regulariser: Regulariser, dataset: Dataset, micro_batch: int, numbers: Any = None
-) -> None:
-    """A forward pass of up to 4 samples of noise, on the CPU: what would be refused at step 0 is refused here.
+def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, size: int, numbers: Any = None) -> None:
+    """A forward pass of `size` samples of noise, 4 at most, on the CPU: what step 0 would refuse is refused here.
 
     Raises ValueError with the words of whatever refuses.
     """
-    n, rng = min(4, micro_batch), CounterRng(0, torch.device("cpu"))
+    n, rng = min(4, size), CounterRng(0, torch.device("cpu"))
     samples = stored_samples(dataset)
     batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), numbers or torch.arange(n))
     ctx = Context(step=0, length=Length(1, 1, n), rng=rng, sweep=lambda: iter([batch]))

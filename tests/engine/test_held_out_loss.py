@@ -135,3 +135,10 @@ def test_a_task_that_keeps_something_of_each_row_is_refused_before_it_begins(tas
     (line,) = read_job(content)[1]
     assert "keeps something of each training row, and has no loss on others; leave loss out" in line
     assert read_job(Composer().compose(tiny("pretext=simclr", "evaluator=[loss]")).content)[1] == []
+
+
+def test_a_batch_that_is_too_small_is_the_only_thing_that_is_said():
+    """The loss on held-out rows fails by it as well, and its task is not to blame."""
+    content = Composer().compose(tiny("pretext=byol", "batch_size=1", "evaluator=[loss]")).content
+    (line,) = read_job(content)[1]
+    assert line.endswith("batch normalisation needs two; type batch_size=2, or more")
