@@ -55,7 +55,11 @@ function readWord(token, rows, columns) {
   for (const part of token.slice(excluded ? 1 : 0).split(/\|(?=(?:[^"]*"[^"]*")*[^"]*$)/)) {
     const match = /^("[^"]*"|[^<>=!"]+)(<=|>=|!=|=|<|>)([^]*)$/.exec(part);
     let [key, operator, text] = match ? match.slice(1) : [...(before || ["", ""]), part];
-    if (operator === "!=") { excluded = !(excluded && !before); operator = "="; }
+    if (operator === "!=") {  // of all values that follow, as in pretext!=a|b
+      if (tests.length) throw new Error(`${token}: ${part} cannot follow a |; type it as a word of its own`);
+      excluded = !excluded;
+      operator = "=";
+    }
     before = operator === "=" ? [key, operator] : null;  // pretext=a|b is pretext=a|pretext=b
     if (!operator && !plain(text)) throw new Error(`${token}: a word is missing`);
     if (operator) isText = false;

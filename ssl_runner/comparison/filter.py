@@ -98,8 +98,10 @@ def read_word(token: str, rows: Sequence[Row]) -> Test:
     for part in re.split(r'\|(?=(?:[^"]*"[^"]*")*[^"]*$)', token[excluded:]):
         match = COMPARISON.fullmatch(part)
         key, operator, text = match.groups() if match else (*(before or ("", "")), part)
-        if operator == "!=":
-            excluded, operator = not (excluded and not before), "="
+        if operator == "!=":  # of all values that follow, as in pretext!=a|b
+            if tests:
+                raise ValueError(f"{token}: {part} cannot follow a |; type it as a word of its own")
+            excluded, operator = not excluded, "="
         before = (key, operator) if operator == "=" else None  # pretext=a|b is pretext=a|pretext=b
         if not operator and not plain(text):
             raise ValueError(f"{token}: a word is missing")

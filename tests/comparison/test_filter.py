@@ -64,6 +64,7 @@ UNKNOWN = {  # what is not understood asks for nothing, and says so
     'name="my': ("012", ["second quotation mark"]),
     "byol|": ("012", ["a word is missing"]),
     "zzzzzz=1": ("012", ["zzzzzz is no column"]),
+    "pretext=byol|lr!=0.1": ("012", ["lr!=0.1 cannot follow a |", "a word of its own"]),  # it excluded both
 }
 NODE = shutil.which("node")
 
