@@ -92,13 +92,14 @@ def rank_groups(comparison: Comparison) -> None:
     groups, larger, metric = comparison.groups, comparison.larger, comparison.metric
     sign = 1 if larger is False else -1
     groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
-    if larger is not None and comparable(metric, comparison.keys):
-        comparison.best, comparison.verdict = judge_groups(groups, larger)
-    elif larger is None and metric is not None:
+    if metric is None:
+        possible = [name for name in comparison.metrics if not name.startswith(("raw/", "baseline/"))][:8]
+        comparison.verdict = f"No accuracy was measured; --metric takes {', '.join(possible)}." if possible else ""
+    elif larger is None:
         unknown = f"it is not known whether larger {metric} is better"
         comparison.verdict = f"Nothing is judged, since {unknown}: type --larger or --smaller."
-    elif possible := [name for name in comparison.metrics if not name.startswith(("raw/", "baseline/"))][:8]:
-        comparison.verdict = f"No accuracy was measured; --metric takes {', '.join(possible)}."
+    elif comparable(metric, comparison.keys):  # else a warning says why nothing is judged
+        comparison.best, comparison.verdict = judge_groups(groups, larger)
 
 
 def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str | None:

@@ -133,6 +133,7 @@ def test_what_runs_do_not_share_is_a_setting_a_warning_or_harmless(tmp_path, cas
     assert len(comparison.warnings) == len(words), comparison.warnings
     assert all(each in line for each, line in zip(words, comparison.warnings, strict=True))
     assert all((each.to_best is None) == (NOT_RANKED in words) for each in comparison.groups[1:])
+    assert NOT_RANKED not in words or not comparison.verdict, "the warning says it all: an accuracy was measured"
 
 
 def test_a_changed_folder_of_images_is_other_data(tmp_path):
