@@ -47,10 +47,12 @@ def show_difference(shown: Difference | None, share: bool) -> str:
 
 
 def show_count(number: float) -> str:
-    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if number >= max(size, 1e4):
-            return f"{number / size:.3g}{unit}"
-    return f"{number:,.0f}"
+    """9,216, or three digits from ten thousand on: 46.1k, 1M."""
+    if number < 1e4:
+        return f"{number:,.0f}"
+    number = float(f"{number:.3g}")
+    size, unit = next((size, unit) for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")) if number >= size)
+    return f"{number / size:,.10g}{unit}"
 
 
 def signs(comparison: Comparison, rank: int, each: Group) -> str:

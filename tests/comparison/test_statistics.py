@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ssl_runner.comparison.render import show_difference
+from ssl_runner.comparison.render import show_count, show_difference
 from ssl_runner.comparison.statistics import Difference, difference, interval, judge, quantile, seeds_needed
 
 
@@ -96,3 +96,11 @@ def test_seeds_needed_are_enough_and_not_too_many():
 def test_a_difference_that_is_rounded_to_nothing_has_no_sign_of_less():
     nothing = Difference(1e-17, 0.02, True, 2, 1.0, 1.0, 1e-17)
     assert show_difference(nothing, True) == "+0.0 ± 2.0 p"
+
+
+COUNTS = {0: "0", 9216: "9,216", 9999.6: "10,000", 12_345: "12.3k", 999_499: "999k", 999_936: "1M", 1.2e6: "1.2M"}
+
+
+def test_a_count_is_rounded_before_its_unit_is_chosen():
+    assert {number: show_count(number) for number in COUNTS} == COUNTS
+    assert (show_count(999_700_000), show_count(2.5e12)) == ("1G", "2,500G")
