@@ -43,7 +43,7 @@ class Duration:
         return round(self.amount / 100 * total)
 
     def __str__(self) -> str:
-        return f"{self.amount:g}{self.unit}"
+        return f"{self.amount:.12g}{self.unit}"  # as many digits as it may have: never 1e+06st
 
 
 @dataclass(frozen=True)

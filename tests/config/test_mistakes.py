@@ -173,7 +173,8 @@ def test_a_sweep_is_a_grid(composer):
 
 
 @pytest.mark.parametrize(
-    ("text", "steps"), [("200ep", 2000), ("1.5ep", 15), ("5000st", 5000), ("5%", 50), ("0.1%", 1), ("0st", 0)]
+    ("text", "steps"),
+    [("200ep", 2000), ("1.5ep", 15), ("5000st", 5000), ("12345678st", 12345678), ("5%", 50), ("0.1%", 1), ("0st", 0)],
 )
 def test_durations(text, steps):
     assert Duration.parse(text).steps(steps_per_epoch=10, total=1000) == steps
