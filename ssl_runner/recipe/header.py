@@ -33,7 +33,7 @@ def progress(summary: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     length = f"{amount} {UNITS.get(unit, unit)}{'' if amount == '1' else 's'}"
     seconds, status = float(summary.get("seconds") or 0), summary.get("status")
     time = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.2g} minutes"
-    time = time if seconds < 6000 else f"{seconds / 3600:.1f} hours"
+    time = time if seconds < 5940 else f"{seconds / 3600:.1f} hours"
     if status is None:
         return f"{length} were asked for, of a run without a summary"
     if status == "completed":

@@ -15,7 +15,7 @@ from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.grammar import quoted
 from ssl_runner.config.migrate import newest, stamped
 from ssl_runner.config.override import leaves
-from ssl_runner.recipe.header import numbers
+from ssl_runner.recipe.header import numbers, progress
 from ssl_runner.recipe.recipe import write_recipe
 from ssl_runner.recipe.settings import unequal
 from ssl_runner.run.preflight import read_job
@@ -181,6 +181,8 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
     said = numbers({"final": {name: 12.345678}, "baseline": {}, "headlines": ["knn/top1", name], "metrics": {}})
     assert said == "validation geometry 12.35 (rankme) (random encoder -> trained)", "a number that is no share"
     assert numbers({}) == "nothing was measured"
+    for seconds, time in ((99, "99 s"), (100, "1.7 minutes"), (5900, "98 minutes"), (5985, "1.7 hours")):
+        assert progress({"status": "completed", "seconds": seconds}, {"length": "1ep"}) == f"1 epoch in {time}"
 
 
 def test_save_writes_once_and_says_what_to_type(here, keep, monkeypatch, capsys):
