@@ -54,7 +54,7 @@ class Stage:
 SPLIT = ("dataset.label=digit", "dataset.split=speaker_split", "dataset.rate=8000")
 STAGES = {
     "shapes": Stage("image", 3, ("dataset=shapes",), 3, ("model=convnet_small",), 128),
-    "cifar10": Stage("image", 8, ("dataset=image_folder", "dataset.root=FOLDER"), 15, ("model=convnet",), 256),
+    "cifar10": Stage("image", 4, ("dataset=image_folder", "dataset.root=FOLDER"), 8, ("model=convnet",), 256),
     "grammar": Stage("text", 3, ("dataset=grammar",)),
     "utterances": Stage("audio", 3, ("dataset=utterances",), errors="speaker"),
     "clinc150": Stage("text", 10, ("dataset=text_folder", "dataset.root=FOLDER", "dataset.tokenizer=bpe")),

@@ -6,13 +6,13 @@
 
 Stages, each on one CPU thread, kNN and linear probe before and after training:
     shapes      convnet_small, 3 CPU minutes of training in bf16, batches of 128
-    cifar10     convnet, 8 CPU minutes in bf16, batches of 256; FOLDER has train/CLASS/ and test/CLASS/ with images
+    cifar10     convnet, 4 CPU minutes in bf16, batches of 256; FOLDER has train/CLASS/ and test/CLASS/ with images
     grammar     tasks of text as they are typed, 3 CPU minutes
     utterances  tasks of speech, and of images that serve sounds, 3 CPU minutes; ABX across speakers as well
     clinc150    tasks of text, 10 CPU minutes; FOLDER has train.jsonl, valid.jsonl and test.jsonl
     digits      as utterances, 10 CPU minutes; FOLDER has manifest.tsv, whose column speaker_split keeps speakers apart
 A task of images that presumes a model, a small ViT, keeps it, has batches of 16 at half the learning rate, and on
-cifar10 15 minutes. What conf/experiment/NAME_STAGE.yaml recommends for a task is laid under these settings.
+cifar10 8 minutes. What conf/experiment/NAME_STAGE.yaml recommends for a task is laid under these settings.
 --after TASK goes on from the run of that task's row, on the same data and of the same seed, which is below --out.
 The length is what the time allows: CPU seconds a step are measured first, and the command in the row then says
 length=Nst, so it repeats the run on any machine.
@@ -44,7 +44,7 @@ from ssl_runner.run_folder.layout import SUMMARY
 
 ROWS = ROOT / "docs" / "results.json"
 PLACES = [name for name, stage in STAGES.items() if stage.lies_somewhere]
-SHORT, LONG = 10, 100  # steps of the two runs whose difference is the cost of a step: seconds, as a start varies by one
+SHORT, LONG = 10, 70  # steps of the two runs whose difference is the cost of a step: seconds, as a start varies by one
 
 
 class Runs:

@@ -35,7 +35,7 @@ def views(composer, *overrides, key="augment"):
         "augment@pretext.augment=byol_prime pretext.augment.solarise=0 pretext.augment.blur=0": None,
         "pretext.augment.scale=[0.2,1]": SIMCLR,
         "++pretext.augment.scale=[0.2,1]": SIMCLR,
-        "experiment=simclr_cifar10 dataset=shapes": SHAPES,
+        "experiment=densecl_cifar10 dataset=shapes": SHAPES,
     }.items(),
 )
 def test_it_stands_where_simclr_is_mounted_and_nothing_was_typed(composer, typed, content):

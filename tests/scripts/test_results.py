@@ -173,7 +173,7 @@ def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):
     monkeypatch.setattr(results.Runs, "run", lambda *words: 7.0)
     assert results.main(["--only", "dcl", "--datasets", "shapes", "--out", str(desk.folder / "runs")]) == 1
     assert (
-        "dcl on shapes, seed 0: 100 steps took 7.0 s of CPU and 10 took 7.0 s; type it again" in capsys.readouterr().err
+        "dcl on shapes, seed 0: 70 steps took 7.0 s of CPU and 10 took 7.0 s; type it again" in capsys.readouterr().err
     )
 
 
