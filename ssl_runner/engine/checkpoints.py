@@ -1,4 +1,4 @@
-"""Checkpoints of several ranks: the first one writes them, and chooses which one all go on from."""
+"""Checkpoints of several ranks: the first rank writes them, and chooses the one that all ranks load."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -8,8 +8,8 @@ from ssl_runner.device import ranks
 from ssl_runner.run_folder import checkpoint
 
 
-def written_by_first(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
-    """The checkpoint of a step, which the first rank writes. If it cannot, each of them raises OSError."""
+def save_from_first(folder: Path, step: int, state: Mapping[str, Any], keep: int) -> Path:
+    """Has the first rank write a checkpoint, and returns its path. If it cannot, every rank raises OSError."""
     path, error = folder, None
     if ranks.is_first():
         try:
@@ -22,8 +22,8 @@ def written_by_first(folder: Path, step: int, state: Mapping[str, Any], keep: in
     return path
 
 
-def chosen_by_first(states: Iterable[tuple[Path, dict[str, Any]]]) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """The checkpoints that the first rank can read, which the others then read as well."""
+def load_by_first(states: Iterable[tuple[Path, dict[str, Any]]]) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """The checkpoints that the first rank can read, newest first; the others then load the same ones."""
     own, nothing = iter(states) if ranks.is_first() else iter(()), (None, dict[str, Any]())
     while True:
         path, state = next(own, nothing)

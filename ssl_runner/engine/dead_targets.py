@@ -1,9 +1,9 @@
-"""Dead targets: codes of which hardly any is used, and hidden tokens that are all told right, or none of them.
+"""Dead targets: a codebook of which few codes are used; masked tokens of which all, or none, are predicted rightly.
 
-Of tasks that predict codes the features can live on while nothing is left to learn: fairseq's users meet a codebook
+In tasks that predict codes, features can stay healthy while nothing is left to learn: fairseq's users meet a codebook
 whose perplexity falls to a few codes (facebookresearch/fairseq issues 4530, 3661), and labels that are all one class
 (4521), whose loss is 0. The numbers are those that a task logs: `codes_in_use`, perplexity as a share of all codes, and
-`masked_accuracy`, the share of hidden tokens that are told right.
+`masked_accuracy`, the share of masked tokens that are predicted rightly.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ class Sign(NamedTuple):
 
 
 def find_sign(rows: Sequence[Mapping[str, Any]]) -> Sign | None:
-    """What the last log lines of a run say of its targets; None if they are alive, or nothing is logged of them."""
+    """What is wrong with a run's targets by its last log lines; None if nothing is, or if none are logged."""
     for word, dead, text in (
         ("codes_in_use", lambda share: share < FEW_CODES, "targets are a few codes"),
         ("masked_accuracy", lambda right: right >= ALL_RIGHT, "what is hidden is told without learning"),
@@ -40,7 +40,7 @@ def find_sign(rows: Sequence[Mapping[str, Any]]) -> Sign | None:
 
 
 def find_remedies(sign: Sign | None, pretext: Pretext) -> Iterator[Suspect]:
-    """Settings of a task that may bring its targets to life."""
+    """Settings of a task that may mend its targets."""
     known = vars(pretext)
     if sign is None:
         return

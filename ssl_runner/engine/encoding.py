@@ -19,9 +19,9 @@ CACHED_BATCH = 32  # on a CPU: maps of more leave its cache, and large ones cost
 
 
 class Encoding:
-    """Rows to pooled features on the device, and to raw ones, in one pass; rows asked for again are not read again.
+    """Rows to pooled features on the device, and to raw features, in one pass whose result is kept.
 
-    Each rank encodes a share of whole batches, as one process would, and has the features of all.
+    Each rank encodes its share, in the batches that one process would make, and then has the features of all rows.
     """
 
     def __init__(

@@ -1,9 +1,7 @@
-"""Signals and imports of a server that processes are forked from: it imports this first.
+"""Setup of multiprocessing's fork server, which imports this module first: it ignores signals that ask to end.
 
-It ignores signals to its parent's group.
-
-A process that trains, or a sweep, is asked to end by Ctrl-C or by a scheduler that signals all processes; what it needs
-to save first must not end before it. A data set of the project's own package is read in processes of it, too.
+Ctrl-C, or a scheduler, signals every process of a run or a sweep. The one that trains still has to save, with the help
+of the processes forked from here. They may read a data set of the project's own package, which is made importable.
 """
 
 import contextlib

@@ -19,15 +19,15 @@ from ssl_runner.layers.counter_rng import CounterRng
 
 @dataclass
 class HeldOutLoss:
-    """What a pretext task says of rows: `loss`, and each metric of its own, averaged over whole batches of a run.
+    """The `loss` of a pretext task and its metrics on given rows, averaged over batches of the size of training's.
 
-    Views are drawn from seeds of their own, the same at each measurement and of each run. The network is in eval mode,
-    so that nothing is dropped, and all that training changes is left as it was. A last batch that is not full is left
-    out, unless it is the only one. Of several processes each scores its share.
+    Views are drawn from seeds of their own, the same at each measurement and in each run. The network is in eval mode,
+    so that there is no dropout, and all that training changes is left as it was. A last batch that is not full is left
+    out, unless it is the only one. Each of several processes scores its share.
     """
 
     learner: Learner
-    step: int = 0  # that the run is at
+    step: int = 0  # the run's current one, which schedules depend on
 
     @torch.no_grad()
     def __call__(self, rows: Rows) -> dict[str, float]:
@@ -35,7 +35,7 @@ class HeldOutLoss:
         size = min(learner.length.batch_size // learner.loader.accumulate, n) // ranks.count() * ranks.count()
         if not size:
             raise ValueError(f"loss: {n} rows do not divide among {ranks.count()} processes; give more rows")
-        step = min(self.step, learner.length.steps - 1)  # one that there is: schedules are asked of it
+        step = min(self.step, learner.length.steps - 1)  # at the end of a run, its last: schedules have no other
         batches = n // size
         with self.kept_state(), frozen(learner.pretext), gathered(learner.objective), learner.device.autocast():
             learner.pretext.before_step(learner.context(step, "before_step"))
@@ -60,7 +60,7 @@ class HeldOutLoss:
 
     @contextmanager
     def kept_state(self) -> Iterator[None]:
-        """All that training changes is afterwards what it was."""
+        """Restores all that training changes, as it was on entry."""
         pretext = self.learner.pretext
         before = {name: each.clone() for name, each in pretext.state_dict().items()}
         try:

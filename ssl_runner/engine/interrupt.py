@@ -14,7 +14,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.
 
 
 class Clock:
-    """Seconds since some moment in which the process ran: its handler of SIGCONT leaves out a stop that has just ended.
+    """Seconds in which the process was not stopped (Ctrl-Z): its handler of SIGCONT leaves out the stop that ended.
 
     No signal says when a stop began. The main thread computes or waits for a device actively, so that since the clock
     was last read the process ran for as long as this thread was busy, and stood still for the rest. The kernel may hand
@@ -43,10 +43,10 @@ clock = Clock()  # of this process
 
 
 class Interrupt:
-    """While entered, the first of these signals is noted in `.signal`. Only a second Ctrl-C acts as it usually does.
+    """While entered, the first of these signals is noted in `.signal`. Only a second Ctrl-C ends the process at once.
 
-    A scheduler and the sweep that a run belongs to may both ask it to end, and it must save first all the same.
-    `notice`: what is said at once to whoever sent the first, since a measurement may go on for long.
+    Other signals may be repeated, as by a scheduler and by the sweep that a run belongs to: it must save all the same.
+    `notice`: printed at the first signal, since a measurement may go on for long before anything else is seen.
     """
 
     def __init__(self, notice: str = "") -> None:

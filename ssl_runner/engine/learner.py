@@ -84,7 +84,7 @@ class Learner:
         return numbers
 
     def views(self, batch: Batch, step: int, group: str, micro: int = 0, stride: int = 1) -> tuple:
-        """What the pretext task makes of a batch at a step, or of every `stride`-th sample of it."""
+        """The views of a batch at a step; `stride`: the batch is every `stride`-th sample of the step's."""
         with torch.no_grad():
             views = self.pretext.views(batch, self.context(step, group, self.places(batch, micro, stride)))
         return tuple(map(channels_last, views)) if self.device.channels_last else views

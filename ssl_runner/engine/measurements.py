@@ -37,7 +37,7 @@ class Measurements:
     progress: Progress
     validation: Mapping[str, Evaluator]
     test: Mapping[str, Evaluator]
-    score: HeldOutLoss | None = None  # what evaluators of the held-out loss ask, told here at which step
+    score: HeldOutLoss | None = None  # for evaluators of the held-out loss; it needs to know the step
     place: Callable[[str, str], Path] | None = None  # folder of an evaluator's files, by its name and the split
     health: collapse.Health | None = field(default=None, init=False)  # None if no geometry is measured
     meanings: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)  # of each number that was measured

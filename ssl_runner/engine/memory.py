@@ -1,4 +1,4 @@
-"""Out of memory: what would fit, found by trying smaller micro-batches and bf16 on the device itself."""
+"""Out of memory: which micro-batch would fit, found by trying smaller ones and bf16 on the device itself."""
 
 import gc
 import re
@@ -24,9 +24,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def advise(learner: "Learner", error: BaseException) -> str:
-    """What to type so that a run that has run out of memory fits. The learner can go on no more: its state is tried on.
+    """What to type so that a run that ran out of memory fits. Trials spoil the learner, which cannot train any more.
 
-    Of several processes each would have to try at once, so there nothing is tried.
+    With several processes nothing is tried, since all would have to try at the same time.
     """
     traceback.clear_frames(error.__traceback__)  # they hold the tensors of the step
     batch, accumulate, device = learner.length.batch_size, learner.loader.accumulate, learner.device

@@ -12,11 +12,11 @@ from ssl_runner.engine.console import Terminal, live_line, styled
 
 log = logging.getLogger("ssl_runner")
 
-KNOWN, PATIENCE = 20, 5.0  # steps, or seconds of steps, after which the time of the run can be told
+KNOWN, PATIENCE = 20, 5.0  # steps, or seconds of steps, after which the time of the whole run is forecast
 
 
 class Progress:
-    """Epoch, step, loss, samples/s, time left and the last accuracies of a run.
+    """Epoch, step, loss, samples/s, time left and the latest accuracies of a run.
 
     On a terminal a live line shows them and the log lines go to run.log alone; elsewhere the log lines are seen.
     """
@@ -27,7 +27,7 @@ class Progress:
         self.loss: float | None = None
         self.shares: dict[str, float] = {}  # by evaluator
         self.done, self.seconds = 0, 0.0  # steps that were reported, and what they took
-        self.forecast: Callable[[int, float], None] | None = None  # is told a step, and the seconds of one, once
+        self.forecast: Callable[[int, float], None] | None = None  # called once, with a step and the seconds of one
         self._live = live_line(console) if console.is_terminal else None
         self._shown = 0.0
 
@@ -43,7 +43,7 @@ class Progress:
             self._live.stop()
 
     def share(self, live: Live | None) -> None:
-        """Lets phases of an evaluator draw into the line, as they have none beside it."""
+        """Has phases of an evaluator draw into this live line, since a terminal shows only one."""
         if isinstance(self.console, Terminal):
             self.console.live, self.console.shared = live, live is not None
 

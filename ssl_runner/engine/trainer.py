@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ssl_runner.device import ranks
 from ssl_runner.device.agreement import Agreement
-from ssl_runner.engine.checkpoints import chosen_by_first, written_by_first
+from ssl_runner.engine.checkpoints import load_by_first, save_from_first
 from ssl_runner.engine.events import TEXTS
 from ssl_runner.engine.interrupt import Interrupt
 from ssl_runner.engine.learner import Learner
@@ -30,8 +30,8 @@ log = logging.getLogger("ssl_runner")
 class Trainer:
     """One run in one folder: it logs, saves and shows pictures every so many optimizer steps.
 
-    All ranks go through the same steps, and the first one writes. What only some of them can know (a signal, a stop
-    file, a full disk, a torn checkpoint), all have learnt before any acts on it.
+    All ranks go through the same steps, and the first one writes. What only some of them notice (a signal, a stop file,
+    a full disk, a torn checkpoint) is told to all before any of them acts on it.
     """
 
     learner: Learner
@@ -49,7 +49,7 @@ class Trainer:
     last_good: Path | None = field(default=None, init=False)
     restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # the checkpoint that the run goes on from
     checked: int = field(default=0, init=False)  # up to this step every loss is known to be finite
-    step: int = field(default=0, init=False)  # that it is at
+    step: int = field(default=0, init=False)  # the current one
 
     def __post_init__(self) -> None:
         self.length = self.learner.length
@@ -62,7 +62,7 @@ class Trainer:
         another model, pretext task or optimizer.
         """
         unfit = ""
-        for path, state in chosen_by_first(states or checkpoint.newest_first(self.folder / CHECKPOINTS)):
+        for path, state in load_by_first(states or checkpoint.newest_first(self.folder / CHECKPOINTS)):
             try:
                 self.learner.load(state)
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
@@ -127,7 +127,7 @@ class Trainer:
         return bool(due)
 
     def reason_to_stop(self, step: int) -> str:
-        """Why the run must end here: its features have collapsed, or a stop file is there; empty if it goes on."""
+        """Why the run must stop at this step: collapsed features or a stop file; empty if it goes on."""
         health, stop_file, reason = self.measurements.health, self.folder / STOP, ""
         if self.on_collapse == "stop" and health is not None and health.verdict == "collapsed":
             reason = str(health)
@@ -187,7 +187,7 @@ class Trainer:
             try:
                 self.logbook.flush()
                 state = {**self.learner.state(), **self.provenance, "meanings": self.measurements.meanings}
-                self.last_good = written_by_first(self.folder / CHECKPOINTS, step, state, self.keep)
+                self.last_good = save_from_first(self.folder / CHECKPOINTS, step, state, self.keep)
             except OSError as error:
                 log.error("checkpoint of step %d could not be written (%s); %s", step, error, self.good)
                 if must:

@@ -49,7 +49,7 @@ class Workers:
         self.end = weakref.finalize(self, end, self.processes)  # also if nobody closes it
 
     def take(self, step: int) -> list[tuple[Tensor, Tensor]] | None:
-        """Parts of a step: their row numbers, and the rows. None for the step that was taken last, which is gone.
+        """The parts of a step: row numbers and rows. None if the step was taken already, as the last one.
 
         Raises ChildProcessError if a process has died, and what reading the rows raised in one.
         """
@@ -77,7 +77,7 @@ class Workers:
             batch_size=None,
             sampler=self.steps,
             num_workers=self.rows.processes,  # type: ignore[attr-defined]
-            collate_fn=as_it_is,
+            collate_fn=unchanged,
             pin_memory=self.pinned,
             worker_init_fn=begin,
             multiprocessing_context="forkserver",  # others are forked amid threads, or import torch one by one
@@ -116,7 +116,7 @@ class Steps(Sampler):
 
 
 class Read(Dataset):
-    """Rows by their numbers, and what was logged when they were read: the log is written by the process that trains."""
+    """Rows by their numbers, and messages logged while they were read, for the training process to write to its log."""
 
     def __init__(self, rows: "Rows"):
         self.rows = rows
@@ -141,7 +141,7 @@ class Remarks(logging.Handler):
 
 
 def begin(_: int) -> None:
-    """Called in each worker process: the process that trains decides when it ends, or has ended itself."""
+    """Sets up a worker process: it ignores signals, since the training process ends it, and ends if that one dies."""
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     logging.getLogger().addHandler(Remarks(logging.WARNING))
@@ -156,7 +156,7 @@ def end_with(parent: BaseProcess) -> None:
 
 def end(processes: list[BaseProcess]) -> None:
     for process in processes:
-        process.kill()  # those that ignore all else, amid a read from a disk that does not answer
+        process.kill()  # one that waits for a disk that does not answer ends by nothing else
         process.join()
 
 
@@ -167,5 +167,5 @@ def cause_of_death(code: int) -> str:
     return f"a worker process that decodes samples was ended {how}"
 
 
-def as_it_is(item: Any) -> Any:
+def unchanged(item: Any) -> Any:
     return item

@@ -1,4 +1,4 @@
-"""Attempt at a run: begun or gone on with, trained, measured and exported, by one process or by several together."""
+"""One attempt at a run: train from the start or from a checkpoint, measure and export, in one process or in several."""
 
 import logging
 import re
@@ -49,9 +49,9 @@ log = logging.getLogger("ssl_runner")
 
 @dataclass
 class Attempt:
-    """One job in one folder. Whatever happens, summary.json says what has become of it.
+    """One job in one folder. Whatever happens, summary.json says how it ended.
 
-    Of several processes each has one; what is written, the first one writes.
+    Each of several processes has an attempt of its own, and the first one alone writes.
     """
 
     assemble: Callable[..., "Trainer"]  # run.assemble.assemble
@@ -62,8 +62,8 @@ class Attempt:
     console: Console
     history: History
     newest: Sequence[State] = ()  # the checkpoint to go on from, if there is one
-    older: Iterable[State] = ()  # to go on from if it does not fit, newest first
-    rewrites: bool = False  # whether its config is another than the one in the folder
+    older: Iterable[State] = ()  # those before it, newest first: to go on from if it does not fit
+    rewrites: bool = False  # whether overrides changed the config, so that the folder's must be written again
     trainer: "Trainer | None" = field(default=None, init=False)
     logbook: LogRows | None = field(default=None, init=False)
     step: int = field(default=0, init=False)
@@ -71,7 +71,7 @@ class Attempt:
     def carry_out(self) -> int:
         """Trains, measures and exports. Returns the exit status.
 
-        Of several processes, one that fails by itself raises why: those who started it end the others.
+        One of several processes that fails raises the reason: the launcher then ends the others.
         """
         status, error = "failed", None
         failure: BaseException | None = None
@@ -92,7 +92,7 @@ class Attempt:
             except Refused:
                 raise
             except Exception as reason:  # a bug: its traceback is in run.log, and the summary says so
-                failure, error = reason, f"{self.place}{late(reason)}{type(reason).__name__}: {reason}"
+                failure, error = reason, f"{self.place}{explain_timeout(reason)}{type(reason).__name__}: {reason}"
                 log.exception("the run failed: %s", error)
                 if self.trainer is not None and is_out_of_memory(reason):
                     error = f"{self.place}{advise(self.trainer.learner, reason)}"
@@ -106,7 +106,7 @@ class Attempt:
         return {"completed": DONE, "failed": FAILED, "stopped": STOPPED}.get(status, interrupted)
 
     def train(self, interrupt: Interrupt) -> str:
-        """The run itself, and how it ended: completed, stopped or interrupted. Raises Refused, Diverged, OSError."""
+        """Trains, and returns `completed`, `stopped` or `interrupted`. Raises Refused, Diverged, OSError."""
         folder, job, content, data = self.folder, self.prepared.job, self.prepared.content, self.data
         paths, rows = self.prepared.composed.start, self.history.data["rows"]
         initial = None if ranks.of_first(bool(self.newest)) else initial_weights(content, paths, data.assets)
@@ -134,7 +134,7 @@ class Attempt:
         return "stopped" if run.stopped else "interrupted"
 
     def open_logbook(self, run: "Trainer", start: int) -> Logbook:
-        """The log of the run, and all files that say what it is. Raises OSError."""
+        """Opens the log of the run, and writes the files that describe it. Raises OSError."""
         folder, content, overrides = self.folder, self.prepared.content, self.prepared.overrides
         if not (folder / ENVIRONMENT).exists():
             paths, own = self.prepared.composed.start, read_project().code
@@ -166,7 +166,7 @@ class Attempt:
         return write_summary(self.folder, status, self.trainer, self.step, seconds, self.known, error, *more)
 
     def close(self, status: str, error: str | None) -> dict[str, Any]:
-        """The last summary, and every file closed, whatever the disk says to it."""
+        """Writes the last summary and closes every file, also on a disk that refuses. Returns the summary."""
         if self.trainer is not None and status != "completed":
             self.step = max(self.step, self.trainer.checked)
         summary: dict[str, Any] = {"status": "failed", "step": self.step, "steps": 0}
@@ -183,7 +183,7 @@ class Attempt:
         return summary
 
 
-def late(reason: Exception) -> str:
-    """What torch's words mean if a collective has run out of time."""
+def explain_timeout(reason: Exception) -> str:
+    """What comes before torch's own words if a collective operation timed out; empty for any other error."""
     timed_out = ranks.count() > 1 and re.search("timed? ?out", str(reason), re.IGNORECASE)
     return "another process took no part in it for as long as device.timeout allows: " if timed_out else ""

@@ -1,4 +1,4 @@
-"""Group of the processes of one run: they meet, and the first tells the others what it has been asked to do."""
+"""Process group of a run: its processes meet, and the first one sends the others the plan that all carry out."""
 
 import contextlib
 import json
@@ -22,22 +22,22 @@ from ssl_runner.run_folder.atomic import HALF
 
 PLAN, READ = "plan", "read"  # keys of the store
 RESTARTS = "TORCHELASTIC_RESTART_COUNT"
-MEETING = timedelta(minutes=30)  # nodes of a cluster do not start at once
-CHECKING = timedelta(days=7)  # for the first to check, and to make the data ready
-LATER = 60.0  # seconds by which a collective on GPUs may take longer than one on the hosts
-LAST_LOOK = 10.0  # seconds for the others to read why nothing begins
-AFTER = 1.0  # seconds by which the first ends before the others, so that its status is what torchrun tells
-SHOWING = 30.0  # seconds for a file to be seen on all nodes: network file systems keep listings for a while
+MEETING = timedelta(minutes=30)  # for all to start: nodes of a cluster do not at once
+CHECKING = timedelta(days=7)  # for the first to check the job and to make its data ready
+GPU_MARGIN = 60.0  # seconds more for collectives on GPUs: those on the hosts time out first, with a clear error
+READING = 10.0  # seconds for the others to read the exit status, if nothing begins
+EXIT_DELAY = 1.0  # seconds by which the others end after the first, whose status torchrun then reports
+LISTING = 30.0  # seconds for a new file to be seen on all nodes: network file systems cache listings
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a process needs to carry out a run together with others, in the place of a command line: plain values."""
+    """All that a process must know to carry out a run together with others: plain values, sent as JSON."""
 
     folder: str  # absolute
     content: Mapping[str, Any]  # the resolved config
     overrides: Sequence[str]
-    start: str | None  # from where relative paths start; None for the current folder
+    start: str | None  # the folder that relative paths start from; None for the current one
     history: Mapping[str, Any]
     rewrites: bool = False
     token: str = ""  # name of a file in the folder, by which other nodes know it
@@ -55,34 +55,34 @@ def join(command: Callable[[], int], work: Callable[[Plan], int]) -> int:
     _meeting = meet()
     if int(os.environ["RANK"]) > 0:
         _meeting.wait([PLAN], CHECKING)
-        told = json.loads(_meeting.get(PLAN))
+        plan_or_status = json.loads(_meeting.get(PLAN))
         _meeting.add(READ, 1)
-        if not isinstance(told, int):
-            return work(Plan(**told))
-        time.sleep(AFTER)
-        return told
+        if not isinstance(plan_or_status, int):
+            return work(Plan(**plan_or_status))
+        time.sleep(EXIT_DELAY)
+        return plan_or_status
     status = FAILED
     try:
         status = command()
     finally:
         if _meeting is not None:  # nothing was announced
             _meeting.set(PLAN, json.dumps(status))
-            until = time.monotonic() + LAST_LOOK
+            until = time.monotonic() + READING
             while _meeting.add(READ, 0) < int(os.environ["WORLD_SIZE"]) - 1 and time.monotonic() < until:
                 time.sleep(0.05)
     return status
 
 
 def meet() -> dist.Store:
-    """Where the processes of a group meet; after a restart, one in which nothing of the attempt before is left."""
+    """The store in which the processes of a group meet. After a restart it holds nothing of the attempt before."""
     store, _, _ = next(iter(dist.rendezvous("env://", timeout=MEETING)))
     return dist.PrefixStore(f"ssl_runner/{os.environ.get(RESTARTS, 0)}", store)
 
 
 def announce(plan: Plan, placement: Placement) -> bool:
-    """Has the other processes of the group, if this one was started in one, carry out a plan together with it.
+    """Sends a plan to the other processes of the group, and enters it. Returns whether there is a group.
 
-    Raises Refused if they cannot see its folder.
+    Raises Refused if one of them cannot see the folder of the plan.
     """
     if _meeting is None:
         return False
@@ -95,26 +95,26 @@ def announce(plan: Plan, placement: Placement) -> bool:
 
 
 def enter(placement: Placement) -> None:
-    """Makes this process a rank of its group, on a GPU of its own. Waits for the others."""
+    """Makes this process a rank of its group, on a GPU of its own, and waits for the others."""
     global _meeting
     store, _meeting = _meeting or meet(), None
-    rank, count, late = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), 0.0
+    rank, count, margin = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), 0.0
     if placement.device.type == "cuda":
-        late = LATER
+        margin = GPU_MARGIN
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
     dist.init_process_group(
         "cpu:gloo,cuda:nccl" if placement.device.type == "cuda" else "gloo",
         store=store,
         rank=rank,
         world_size=count,
-        timeout=timedelta(seconds=placement.timeout + late),
+        timeout=timedelta(seconds=placement.timeout + margin),
     )
 
 
 def leave() -> None:
-    """Ends the group once all of it is here, if there is one: none ends before the first has written.
+    """Ends the group, if there is one, once all ranks are here: none ends before the first has written.
 
-    This rank's work is done: if another is gone already, it has ended, or its own end says why.
+    A rank that is gone already is no error of this one: it has reported its own.
     """
     if ranks.count() > 1:
         with contextlib.suppress(RuntimeError):
@@ -125,7 +125,7 @@ def leave() -> None:
 
 def require_shared(token: Path) -> None:
     """Raises Refused in every rank if one of them does not see a file that the first has written."""
-    until = time.monotonic() + SHOWING
+    until = time.monotonic() + LISTING
     while not (seen := token.exists()) and time.monotonic() < until:
         time.sleep(0.2)
         list(token.parent.iterdir()) if token.parent.is_dir() else None  # asks the file server anew

@@ -1,4 +1,4 @@
-"""Launch of a run's processes on this machine by torch's elastic launcher, and the report of what one died of."""
+"""Launch of a run's processes on this machine by torch's elastic launcher, and the report of how one of them died."""
 
 import ctypes
 import gc
@@ -32,20 +32,20 @@ from ssl_runner.run_folder.lock import locked
 
 WORKER = "ssl_runner.run.worker"  # imported in the processes alone
 THREADS = "OMP_NUM_THREADS"
-QUIET = "TORCH_CPP_LOG_LEVEL"  # DDP warns at each run of what is meant
+QUIET = "TORCH_CPP_LOG_LEVEL"  # else DDP warns, at each run, of what is intended
 PR_SET_PDEATHSIG = 1  # of Linux's prctl.h
 LOOK = 0.1  # seconds between two looks at the processes
 GRACE = 5.0  # seconds for the others to end by themselves once one has died: they wait for it in a collective
-FIRST = 1.0  # seconds by which one that fails ends later than one that is killed: that one is the cause
+FAILURE_DELAY = 1.0  # seconds until a process that failed ends: if another was killed, the cause, that one is first
 
 log = logging.getLogger("ssl_runner")
 
 
 def launch(plan: Plan, placement: Placement, console: Console) -> int:
-    """Carries out a plan by several processes of this machine. Returns the exit status.
+    """Carries out a plan in several processes of this machine. Returns the exit status.
 
-    A signal is passed on to them. If one dies the others end, too; with restarts left, all begin again from the newest
-    checkpoint. If this process dies they save and end.
+    Signals are passed on to them. If one dies, the others are ended; with restarts left, all begin again from the
+    newest checkpoint. If this process dies, they save and end.
     """
     from torch.distributed.elastic.multiprocessing import DefaultLogsSpecs
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
@@ -86,23 +86,24 @@ def launch(plan: Plan, placement: Placement, console: Console) -> int:
 
 
 def block_signals() -> None:
-    """Has the processes that this thread starts find signals waiting until they can save: they inherit the mask."""
+    """Blocks signals in this thread and so in the processes that it starts, until these have handlers that save."""
     signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
 
 
 def begin_work(plan: Plan, width: int | None, parent: int) -> int:
-    """What a process runs. Returns the exit status."""
+    """The main function of each process. Returns the exit status."""
     with suppress(OSError):
         os.setpgid(0, 0)  # Ctrl-C is for the parent, which passes it on
     with suppress(OSError, AttributeError):
-        # Linux sends it once for each thread of a parent that dies. Of torch's choice, SIGINT, a second one is rude.
+        # Linux sends it once for each thread of a parent that dies. Torch asks for SIGINT, of which the second one
+        # would end the process before it has saved.
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     try:
         status: int = importlib.import_module(WORKER).work(plan, width) if os.getppid() == parent else FAILED
     except KeyboardInterrupt:
         os._exit(128 + signal.SIGINT)
     except Exception:
-        time.sleep(FIRST)
+        time.sleep(FAILURE_DELAY)
         raise
     if os.getppid() != parent:  # torch would wait for it
         os._exit(status)
@@ -144,7 +145,7 @@ def send(number: int, processes: Mapping[int | None, BaseProcess]) -> None:
 
 
 def cause(rank: int, failure: Any, count: int) -> str:
-    """What the first process to end has died of, in a line."""
+    """A line that says how the process died that was the first to end."""
     words = failure.message["message"] if isinstance(failure.message, dict) else str(failure.message)
     if failure.exitcode < 0:
         return f"process {rank} of {count} was killed by signal {-failure.exitcode}"
@@ -152,7 +153,7 @@ def cause(rank: int, failure: Any, count: int) -> str:
 
 
 def report(plan: Plan, error: str, console: Console) -> int:
-    """Says in run.log, in summary.json and on the console what the run has died of. Returns the exit status."""
+    """Writes an error to run.log, to summary.json and to the console. Returns the exit status."""
     folder = Path(plan.folder)
     kept = checkpoint.steps(folder / CHECKPOINTS)[-1:]
     newest = f"the newest checkpoint is {kept[0]}" if kept else "there is no checkpoint yet"

@@ -70,16 +70,15 @@ def resume(
 ) -> int:
     """Goes on with the run of a folder, from its newest readable checkpoint, or from the start if there is none.
 
-    `overrides`: harmless settings and the length, which its config then records. `anew`: a request to stop it, from the
-    attempt before, is forgotten; a sweep, which stops jobs, does that itself. `other_data`: its data may be others.
-    Raises Refused if the folder holds no run, or a running one, or one that this version, its config or its data does
-    not fit.
+    `overrides`: harmless settings and the length, which its config then records. `anew`: removes a stop file of the
+    attempt before; a sweep, which stops jobs, does that itself. `other_data`: the data may have changed. Raises Refused
+    if the folder holds no run, or a running one, or one that does not fit this version, its config or its data.
     """
     return carry_out(partial(resume_attempt, folder, console, overrides, anew, other_data))
 
 
 def carry_out(open_attempt: Callable[[ExitStack], Attempt | None]) -> int:
-    """Carries out an attempt in this process, in the group that it was started in, or in processes of its own.
+    """Carries out an attempt: in this process, in the group that it is part of, or in processes that it launches.
 
     Returns the exit status.
     """

@@ -1,4 +1,4 @@
-"""Worker: one of the processes that carry out a run together, by a plan in the place of a command line."""
+"""Worker: one of the processes that carry out a run together; a plan tells it what a command line would."""
 
 import logging
 import os
@@ -30,8 +30,8 @@ log = logging.getLogger("ssl_runner")
 def work(plan: group.Plan, width: int | None = None) -> int:
     """Carries out a plan in this process, a rank of a group. Returns the exit status.
 
-    The first rank writes the run folder, to the console as well, whose `width` is given if it is no terminal. Of the
-    others run.log has the warnings, and what they die of.
+    The first rank writes the run folder and the console, whose `width` is given if it is no terminal. The others write
+    warnings and errors to run.log.
     """
     folder, start = Path(plan.folder), None if plan.start is None else Path(plan.start)
     first = int(os.environ["RANK"]) == 0

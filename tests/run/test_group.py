@@ -41,7 +41,7 @@ def test_first_host(hosts, first):
 
 def work(rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder / 'meet'}", rank=rank, world_size=3)
-    group.SHOWING = 0.5
+    group.LISTING = 0.5
     for apart in (False, True):
         token = folder / f"node{rank if apart else 0}" / "token"
         if rank == 0:
