@@ -12,6 +12,8 @@ from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
 from typing import NamedTuple
 
+from rich.filesize import decimal
+
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, nearest, printable, refuse
 
@@ -74,9 +76,9 @@ def main(words: list[str]) -> int:
     wide = max((len(each.name) for each in entries), default=0)
     for each in sorted(entries, key=lambda each: -each.size):
         used = time.strftime("%Y-%m-%d", time.localtime(each.used))
-        console.print(f"{amount(each.size):>12}  {used}  {each.name:{wide}}  {each.content}", soft_wrap=True)
+        console.print(f"{decimal(each.size):>12}  {used}  {each.name:{wide}}  {each.content}", soft_wrap=True)
     total = sum(each.size for each in entries)
-    console.print(f"{printable(folder)}: {amount(total) if entries else 'nothing is kept there'}", soft_wrap=True)
+    console.print(f"{printable(folder)}: {decimal(total) if entries else 'nothing is kept there'}", soft_wrap=True)
     return DONE
 
 
@@ -104,9 +106,5 @@ def remove(entries: list[Entry], console: Terminal) -> int:
         return refuse([str(error)])
     for each in entries:
         console.print(f"removed: {each.name} ({each.content})", soft_wrap=True)
-    console.print(f"{amount(freed)} are free again" if entries else "there was nothing to remove")
+    console.print(f"{decimal(freed)} are free again" if entries else "there was nothing to remove")
     return DONE
-
-
-def amount(size: int) -> str:
-    return f"{size / 1e9:,.1f} GB" if size >= 1e8 else f"{size / 1e6:,.1f} MB"

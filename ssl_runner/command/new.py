@@ -35,7 +35,7 @@ def main(words: list[str]) -> int:
             if not LEFT_OUT.intersection(place.parts):
                 path = folder / re.sub(rf"\b{NAME}\b", name, str(place))
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(filled(file.read_text(encoding="utf-8"), name), encoding="utf-8")
+                path.write_text(fill(file.read_text(encoding="utf-8"), name), encoding="utf-8")
     except OSError as error:
         return refuse([f"FOLDER: {error}"])
     print(f"{folder} is written. Next:")
@@ -45,8 +45,8 @@ def main(words: list[str]) -> int:
     return 0
 
 
-def filled(text: str, name: str) -> str:
-    """A file of the template under another name, for this version of the runner."""
+def fill(text: str, name: str) -> str:
+    """The text of a template file with the name of the new package and the version of the runner."""
     return re.sub(rf"\b{NAME}\b", name, text).replace("ssl-runner>=0", f"ssl-runner>={__version__}")
 
 

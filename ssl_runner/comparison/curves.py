@@ -44,7 +44,7 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 
 def tracks(curves: Mapping[str, Curve], names: Sequence[str], points: int) -> list[dict[str, Any]]:
-    """For each set of numbers that were logged together: steps, seconds, and the numbers by their place in `names`."""
+    """For each set of numbers that were logged at the same steps: steps, seconds, values by their place in `names`."""
     together: dict[tuple[tuple[int, float], ...], dict[int, list[float]]] = defaultdict(dict)
     for place, name in enumerate(names):
         if curve := curves.get(name):

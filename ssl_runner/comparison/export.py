@@ -155,8 +155,8 @@ def page_content(comparison: Comparison, read: ReadCurves = read_curves) -> dict
     }
 
 
-def shown(key: str) -> bool:
-    """Whether a setting is no word of people, and no choice, which stands under the name of its group already."""
+def is_shown(key: str) -> bool:
+    """Whether a page shows a setting: not name, tags and notes, nor choices, which stand under their groups' names."""
     return key not in PEOPLE and not key.startswith("choices.")
 
 
@@ -184,4 +184,4 @@ def page_runs(runs: Sequence[Run]) -> dict[str, Any]:
 def configuration(run: Run) -> dict[str, str]:
     """Every setting, with what the run ran on."""
     machine = {key: str(each) for key, each in environment_facts(run).items() if each and key != "host"}
-    return {key: each for key, each in run.traits.items() if shown(key)} | machine
+    return {key: each for key, each in run.traits.items() if is_shown(key)} | machine

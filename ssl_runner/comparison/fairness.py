@@ -17,8 +17,12 @@ def plural(n: int, noun: str = "run") -> str:
     return f"{n} {noun}{'s' * (n != 1)}"
 
 
+def first_few(words: Sequence[str]) -> str:
+    return ", ".join([*words[:MOST], *["..."] * (len(words) > MOST)])
+
+
 def data_settings(run: Run) -> tuple[tuple[str, str], ...]:
-    """Which dataset was chosen, and its settings: those that can change what is in it."""
+    """The chosen dataset and those of its settings that can change what is in it."""
     rows = [(key, value) for key, value in run.settings.items() if key.startswith("dataset.") and key not in IGNORED]
     return ("dataset", run.choices.get("dataset", ABSENT)), *sorted(rows)
 
@@ -42,7 +46,7 @@ def mark_other_data(runs: Sequence[Run]) -> list[Run]:
 
 
 def comparable(metric: str | None, keys: Sequence[str]) -> bool:
-    """Whether all values are of the same task: the data are the same, or all were measured on another dataset."""
+    """Whether values may be ranked: runs have the same data, or the metric is of another dataset, the same for all."""
     return not {"dataset", DATA} & {*keys} or "@" in (metric or "")
 
 
@@ -82,13 +86,13 @@ def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> l
     for name, members, consequence in rows:
         values = [(group[id(run)], str(facts.get(name) or "unknown")) for run, facts in members]
         within = len({*values}) > len({number for number, _ in values})
-        if counts := several_values(value for _, value in values):
+        if counts := count_values(value for _, value in values):
             title = "dataset fingerprint" if name == "fingerprint" else name.removeprefix(VERSION)
             lines.append(f"{title} differs{', also between seeds of one group' * within}: {counts}; {consequence}")
     return lines
 
 
-def several_values(values: Iterable[str]) -> str:
+def count_values(values: Iterable[str]) -> str:
     """`2.14.0 (8 runs), 2.15.0 (1 run), 2 more`; nothing if all are the same."""
     counts = Counter(values)
     listed = [f"{value[:40]} ({plural(n)})" for value, n in counts.most_common(MOST)]
@@ -113,7 +117,7 @@ def measurement_warnings(name: str, ways: Ways) -> list[str]:
     first = next(iter(ways.values()), ())
     machines = [machine_of(run.environment) if each.machine is None else each.machine for run, each in first]
     for fact in dict.fromkeys(fact for _, each in first for fact in each.machine or ()):
-        if counts := several_values(each.get(fact, "unknown") for each in machines):
+        if counts := count_values(each.get(fact, "unknown") for each in machines):
             lines.append(f"{name}: {fact} of the evaluation differs: {counts}; the comparison may not be fair")
     return lines
 
@@ -128,10 +132,8 @@ def change_warnings(runs: Sequence[Run]) -> list[str]:
         changed = [(run, run.changes[name]) for run in runs if run.changes.get(name)]
         listed = [f"{run.name} (at step {', '.join(str(each['step']) for each in steps)})" for run, steps in changed]
         if listed:
-            shown = ", ".join([*listed[:MOST], *["..."] * (len(listed) > MOST)])
-            lines.append(
-                f"{plural(len(listed))} {'was' if len(listed) == 1 else 'were'} {what}: {shown}; {consequence}"
-            )
+            were = "was" if len(listed) == 1 else "were"
+            lines.append(f"{plural(len(listed))} {were} {what}: {first_few(listed)}; {consequence}")
     return lines
 
 
@@ -150,8 +152,7 @@ def comparison_warnings(
     if metric and (without := sum(metric not in run.metrics for run in done)):
         lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
     if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
-        listed = ", ".join([*ill[:MOST], *["..."] * (len(ill) > MOST)])
-        lines.append(f"features were not healthy at the end of {len(ill)} runs: {listed}")
+        lines.append(f"features were not healthy at the end of {len(ill)} runs: {first_few(ill)}")
     if again := sum(len(members) - len({run.seed for run in members}) for members in groups):
         repeat = f"{plural(again)} {'repeats' if again == 1 else 'repeat'}"
         lines.append(f"{repeat} settings and seed of another: those of one seed count once, by their mean")

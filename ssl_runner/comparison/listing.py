@@ -1,4 +1,4 @@
-"""Rows of runs for lists and filters: state, when, choices, settings, numbers in the units that are shown."""
+"""Runs as rows for `ls` and for filters: state, time, choices, settings, and numbers in the units that are shown."""
 
 import time
 from collections.abc import Sequence
@@ -54,7 +54,7 @@ def value_of(text: str) -> Value:
 
 
 def print_list(rows: Sequence[Row], of: int, console: Console, most: int) -> None:
-    """Runs in a line each. `of`: how many there are with those that a filter left out."""
+    """Prints a line for each run. `of`: how many there are with those that a filter left out."""
     console.width = console.width if console.is_terminal else max(console.width, 200)
     columns = {head: [cell(head, row.get(head)) for row in rows[: most or None]] for head in SHOWN}
     columns = {head: cells for head, cells in columns.items() if any(cells)}

@@ -1,4 +1,4 @@
-"""Runs read from their folders, without loading what trained them."""
+"""Runs read from their folders, without importing torch."""
 
 import contextlib
 import hashlib
@@ -54,9 +54,9 @@ def note_failure(path: Path, broken: list[str]) -> Iterator[None]:
 
 
 def read_run(folder: Path, name: str, broken: list[str]) -> Run:
-    """A run folder's content; a line in `broken` for each of its lesser files that cannot be read.
+    """The content of a run folder. Adds a line to `broken` for each file that can be done without and cannot be read.
 
-    Raises whatever a config or a summary that is torn, foreign or absent may raise.
+    Raises anything if the config or the summary is torn, foreign or absent.
     """
     config = require_keys(files.read(folder / CONFIG), CONFIG, (*GROUPS, "length", "batch_size", "choices"))
     summary: dict[str, Any] = {"status": "running", "baseline": {}, "final": {}}  # until it is written
@@ -90,7 +90,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
         begun=(folder / (ENVIRONMENT if environment else CONFIG)).stat().st_mtime,
-        **what_people_say(config),
+        **read_labels(config),
         choices=choices,
         settings=flat(config),
         results=(*training_results(summary, config), *final),
@@ -101,15 +101,15 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
     )
 
 
-def what_people_say(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Name, tags and notes of a run."""
+def read_labels(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Name, tags and notes that people gave a run, as Run has them."""
     tags, texts = config.get("tags") or (), {"label": config.get("name"), "notes": config.get("notes")}
     tags = [tags] if isinstance(tags, str) else tags if isinstance(tags, list) else ()
     return {"tags": tuple(map(str, tags)), **{key: None if each is None else str(each) for key, each in texts.items()}}
 
 
 def load_json(path: Path) -> Any:
-    """What is no number of JSON, as NaN or 1e400, is text. Raises OSError, or ValueError."""
+    """The content of a JSON file, in which NaN, Infinity and 1e400 become text. Raises OSError, or ValueError."""
 
     def finite(text: str) -> float | str:
         return number if math.isfinite(number := float(text)) else text
@@ -127,7 +127,7 @@ def require_keys(content: Any, file: str, keys: Iterable[str]) -> dict[str, Any]
 
 
 def read_environment(folder: Path, broken: list[str]) -> dict[str, Any]:
-    """environment.json, with four digits that runs of the same uncommitted changes share, of ours and of the user's."""
+    """environment.json, with `changes`: four digits for uncommitted changes, of our code and of the user's."""
     environment: dict[str, Any] = {}
     if (folder / ENVIRONMENT).exists():
         with note_failure(folder / ENVIRONMENT, broken):

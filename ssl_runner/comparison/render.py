@@ -16,7 +16,7 @@ from ssl_runner.comparison.statistics import Difference, Group, Interval
 from ssl_runner.comparison.table import Comparison
 
 Columns = dict[str, list[str]]  # cells by their head
-# Columns that go first if there is no room.
+# Columns that are left out if there is no room, in this order.
 DISPENSABLE = ("steps", "samples/s", "samples seen", "raw features", "random")
 MOST_SETTINGS = 5  # columns; more of them share one
 RESULTS = ("difference", "raw features", "random", "test")
@@ -89,7 +89,7 @@ def table_columns(comparison: Comparison, most: int) -> tuple[Columns, dict[str,
 
 
 def fit(columns: Columns, settings: int, width: int) -> tuple[Columns, int]:
-    """Fewer columns if a table is too wide: the settings become one, then dispensable columns are left out."""
+    """Narrows a table that is too wide: settings are joined in one column, then dispensable columns are left out."""
 
     def wide() -> int:
         return sum(2 + max(map(len, (head, *cells))) for head, cells in columns.items())

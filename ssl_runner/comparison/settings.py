@@ -1,4 +1,4 @@
-"""Settings of runs: configs as flat settings, and those of them that tell runs apart."""
+"""Settings of runs: nested configs made flat, and the settings in which runs differ."""
 
 import json
 from collections import defaultdict
@@ -49,7 +49,7 @@ def choices_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def differing(runs: Sequence[Run]) -> list[str]:
-    """Keys that tell runs apart: each choice, and the settings that vary among runs of the same choices.
+    """Keys in which runs differ: each choice, and the settings that vary among runs of the same choices.
 
     If `optimizer` differs, a key below it is implied by the choice unless it varies among runs of one choice. Settings
     of evaluators cannot change what was learnt. A `seed` below a group that follows the run's is a seed.

@@ -48,7 +48,7 @@ class Comparison:
 
 
 class Unknown(ValueError):
-    """No run has such a metric."""
+    """No run has this metric."""
 
 
 def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = False, larger: bool = False) -> Comparison:
@@ -88,7 +88,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
 
 
 def rank_groups(comparison: Comparison) -> None:
-    """Puts the groups in order, and marks what is shown of them."""
+    """Sorts the groups, the best first, and judges them."""
     groups, larger, metric = comparison.groups, comparison.larger, comparison.metric
     sign = 1 if larger is False else -1
     groups.sort(key=lambda each: sign * each.interval.mean if each.interval else math.inf)
@@ -103,7 +103,7 @@ def rank_groups(comparison: Comparison) -> None:
 
 
 def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str | None:
-    """What is compared if nothing was asked for: of numbers at the end, one that is better when larger."""
+    """The metric that is compared if none was typed: one of the end of training that is better when larger."""
     headlines = [name for run in runs for name in run.headlines]
     possible = [
         name for name in (*RANKED_BY, *headlines, *better) if name.partition("/")[0] not in ("raw", "baseline", "best")

@@ -24,7 +24,7 @@ PIXELS = 32  # a side, of images that a CPU can learn from
 
 
 def forecast(run: "Trainer", job: Job, samples: Samples) -> Callable[[int, float], None] | None:
-    """What is to be called once with a step and the seconds of one; None if the run has an accelerator."""
+    """A function to be called once, with a step and the seconds of one; None if the run has an accelerator."""
     if run.learner.device.device.type != "cpu":
         return None
 
@@ -46,7 +46,7 @@ def describe_cost(run: "Trainer", job: Job, samples: Samples, step: int, seconds
     speed = f"{length.batch_size / seconds:,.0f} samples/s"
     threads = torch.get_num_threads()
     why = "on the CPU" if torch.accelerator.is_available() else "without an accelerator"
-    shorter = [f"length={shorter_length(run, seconds)}", *smaller(run, job, samples)]
+    shorter = [f"length={shorter_length(run, seconds)}", *smaller_choices(run, job, samples)]
     if measuring > total / 3:
         often = [name for name, every in measured.every.items() if length.steps // every > 2]
         shorter += [f"evaluator.{name}.every=50%" for name in often]
@@ -57,7 +57,7 @@ def describe_cost(run: "Trainer", job: Job, samples: Samples, step: int, seconds
 
 
 def measurements_left(every: Mapping[str, int], step: int, steps: int) -> int:
-    """How often something is still measured: at each step at which an evaluator is due, and on the test split."""
+    """How many measurements are left: one at each step at which an evaluator is due, and the test split."""
     due = {each for n in every.values() for each in range(n, steps, n) if each > step}
     return len(due) + 2 if every else 0  # the last step, and the test split
 
@@ -68,7 +68,7 @@ def shorter_length(run: "Trainer", seconds: float) -> str:
     return f"{steps // epoch}ep" if steps >= epoch else f"{float(f'{steps:.1g}'):.0f}st"
 
 
-def smaller(run: "Trainer", job: Job, samples: Samples) -> Sequence[str]:
+def smaller_choices(run: "Trainer", job: Job, samples: Samples) -> Sequence[str]:
     """A smaller model and smaller images, if these are large."""
     encoder = run.measurements.encoder
     if samples.kind != "image":

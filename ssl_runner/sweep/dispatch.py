@@ -1,4 +1,4 @@
-"""Dispatch of jobs: takes them from their source, hands them to a launcher, and has their progress watched."""
+"""Dispatch of a sweep's jobs: hands them to a launcher as places get free, and passes on what it reports of them."""
 
 import os
 import sys
@@ -17,15 +17,16 @@ LOOK = 0.5  # seconds between two looks at the jobs
 BEGUN, WITHDRAWN = "begun", "withdrawn"
 NOTICE = "running jobs save and end, and no other begins; a second Ctrl-C ends them at once"
 News = tuple[int, str | int]  # a job's number, and BEGUN, or WITHDRAWN before it began, or its exit status
-Stop = Literal["hold", "save", "kill"]  # no other begins; running ones save and end, too; they end without waiting
-Run = Callable[..., int]  # run(FOLDER, threads=N), of a module: carries out the run of a folder; its exit status
+# hold: no other job begins; save: and running ones save and end; kill: and they end at once
+Stop = Literal["hold", "save", "kill"]
+Run = Callable[..., int]  # a function of a module: run(FOLDER, threads=N) carries out a job and returns its exit status
 
 
 class Launcher(Protocol):
     """Runs jobs, known by their numbers, each in a process of its own. Raises Refused if no job can be begun."""
 
     @property
-    def places(self) -> int | None: ...  # for how many jobs; None: any number, which wait elsewhere
+    def places(self) -> int | None: ...  # how many jobs may begin now; None: any number, which the program queues
     def open(self, sweep: Path, run: Run) -> None: ...  # before all else
     def start(self, folders: Mapping[int, Path]) -> None: ...
     def look(self) -> list[News]: ...  # since the last look; waits for as long as LOOK
@@ -59,8 +60,8 @@ def dispatch(jobs: "Jobs", launcher: Launcher, run: Run) -> int | None:
                 jobs.end(running.pop(number), int(status))
         jobs.follow([each for each in running.values() if each.status == "running"])
 
-    # Processes that are started import from where this one does. Python looks in the current folder first: that is
-    # where a sweep was begun, by the word of its sweep.json, and may be a stranger's.
+    # Processes that are started import from the folders that this one imports from. Not from the current folder, where
+    # Python would look first: sweep.json names it, and it may be a stranger's.
     paths = {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(filter(os.path.isabs, sys.path))}
     with variables(paths):
         launcher.open(jobs.ledger.folder, run)  # before the handlers of signals: Ray brings its own

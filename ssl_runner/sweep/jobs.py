@@ -1,4 +1,4 @@
-"""Jobs of a sweep: which ones begin next, how far the running ones are, which are stopped, what became of each."""
+"""Jobs of a sweep: which begin next, how far the running ones are, which of them are stopped, how each ended."""
 
 import contextlib
 import shlex
@@ -33,7 +33,7 @@ PATIENCE = 120.0  # seconds for the jobs of a sweep that was killed to save and 
 
 
 class Jobs:
-    """The jobs that were typed, or those of the ledger."""
+    """The jobs of a grid: those that were typed, or those of a ledger. `Search` has the jobs that Optuna chooses."""
 
     def __init__(self, ledger: Ledger, request: "Request", console: Console):
         settings, optuna = request.settings, request.optuna
@@ -146,7 +146,7 @@ class Jobs:
         return self.halving.stop_reason(entry.folder, points) if self.halving else None
 
     def refresh(self, entry: Entry) -> None:
-        """Takes over what a job says of itself; its metric is for the table, a search, and others to be judged by."""
+        """Reads how a job ended from its own files: its metric is for the table, for a search and for halving."""
         summary, curve = self.ledger.refresh(entry), self.curve(entry)
         lacking = entry.status in ENDED and self.metric not in entry.final
         if self.halving or lacking:
@@ -157,7 +157,7 @@ class Jobs:
             self.halving.remember(entry.folder, self.points(entry))
 
     def end(self, entry: Entry, status: int) -> None:
-        """Takes over what became of a job, whose process has an exit status or was killed by signal `-status`."""
+        """Records how a job ended, by its files and by the exit status of its process: -N if signal N killed it."""
         self.refresh(entry)
         output = read_text(self.folder(entry) / CONSOLE).strip().rpartition("\n")[2]
         if status == REFUSED:
@@ -177,7 +177,7 @@ class Jobs:
         return [(step / entry.steps, number) for step, number in self.curve(entry).points] if entry.steps else []
 
     def record(self, entry: Entry) -> None:
-        """A disk that refuses ends no job, whose own files say what became of it. It is reported once."""
+        """Writes the ledger. If the disk refuses, that is reported once: the jobs' own files say how they ended."""
         try:
             self.ledger.write()
         except OSError as error:
@@ -187,7 +187,7 @@ class Jobs:
         self.view.show(self.ledger.jobs.values(), entry)
 
     def conclude(self, cut_off: bool) -> bool:
-        """Says what is left and how to go on. Returns whether anything is."""
+        """Prints how many jobs are left and how to go on. Returns whether any are left."""
         entries = list(self.ledger.jobs.values())
         left = [each for each in entries if each.status not in ENDED]
         if left or not entries:

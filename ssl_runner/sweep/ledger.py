@@ -1,4 +1,4 @@
-"""Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, its folder, what has become of it."""
+"""Ledger of a sweep, sweep.json: every job by the hash of its sorted overrides, with its folder and its status."""
 
 import re
 import secrets
@@ -19,7 +19,7 @@ Subfolder = Callable[[list[str], int], str | None]  # a name of a user's own for
 
 
 def lies_inside(name: str) -> bool:
-    """Whether a name is a place below the folder that it is given for, each of its parts short enough."""
+    """Whether a job's folder lies below its sweep's, and each part of its name is short enough for a file system."""
     parts = Path(name).parts
     return bool(parts) and not Path(name).is_absolute() and ".." not in parts and max(map(len, parts)) <= PART
 

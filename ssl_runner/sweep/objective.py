@@ -28,10 +28,10 @@ def is_better_smaller(metric: str) -> bool:
 
 
 def value(summary: Mapping[str, Any], curve: Sequence[tuple[int, float]], metric: str) -> float | None:
-    """A metric of a job that is completed or was stopped, None of another: it would be that of an unfinished encoder.
+    """A metric of a job that is completed or was stopped; None for others, whose encoder is unfinished.
 
-    A finite number of summary.json, or else the last one that was logged: of what a job was stopped at, or what is no
-    evaluator's, the summary knows nothing.
+    A finite number of summary.json, or else the last one that was logged: the summary has no numbers of the step at
+    which a job was stopped, and none that are not an evaluator's.
     """
     known = {**finite_numbers(summary), **finite_numbers(summary.get("final"))}
     number = known.get(metric, curve[-1][1] if curve else math.nan)

@@ -24,9 +24,9 @@ AT_ONCE = 2  # trials, if neither n_jobs nor the launcher says how many
 
 @dataclass
 class Attempt:
-    """A job's attempt in this start of the search."""
+    """A job that this start of the search has begun."""
 
-    trial: "Trial | None"  # of this start, whose curve it has; None if all its trials are of an earlier one
+    trial: "Trial | None"  # the one that gets the curve; None if all trials of the job are of an earlier start
     reported: int = -1  # per cent of the run up to which the curve is reported
     pruned: bool = False
 
@@ -48,7 +48,7 @@ class Search(Jobs):
         self.attempts: dict[int, Attempt] = {}  # at jobs in this start, by number
 
     def collect(self) -> int | None:
-        """Has trials that were cut off evaluated first. Returns a signal that came in the meantime."""
+        """Queues trials that were cut off, to be evaluated first. Returns a signal that came in the meantime."""
         jobs = self.ledger.jobs
         todo, signal = self.wait(list(jobs.values()))
         for trial in self.study.trials:
@@ -104,7 +104,7 @@ class Search(Jobs):
             self.tell(self.trials.pop(entry.number), entry)
 
     def tell(self, trials: Sequence[int], entry: Entry | None = None) -> None:
-        """Tells the study what trials are worth. Without a job that has a finite value they have failed."""
+        """Tells the study the value of trials. They have failed if their job has no finite value."""
         from optuna.trial import TrialState
 
         value = entry.final.get(self.metric, math.nan) if entry and entry.status in ENDED else math.nan

@@ -20,17 +20,17 @@ FOLDER = "hydra.sweep.dir"
 SUBFOLDER = "hydra.sweep.subdir"
 PARAMS = re.compile(r"\+*hydra\.sweeper\.params\.(?=[^=]+=)")  # what follows is swept as if it stood alone
 KINDS = {"own": PREFIX, "folder": "hydra.sweep.", "launcher": "hydra.launcher.", "sweeper": "hydra.sweeper."}
-# A launcher's words that can be no commands. What submitit writes into a shell script is checked as text.
-HARMLESS = re.compile(
+# A launcher's words that cannot run commands: submitit writes values into a shell script.
+SAFE = re.compile(
     r"hydra/launcher=\w+|hydra\.launcher\.(?!setup|additional_parameters)\w+=[\w.:-]+"
     r"|hydra\.launcher\.ray\.(init|remote)\.(num_[cg]pus|max_retries)=[\d.]+"
 )
-LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: nothing in them is syntax
+LITERAL = (RESUME, "sweep.metric")  # a path, and a name with a slash: taken as typed, not as Hydra's syntax
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """How the jobs of a sweep are carried out. Only halving, which may stop a job, changes what a job comes to."""
+    """How the jobs of a sweep are run. Of these only halving, which may stop a job early, changes a job's result."""
 
     resume: str | None = None  # folder of a sweep to go on with: runs what is not completed
     on_error: Literal["continue", "stop"] = "continue"  # stop: running jobs end and no other begins
@@ -44,7 +44,7 @@ class Settings:
 
 @dataclass
 class Words:
-    """Words by what they are for. Only `jobs` are part of what a job is known by."""
+    """The words of a command line by what they configure. A job is identified by its words among `jobs` alone."""
 
     jobs: list[str] = field(default_factory=list)
     own: list[str] = field(default_factory=list)
@@ -73,7 +73,7 @@ def key_of(word: str) -> str:
 
 
 def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
-    """The words that a sweep was begun with, but for settings that are typed now, and after them those typed now."""
+    """The words that a sweep was begun with, followed by those typed now, which replace settings of the same key."""
     old, new = split_words(before), split_words(now)
     replaced = {key_of(each) for each in (*new.own, *new.launcher, *new.sweeper)} | {RESUME, FOLDER}
     dropped = {*old.launcher} if "hydra/launcher" in replaced else set()  # settings of one that is not used any more
@@ -83,8 +83,8 @@ def merge_words(before: Sequence[str], now: Sequence[str]) -> list[str]:
 
 
 def check_recorded(command: Sequence[str], typed: Sequence[str], place: str = "the sweep's folder") -> list[str]:
-    """What a sweep would run that is not typed now, but stands in a `place`, which may be a stranger's."""
-    words = [word for word in split_words(command).launcher if not HARMLESS.fullmatch(word) and word not in typed]
+    """A line for each launcher setting that may run commands and was not typed now, but read from a `place`."""
+    words = [word for word in split_words(command).launcher if not SAFE.fullmatch(word) and word not in typed]
     return [f"{each}: may run commands; it stands in {place}, so type it again, or another" for each in words]
 
 

@@ -141,9 +141,9 @@ class Optuna:
 
 @dataclass
 class FirstDraw:
-    """A sampler that makes room for the one of the config, whose seed grows by the number of its first trial.
+    """A placeholder that the first trial replaces by the configured sampler, its seed raised by the trial's number.
 
-    So no sweep that shares the study, and no search that goes on, draws trials that were drawn before.
+    So sweeps that share a study, and a search that is resumed, do not draw the trials that were drawn before.
     """
 
     study: "Study"
@@ -156,12 +156,12 @@ class FirstDraw:
         self.study.sampler.before_trial(study, trial)
 
     def after_trial(self, *result: Any) -> None:
-        """Of a trial that an earlier start has drawn."""
+        """Nothing: Optuna calls it if a trial ends that an earlier start of the search has drawn."""
 
 
 @contextlib.contextmanager
 def refuse_database_errors() -> Iterator[None]:
-    """Turns what a study's database says, once it was opened, into Refused."""
+    """Turns errors of a study's database, after it was opened, into Refused."""
     try:
         yield
     except Exception as error:
@@ -171,7 +171,7 @@ def refuse_database_errors() -> Iterator[None]:
 
 
 def first_cause(error: BaseException) -> str:
-    """What a driver has said first, in one line, and not what SQLAlchemy and Optuna have made of it."""
+    """The database driver's own message in one line, without those that SQLAlchemy and Optuna wrap around it."""
     while error.__cause__ is not None:
         error = error.__cause__
     return " ".join(str(error).split())

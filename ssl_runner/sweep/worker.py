@@ -23,12 +23,12 @@ from ssl_runner.run_folder.layout import CONSOLE
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import LOOK, Run
 
-RUNNING = "running"  # begins a report, with a number that grows; a job that has ended reports its exit status
+RUNNING = "running"  # begins the report of a running job, before a number that grows; at its end it is its exit status
 BEAT = 10  # looks between two such reports
-HALT = "halt"  # a file beside the reports: jobs save and end, as they do when the reports' folder is gone
-# Slurm's SIGTERM comes to a job that a person has cancelled, 30 s (KillWait) before SIGKILL; and to one that is
-# preempted, before SIGUSR2 or before Slurm itself queues it again. So what is to come is waited for: a cancelled job
-# must not queue itself.
+HALT = "halt"  # a file beside the reports: jobs then save and end, as they do if the folder of reports is gone
+# Slurm sends SIGTERM to a job that a person cancels, 30 s (KillWait) before SIGKILL, and to one that is preempted,
+# before SIGUSR2 or before Slurm itself queues it again. A task waits to see which it was: a cancelled job must not
+# queue itself.
 GRACE = 90.0  # seconds
 
 
@@ -65,23 +65,23 @@ def run_process(run: Callable[[str], int], folder: str, visible: str | None = No
 
 
 def kill_group(leader: int | None) -> None:
-    """Kills what a job's process that has ended may have left: the processes on its other devices."""
+    """Kills the processes that a job's process may have left when it ended: those on its other devices."""
     if leader:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(leader, signal.SIGKILL)
 
 
 def end_with(parent: BaseProcess) -> None:
-    """A job whose sweep was killed saves and ends: whoever starts the sweep again is to find its folder free."""
+    """Has a job save and end if its sweep was killed, so that its folder is free when the sweep is resumed."""
     multiprocessing.connection.wait([parent.sentinel])
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 @dataclass(frozen=True)
 class Task:
-    """A job as a worker of the program calls it. Returns its exit status, negative for the signal that killed it.
+    """A job that a worker of Slurm or Ray calls. Returns its exit status, negative for the signal that killed it.
 
-    The job has a process of its own: one that dies takes no worker along, and its peak memory is its own.
+    The job has a process of its own, so that its death does not end the worker and its peak memory is its own.
     """
 
     run: Run
@@ -128,7 +128,7 @@ class Task:
         return process.exitcode or 0
 
     def requeue(self, number: int) -> None:
-        """Has the program, which sent this signal, run the job again. Returns if it does not."""
+        """Passes the signal on to the program's own handler, which may queue the job again. Returns if it does not."""
         signal.raise_signal(number)
 
     @property

@@ -34,7 +34,7 @@ def test_entries_are_named_by_their_folder_and_listed_with_it(cached, capsys):
 
 def test_what_is_named_is_removed_and_nothing_else(cached, capsys):
     Path("user/ssl_runner/mine.npy").write_bytes(b"mine")
-    enter(capsys, "cache --remove birds", f"removed: {cached[0]}", "MB are free again")
+    enter(capsys, "cache --remove birds", f"removed: {cached[0]}", "B are free again")
     assert {path.stem for path in Path("user/ssl_runner").iterdir()} == {cached[1], "mine"}
     enter(capsys, "cache user/ssl_runner --remove all")
     assert [path.name for path in Path("user/ssl_runner").iterdir()] == ["mine.npy"]

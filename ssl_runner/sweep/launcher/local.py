@@ -17,7 +17,7 @@ from ssl_runner.sweep.settings import Settings
 from ssl_runner.sweep.worker import kill_group, run_process
 
 PRELOADED = ("ssl_runner.run.session", "torch.utils.tensorboard")
-LOST = 255  # exit status of a process whose server is gone: it may still be at work
+LOST = 255  # exit status of a process whose fork server is gone: the process itself may still be at work
 
 
 class LocalQueue:

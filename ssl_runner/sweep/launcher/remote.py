@@ -1,4 +1,4 @@
-"""Jobs that another program launches, such as Slurm or Ray. They report by files, for they may be on other machines."""
+"""Launcher base for Slurm and Ray, whose jobs may be on other machines: they report their state by files."""
 
 import shutil
 import signal
@@ -14,7 +14,7 @@ from ssl_runner.sweep.dispatch import BEGUN, LOOK, WITHDRAWN, News, Run, Stop
 from ssl_runner.sweep.worker import HALT, RUNNING, Task
 
 REPORTS = ".launch-"  # begins the name of the folder of reports, in the sweep's
-PATIENCE = 60.0  # seconds without a new report after which a job is dead that the program has done with
+PATIENCE = 60.0  # seconds without a new report after which a job counts as dead, if the program is done with it
 
 
 @dataclass
@@ -31,7 +31,7 @@ class Submission:
 
 
 class RemoteLauncher:
-    """What launchers of other programs share. Subclasses know the program; their constructors are its settings."""
+    """What the launchers of Slurm and Ray share. Constructors of subclasses are the settings of the program."""
 
     program: ClassVar[str]
     task: ClassVar[type[Task]] = Task
