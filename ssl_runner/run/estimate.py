@@ -8,6 +8,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ssl_runner.contract import Samples
 from ssl_runner.run.job import Job
+from ssl_runner.run.processes import processes_of
 
 BYTES = 16  # a float32 parameter with its gradient and Adam's two averages
 PARTS = 10_000  # parameter tensors; nobody means a network of more
@@ -50,11 +51,12 @@ def check_size(job: Job, samples: Samples, rows: int) -> list[str]:
 
 
 def available_memory(job: Job) -> float:
-    """Bytes of the device, or of RAM if it is the CPU or cannot be had."""
+    """Bytes of the device, of all devices that a model is sharded over, or of RAM if it is the CPU or cannot be had."""
     try:
-        device = job.device.build().device
-        if device.type == "cuda":
-            return float(torch.cuda.get_device_properties(device).total_memory)
+        placement = job.device.build()
+        if placement.device.type == "cuda":
+            shards = processes_of(placement) if placement.strategy == "fsdp" else 1
+            return float(shards * torch.cuda.get_device_properties(placement.device).total_memory)
     except (ValueError, RuntimeError):
         pass
     return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
