@@ -106,10 +106,12 @@ class Learner:
         norms = [each for each in self.pretext.modules() if isinstance(each, nn.modules.batchnorm._BatchNorm)]
         buffers = [buffer for each in norms for buffer in each.buffers()]
         before = [buffer.clone() for buffer in buffers]
-        with gathered(self.objective):
-            yield from self.loader.sweep()
-        for buffer, old in zip(buffers, before, strict=True):
-            buffer.copy_(old)
+        try:
+            with gathered(self.objective):
+                yield from self.loader.sweep()
+        finally:  # also if a method leaves the sweep before its end
+            for buffer, old in zip(buffers, before, strict=True):
+                buffer.copy_(old)
 
     def places(self, batch: Batch, micro: int, stride: int) -> Tensor:
         """Where a micro-batch's samples are among those of the step, all ranks together."""

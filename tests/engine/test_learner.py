@@ -147,6 +147,10 @@ def test_a_sweep_in_training_mode_leaves_no_trace_in_running_statistics():
     learn(learner(task), 1)
     assert_close(task.swept[0].mean(0), torch.zeros(2))
     assert_close(task.encoder.norm.state_dict(), before)
+    for batch in learner(task).sweep():
+        task.encoder.norm(batch.x)
+        break  # as a method that has seen enough
+    assert_close(task.encoder.norm.state_dict(), before)
 
 
 class Witness(Rivals):
