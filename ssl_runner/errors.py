@@ -40,6 +40,11 @@ def refuse(problems: Iterable[str]) -> int:
     return REFUSED
 
 
+def one_line(error: BaseException) -> str:
+    """An error's own words on one line."""
+    return " ".join(str(error).split())
+
+
 def last_line(error: BaseException, source: Path | None = None) -> str:
     """What a traceback ends in, and where: `ZeroDivisionError: division by zero, in mine.py, line 7`.
 

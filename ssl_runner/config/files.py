@@ -9,6 +9,7 @@ import yaml
 from omegaconf import OmegaConf
 
 from ssl_runner.config.migrate import KEY, migrated, newest, stamped, writer_of
+from ssl_runner.errors import one_line
 from ssl_runner.run_folder.atomic import read_file, write
 from ssl_runner.run_folder.layout import CONFIG, GROUPS, OVERRIDES
 
@@ -26,7 +27,7 @@ def read(path: Path, kind: type = dict) -> Any:
         if kind is dict and not text.endswith("\n"):  # an empty list has none
             raise ValueError("its last line has no end: it was cut off; if it was not, add one")
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is torn or no YAML ({' '.join(str(error).split())[:300]})") from None
+        raise ValueError(f"{path} is torn or no YAML ({one_line(error)[:300]})") from None
     if not isinstance(content, kind):
         raise ValueError(f"{path} is torn: it holds no {'config' if kind is dict else kind.__name__}")
     return migrated(content, str(path), writer_of(path.parent)) if isinstance(content, dict) else content

@@ -11,6 +11,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Quote, QuotedString, RangeSweep, Transformer
 from hydra.errors import HydraException
 
+from ssl_runner.errors import one_line
+
 KEY = re.compile(r"(\+{0,2})([a-z_$][\w$/@.:-]*)=(.*)", re.ASCII | re.DOTALL | re.IGNORECASE)
 MOST = 100_000  # values of a sweep
 EXAMPLE = "a search needs choices, a range or an interval, as in a=x,y or a=interval(0,1)"
@@ -57,7 +59,7 @@ def parse_override(text: str, groups: Mapping[str, list[str]] = {}) -> Override:
         if len(words) > MOST:
             raise ValueError(f"it gives more than {MOST:,} values")
     except (HydraException, ValueError, RecursionError) as error:
-        return unread(text, one_line(error))
+        return unread(text, one_line(error)[:300])
     sweep, raw, start = parsed.value(), text.partition("=")[2] if "=" in text else None, parsed.get_key_element()
     texts, value = words, None if parsed.is_sweep_override() else sweep
     if isinstance(sweep, ChoiceSweep) and sweep.simple_form:
@@ -142,8 +144,3 @@ def encoded(value: Any) -> str:
     if isinstance(value, str):
         return value if parse_override(f"a={value}").value == value else quoted(value)
     return "null" if value is None else str(value).lower()
-
-
-def one_line(error: BaseException) -> str:
-    """An error's own words on one line."""
-    return " ".join(str(error).split())[:300]

@@ -21,7 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from ssl_runner.config.grammar import one_line
+from ssl_runner.errors import one_line
 
 JOB = "ssl_runner"  # Hydra's hydra.job.name, unless it is named
 # The path replaces a file's own, which could name pkg://MODULE: to look into a module is to import it. Without
@@ -57,7 +57,7 @@ def compose_tree(folders: Sequence[Path], name: str, choices: Sequence[str]) -> 
             origin = compose(name, [*OWN, *choices], return_hydra_config=True)
         content: Any = OmegaConf.to_container(origin)
     except Exception as error:  # a file may be anything
-        raise ValueError(one_line(error)) from None
+        raise ValueError(one_line(error)[:300]) from None
     node = content.pop("hydra")
     own = {key: value for key, value in node["runtime"]["choices"].items() if not key.startswith("hydra/")}
     return Tree({str(key): value for key, value in content.items()}, own, origin, node)
@@ -79,7 +79,7 @@ def print_info(folders: Sequence[Path], name: str, kind: str, words: Sequence[st
             assert hydra is not None
             hydra.show_info(kind, name, [*OWN, *words])
     except Exception as error:  # a file may be anything
-        raise ValueError(one_line(error)) from None
+        raise ValueError(one_line(error)[:300]) from None
 
 
 def resolve_node(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def resolve_node(node: Mapping[str, Any]) -> dict[str, Any]:
         OmegaConf.resolve(config)
         whole: Any = OmegaConf.to_container(config.hydra)
     except OmegaConfBaseException as error:
-        raise ValueError(f"--resolve: {one_line(error)}") from None
+        raise ValueError(f"--resolve: {one_line(error)[:300]}") from None
     return whole
 
 
@@ -112,7 +112,7 @@ def resolve(
     plain, problems = dict[str, Any](), dict[str, str]()
 
     def note(error: OmegaConfBaseException, key: str) -> None:
-        problems.setdefault(key or str(error.full_key or "config"), one_line(error).partition(" full_key")[0])
+        problems.setdefault(key or str(error.full_key or "config"), one_line(error)[:300].partition(" full_key")[0])
 
     try:
         config = OmegaConf.create(dict(content))

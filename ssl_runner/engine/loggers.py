@@ -17,6 +17,7 @@ from typing import Any, Literal, Protocol
 from jaxtyping import Float
 from torch import Tensor
 
+from ssl_runner.errors import one_line
 from ssl_runner.run_folder.atomic import digest
 
 Name = Literal["wandb", "mlflow"]
@@ -123,7 +124,7 @@ class Loggers:
         self.tell(lambda each: log.info("to see it:    %s", each.close(status)))
 
     def leave_out(self, name: str, error: Exception) -> None:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error)[:300]
         log.warning("%s: %s: %s; it logs nothing from here on", name, type(error).__name__, reason)
 
 

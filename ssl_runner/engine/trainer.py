@@ -15,7 +15,7 @@ from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import SOUNDS, LogRows, Window
 from ssl_runner.engine.panels import Decode, panels, spectrogram, table
 from ssl_runner.engine.progress import Progress
-from ssl_runner.errors import Diverged
+from ssl_runner.errors import Diverged, one_line
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
@@ -66,7 +66,7 @@ class Trainer:
             try:
                 self.learner.load(state)
             except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
-                reason = " ".join(str(error).split())[:200]
+                reason = one_line(error)[:200]
                 unfit = unfit or f"{path} does not fit this config ({reason})"
                 continue
             self.last_good, self.restored = path, state

@@ -7,6 +7,7 @@ from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ssl_runner.contract import Samples
+from ssl_runner.errors import one_line
 from ssl_runner.run.job import Job
 from ssl_runner.run.processes import processes_of
 
@@ -42,7 +43,7 @@ def check_size(job: Job, samples: Samples, rows: int) -> list[str]:
     except (TooLarge, MemoryError) as error:
         return [f"{part}: {error}"]
     except (OverflowError, TypeError) as error:  # torch's words for a size that it cannot hold
-        return [f"{part}: {' '.join(str(error).split())[:200]}; choose smaller sizes"]
+        return [f"{part}: {one_line(error)[:200]}; choose smaller sizes"]
     except Exception:  # the check that really builds has better words
         return []
     finally:

@@ -17,7 +17,7 @@ from ssl_runner.duration import Length
 from ssl_runner.engine.collapse import NAME as GEOMETRY
 from ssl_runner.engine.learner import main_group
 from ssl_runner.engine.loggers import check_loggers
-from ssl_runner.errors import frames_in, last_line
+from ssl_runner.errors import frames_in, last_line, one_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job
@@ -89,7 +89,7 @@ def attempt(key: str, problems: list[str], act: Callable[..., Any], *arguments: 
     try:
         return act(*arguments, **runtime)
     except Exception as error:
-        line, source = " ".join(str(error).split()), read_project().source
+        line, source = one_line(error), read_project().source
         own = not isinstance(error, ValueError | OSError) and frames_in(error, source)
         if own or not isinstance(error, REFUSALS):
             line = last_line(error, source)
@@ -160,7 +160,7 @@ def check_forward(job: Job, pretext: Pretext, regulariser: Regulariser, dataset:
     try:
         rehearse(pretext, regulariser, dataset, micro_batch)
     except ValueError as error:
-        line = f"pretext: {' '.join(str(error).split())}"
+        line = f"pretext: {one_line(error)}"
         if micro_batch == 1 and "more than 1 value per channel" in line:  # torch's words
             given = f"batch_size: given {job.batch_size} with accumulate={job.accumulate}, one sample at a time"
             line = f"{given}, and batch normalisation needs two; type batch_size={2 * job.accumulate}, or more"

@@ -12,7 +12,7 @@ from annotated_types import Interval
 
 from ssl_runner.config.grammar import Axis
 from ssl_runner.config.node import Node
-from ssl_runner.errors import HIDDEN, Refused
+from ssl_runner.errors import HIDDEN, Refused, one_line
 from ssl_runner.layers.ranges import Count, Natural, Positive
 from ssl_runner.run_folder.metrics import new_name
 from ssl_runner.sweep.dispatch import LOOK
@@ -174,7 +174,7 @@ def first_cause(error: BaseException) -> str:
     """The database driver's own message in one line, without those that SQLAlchemy and Optuna wrap around it."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return " ".join(str(error).split())
+    return one_line(error)
 
 
 def distribution(axis: Axis) -> Any:

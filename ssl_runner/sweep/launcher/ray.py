@@ -9,7 +9,7 @@ from inspect import signature
 from pathlib import Path
 from typing import Any, Literal
 
-from ssl_runner.errors import Refused
+from ssl_runner.errors import Refused, one_line
 from ssl_runner.sweep.dispatch import Run
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
 from ssl_runner.sweep.worker import Task
@@ -32,14 +32,14 @@ class Ray(RemoteLauncher):
         try:
             self.remote = self.library.remote(**self.ray["remote"])(Task.__call__)
         except (TypeError, ValueError) as error:
-            raise ValueError(f"ray.remote: {' '.join(str(error).split())}") from None
+            raise ValueError(f"ray.remote: {one_line(error)}") from None
 
     def open(self, sweep: Path, run: Run) -> None:
         try:
             with contextlib.chdir("/"):  # Ray's workers look for modules in this folder first
                 self.library.init(**{**QUIET, **self.ray["init"]})
         except (TypeError, ValueError, RuntimeError, OSError) as error:
-            raise Refused(f"{self.program}: {' '.join(str(error).split())}") from None
+            raise Refused(f"{self.program}: {one_line(error)}") from None
         super().open(sweep, run)
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar
 
-from ssl_runner.errors import Refused
+from ssl_runner.errors import Refused, one_line
 from ssl_runner.layers.ranges import Count, Natural, NotNegative
 from ssl_runner.sweep.dispatch import LOOK
 from ssl_runner.sweep.launcher.remote import RemoteLauncher
@@ -66,7 +66,7 @@ class Local(RemoteLauncher):
             executor.update_parameters(nodes=1, tasks_per_node=1, **given)
             handles = executor.submit_array(tasks)
         except (RuntimeError, OSError, subprocess.SubprocessError) as error:
-            raise Refused(f"{self.program}: {' '.join(str(error).split())}") from None
+            raise Refused(f"{self.program}: {one_line(error)}") from None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.handles = [*self.handles, *handles]  # type: ignore[misc]
