@@ -115,7 +115,7 @@ def diagnose(rows: Sequence[Mapping[str, Any]]) -> Health | None:
 
 
 def worst_sign(row: Mapping[str, Any], start: Mapping[str, Any]) -> tuple[Verdict, Kind, str] | None:
-    """The worst that a measurement says by itself: verdict, kind and sign; None if it says nothing bad."""
+    """Verdict, kind and sign of the worst number of one measurement; None if all numbers are healthy."""
     shrunk: tuple[Verdict, Kind, str] | None = None
     for each in THRESHOLDS:
         key = f"{NAME}/{each.name}"
@@ -163,7 +163,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
 
 
 def find_causes(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Suspect]:
-    """The settings that may have done it, the likeliest first: the method's own, and those that any run has."""
+    """The settings that may have caused a collapse, the likeliest first: the method's own, and those of any run."""
     causes = [*learner.pretext.suspects(), *find_remedies(find_sign(rows), learner.pretext)]
     loader, recipe = learner.loader, learner.recipe
     batch_size = loader.length.batch_size

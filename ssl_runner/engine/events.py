@@ -9,16 +9,17 @@ from typing import Any
 
 HEALTH = "health/text_summary"  # the tag of the collapse detector's verdicts
 TEXTS = "views/texts"  # the name of the tables of texts
-# Of TensorBoard's custom scalars. What evaluators measure is quality if it stands nowhere else; numbers of the test
-# split are measured once, which makes no curve.
+# Of TensorBoard's custom scalars. What belongs to no other category is quality. Numbers of the test split are in none:
+# they are measured once, which makes no curve.
 CATEGORIES = ("learning", "quality", "geometry", "speed")
 LEARNING = ("train", "regulariser", "optimizer")  # groups of numbers in that category
 
 
 def earlier_pictures(files: Iterable[Path], start: int) -> Iterator[Any]:
-    """TensorBoard's events of earlier attempts with what metrics.jsonl has not: what was shown, and verdicts.
+    """Events of earlier attempts with what metrics.jsonl does not hold: pictures, clips, texts and verdicts.
 
-    What was shown at `start` itself is shown again. A file that is torn gives what can be read.
+    Those of `start` itself are left out but for verdicts, since they will be shown again. A torn file gives what can be
+    read.
     """
     from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 

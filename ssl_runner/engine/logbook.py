@@ -23,7 +23,7 @@ from ssl_runner.run_folder.metrics import accuracy_names, read_rows
 
 PICTURES = 16  # images of each kind in a grid
 SOUNDS = 4  # clips of each kind
-ENDED = ".end"  # the suffix of an event file that says of a run only that it ended without being completed
+ENDED = ".end"  # suffix of an event file that says one thing: the run ended without being completed
 
 
 class Window:
@@ -100,9 +100,9 @@ class Logbook(LogRows):
     TensorBoard sorts by name, and opens with five columns and two groups. So accuracies stand there twice: `knn/top1`
     also as `accuracy/knn`, and `test/knn/top1` as `accuracy/test_knn`.
 
-    `start` is the step of the checkpoint that a run goes on from, None without one. What is later is dropped, since the
-    same steps will write it again; the rest goes into one new event file, so that a run that was killed at any moment
-    leaves what an undisturbed one does. Raises OSError if the folder cannot be written.
+    `start` is the step of the checkpoint that a run goes on from, None without one. Later rows are dropped, since the
+    same steps will write them again. The rest is copied into one new event file, so that a run that was killed at any
+    moment leaves the same log as an undisturbed one. Raises OSError if the folder cannot be written.
     """
 
     def __init__(self, folder: Path, start: int | None = None, loggers: Loggers | None = None):
@@ -145,7 +145,7 @@ class Logbook(LogRows):
             self._summary(charts(self._names), step)
 
     def flush(self) -> None:
-        """Has all of it written before a checkpoint is, after which it would not be written again."""
+        """Writes all that is buffered: before a checkpoint is saved, as a resume does not log earlier steps again."""
         self._events.flush()
 
     def images(self, step: int, name: str, x: Float[Tensor, "b c h w"]) -> None:

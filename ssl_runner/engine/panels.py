@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a step: grids of views, clips with their spectrograms, a table of texts."""
+"""Panels of a step for TensorBoard: grids of views, clips with their spectrograms, a table of texts."""
 
 from collections.abc import Callable, Iterable, Mapping
 from itertools import groupby
@@ -13,9 +13,9 @@ from ssl_runner.contract import Kind
 Decode = Callable[[Iterable[int]], str]  # of ids
 
 ROWS = 8  # of a table
-HIDDEN = -1  # in the place of an id that the task has hidden
-GAP = "\u2581\u2581"  # how it is written
-MARKS = "&\\`*_[]<>|#"  # what Markdown and HTML read
+HIDDEN = -1  # stands for an id that the task has masked
+GAP = "\u2581\u2581"  # what a table shows for it
+MARKS = "&\\`*_[]<>|#"  # characters that mean something in Markdown or HTML
 WINDOW, HOP = 0.025, 0.01  # seconds, of a spectrogram
 RANGE = 8.0  # nepers of power below the loudest that are told apart
 
@@ -27,10 +27,10 @@ class Panels(NamedTuple):
 
 
 def panels(kind: Kind, x: Tensor, views: tuple, made: Mapping[str, Tensor]) -> Panels:
-    """A batch's samples, the views of it, and what the method makes of them, as they can be shown.
+    """A batch's samples, its views, and the method's own pictures of them, in a form that can be shown.
 
-    Of text the columns are the original, what the task sees of it (its first view of ids, less those that a view of
-    booleans of that shape marks as hidden), and what the method's own pictures fill in.
+    A table of texts has as columns the original, what the task sees (its first view of ids, with a gap for each id that
+    a view of booleans of the same shape marks as masked), and what the method's own pictures fill in.
     """
     tensors = [view for view in views if isinstance(view, Tensor)]
     floats = [view for view in tensors if view.is_floating_point()]

@@ -21,15 +21,15 @@ from ssl_runner.run_folder.summary import read_summary
 if TYPE_CHECKING:
     from ssl_runner.run.preflight import PreparedJob
 
-SAME, ANEW = "the same", "drawn anew"  # what became of a split on other data
-SAMPLED = 256  # rows of a held-out part that tell whether it is the same
+SAME, ANEW = "the same", "drawn anew"  # whether a split on other data holds out the same rows
+SAMPLED = 256  # rows of a held-out part by which it is recognised
 
 log = logging.getLogger("ssl_runner")
 
 
 @dataclass(frozen=True)
 class History:
-    """What a run had until a step. A checkpoint holds it: it is of the steps that were learnt, and of no others."""
+    """Data and lengths of a run up to a step. A checkpoint holds those with which its steps were learnt."""
 
     data: Mapping[str, Any]  # `describe_data` of what the run began with
     other_data: Sequence[Mapping[str, Any]] = ()  # the same and a step, of each that it went on with
@@ -44,17 +44,17 @@ class History:
 
     @property
     def changes(self) -> dict[str, list[dict[str, Any]]]:
-        """What a summary says of it: nothing of a run that nothing was changed in."""
+        """For summary.json: other data and lengths, each only if there were any."""
         parts = {"other_data": self.other_data, "extended": self.extended}
         return {name: [dict(each) for each in part] for name, part in parts.items() if part}
 
     @property
     def record(self) -> dict[str, Any]:
-        """What a checkpoint holds."""
+        """For a checkpoint."""
         return {"draws": DRAWS, "data": dict(self.data), **self.changes}
 
     def check_data(self, data: Data, folder: Path, other_data: bool) -> None:
-        """Says what differs in data that were read now. Raises Refused if they must be the run's and are not."""
+        """Warns of data that are not the run's. Raises Refused unless `other_data` allows them."""
         then = self.latest
         if then.get("fingerprint") in (None, "", data.fingerprint):
             return
@@ -81,9 +81,9 @@ class History:
         return replace(self, data={"rows": now["rows"], **self.data}, other_data=(*self.other_data, entry))
 
     def with_length(self, prepared: "PreparedJob", typed: str | None, folder: Path) -> "History":
-        """The history with the length of a job, if it is the one that was typed and another than before.
+        """The history with the length of a job, if it was typed and is not the one before.
 
-        Raises Refused if it is shorter than what the run has done.
+        Raises Refused if the run is past it already.
         """
         before, now, job = self.length, prepared.content["length"], prepared.job
         if before is None or before == now or now != typed:
@@ -127,7 +127,7 @@ def read_history(state: Mapping[str, Any], folder: Path) -> History:
 
 
 def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
-    """Raises Refused if overrides, which the job has, change what cannot change in a run that goes on."""
+    """Raises Refused if overrides, which the job has, change a setting that must stay as the run began."""
     if prepared.composed.folder is not None:
         raise Refused(f"hydra.run.dir: a run goes on in its own folder, {folder}; leave it out")
     if keys := [key for key in changed(files.read(folder / CONFIG), prepared.content) if key != "length"]:
@@ -136,7 +136,7 @@ def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
 
 
 def record_names(folder: Path, prepared: "PreparedJob") -> None:
-    """Writes name, tags and notes of a run that is completed; what else is harmless stays as it ran. Raises OSError."""
+    """Writes new name, tags and notes into the config of a completed run, and nothing else. Raises OSError."""
     before = files.read(folder / CONFIG)
     after = {**before, **{key: prepared.content[key] for key in PEOPLE if key in prepared.content}}
     if after != before:
@@ -144,7 +144,7 @@ def record_names(folder: Path, prepared: "PreparedJob") -> None:
 
 
 def check_config(folder: Path, recorded: Mapping[str, Any], content: Mapping[str, Any], history: History) -> None:
-    """Raises Refused if a config is not the one that a checkpoint has recorded, but for what may change."""
+    """Raises Refused if a setting that can change a result is not as a checkpoint recorded it."""
     try:
         keys = changed(migrated(recorded, str(folder / CHECKPOINTS)), content)
     except ValueError as error:

@@ -18,7 +18,7 @@ from ssl_runner.run_folder.layout import CHECKPOINTS, WEIGHTS
 from ssl_runner.run_folder.weights import digest_weights
 
 Init = str | Mapping[str, str]  # a path, or as a run records it {"path", "digest"}
-NAMED = 3  # tensors that do not fit
+NAMED = 3  # tensors that are named if several do not fit
 
 
 class Initial(NamedTuple):
@@ -49,7 +49,7 @@ def read_initial(init: Init, target: str) -> Initial:
 
 @lru_cache(maxsize=1)
 def read_once(path: Path, target: str, changed: tuple[int, ...]) -> Initial:
-    """The jobs of a sweep share it. `changed`: when what lies there was."""
+    """Cached for the jobs of a sweep. `changed`: when the files did, so that new ones are read."""
     source = None if is_foreign(path) else find_encoder(path)
     weights = foreign_weights(path, target) if source is None else source.encoder.state_dict()
     return Initial(weights, path if source is None else source.weights, digest_weights(weights), source)
@@ -90,7 +90,7 @@ def show(shape: tuple[int, ...] | None) -> str:
 
 
 def remedy(source: TrainedEncoder | None, job: Job) -> str:
-    """What to type to have the model that the weights are of."""
+    """What to type to choose the model that the weights are of."""
     if source is None:
         return "choose the architecture that it is of, as model=timm model.name=NAME or model=resnet50 model.stem=large"
     recorded = (source.content or {}).get("choices", {}).get("model")

@@ -1,4 +1,4 @@
-"""What config files say of a sweep: its folder and its jobs', launcher, sweeper and swept keys."""
+"""Sweep settings in config files: the folders of the sweep and of its jobs, launcher, sweeper and swept keys."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ RUN_FOLDER = "hydra.run.dir"
 
 
 def with_files(words: Words, composer: Composer) -> tuple[Words, list[str]]:
-    """The words, and before them what the config files say of launcher, sweeper and swept keys; and what is wrong."""
+    """The words with launcher, sweeper and swept keys of config files, unless they were typed; and what is wrong."""
     said = composer.compose([word for word in words.jobs if not is_searched(word)]).sweep_words
     both, keys = split_words(merge_words(said, [*words.launcher, *words.sweeper])), set(map(key_of, words.jobs))
     jobs = [*(each for each in both.jobs if key_of(each) not in keys), *words.jobs]
@@ -27,7 +27,7 @@ def with_files(words: Words, composer: Composer) -> tuple[Words, list[str]]:
 
 
 def read_folders(request: "Request", words: Words, jobs: Sequence[list[str]]) -> list[str]:
-    """Sets the sweep's folder, resolved once for all jobs, and how theirs are named. Returns what is wrong."""
+    """Sets a request's folder, which is resolved once, and how its jobs' folders are named. Returns what is wrong."""
     job, resume, typed = jobs[0] if jobs else [], request.settings.resume, FOLDER in map(key_of, words.folder)
     named = request.composer.compose([*job, *words.folder])
     known = request.composer.compose(job).problems if words.folder else named.problems

@@ -39,7 +39,7 @@ class Request:
     recorded: bool = False  # the jobs are those of the ledger, each with the config in its folder
     fixed: list[str] = field(default_factory=list)  # of a search: overrides of every trial
     axes: list[Axis] = field(default_factory=list)  # of a search
-    jobs: list["PreparedJob"] = field(default_factory=list)  # of a search: those that were checked in the place of all
+    jobs: list["PreparedJob"] = field(default_factory=list)  # of a search: examples, which were checked for all others
     folder: str | None = None
     naming: list[str] = field(default_factory=list)  # what was typed of folders
     names: bool = False  # whether hydra.sweep.subdir names the folders of jobs
@@ -61,7 +61,7 @@ class Request:
 def read(
     words: Words, composer: Composer, prepare: Prepare, console: Console, recorded: bool = False, build: bool = True
 ) -> Request:
-    """Reads all of it. Jobs are built, if at all, once nothing else is wrong."""
+    """Reads and checks a sweep. Jobs are built, which takes time, only if nothing else is wrong."""
     words, problems = with_files(words, composer)
     settings, wrong_settings = read_settings(words.own)
     launcher, wrong_launcher = read_choice(LAUNCHERS, with_gpus(words.launcher, settings.devices_per_job))
