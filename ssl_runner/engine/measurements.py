@@ -9,9 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from ssl_runner.contract import Encoder, Evaluator, Metric, Samples
+from ssl_runner.contract import Encoder, Evaluator, Metric
 from ssl_runner.device import ranks
 from ssl_runner.engine import collapse
 from ssl_runner.engine.encoding import Encoding
@@ -41,6 +39,7 @@ class Measurements:
     place: Callable[[str, str], Path] | None = None  # folder of an evaluator's files, by its name and the split
     health: collapse.Health | None = field(default=None, init=False)  # None if no geometry is measured
     meanings: dict[str, dict[str, Any]] = field(default_factory=dict, init=False)  # of each number that was measured
+    last: Encoding | None = field(default=None, init=False)  # of the last step
 
     def __post_init__(self) -> None:
         self.encoder = self.learner.pretext.trained()
@@ -69,8 +68,8 @@ class Measurements:
         if self.score is not None:
             self.score.step = step
         began = time.perf_counter()
-        first = step == 0 and not split  # raw features do not learn: once is enough
-        metrics = measure(learner.trained(), evaluators, learner.loader.samples, learner.device.device, raw=first)
+        raw = step == 0 and not split and any(getattr(each, "raw", False) for each in evaluators.values())
+        metrics = measure(learner.trained(), evaluators, self.encoding(step, raw=raw))  # raw ones never learn: once
         if examined:
             metrics |= collapse.measure_embedding(learner)
             row = {"step": step, **{name: float(metric.value) for name, metric in metrics.items()}}
@@ -89,6 +88,17 @@ class Measurements:
             say = log.info if self.health.verdict == "healthy" else log.warning
             say("%s", self.health)
             self.logbook.text("health", str(self.health), self.health.step)
+
+    def encoding(self, step: int, *, raw: bool) -> Encoding:
+        """Features at a step, raw ones beside them if asked for. At the last step, test has what validation encoded."""
+        if self.last is not None:
+            return self.last
+        samples = self.learner.loader.samples
+        plain = raw_features(samples) if raw else None
+        encode = Encoding(self.learner.trained(), samples, self.learner.device.device, plain)
+        if step == self.learner.length.steps:
+            self.last = encode
+        return encode
 
     def keep_confusions(self, step: int, metrics: Mapping[str, Metric], split: str) -> None:
         """Writes the confusion matrix of each accuracy that has one."""
@@ -119,16 +129,11 @@ class Measurements:
         return replace(health, causes=collapse.find_causes(self.learner, rows))
 
 
-def measure(
-    encoder: Encoder, evaluators: Mapping[str, Evaluator], samples: Samples, device: torch.device, *, raw: bool = False
-) -> dict[str, Metric]:
-    """`knn/top1` and its like, of the evaluators given.
-
-    `raw`: also `raw/knn/top1` and its like, of raw features, by those evaluators that have a true `raw`.
-    """
-    compared = {name: each for name, each in evaluators.items() if raw and getattr(each, "raw", False)}
+def measure(encoder: Encoder, evaluators: Mapping[str, Evaluator], encode: Encoding) -> dict[str, Metric]:
+    """`knn/top1` and its like, of the evaluators given; `raw/knn/top1` too, if rows are encoded to raw features as well
+    and the evaluator has a true `raw`."""
+    compared = {name: each for name, each in evaluators.items() if encode.plain and getattr(each, "raw", False)}
     with frozen(encoder):
-        encode = Encoding(encoder, samples, device, raw_features(samples) if compared else None)
         measured = {name: each(encoder, encode) for name, each in evaluators.items()}
         measured |= {f"{RAW}{name}": each(encoder, encode.raw) for name, each in compared.items()}
     return {f"{name}/{key}": metric for name, metrics in measured.items() for key, metric in metrics.items()}

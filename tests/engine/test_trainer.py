@@ -19,6 +19,7 @@ from toys import Conv
 
 from ssl_runner.contract import Metric, Samples
 from ssl_runner.duration import Duration, Length
+from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
 from ssl_runner.engine.logbook import Logbook, Window
 from ssl_runner.engine.measurements import Measurements, measure
@@ -161,7 +162,8 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
         assert len(encode(data)) == len(data)
         return {"top1": Metric(0.5)}
 
-    values = measure(encoder, {"a": evaluator, "b": evaluator}, Samples("image", (3, 8, 8)), torch.device("cpu"))
+    encode = Encoding(encoder, Samples("image", (3, 8, 8)), torch.device("cpu"))
+    values = measure(encoder, {"a": evaluator, "b": evaluator}, encode)
     assert values == {"a/top1": Metric(0.5), "b/top1": Metric(0.5)}
     assert sum(seen) == len(data), "rows are encoded once"
     with pytest.raises(RuntimeError), frozen(encoder):

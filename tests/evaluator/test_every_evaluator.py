@@ -18,6 +18,8 @@ from ssl_runner.config.compose import TREE
 from ssl_runner.contract import Metric, Split
 from ssl_runner.dataset.shapes import Shapes
 from ssl_runner.duration import Duration
+from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.logbook import Logbook
 from ssl_runner.engine.measurements import measure
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run_folder.metrics import FIRST
@@ -154,8 +156,22 @@ def test_files_have_a_place_of_their_own_in_a_run(make, tmp_path):
     trainer = make("evaluator=[finetune,few_label,projector]", *quick("finetune"), *quick("few_label"))
     for split in ("validation", "test"):
         evaluators = getattr(trainer.measurements, split)
-        values = measure(trainer.measurements.encoder, evaluators, trainer.learner.loader.samples, torch.device("cpu"))
+        encode = trainer.measurements.encoding(1, raw=False)
+        values = measure(trainer.measurements.encoder, evaluators, encode)
         headlines = {f"{name}/{evaluator.headline}" for name, evaluator in evaluators.items()}
         assert (len(headlines), headlines - values.keys()) == (3, set())
         for file in (f"few_label/{split}-training/few_label.png", f"projector/{split}-training/tsne.png"):
             assert (tmp_path / "run" / "evaluation" / file).exists()
+
+
+def test_what_validation_has_encoded_test_does_not_encode_again(make):
+    trainer, seen = make("evaluator=[knn]", "evaluator.knn.every=100%"), []
+    book = Logbook(trainer.folder, 0)
+    trainer.measurements.encoder.register_forward_hook(
+        lambda module, given, features: None if module.training else seen.append(len(features.pooled))
+    )
+    with Interrupt() as interrupt, trainer.progress:
+        trainer.fit(0, book, interrupt)
+        book.close("completed")
+    validation, test = (getattr(trainer.measurements, split)["knn"] for split in ("validation", "test"))
+    assert sum(seen) == 2 * len(validation.bank.x) + 2 * len(validation.query.x) + len(test.query.x)
