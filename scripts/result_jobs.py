@@ -1,12 +1,10 @@
 """Jobs of the protocol of results: what is typed for a task, and whether a row is what its command would give today."""
 
-import ast
 import json
 import shlex
 import subprocess
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from threading import Lock
@@ -117,23 +115,12 @@ def resolved(typed: Sequence[str]) -> dict[str, Any]:
     return {key: value for key, value in composed.content.items() if key not in HARMLESS}
 
 
-def modules(node: Any) -> Iterator[str]:
-    """The modules of the classes in a config."""
+def classes(node: Any) -> Iterator[tuple[str, str]]:
+    """Group and name of each class of ours in a config, as optimizer and muon."""
     for value in node.values() if isinstance(node, dict) else ():
-        yield from modules(value)
-    if isinstance(node, dict) and "_target_" in node:
-        yield str(node["_target_"]).rpartition(".")[0]
-
-
-@cache
-def imported(module: str) -> frozenset[str]:
-    """A module of ours and all of ours that it imports, as files of the repository."""
-    file = ROOT / (module.replace(".", "/") + ".py")
-    if not module.startswith("ssl_runner.") or not file.exists():
-        return frozenset()
-    nodes = [node for node in ast.parse(file.read_bytes()).body if isinstance(node, ast.ImportFrom)]
-    others = [name for node in nodes for name in (node.module, *(f"{node.module}.{each.name}" for each in node.names))]
-    return frozenset({str(file.relative_to(ROOT))}).union(*(imported(str(each)) for each in others))
+        yield from classes(value)
+    if isinstance(node, dict) and str(node.get("_target_")).startswith("ssl_runner."):
+        yield tuple(node["_target_"].split(".")[1:3])
 
 
 def git(*arguments: str) -> str:
@@ -143,15 +130,19 @@ def git(*arguments: str) -> str:
 def holds(row: Row, typed: Sequence[str]) -> bool:
     """Whether a row is what its command would give today, and the protocol still asks for that command.
 
-    Source files are compared of what the config names: that the loop's results stay the same is what golden traces say.
+    What a task and an optimizer compute is what their golden traces say, bit for bit; what is measured, the versions of
+    the evaluators.
     """
     given = shlex.split(row["command"])[1:]
     if [word for word in given if not word.startswith("length=")] != [*typed]:
         return False
     try:
         config = resolved(given)
-        files = frozenset().union(*map(imported, set(modules(config))))
-        changed = git("diff", "--name-only", row["commit"], "--", *sorted(files))
+        named = sorted({*classes(config)})
+        traces = [f"tests/golden/traces/{group}-{name}.json" for group, name in named if group != "evaluator"]
+        protocols = [f"ssl_runner/evaluator/{name}.py" for group, name in named if group == "evaluator"]
+        changed = git("diff", "--name-only", row["commit"], "--", *traces)
+        changed += git("diff", "--name-only", "-Gversion = ", row["commit"], "--", *protocols)
     except (ValueError, subprocess.CalledProcessError):  # a word or a commit that is no more
         return False
     return row["config"] == digest(config) and not changed

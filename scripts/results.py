@@ -18,7 +18,7 @@ The length is what the time allows: CPU seconds a step are measured first, and t
 length=Nst, so it repeats the run on any machine.
 
 A row is written as soon as it is there, and a run is not repeated while its row holds: its command composes to what has
-the digest in the row, and no source file that the classes of its config import has changed since the row's commit.
+the digest in the row, and golden traces of its task and optimizer and versions of its protocols are the row's commit's.
 Its budget is not measured again for that. --again repeats all the same; --pages only writes the tables.
 """
 
