@@ -8,8 +8,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ssl_runner.contract import Samples
 from ssl_runner.errors import one_line
-from ssl_runner.run.job import Job
-from ssl_runner.run.processes import processes_of
+from ssl_runner.run.job import Job, processes_of
 
 BYTES = 16  # a float32 parameter with its gradient and Adam's two averages
 PARTS = 10_000  # parameter tensors; nobody means a network of more

@@ -1,5 +1,6 @@
 """Keys of a job's config, and by key the arguments that the runner itself hands to the constructors."""
 
+import os
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
@@ -8,6 +9,7 @@ from annotated_types import Ge
 from ssl_runner.config.node import Node
 from ssl_runner.contract import Data, Dataset, Encoder, Evaluator, Optimizer, Pretext, Regulariser, Samples
 from ssl_runner.device.placement import Placement
+from ssl_runner.device.torchrun import group_size
 from ssl_runner.duration import Duration
 from ssl_runner.engine.loggers import Name
 
@@ -55,3 +57,9 @@ class Job:
         neutral = (0.5,) * channels, (0.25,) * channels, None
         mean, std, train = neutral if data is None else (data.mean, data.std, data.train)
         return self.model.build(samples=samples, shape=samples.shape, mean=mean, std=std, train=train)
+
+
+def processes_of(device: Placement) -> int:
+    """How many will share a batch: as many as were started together, or else as the config says."""
+    started = group_size(os.environ)
+    return started if started > 1 else device.processes

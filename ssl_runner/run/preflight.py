@@ -20,9 +20,9 @@ from ssl_runner.engine.loggers import check_loggers
 from ssl_runner.errors import frames_in, last_line, one_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
-from ssl_runner.run.job import RUNTIME, Job
+from ssl_runner.run.job import RUNTIME, Job, processes_of
 from ssl_runner.run.kinds import check_kinds
-from ssl_runner.run.processes import check_processes, processes_of
+from ssl_runner.run.processes import check_processes
 
 # What a constructor raises for settings that cannot be; the last three are torch's and Python's for too large a size.
 REFUSALS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)

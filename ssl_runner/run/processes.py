@@ -9,12 +9,6 @@ from ssl_runner.device.torchrun import group_size
 from ssl_runner.run.job import Job
 
 
-def processes_of(device: Placement) -> int:
-    """How many will share a batch: as many as were started together, or else as the config says."""
-    started = group_size(os.environ)
-    return started if started > 1 else device.processes
-
-
 def check_processes(job: Job, device: Placement, count: int) -> list[str]:
     """What several processes cannot do."""
     problems, gpus = [], torch.cuda.device_count()
