@@ -1,4 +1,5 @@
-"""Tables made of docs/results.json: docs/results.md and README's catalogue, each between two markers of its page."""
+"""What is made of docs/results.json: docs/results.md and README's catalogue, each between two markers of its page, and
+lengths and numbers of the recipes in conf/experiment."""
 
 import re
 import sys
@@ -6,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from result_jobs import ROOT, SHARES, STAGES, Row
+from result_jobs import ROOT, SHARES, STAGES, Row, minutes
 
 from ssl_runner.comparison.statistics import interval
 from ssl_runner.config.compose import TREE, Composer
@@ -31,6 +32,9 @@ FAMILIES = {  # as the pages of docs/methods/
 }
 FAMILY = {method: family for family, methods in FAMILIES.items() for method in methods.split()}
 ORDER = [*FAMILIES, "other"]
+NAMED = {"knn": "kNN", "probe": "probe"}
+MEASURED = re.compile(r"# [\d.]+ minutes of one CPU core, seed 0: .*\n")
+LENGTH = re.compile(r"^length: .*$", re.MULTILINE)
 
 
 def paper_of(method: str) -> str:
@@ -74,7 +78,7 @@ def results(rows: Sequence[Row]) -> list[str]:
         here = {key: own for key, own in groups(rows).items() if key[0] == dataset}
         protocols = [each for each in (*SHARES, "abx") if all(each in own[0] for own in here.values())]
         raw = [each for each in SHARES if STAGES[dataset].kind != "image"]
-        named = {"knn": "kNN", "probe": "probe", "abx": "ABX error"}
+        named = NAMED | {"abx": "ABX error"}
         heads = [
             head
             for each in protocols
@@ -137,3 +141,18 @@ def put_table(page: Path, name: str, lines: Sequence[str]) -> None:
     text = f"{before}{begin}\n" + "\n".join(lines).strip("\n") + f"\n{end}{after}"
     if text != page.read_text(encoding="utf-8"):
         write(page, text)
+
+
+def write_recipes(rows: Sequence[Row], folder: Path = TREE / "experiment") -> None:
+    """The recipe of a row's task gets the row's length, and a line with its numbers above its defaults."""
+    for row in rows:
+        file = folder / f"{row['method']}_{row['dataset']}.yaml"
+        if row["seed"] or "after" in row or not file.exists():
+            continue
+        number = {(each, which): f"{100 * share:.1f}" for each in SHARES for which, share in row[each].items()}
+        gains = [f"{name} {number[each, 'random']} -> {number[each, 'trained']}" for each, name in NAMED.items()]
+        time = row.get("minutes", minutes(row["method"], row["dataset"]))
+        line = f"# {time:g} minutes of one CPU core, seed 0: {', '.join(gains)} %; "
+        line += f"test {number['knn', 'test']} and {number['probe', 'test']} %.\n"
+        text = LENGTH.sub(f"length: {row['steps']}st", MEASURED.sub("", file.read_text(encoding="utf-8")))
+        write(file, text.replace("defaults:\n", f"{line}defaults:\n", 1))

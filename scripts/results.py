@@ -36,7 +36,7 @@ from pathlib import Path
 from threading import Lock
 
 from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words, write_rows
-from result_pages import FAMILY, paper_of, write_pages
+from result_pages import FAMILY, paper_of, write_pages, write_recipes
 
 from ssl_runner.config.compose import TREE
 from ssl_runner.run_folder.atomic import digest, read_json
@@ -172,6 +172,7 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", choices=names, default="", metavar="TASK", help="begin from this task's run")
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--pages", action="store_true", help="write the tables of the rows that are there, run nothing")
+    parser.add_argument("--recipes", action="store_true", help="put rows' lengths and numbers into conf/experiment")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the CPU time (default: 1); tables say so")
     parser.add_argument(
         "--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of every run, to try it"
@@ -179,8 +180,9 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("outputs/results"), metavar="FOLDER", help="of the runs")
     arguments = parser.parse_args(given)
     runs = Runs(arguments)
-    if arguments.pages:
+    if arguments.pages or arguments.recipes:
         write_pages(runs.rows)
+        write_recipes(runs.rows if arguments.recipes else [])
         return 0
     for name in (each for each in PLACES if each in arguments.datasets):
         if not ((folder := getattr(arguments, name)) and folder.is_dir()):

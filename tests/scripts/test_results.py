@@ -10,7 +10,7 @@ import result_jobs
 import result_pages
 import results
 from conftest import names, names_of
-from result_pages import FAMILY, catalogue, paper_of, write_pages
+from result_pages import FAMILY, catalogue, paper_of, write_pages, write_recipes
 
 from ssl_runner.run_folder.atomic import digest, write_json
 
@@ -202,3 +202,16 @@ def test_without_rows_the_catalogue_lists_the_methods_and_a_page_without_markers
     lines = catalogue([])
     assert any(line.startswith("| contrastive | `simclr` | A Simple Framework") for line in lines)
     assert len(lines) == 2 + len(names("pretext"))
+
+
+def test_a_recipe_gets_the_length_and_the_numbers_of_its_row(tmp_path):
+    file, row = tmp_path / "byol_cifar10.yaml", {"method": "byol", "dataset": "cifar10", "seed": 0, "steps": 70}
+    file.write_text("# @package _global_\n# a word of its own\ndefaults:\n  - override /pretext: byol\nlength: 9ep\n")
+    for share in (0.5, 0.6):  # numbers take the place of older ones
+        numbers = SHARES | {"trained": share}
+        write_recipes([row | {"knn": numbers, "probe": SHARES}, row | {"seed": 1, "steps": 90}], tmp_path)
+    assert file.read_text() == (
+        "# @package _global_\n# a word of its own\n"
+        "# 4 minutes of one CPU core, seed 0: kNN 25.0 -> 60.0, probe 25.0 -> 50.0 %; test 45.0 and 45.0 %.\n"
+        "defaults:\n  - override /pretext: byol\nlength: 70st\n"
+    )
