@@ -1,4 +1,4 @@
-"""What a notebook types: train, load, runs, curves and features; and `ssl-runner embed` for a folder of images."""
+"""What a notebook types: train, load, runs, curves and features; and `ssl-runner embed` of images."""
 
 import subprocess
 import sys
@@ -117,7 +117,7 @@ def test_embed_writes_the_features_of_a_folder_with_its_paths(whole, capsys):
 
 
 def test_embed_refuses_in_one_line(whole, capsys):
-    refusal(capsys, ["embed", str(whole), "nowhere"], "no folder nowhere")
+    refusal(capsys, ["embed", str(whole), "nowhere"], "no folder or file nowhere")
     Path("empty").mkdir()
     refusal(capsys, ["embed", str(whole), "empty"], "holds no images")
     refusal(capsys, ["embed", str(whole), "empty", "--to", "x.csv"], ".npz and .parquet")
