@@ -45,9 +45,11 @@ def embed(source: TrainedEncoder, place: Path, device: Placement, how: Mapping[s
         parts = range(0, len(texts), BATCH)
         batches: Iterator[Batch] = (tokenised(texts[i : i + BATCH], samples, source.assets) for i in parts)
         return found, encode(encoder, batches, len(texts))
-    folder = place.parent if place.is_file() else place
-    listed = list_images(place).files if samples.kind == "image" else list_recordings(place)[0]
-    names = [place.name] if place.is_file() else listed
+    folder, names = place, [place.name]
+    if place.is_file():
+        folder = place.parent
+    else:
+        names = list_images(place).files if samples.kind == "image" else list_recordings(place)[0]
     if not names:
         raise ValueError(f"PLACE: {printable(place)} holds no {PLURAL[samples.kind]}")
     if samples.kind == "image":
