@@ -1,13 +1,14 @@
-"""`ssl-runner embed RUN FOLDER`: the features of every image in a folder, as one file with their paths.
+"""`ssl-runner embed RUN PLACE`: features of the images, texts or recordings of a folder or a file, as one file.
 
-A .npz holds `paths` (N,) and `features` (N, dim) float32; a .parquet the columns path and features. Images are read at
-the size of the encoder's samples, as the run read its own; those that cannot be read are named and left out.
+A .npz holds `paths` (N,), `features` (N, dim) float32, and for texts `numbers` (N,): of the line, row or piece in its
+file, from 1. A .parquet has the columns path, number and features. All is read as the run read its own, and a recording
+is a row: the mean of its clips. Files that cannot be read are named and left out.
 """
 
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, printable, refuse
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SUFFIXES = (".npz", ".parquet")
-FIRST = 10  # unreadable images that are named
+FIRST = 10  # unreadable files that are named
 
 
 def main(words: list[str]) -> int:
@@ -24,46 +25,57 @@ def main(words: list[str]) -> int:
     parser = ArgumentParser(prog="ssl-runner embed", description=__doc__, formatter_class=RawDescriptionHelpFormatter)
     source_help = "a run folder, a checkpoint RUN/checkpoints/NNN.pt, or an encoder.safetensors"
     parser.add_argument("run", type=Path, help=source_help)
-    parser.add_argument("folder", type=Path, help="a folder of images, at any depth")
-    place = "a .npz or .parquet to write (default: RUN/features/<name of the folder>.npz)"
-    parser.add_argument("--to", type=Path, metavar="FILE", help=place)
+    parser.add_argument("place", type=Path, help="a folder, at any depth, or a file")
+    where = "a .npz or .parquet to write (default: RUN/features/<name of the place>.npz)"
+    parser.add_argument("--to", type=Path, metavar="FILE", help=where)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (auto)")
+    parser.add_argument("--text", metavar="COLUMN", help="of a table: the column of texts (as dataset.text)")
+    units = ("line", "paragraph", "file", "chunk")
+    parser.add_argument("--unit", choices=units, help="of a .txt: what is a text (as dataset.unit)")
     arguments = parser.parse_args(words)
-    folder, to = arguments.folder, arguments.to
-    if not folder.is_dir():
-        return refuse([f"FOLDER: there is no folder {printable(folder)}"])
+    place, to = arguments.place, arguments.to
+    if not place.exists():
+        return refuse([f"PLACE: there is no folder or file {printable(place)}"])
     if to is not None and to.suffix not in SUFFIXES:
         return refuse([f"--to: given {printable(to)}; possible are files of {' and '.join(SUFFIXES)}"])
-    from ssl_runner.data.image_files.listing import list_images
     from ssl_runner.device.placement import Placement
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
     from ssl_runner.engine.console import journal
-    from ssl_runner.python.features import embed
+    from ssl_runner.python.embed import embed
+    from ssl_runner.python.given import PLURAL
 
+    how = {key: value for key in ("text", "unit") if (value := getattr(arguments, key)) is not None}
     try:
         source = find_encoder(arguments.run)
-        names = list_images(folder).files
-        if source.samples.kind != "image" or not names:
-            wrong = f"{printable(folder)} holds no images" if not names else f"{arguments.run} encodes no images"
-            return refuse([f"FOLDER: {wrong}"])
+        kind = source.samples.kind
+        if how and kind != "text":
+            return refuse([f"--{next(iter(how))}: is for texts, and {arguments.run} encodes {PLURAL[kind]}"])
         device = Placement(name=arguments.device)
         console = Terminal()
         with journal(console):
-            paths, features, unreadable = embed(source, folder, names, device)
-        to = to or source.folder / "features" / f"{folder.resolve().name}.npz"
-        save(to, paths, features)
+            found, features = embed(source, place, device, how)
+        if not found.paths:
+            return refuse(found.unreadable[:FIRST] or [f"PLACE: {printable(place)} holds no {PLURAL[kind]}"])
+        whole = place.resolve()
+        to = to or source.folder / "features" / f"{whole.stem if place.is_file() else whole.name}.npz"
+        save(to, {"path": found.paths} | ({} if found.numbers is None else {"number": found.numbers}), features)
     except (OSError, ValueError, ImportError) as error:
         return refuse(str(error).splitlines())
-    for line in unreadable[:FIRST]:
+    for line in found.unreadable[:FIRST]:
         print(f"cannot be read: {line}", file=sys.stderr)
-    rest = f"; {len(unreadable):,} cannot be read and are left out" if unreadable else ""
-    console.print(f"{len(paths):,} images of {printable(folder)}, {features.shape[1]} features each{rest}")
+    left = len(found.unreadable)
+    rest = f"; {left:,} cannot be read and are left out" if left else ""
+    count = f"{len(features):,} {PLURAL[kind]} of {printable(place)}, {features.shape[1]} features each"
+    console.print(f"{count}{rest}")
     console.print(f"written: {to}", soft_wrap=True)
     return DONE
 
 
-def save(to: Path, paths: list[str], features: "Tensor") -> None:
-    """Writes the file at once. Raises OSError, and ImportError with what to type for parquet."""
+def save(to: Path, keys: dict[str, list], features: "Tensor") -> None:
+    """Writes the file at once. keys: columns beside the features, by name.
+
+    Raises OSError, and ImportError with what to type for parquet.
+    """
     import numpy as np
 
     from ssl_runner.run_folder.atomic import replacing
@@ -71,8 +83,9 @@ def save(to: Path, paths: list[str], features: "Tensor") -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
     array = features.numpy()
     if to.suffix == ".npz":
+        arrays: dict[str, Any] = {f"{name}s": np.array(each) for name, each in keys.items()}
         with replacing(to) as file:
-            np.savez(file, paths=np.array(paths), features=array)
+            np.savez(file, **arrays, features=array)
         return
     try:
         import pyarrow as pa
@@ -81,4 +94,4 @@ def save(to: Path, paths: list[str], features: "Tensor") -> None:
         raise ImportError("--to: parquet needs pyarrow; type pip install 'ssl-runner[notebook]'") from None
     rows = pa.FixedSizeListArray.from_arrays(pa.array(array.ravel()), array.shape[1])
     with replacing(to) as file:
-        parquet.write_table(pa.table({"path": paths, "features": rows}), file)
+        parquet.write_table(pa.table({**keys, "features": rows}), file)

@@ -26,7 +26,7 @@ usage: ssl-runner [GROUP=CHOICE ...] [KEY=VALUE ...]    train; without arguments
        ssl-runner watch [FOLDER ...]                     the same as a page, live while runs are trained
        ssl-runner rerun RUN|FILE [KEY=VALUE ...]         a recorded run again: are the numbers the same?
        ssl-runner export RUN                             the encoder for elsewhere
-       ssl-runner embed RUN FOLDER                       the features of a folder of images, as one file
+       ssl-runner embed RUN PLACE                        features of a folder of images, texts or sounds, as one file
        ssl-runner cache                                  list and remove decoded images and downloaded shards
        ssl-runner pack FOLDER SHARDS                     images of a folder as shards, for dataset=shards
        ssl-runner save RUN NAME                          a run as a recipe, ready to commit

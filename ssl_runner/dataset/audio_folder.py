@@ -1,13 +1,11 @@
 """Recordings of your own: any tree of files, with or without class folders, with or without train/, val/ and test/."""
 
 import logging
-import os
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ssl_runner.data.audio_files.decode import SUFFIXES
+from ssl_runner.data.audio_files.listing import list_recordings
 from ssl_runner.data.audio_files.plan import Recording
 from ssl_runner.data.audio_files.recordings import Recordings
 from ssl_runner.data.image_files.folders import PARTS
@@ -48,20 +46,6 @@ class AudioFolder(Recordings):
             why = f"recordings lie beside the class folders ({printable(beside)} is one)"
             raise ValueError(f"{why}; move them into a class, or type dataset.labels=false")
         return [Recording(file, part, labels.get(file) if part != "unlabelled" else None) for file, part, _ in placed]
-
-
-def list_recordings(root: Path) -> tuple[list[str], Counter[str]]:
-    """Names of recordings below a folder, in order, and how many other files there are, by suffix."""
-    files, others = [], Counter[str]()
-    for folder, inner, names in os.walk(root):
-        inner[:] = sorted(each for each in inner if not each.startswith("."))
-        for name in names:
-            suffix = Path(name).suffix.lower()
-            if suffix in SUFFIXES and not name.startswith("."):
-                files.append((Path(folder) / name).relative_to(root).as_posix())
-            elif not name.startswith("."):
-                others[suffix or "without a suffix"] += 1
-    return sorted(files), others
 
 
 def part_of(file: str) -> tuple[str, str]:

@@ -1,7 +1,6 @@
 """Texts of your own: .txt, .jsonl, .csv, .tsv, .parquet, with classes or none, with train, valid and test or none."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from ssl_runner.contract import Data, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, stratified_split
-from ssl_runner.data.text_files.reading import Text, Unit, read_texts, text_files
+from ssl_runner.data.text_files.reading import Text, Unit, cut_text, read_texts, text_files
 from ssl_runner.data.text_files.texts import Texts, assets_of, digest_of
 
 log = logging.getLogger("ssl_runner")
@@ -73,13 +72,7 @@ class TextFolder(Texts, Challenges):
         return parts
 
     def cut(self, text: str) -> list[str]:
-        """Pieces that together are the text: of at most `length` bytes or words, of about so many other tokens."""
-        if self.tokenizer == "words":
-            return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{self.length}}}\s*", text)
-        most = self.length * (1 if self.tokenizer == "bytes" else 3)
-        # to a blank in its second half, or else within a word, and never within a character
-        piece = rb"(?s).{%d,%d}(?=\s|\Z)|.{1,%d}(?![\x80-\xbf])|.[\x80-\xbf]*" % (most // 2 + 1, most, most)
-        return [each.decode() for each in re.findall(piece, text.encode())]
+        return cut_text(text, self.tokenizer, self.length)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

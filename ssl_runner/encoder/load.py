@@ -30,9 +30,7 @@ def load_encoder(path: str | Path) -> Encoder:
     holds the files that were kept with it, such as a tokenizer.
     Raises ValueError or OSError with what is wrong and what to give instead.
     """
-    source = find_encoder(Path(path))
-    vars(source.encoder).update(samples=source.samples, assets=source.assets)
-    return source.encoder
+    return find_encoder(Path(path)).encoder
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,9 @@ class TrainedEncoder:
     content: dict[str, Any] | None = None  # the run's config; None for an encoder without its run
     fingerprint: str | None = None  # of the run's data; None if it is not known
     assets: Mapping[str, bytes] = field(default_factory=dict)  # of the run's data, such as a tokenizer
+
+    def __post_init__(self) -> None:
+        vars(self.encoder).update(samples=self.samples, assets=self.assets)
 
     @property
     def samples(self) -> Samples:

@@ -118,7 +118,7 @@ def evaluators(
     built: dict[str, dict[str, Evaluator]] = {"validation": {}, "test": {}}
     for split, query in (("validation", data.validation), ("test", data.test)):
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
-        had |= {"score": score, "tokenise": tokenise_of(data, samples), "decode": decode_of(data)}
+        had |= {"score": score, "tokenise": tokenise_of(data.assets, samples), "decode": decode_of(data)}
         if query is not None:
             had["query"] = query
         if data.bank is not None and query is not None:

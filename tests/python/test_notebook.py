@@ -1,4 +1,4 @@
-"""What a notebook types: train, load, runs, curves and features; and `ssl-runner embed` for a folder of images."""
+"""What a notebook types: train, load, runs, curves and features; and `ssl-runner embed` of images."""
 
 import subprocess
 import sys
@@ -109,6 +109,8 @@ def test_embed_writes_the_features_of_a_folder_with_its_paths(whole, capsys):
     assert [*written["paths"]] == ["0/0.png", "0/2.png", "1/1.png"]
     again = features(whole, [f"pictures/{name}" for name in written["paths"]])
     assert np.allclose(written["features"], again.numpy(), atol=1e-5)
+    enter(capsys, ["embed", str(whole), "pictures/1/1.png", "--to", "one.npz"], "1 images of pictures/1/1.png")
+    assert np.allclose(np.load("one.npz")["features"], written["features"][2:], atol=1e-5)
     enter(capsys, ["embed", str(whole), "pictures", "--to", "x.parquet"])
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table("x.parquet").to_pydict()
@@ -117,7 +119,7 @@ def test_embed_writes_the_features_of_a_folder_with_its_paths(whole, capsys):
 
 
 def test_embed_refuses_in_one_line(whole, capsys):
-    refusal(capsys, ["embed", str(whole), "nowhere"], "no folder nowhere")
+    refusal(capsys, ["embed", str(whole), "nowhere"], "no folder or file nowhere")
     Path("empty").mkdir()
     refusal(capsys, ["embed", str(whole), "empty"], "holds no images")
     refusal(capsys, ["embed", str(whole), "empty", "--to", "x.csv"], ".npz and .parquet")

@@ -11,6 +11,7 @@ pytest.importorskip("mypy")
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 from pathlib import Path
+import numpy as np
 import torch
 from ssl_runner import TrainedRun, features, load, train
 
@@ -19,6 +20,8 @@ numbers: dict[str, float] = dict(run.numbers)
 encoder = load(run)
 x: torch.Tensor = features(encoder, torch.zeros(2, 3, 32, 32, dtype=torch.uint8))
 y = features(run.load(), [Path("a.png"), b"content"])
+texts = features(encoder, ["a text", "another"])
+sounds = features(encoder, ["a.wav", (np.zeros(8000), 8000)])
 print(numbers["knn/top1"] + 1, x.mean() + y.mean(), run.folder / "run.log", run.summary["status"])
 """
 WRONG = {"train(3)": "arg-type", "load(None)": "arg-type", "train('a').nothing": "attr-defined"}

@@ -3,15 +3,18 @@
 By soundfile, whose wheels hold libsndfile: it needs neither ffmpeg nor a version of torch.
 """
 
+import io
 import os
 from math import gcd
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from jaxtyping import Float32, Int16
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64")
+# A file, what is in one, or an array (n,) or (n, channels) in [-1, 1] and its rate in Hz, as soundfile.read returns it.
+Sound: TypeAlias = "Path | bytes | tuple[np.ndarray, int]"
 
 
 class Header(NamedTuple):
@@ -41,9 +44,14 @@ def read_header(path: Path) -> Header | str:
     return Header(known.frames, known.samplerate, known.channels)
 
 
-def read_wave(path: Path, rate: int) -> Float32[np.ndarray, " n"]:
+def read_wave(sound: Sound, rate: int) -> Float32[np.ndarray, " n"]:
     """The mean of all channels in [-1, 1], resampled by a polyphase filter. Raises whatever libsndfile makes of it."""
-    wave, own = soundfile().read(os.fspath(path), dtype="float32", always_2d=True)
+    if isinstance(sound, tuple):
+        wave, own = sound[0].astype(np.float32), sound[1]
+        wave = wave[:, None] if wave.ndim == 1 else wave
+    else:
+        place = io.BytesIO(sound) if isinstance(sound, bytes) else os.fspath(sound)
+        wave, own = soundfile().read(place, dtype="float32", always_2d=True)
     wave = wave.mean(axis=1)
     if own != rate and len(wave):
         from scipy.signal import resample_poly  # half a second of import
@@ -64,3 +72,13 @@ def cut_rows(wave: Float32[np.ndarray, " n"], length: int, rows: int) -> Int16[n
     few = wave[: len(clips)]
     clips[: len(few)] = np.clip(np.rint(few * 32768), -32768, 32767).astype(np.int16)
     return clips.reshape(rows, length)
+
+
+def read_clips(sound: Sound, rate: int, length: int) -> Int16[np.ndarray, "r 1 t"]:
+    """The clips of a sound as a data set has them, silent ones left out. Raises ValueError if all are."""
+    wave = read_wave(sound, rate)
+    clips = cut_rows(wave, length, rows_of(len(wave), length))
+    heard = clips[clips.any(axis=1), None]
+    if not len(heard):
+        raise ValueError("it is empty, or silent")
+    return heard

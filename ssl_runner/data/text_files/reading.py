@@ -77,6 +77,16 @@ def split_text(content: str, unit: Unit) -> list[str]:
     return re.split(r"\n\s*\n", content) if unit == "paragraph" else [content]
 
 
+def cut_text(text: str, tokenizer: str, length: int) -> list[str]:
+    """Pieces that together are the text: of at most `length` bytes or words, of about so many other tokens."""
+    if tokenizer == "words":
+        return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{length}}}\s*", text)
+    most = length * (1 if tokenizer == "bytes" else 3)
+    # to a blank in its second half, or else within a word, and never within a character
+    piece = rb"(?s).{%d,%d}(?=\s|\Z)|.{1,%d}(?![\x80-\xbf])|.[\x80-\xbf]*" % (most // 2 + 1, most, most)
+    return [each.decode() for each in re.findall(piece, text.encode())]
+
+
 def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     """Raises ValueError with the line that cannot be read."""
     suffix = file.suffix.lower()
@@ -134,5 +144,6 @@ def choose_columns(
             raise ValueError(f"{file} has no column {name}; it has {there}")
     found = text or next((name for name in TEXT if name in row), None)
     if found is None:
-        raise ValueError(f"{file} has the columns {there}; type dataset.text=COLUMN for the one of texts")
+        remedy = "type dataset.text=COLUMN (embed: --text COLUMN) for the one of texts"
+        raise ValueError(f"{file} has the columns {there}; {remedy}")
     return found, label or next((name for name in LABEL if name in row), None), "split" if "split" in row else None
