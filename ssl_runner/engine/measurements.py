@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ssl_runner.contract import Encoder, Evaluator, Metric
+from ssl_runner.contract import Evaluator, Metric
 from ssl_runner.device import ranks
 from ssl_runner.engine import collapse
 from ssl_runner.engine.encoding import Encoding
@@ -69,7 +69,7 @@ class Measurements:
             self.score.step = step
         began = time.perf_counter()
         raw = step == 0 and not split and any(getattr(each, "raw", False) for each in evaluators.values())
-        metrics = measure(learner.trained(), evaluators, self.encoding(step, raw=raw))  # raw ones never learn: once
+        metrics = measure(evaluators, self.encoding(step, raw=raw))  # raw ones never learn: once
         if examined:
             metrics |= collapse.measure_embedding(learner)
             row = {"step": step, **{name: float(metric.value) for name, metric in metrics.items()}}
@@ -129,11 +129,11 @@ class Measurements:
         return replace(health, causes=collapse.find_causes(self.learner, rows))
 
 
-def measure(encoder: Encoder, evaluators: Mapping[str, Evaluator], encode: Encoding) -> dict[str, Metric]:
+def measure(evaluators: Mapping[str, Evaluator], encode: Encoding) -> dict[str, Metric]:
     """`knn/top1` and its like, of the evaluators given; `raw/knn/top1` too, if rows are encoded to raw features as well
     and the evaluator has a true `raw`."""
     compared = {name: each for name, each in evaluators.items() if encode.plain and getattr(each, "raw", False)}
-    with frozen(encoder):
-        measured = {name: each(encoder, encode) for name, each in evaluators.items()}
-        measured |= {f"{RAW}{name}": each(encoder, encode.raw) for name, each in compared.items()}
+    with frozen(encode.encoder):
+        measured = {name: each(encode.encoder, encode) for name, each in evaluators.items()}
+        measured |= {f"{RAW}{name}": each(encode.encoder, encode.raw) for name, each in compared.items()}
     return {f"{name}/{key}": metric for name, metrics in measured.items() for key, metric in metrics.items()}

@@ -163,7 +163,7 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
         return {"top1": Metric(0.5)}
 
     encode = Encoding(encoder, Samples("image", (3, 8, 8)), torch.device("cpu"))
-    values = measure(encoder, {"a": evaluator, "b": evaluator}, encode)
+    values = measure({"a": evaluator, "b": evaluator}, encode)
     assert values == {"a/top1": Metric(0.5), "b/top1": Metric(0.5)}
     assert sum(seen) == len(data), "rows are encoded once"
     with pytest.raises(RuntimeError), frozen(encoder):

@@ -156,8 +156,7 @@ def test_files_have_a_place_of_their_own_in_a_run(make, tmp_path):
     trainer = make("evaluator=[finetune,few_label,projector]", *quick("finetune"), *quick("few_label"))
     for split in ("validation", "test"):
         evaluators = getattr(trainer.measurements, split)
-        encode = trainer.measurements.encoding(1, raw=False)
-        values = measure(trainer.measurements.encoder, evaluators, encode)
+        values = measure(evaluators, trainer.measurements.encoding(1, raw=False))
         headlines = {f"{name}/{evaluator.headline}" for name, evaluator in evaluators.items()}
         assert (len(headlines), headlines - values.keys()) == (3, set())
         for file in (f"few_label/{split}-training/few_label.png", f"projector/{split}-training/tsne.png"):
