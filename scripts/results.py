@@ -172,17 +172,16 @@ def main(given: Sequence[str] | None = None) -> int:
     parser.add_argument("--after", choices=names, default="", metavar="TASK", help="begin from this task's run")
     parser.add_argument("--again", action="store_true", help="also what is there")
     parser.add_argument("--pages", action="store_true", help="write the tables of the rows that are there, run nothing")
-    parser.add_argument("--recipes", action="store_true", help="put rows' lengths and numbers into conf/experiment")
+    parser.add_argument("--recipes", action="store_true", help="put lengths and numbers of rows that hold into recipes")
     parser.add_argument("--scale", type=float, default=1.0, help="share of the CPU time (default: 1); tables say so")
-    parser.add_argument(
-        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of every run, to try it"
-    )
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="more settings of every run, to try")
     parser.add_argument("--out", type=Path, default=Path("outputs/results"), metavar="FOLDER", help="of the runs")
     arguments = parser.parse_args(given)
     runs = Runs(arguments)
     if arguments.pages or arguments.recipes:
         write_pages(runs.rows)
-        write_recipes(runs.rows if arguments.recipes else [])
+        if arguments.recipes:
+            write_recipes([row for row in runs.rows if holds(row, words(row["method"], row["dataset"], row["seed"]))])
         return 0
     for name in (each for each in PLACES if each in arguments.datasets):
         if not ((folder := getattr(arguments, name)) and folder.is_dir()):
