@@ -197,7 +197,8 @@ def quality(typed: argparse.Namespace) -> Iterator[Any]:
 def asked(typed: argparse.Namespace, length: str) -> list[str]:
     """The overrides of a run for quality; what was typed comes last, and so holds."""
     return [
-        *("experiment=simclr_cifar10", f"model={typed.model}", f"batch_size={typed.batch}", f"length={length}"),
+        *("pretext=simclr", "dataset=cifar10", "optimizer.lr=0.002", "log_every=100st"),
+        *(f"model={typed.model}", f"batch_size={typed.batch}", f"length={length}"),
         *(f"device={typed.device}", f"device.precision={typed.precision}", f"device.compile={typed.compile}", *FAST),
         *("evaluator.knn.every=5%", "evaluator.probe.every=20%", *typed.overrides),
     ]
