@@ -8,8 +8,9 @@ is a row: the mean of its clips. Files that cannot be read are named and left ou
 import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
+from ssl_runner.data.text_files.reading import Unit
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, printable, refuse
 
@@ -30,8 +31,7 @@ def main(words: list[str]) -> int:
     parser.add_argument("--to", type=Path, metavar="FILE", help=where)
     parser.add_argument("--device", default="auto", metavar="NAME", help="auto, cpu, cuda or mps (auto)")
     parser.add_argument("--text", metavar="COLUMN", help="of a table: the column of texts (as dataset.text)")
-    units = ("line", "paragraph", "file", "chunk")
-    parser.add_argument("--unit", choices=units, help="of a .txt: what is a text (as dataset.unit)")
+    parser.add_argument("--unit", choices=get_args(Unit), help="of a .txt: what is a text (as dataset.unit)")
     arguments = parser.parse_args(words)
     place, to = arguments.place, arguments.to
     if not place.exists():

@@ -56,7 +56,11 @@ class TextFolder(Texts, Challenges):
         if not found:
             raise ValueError(f"{self.root} has no text but empty ones; type dataset.root=FOLDER")
         if self.unit == "chunk":
-            found = [Text(piece, each.part, each.label) for each in found for piece in self.cut(each.text)]
+            found = [
+                Text(piece, each.part, each.label)
+                for each in found
+                for piece in cut_text(each.text, self.tokenizer, self.length)
+            ]
         parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
@@ -70,9 +74,6 @@ class TextFolder(Texts, Challenges):
         if not parts["train"]:
             raise ValueError(f"{self.root} has no training texts: all are of validation or test; rename a file")
         return parts
-
-    def cut(self, text: str) -> list[str]:
-        return cut_text(text, self.tokenizer, self.length)
 
     @cached_property
     def classes(self) -> tuple[str, ...]:

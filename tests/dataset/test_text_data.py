@@ -11,6 +11,7 @@ from runs import enter, put, summary
 
 from ssl_runner.contract import Samples
 from ssl_runner.data.check import check_data
+from ssl_runner.data.text_files.reading import cut_text
 from ssl_runner.data.text_files.tokenizer import (
     byte_tokenizer,
     fit_pieces,
@@ -230,7 +231,7 @@ def test_units_of_plain_files(tmp_path, unit, rows):
 def test_a_chunk_ends_with_a_word_and_loses_nothing(tmp_path, text, settings, pieces):
     put(tmp_path / "notes.txt", text)
     dataset = TextFolder(root=str(tmp_path), unit="chunk", **settings)
-    assert dataset.cut(text) == pieces
+    assert cut_text(text, dataset.tokenizer, dataset.length) == pieces
     assert "".join(pieces) == text
 
 
