@@ -181,7 +181,8 @@ def main() -> None:
         ran.write_text("[]")
         began = time.monotonic()
         status = in_fork(case, told, counted, ran)
-        outcome = {"status": status, "seconds": round(time.monotonic() - began, 2), "ran": json.loads(ran.read_text())}
+        started = json.loads(ran.read_text() or "[]")  # empty if it was killed while it wrote
+        outcome = {"status": status, "seconds": round(time.monotonic() - began, 2), "ran": started}
         lines = [line.partition(" ") for line in counted.read_text().splitlines()]
         outcome |= {whose: [name for by, _, name in lines if by == whose] for whose in ("own", "jobs")}
         done.append(outcome | {"printed": told.read_text(errors="replace")})

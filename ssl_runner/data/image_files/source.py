@@ -16,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Int, UInt8
+from jaxtyping import Bool, Int, UInt8
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
@@ -55,10 +55,10 @@ class Source:
     pixels: PixelRange = field(default_factory=PixelRange)
     broken: dict[int, str] = field(default_factory=dict)  # why, by row; of what has been read
     remarks: dict[str, int] = field(default_factory=dict)  # how many images they are true of, by what was remarked
-    counted: Int[Tensor, " k"] = field(init=False)  # rows that cannot be read, -1 for none; shared by processes
+    unreadable: Bool[Tensor, " n"] = field(init=False)  # by row, of what has been read; shared by processes
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "counted", torch.full((min(self.max_broken, len(self.files)) + 1,), -1))
+        object.__setattr__(self, "unreadable", torch.zeros(len(self.files), dtype=torch.bool))
 
     @property
     def processes(self) -> int:
@@ -110,12 +110,11 @@ class Source:
 
     def record(self, broken: Mapping[int, str]) -> None:
         """Adds to what cannot be read. Raises ValueError, with the first three, if it is more than max_broken."""
+        if not broken:
+            return
         self.broken.update(broken)
-        for row in broken:
-            if not (self.counted == row).any():
-                # Two processes that find a free place in the same instant count one of two, until it is read again.
-                self.counted[(self.counted < 0).nonzero()[:1]] = row
-        if (self.counted >= 0).sum() > self.max_broken:
+        self.unreadable[list(broken)] = True  # a place a row: processes at once then count each file, and each once
+        if self.unreadable.sum() > self.max_broken:
             raise ValueError(
                 f"more than max_broken={self.max_broken} images cannot be read: "
                 f"{'; '.join(self.describe(self.broken)[:3])}{' ...' * (len(self.broken) > 3)}. "
@@ -124,7 +123,7 @@ class Source:
 
     def forget_broken(self) -> None:
         self.broken.clear()
-        self.counted.fill_(-1)
+        self.unreadable.zero_()
 
     def describe(self, broken: Mapping[int, str]) -> list[str]:
         """Name and reason of each, such that any terminal and log can take it, whatever the bytes of the name."""
