@@ -18,7 +18,7 @@ from ssl_runner.config.files import format_of
 from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
-from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put
+from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put, without_unchosen
 from ssl_runner.config.recommended import note, recommended_choices, take_recommended
 from ssl_runner.config.searchpath import search_folders
 from ssl_runner.config.text import as_typed, is_text
@@ -49,6 +49,9 @@ class Composer:
         choices, values = self._sort(overrides, result.problems)
         if tree := self._compose([each.text for each in choices], result.problems):
             tree = self._recommend(result, tree, choices, values)
+            if any(each.key == "evaluator" for each in choices):
+                tree, left = without_unchosen(tree, self.groups["evaluator"])
+                result.notes += left
             result.problems += [f"{self.name}: {line}" for line in hydra_node.unused_keys(tree, TREE)]
             settings = hydra_node.sweep_settings(tree, self.folders)
             own = {**hydra_node.file_node(tree), **settings, "job.num": number}
@@ -65,8 +68,7 @@ class Composer:
         choices, values = self._sort(overrides, result.problems)
         if any(each.key == "experiment" for each in choices):
             result.problems.append("experiment: a recipe is a job of its own; leave it out, or train it by itself")
-        own = recorded.get("choices")
-        known = own if isinstance(own, dict) else {}
+        known = own if isinstance(own := recorded.get("choices"), dict) else {}
         typed = {each.key: each.value for each in choices if not each.mount}
         # What is mounted below a choice can be chosen only beside it.
         beside = [f"{k}={known[k]}" for k in GROUPS if k not in typed and known.get(k) in self.groups[k]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from ssl_runner.errors import SYNONYMS, nearest, plain
@@ -10,6 +11,7 @@ from ssl_runner.run_folder.layout import GROUPS
 
 if TYPE_CHECKING:
     from ssl_runner.config.grammar import Override
+    from ssl_runner.config.hydra import Tree
 
 ABSENT = object()
 # What others call our settings.
@@ -17,7 +19,9 @@ ALIASES = {"learning_rate": "optimizer.lr", "lr": "optimizer.lr", "wd": "optimiz
 ALIASES |= {"epochs": "length", "max_epochs": "length", "batch": "batch_size"}
 
 
-def apply_override(content: dict[str, Any], override: Override, possible: Iterable[str], groups: Iterable[str]) -> None:
+def apply_override(
+    content: dict[str, Any], override: Override, possible: Iterable[str], groups: Mapping[str, Sequence[str]]
+) -> None:
     """Changes, adds or removes a key. `possible`: keys that may be changed, whether or not they are there.
 
     Raises ValueError in one line.
@@ -93,8 +97,25 @@ def leaves(content: Mapping[Any, Any]) -> dict[str, Any]:
     return {key: value for key, value in paths(content) if not (isinstance(value, Mapping) and value)}
 
 
-def unknown_key(override: Override, possible: Iterable[str], groups: Iterable[str]) -> str:
+def without_unchosen(tree: Tree, names: Iterable[str]) -> tuple[Tree, list[str]]:
+    """The tree without settings of evaluators that were not chosen, as a recipe sets them and others were typed; and a
+    line for each. `names`: of all that can be chosen.
+    """
+    chosen = tree.content.get("evaluator")
+    left = [n for n in names if n in chosen and "_target_" not in chosen[n]] if isinstance(chosen, dict) else []
+    if not left:
+        return tree, []
+    kept = {name: each for name, each in chosen.items() if name not in left}
+    lines = [f"evaluator.{name} of the recipe is left out: {name} is not chosen" for name in left]
+    return replace(tree, content={**tree.content, "evaluator": kept}), lines
+
+
+def unknown_key(override: Override, possible: Iterable[str], groups: Mapping[str, Sequence[str]]) -> str:
     key, value = override.key, SYNONYMS.get(plain(str(override.value)))
+    group, *below = key.split(".")
+    if group == "evaluator" and below and below[0] in groups[group]:
+        chosen = sorted({each.split(".")[1] for each in possible if each.startswith("evaluator.")})
+        return f"{key}: {below[0]} is not chosen; type evaluator=[{','.join([*chosen, below[0]])}]"
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]
     same_end = [each for each in known if each.rpartition(".")[2] == last]

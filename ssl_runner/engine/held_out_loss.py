@@ -13,6 +13,7 @@ from ssl_runner.device import ranks
 from ssl_runner.device.strategy import gathered
 from ssl_runner.engine.learner import Learner, channels_last, frozen
 from ssl_runner.engine.loader import fetch
+from ssl_runner.engine.logbook import Window
 from ssl_runner.engine.seed import derive
 from ssl_runner.layers.counter_rng import CounterRng
 
@@ -31,20 +32,18 @@ class HeldOutLoss:
 
     @torch.no_grad()
     def __call__(self, rows: Rows) -> dict[str, float]:
-        learner, n, sums = self.learner, len(rows), dict[str, Tensor]()
+        learner, n, means = self.learner, len(rows), Window()
         size = min(learner.length.batch_size // learner.loader.accumulate, n) // ranks.count() * ranks.count()
         if not size:
             raise ValueError(f"loss: {n} rows do not divide among {ranks.count()} processes; give more rows")
         step = min(self.step, learner.length.steps - 1)  # at the end of a run, its last: schedules have no other
-        batches = n // size
         with self.kept_state(), frozen(learner.pretext), gathered(learner.objective), learner.device.autocast():
             learner.pretext.before_step(learner.context(step, "before_step"))
-            for number in range(batches):
+            for number in range(n // size):
                 first = number * size + ranks.rank() * (size // ranks.count())
                 index = torch.arange(first, first + size // ranks.count())
-                for name, value in self.score(rows, index, index - number * size, number, step).items():
-                    sums[name] = sums[name] + value / batches if name in sums else value / batches
-        return {name: float(value) for name, value in ranks.mean(sums).items()}
+                means.add(self.score(rows, index, index - number * size, number, step))
+        return means.close()
 
     def score(self, rows: Rows, index: Tensor, places: Tensor, number: int, step: int) -> Mapping[str, Tensor]:
         """The numbers of one batch, of which this process has the samples at `places`."""

@@ -1,12 +1,15 @@
 """`ssl-runner new FOLDER`: a repository of a team's own that runs, and the generic tests that it takes."""
 
 import os
+import pkgutil
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from runs import enter, put, refusal
 
+import ssl_runner
 from ssl_runner import __version__
 from ssl_runner.command.new import TEMPLATE
 from ssl_runner.config.trust import PLACE, VARIABLE, OwnPackage
@@ -21,6 +24,16 @@ def forget():
     sys.meta_path[:] = [each for each in sys.meta_path if not isinstance(each, OwnPackage)]
     for name in [each for each in sys.modules if each.split(".")[0] == "demo"]:
         del sys.modules[name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def imported():
+    """All modules of the runner: `pytester` forgets those that are imported while it is there, and imported anew they
+    would have other classes of the same names.
+    """
+    for each in pkgutil.walk_packages(ssl_runner.__path__, "ssl_runner."):
+        if not each.name.endswith("__main__"):
+            import_module(each.name)
 
 
 @pytest.fixture

@@ -145,3 +145,14 @@ def test_what_is_no_recommendation_is_refused(tmp_path):
         (line, *_) = Composer(tmp_path).compose(["dataset=deer"]).problems
         assert line.startswith("config: dataset.recommends: given")
         assert line.endswith("as in model: {convnet_small: ast_tiny} are wanted")
+
+
+def test_what_a_recipe_sets_of_evaluators_that_are_not_chosen_is_left_out_and_told(drop):
+    recipe = "# @package _global_\nevaluator:\n  knn:\n    every: 20%\n  probe:\n    every: 50%\n"
+    composed = drop(recipe).compose(["experiment=dropped", "evaluator=[knn]"])
+    assert not composed.problems
+    assert composed.content["evaluator"].keys() == {"knn"}
+    assert composed.content["evaluator"]["knn"]["every"] == "20%"
+    assert composed.notes == ["evaluator.probe of the recipe is left out: probe is not chosen"]
+    unknown = drop(recipe.replace("probe", "prob")).compose(["experiment=dropped", "evaluator=[knn]"])
+    assert unknown.content["evaluator"].keys() == {"knn", "prob"}, "a mistake, which stays to be refused"

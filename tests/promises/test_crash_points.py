@@ -14,7 +14,7 @@ from trees import tree
 
 pytestmark = pytest.mark.timeout(600)  # on a machine that is busy
 # Every how many-th operation is a crash point, from one that is drawn; 1 for all.
-EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "48"))
+EACH = int(os.environ.get("SSL_RUNNER_CRASH_EACH", "96"))
 
 
 def crash_and_go_on(
