@@ -17,8 +17,7 @@ from toys import kind_of
 
 from ssl_runner.__main__ import main
 from ssl_runner.config.compose import TREE, Composer
-from ssl_runner.run.preflight import read_job
-from ssl_runner.testing.jobs import TINY, build_trainer, tiny_words
+from ssl_runner.testing.jobs import TINY, build_trainer, checked_job, tiny_words
 
 torch.set_num_threads(1)
 
@@ -79,8 +78,8 @@ def make(composer, tmp_path):
 
     def build(*overrides, folder="run", change=lambda node: node, change_data=lambda data: data):
         composed = composer.compose(tiny(*overrides))
-        job, problems = read_job(composed.content)
-        assert job is not None, [*composed.problems, *problems]
+        assert not composed.problems, composed.problems
+        job = checked_job(composed.content)  # its parts are not tried first: what is built here is tried by the test
         return build_trainer(replace(job, pretext=change(job.pretext)), tmp_path / folder, change_data)
 
     return build
