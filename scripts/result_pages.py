@@ -146,7 +146,7 @@ def put_table(page: Path, name: str, lines: Sequence[str]) -> None:
 def write_recipes(rows: Sequence[Row], folder: Path = TREE / "experiment") -> None:
     """The recipe of a row's task gets the row's length, and a line with its numbers above its defaults.
 
-    On images alone: recipes of text and speech have lengths of their own, as masked words are learnt best in 80 seconds.
+    Of images alone: recipes of text and speech have lengths of their own, as mlm learns most in 80 seconds.
     """
     for row in rows:
         file = folder / f"{row['method']}_{row['dataset']}.yaml"
