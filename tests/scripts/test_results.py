@@ -215,3 +215,7 @@ def test_a_recipe_gets_the_length_and_the_numbers_of_its_row(tmp_path):
         "# 4 minutes of one CPU core, seed 0: kNN 25.0 -> 60.0, probe 25.0 -> 50.0 %; test 45.0 and 45.0 %.\n"
         "defaults:\n  - override /pretext: byol\nlength: 70st\n"
     )
+    own = tmp_path / "mlm_grammar.yaml"
+    own.write_text("defaults:\n  - override /pretext: mlm\nlength: 1000st\n")
+    write_recipes([row | {"method": "mlm", "dataset": "grammar", "knn": SHARES, "probe": SHARES}], tmp_path)
+    assert own.read_text().endswith("length: 1000st\n")
