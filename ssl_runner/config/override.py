@@ -102,9 +102,9 @@ def without_unchosen(tree: Tree, names: Iterable[str]) -> tuple[Tree, list[str]]
     line for each. `names`: of all that can be chosen.
     """
     chosen = tree.content.get("evaluator")
-    left = [n for n in names if n in chosen and "_target_" not in chosen[n]] if isinstance(chosen, dict) else []
-    if not left:
+    if not isinstance(chosen, dict):
         return tree, []
+    left = [name for name in names if isinstance(own := chosen.get(name), dict) and "_target_" not in own]
     kept = {name: each for name, each in chosen.items() if name not in left}
     lines = [f"evaluator.{name} of the recipe is left out: {name} is not chosen" for name in left]
     return replace(tree, content={**tree.content, "evaluator": kept}), lines

@@ -156,3 +156,7 @@ def test_what_a_recipe_sets_of_evaluators_that_are_not_chosen_is_left_out_and_to
     assert composed.notes == ["evaluator.probe of the recipe is left out: probe is not chosen"]
     unknown = drop(recipe.replace("probe", "prob")).compose(["experiment=dropped", "evaluator=[knn]"])
     assert unknown.content["evaluator"].keys() == {"knn", "prob"}, "a mistake, which stays to be refused"
+    odd = drop(recipe.replace("probe:\n    every: 50%", "probe: null")).compose(
+        ["experiment=dropped", "evaluator=[knn]"]
+    )
+    assert odd.content["evaluator"]["probe"] is None
