@@ -113,8 +113,8 @@ def without_unchosen(tree: Tree, names: Iterable[str]) -> tuple[Tree, list[str]]
 def unknown_key(override: Override, possible: Iterable[str], groups: Mapping[str, Sequence[str]]) -> str:
     key, value = override.key, SYNONYMS.get(plain(str(override.value)))
     group, *below = key.split(".")
-    if group == "evaluator" and below and below[0] in groups[group]:
-        chosen = sorted({each.split(".")[1] for each in possible if each.startswith("evaluator.")})
+    chosen = sorted({each.split(".")[1] for each in possible if each.startswith("evaluator.")})
+    if group == "evaluator" and below and below[0] in groups[group] and below[0] not in chosen:
         return f"{key}: {below[0]} is not chosen; type evaluator=[{','.join([*chosen, below[0]])}]"
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]

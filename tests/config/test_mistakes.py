@@ -89,6 +89,10 @@ SIZES = {
     "optimizer.lr=1e300": ["optimizer.lr: given 1e+300, and numbers up to 3e+38 are possible"],
     "evaluator.geometry.augment.size=4294967295": ["evaluator.geometry.augment.size: ", "less than or equal to 4096"],
     "optimizer.warm_up=1e400st": ["optimizer.warm_up: ", "is not a duration"],
+    "evaluator.knn.everyy=3st": [
+        "evaluator.knn.everyy: is no setting; possible here: evaluator.knn.every",
+        "did you mean evaluator.knn.every?",
+    ],
     "evaluator.loss.every=3st": ["loss is not chosen; type evaluator=[geometry,knn,probe,loss]"],
 }
 SIZES_BUILT = {

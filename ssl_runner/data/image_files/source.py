@@ -37,9 +37,9 @@ logger = logging.getLogger("ssl_runner")
 class Source:
     """Image files below a root, a row each, decoded at each request: for sets that fit on no disk a second time.
 
-    A file that cannot be read is a grey image: a promised row must be there. A request raises ValueError once more than
-    `max_broken` files have been unreadable, also to several processes at once, which share their count. It can be
-    pickled: no thread outlives a request.
+    A file that cannot be read is a grey image: a promised row must be there. A request that meets one raises ValueError
+    once more than `max_broken` have been unreadable, also to several processes at once, which share their count. It can
+    be pickled: no thread outlives a request.
     """
 
     root: Path
