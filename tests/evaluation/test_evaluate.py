@@ -281,7 +281,7 @@ def test_rows_that_are_not_the_runs_are_said_to_be_others_and_filed_so(here, cap
 
 REFUSED = {
     "probe evaluator.knn.k=3 split=tset evaluator.probe.held_out=2 devic=cpu": (
-        *("evaluator.knn.k: is no setting", "did you mean test?", "held_out: given 2", "did you mean device?"),
+        *("evaluator.knn.k: knn is not chosen", "did you mean test?", "held_out: given 2", "did you mean device?"),
     ),
     "prob": ("did you mean probe?",),
     "knn evaluator.knn.k=91": ("k is 91 and the bank holds 90",),
