@@ -77,17 +77,22 @@ def recommended_choices(
 
 def class_of_recipe(folders: Sequence[Path], name: str) -> str:
     """The name of the class that makes the views; nothing if there is no such recipe."""
-    path = next((each for folder in folders if (each := folder / "augment" / f"{name}.yaml").is_file()), None)
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-    return str(content.get("_target_", "")).rpartition(".")[2] if isinstance(content, dict) else ""
+    return str(read_first(folders, f"augment/{name}.yaml").get("_target_", "")).rpartition(".")[2]
+
+
+def read_first(folders: Sequence[Path], file: str) -> dict[str, Any]:
+    """What the first of these files says by itself; nothing if there is none, or it is broken."""
+    path = next((folder / file for folder in folders if (folder / file).is_file()), None)
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
+    except (OSError, ValueError, yaml.YAMLError):
+        content = None
+    return content if isinstance(content, dict) else {}
 
 
 def says(folders: Sequence[Path], file: str, place: str) -> bool:
     """Whether a file, or one that it builds on, chooses what is mounted at a place or sets a value there."""
-    path = next((folder / file for folder in folders if (folder / file).is_file()), None)
-    content = yaml.safe_load(path.read_text(encoding="utf-8")) if path else None
-    if not isinstance(content, dict):
-        return False
+    content = read_first(folders, file)
     if get(content, place) is not ABSENT:
         return True
     for each in content.get("defaults") or ():

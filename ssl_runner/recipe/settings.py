@@ -18,6 +18,7 @@ from ssl_runner.run_folder.layout import GROUPS
 
 # By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None if a mount is left out.
 Choices = dict[str, str | list[str] | None]
+COMPOSED = 3
 PLACE = re.compile(r"~|[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file://")
 
 
@@ -81,12 +82,18 @@ def choose(composer: Composer, content: Mapping[str, Any], recorded: Mapping[str
     choices["evaluator"] = [name for name in content.get("evaluator", {}) if name in options["evaluator"]] or "none"
 
     def nearest(key: str, place: str, names: list[str]) -> str:
-        """The name of a choice from which the fewest settings differ; the first of those alike."""
-        distances: dict[str, int] = {}
-        for name in names:
+        """The name of a choice from which the fewest settings differ; the first of those alike.
+
+        Of the files that say all by themselves the nearest few are composed, under what the task's own says of them.
+        """
+        wanted, distances = get(content, place), dict[str, int]()
+        files = {name: composer.file_of(key.partition("@")[0], name) for name in names}
+        whole = [name for name in names if "defaults" not in files[name]]
+        far = sorted(whole, key=lambda name: distance(wanted, files[name]))[COMPOSED:]
+        for name in (each for each in names if each not in far):
             with contextlib.suppress(ValueError):  # a broken file, or one that does not go with the others
                 tree, _ = composer.tree(typed_choices({**choices, key: name}))
-                distances[name] = distance(get(content, place), get(tree, place))
+                distances[name] = distance(wanted, get(tree, place))
         return min(distances, key=lambda name: distances[name], default=names[0])
 
     base, _ = composer.tree(typed_choices(choices))

@@ -13,6 +13,9 @@ from torch import Tensor, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.config.compose import TREE
+from ssl_runner.dataset.grammar import Grammar
+from ssl_runner.dataset.shapes import Shapes
+from ssl_runner.dataset.utterances import Utterances
 from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.engine import collapse, encoding, loader
 from ssl_runner.engine import learner as learner_module
@@ -76,6 +79,11 @@ def lost(self):
 
 
 UPDATE, TABLE = "UPDATE_RANKS", Path(__file__).parents[2] / "docs" / "ranks.md"
+# Three tell a factor of two from one of the ranks; all cases are theirs when the table of the documentation is made.
+LEARNT_BY_THREE = [
+    case for case in CASES if os.environ.get(UPDATE) or case in OF_THREE or not case.startswith("pretext")
+]
+BY_SEVERAL = [*((case, 2) for case in CASES), *((case, 3) for case in LEARNT_BY_THREE)]
 # Mistakes: the case that shows each, where it is planted, and what takes the place of a function there.
 PLANTED = {
     "gradients are summed and not averaged": ("pretext-rotation", learner_module, "distributed", summed),
@@ -98,6 +106,8 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     enter_float64(rank, count, folder / "meet")
     collapse.SAMPLES = BATCH // 2
     results, states = {}, torch.load(of_two, weights_only=True) if of_two else {}
+    for each in (Shapes, Grammar, Utterances):
+        each.load = loaded_once(each.load)
     sharded = {
         name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}}
         for name, case in SHARDED.items()
@@ -131,6 +141,19 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         dist.destroy_process_group()
 
 
+def loaded_once(load):
+    """What is generated for a dataset, for all cases that have the same."""
+    known = {}
+
+    def load_known(dataset):
+        key = repr(sorted(vars(dataset).items()))
+        if key not in known:
+            known[key] = load(dataset)
+        return known[key]
+
+    return load_known
+
+
 def states_to_go_on_from(case: str, count: int) -> list[str]:
     """Of the whole model, and of a share of it, by one process; by three, which take the longest, of a few tasks."""
     if count == 3:
@@ -160,7 +183,8 @@ def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
     results, of_two = {}, None
     for count in (2, 1, 3):
         folder = tmp_path_factory.mktemp(f"ranks{count}")
-        multiprocessing.spawn(work, (count, folder, cases, of_two), count)
+        own = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
+        multiprocessing.spawn(work, (count, folder, own, of_two), count)
         results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
         of_two = of_two or folder / "0.pt"
     if os.environ.get(UPDATE):
@@ -208,8 +232,7 @@ def flat(result: dict) -> dict[str, Tensor]:
     return {f"{part}.{name}": each for part, named in parts.items() for name, each in named.items()}
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "count"), BY_SEVERAL)
 def test_ranks_together_learn_what_one_learns(together, case, count):
     alone, several = together[1][0][case], [each[case] for each in together[count]]
     assert alone["gradients"].keys() == several[0]["gradients"].keys()
@@ -250,8 +273,7 @@ def test_a_run_of_two_ranks_goes_on_with_others(together, case, count):
             require_equal(each[case][f"resumed from {other}"], together[2][0][case]["weights"], 1e-6)
 
 
-@pytest.mark.parametrize("count", [2, 3])
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(("case", "count"), BY_SEVERAL)
 def test_ranks_together_encode_what_one_encodes(together, case, count):
     for each in together[count]:
         require_equal({"": each[case]["features"]}, {"": together[1][0][case]["features"]}, 1e-6)

@@ -70,7 +70,8 @@ def test_accelerator_loses_nothing_when_a_stage_fails(monkeypatch, tmp_path):
 
 
 def test_what_takes_too_long_is_ended(tmp_path):
-    code = "import sys, time; print('begun', flush=True); time.sleep(60)"
+    # whoever started pytest may ignore SIGTERM, which a process inherits
+    code = "import signal, time; signal.signal(15, signal.SIG_DFL); print('begun', flush=True); time.sleep(60)"
     typed = SimpleNamespace(out=tmp_path, minutes=0.01, deadline=time.monotonic() + 1)
     with pytest.raises(accelerator.Late, match=r"after 0.01 minutes; type a larger --minutes"):
         accelerator.carry_out([sys.executable, "-c", code], typed, "run")
