@@ -8,6 +8,7 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 import shutil
 import sys
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,24 @@ from runs import kill, put
 from toys import kind_of
 
 from ssl_runner.__main__ import main
+from ssl_runner.config import compose
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.testing.jobs import TINY, build_trainer, checked_job, tiny_words
 
 torch.set_num_threads(1)
+
+compose_tree = compose.compose_tree
+
+
+@lru_cache(maxsize=512)
+def compose_own_tree(name, choices):
+    return compose_tree([TREE], name, choices)
+
+
+# The same choices of our own tree, which no test changes, are composed once for all tests of a process.
+compose.compose_tree = lambda folders, name, choices: (
+    compose_own_tree(name, tuple(choices)) if [*folders] == [TREE] else compose_tree(folders, name, choices)
+)
 
 LESS = {
     "bigan": ("pretext.width=8", "pretext.loss=logistic", "pretext.unary=false", "pretext.cycle=0"),
