@@ -71,6 +71,12 @@ def mean_shown(values: Sequence[float]) -> str:
     return f"{of.mean:.1f}" + (f" ± {of.half:.1f}" if len(values) > 1 else "")
 
 
+def gained(rows: Sequence[Row], protocol: str) -> str:
+    """The trained encoder's mean in per cent, and how many points above its random encoder that is."""
+    gain = sum(row[protocol]["trained"] - row[protocol]["random"] for row in rows) / len(rows)
+    return f"{shown(rows, protocol, 'trained')} ({100 * gain:+.0f})"
+
+
 def results(rows: Sequence[Row]) -> list[str]:
     """A table for each stage, with a column of raw features and one of ABX errors where rows have them."""
     lines = []
@@ -114,12 +120,12 @@ def catalogue(rows: Sequence[Row]) -> list[str]:
     here = stages(rows)
     real = [each for each in here if STAGES[each].lies_somewhere]
     columns = [each for each in ([name for name in here if name not in real], real) if each]
-    heads = ["family", "method", "paper", *(f"{', '.join(each)}: kNN / probe" for each in columns)]
+    heads = ["family", "method", "paper", *(f"{', '.join(each)}: kNN / probe (gain)" for each in columns)]
     lines = [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for family in ORDER:
         for method in (each for each in names if FAMILY.get(each, "other") == family):
             own = [[known[each, method, ""] for each in column if (each, method, "") in known] for column in columns]
-            numbers = [" / ".join(shown(each[0], which, "trained") for which in SHARES) if each else "" for each in own]
+            numbers = [" / ".join(gained(each[0], which) for which in SHARES) if each else "" for each in own]
             lines.append(f"| {' | '.join([family, f'`{method}`', linked(paper_of(method)), *numbers])} |")
     return lines
 

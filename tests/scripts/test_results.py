@@ -71,7 +71,7 @@ def test_a_budget_becomes_a_length_and_a_row_with_the_command(desk):
     assert re.fullmatch(r"Before\.\n<!--.*-->\nAfter\.\n", text, re.DOTALL)
     assert "old" not in text
     assert "| `simclr` | contrastive | 25.0 → 50.0 | 45.0 | 25.0 → 50.0 | 45.0 | 9000 | 99 | 185 | 1 |" in text
-    assert "| 50.0 / 50.0 |" in (desk.folder / "README.md").read_text()
+    assert "| 50.0 (+25) / 50.0 (+25) |" in (desk.folder / "README.md").read_text()
 
 
 def test_a_row_that_holds_is_not_run_again_and_one_that_does_not_is(desk, monkeypatch):
@@ -157,7 +157,7 @@ def test_rows_of_text_and_sound_have_raw_features_errors_and_the_run_that_they_b
     assert "| `simcse` after `mlm` | text | 25.0 → 50.0 | 30.0 | 45.0 |" in text
     assert "| probe, test | ABX error | ABX error, test |" in text
     page = (desk.folder / "README.md").read_text()
-    assert "| grammar, utterances: kNN / probe |" in page
+    assert "| grammar, utterances: kNN / probe (gain) |" in page
     assert carry_out_on("utterances", "--only", "cpc", "--scale", "0.5", "--again") == 0
     assert (desk.rows()[-1]["minutes"], desk.rows()[-1]["steps"]) == (1.5, 4500)
     assert "| 4500 in 1.5 min |" in (desk.folder / "results.md").read_text()
