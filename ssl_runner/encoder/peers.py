@@ -108,12 +108,14 @@ def vit(source: TrainedEncoder, own: Mapping[str, Tensor]) -> Peer:
     """timm's vision transformer with our fixed positions as weights; a class token has none."""
     encoder: Any = source.encoder
     channels, *size = source.samples.shape
-    width, prefix = encoder.dim, encoder.prefix
-    weights = {name.replace("patches.", "patch_embed.proj."): each for name, each in own.items()}
+    width, prefix, depth = encoder.dim, encoder.prefix, encoder.read or len(encoder.blocks)
+    unread = tuple(f"blocks.{number}." for number in range(depth, len(encoder.blocks)))
+    read = {name: each for name, each in own.items() if not name.startswith(unread)}
+    weights = {name.replace("patches.", "patch_embed.proj."): each for name, each in read.items()}
     positions = [encoder.positions.new_zeros(prefix, width), encoder.positions]
     weights |= {POSITIONS: torch.cat(positions)[None], **({CLASS: weights.pop("class_token")} if prefix else {})}
     settings = {"img_size": tuple(size), "patch_size": encoder.patch, "in_chans": channels, "embed_dim": width}
-    settings |= {"depth": len(encoder.blocks), "num_heads": source.recipe["heads"], "class_token": bool(prefix)}
+    settings |= {"depth": depth, "num_heads": source.recipe["heads"], "class_token": bool(prefix)}
     settings |= {"global_pool": "token" if prefix else "avg", "fc_norm": False}
     return Peer("timm", f"vit_{WIDTHS.get(width, 'base')}_patch16_224", weights, settings)
 

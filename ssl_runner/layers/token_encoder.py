@@ -26,7 +26,7 @@ class TokenEncoder(ImageEncoder):
     def encode(
         self, z: Float[Tensor, "b n d"], *, keep: Int[Tensor, "b k"] | None = None,
         mask: Bool[Tensor, "b n"] | None = None, visible: Bool[Tensor, "*b n n"] | None = None,
-        layers: Sequence[int] = (), grid: tuple[int, ...] | None = None
+        layers: Sequence[int] = (), grid: tuple[int, ...] | None = None, depth: int | None = None
     ) -> Features:  # fmt: skip
         """Adds positions, drops tokens, and runs the blocks and the last norm.
 
@@ -36,12 +36,13 @@ class TokenEncoder(ImageEncoder):
             which attend to all of them.
         layers: blocks whose outputs are wanted, without the prefix, in this order.
         grid: rows and columns of patches, for an image of another aspect than the encoder's own.
+        depth: how many blocks are run; None: all.
         Raises ValueError if the encoder is not `in_two_steps`, for tokens that are no grid, for a layer that does not
         exist, and for a `mask` if padding cannot be left out of what is pooled.
         """
         if not self.in_two_steps:
             self.cannot_drop_tokens()
-        blocks, depth = self.trunk.blocks, len(self.trunk.blocks)
+        depth = depth or len(self.trunk.blocks)
         require_blocks(layers, depth)
         grid = grid or grid_of(z.shape[1], self.aspect)
         tokens = self.add_positions(z, grid)  # (B, prefix + n, dim)
@@ -51,7 +52,7 @@ class TokenEncoder(ImageEncoder):
             mask = None if mask is None else mask.gather(1, keep)
         attended = attention_mask(mask, visible, keep, self.prefix)
         outputs = {}
-        for number, block in enumerate(blocks):
+        for number, block in zip(range(depth), self.trunk.blocks, strict=False):
             tokens = block(tokens) if attended is None else block(tokens, attn_mask=attended)
             if number in layers or number - depth in layers:
                 outputs[number] = tokens[:, self.prefix :]

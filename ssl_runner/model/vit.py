@@ -48,7 +48,10 @@ class ViT(TokenEncoder):
     width: of a token, a multiple of four and of `heads`.
     patch: side in pixels; None goes by the size of the image, see `patch_of`.
     pool: what `pooled` is: the `mean` of the tokens, or a `class` token, which only then exists.
-    Raises ValueError for a patch that does not divide the image and a width that heads do not divide.
+    read: blocks behind which features are read; None: all. For tasks whose last blocks learn what is asked and not what
+        is there: they train all blocks. The middle is best of iGPT's (Chen et al., ICML 2020).
+    Raises ValueError for a patch that does not divide the image, a width that heads do not divide, more blocks read
+    than there are.
     """
 
     in_two_steps = True
@@ -65,6 +68,7 @@ class ViT(TokenEncoder):
         heads: Annotated[int, Gt(0)] = 3,
         patch: Annotated[int, Gt(0)] | None = None,
         pool: Literal["mean", "class"] = "mean",
+        read: Annotated[int, Gt(0)] | None = None,
     ):
         super().__init__(mean, std)
         channels, rows, columns = shape
@@ -74,7 +78,9 @@ class ViT(TokenEncoder):
             raise ValueError(f"model.patch={patch} does not divide {rows}x{columns}; these do: {possible}")
         if width % heads or width % 4:
             raise ValueError(f"model.width={width} must be a multiple of 4 and of model.heads={heads}")
-        self.dim = width
+        if read is not None and read > depth:
+            raise ValueError(f"model.read={read}: there are {depth} blocks; type model.read={depth} or less, or null")
+        self.dim, self.read = width, read
         self.grid = (rows // self.patch, columns // self.patch)
         self.aspect = self.grid[0] / self.grid[1]
         # Not persistent: it follows from the shape, and weights then load into an encoder for another image size.
@@ -98,7 +104,8 @@ class ViT(TokenEncoder):
             nn.init.normal_(self.class_token, std=0.02)
 
     def forward(self, x: Float[Tensor, "b c h w"], keep: Int[Tensor, "b k"] | None = None) -> Features:
-        return self.encode(self.embed(x), keep=keep, grid=(x.shape[2] // self.patch, x.shape[3] // self.patch))
+        grid = (x.shape[2] // self.patch, x.shape[3] // self.patch)
+        return self.encode(self.embed(x), keep=keep, grid=grid, depth=self.read)
 
     def embed(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b n d"]:
         """Linear projections of the patches, before positions are added."""

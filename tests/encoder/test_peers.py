@@ -23,6 +23,7 @@ THEIRS = {
     "timm model.name=test_vit": ("timm", "huggingface"),
     "vit_tiny model.patch=4": ("timm", "huggingface"),
     "vit_tiny model.patch=4 model.pool=class": ("timm", "huggingface"),
+    "vit_mini model.patch=4 model.depth=2 model.read=1": ("timm", "huggingface"),
     "convnet_small": (),
 }
 SHORT = [each for each in MEASURED_ONCE if not each.startswith(("model", "length", "save", "evaluator"))]

@@ -96,6 +96,18 @@ def test_class_token_takes_part_and_is_no_token(rng):
     assert vit(pool="mean").class_token is None
 
 
+@torch.no_grad()
+def test_features_are_read_behind_a_block_while_a_task_that_hides_tokens_trains_them_all(rng):
+    whole, half, x = vit().eval(), vit(read=1).eval(), images(rng, 2, (3, 16, 24))
+    half.load_state_dict(whole.state_dict())
+    (first,) = whole.encode(whole.embed(x), layers=[0]).layers
+    close(half(x).pooled, whole.norm(first).mean(1))
+    close(half.encode(half.embed(x)).tokens, whole(x).tokens)
+    close(vit(read=2).pool(whole(x).tokens, None), whole(x).pooled)
+    with pytest.raises(ValueError, match=r"model.read=9: there are 2 blocks; type model.read=2 or less, or null"):
+        vit(read=9)
+
+
 def test_patch_goes_by_the_size_of_the_image():
     squares = {8: 2, 28: 4, 32: 4, 48: 4, 64: 8, 96: 8, 128: 16, 224: 16, 30: 5}
     assert {side: patch_of(side, side) for side in squares} == squares
