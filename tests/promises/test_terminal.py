@@ -32,7 +32,7 @@ def logged():
 
 
 def test_a_terminal_that_is_closed_saves():
-    process = start(*LONG)
+    process = start(*LONG, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # also below nohup
     wait_for(logged, process)
     process.send_signal(signal.SIGHUP)
     process.communicate(timeout=60)

@@ -198,6 +198,11 @@ def test_a_sweep_that_was_killed_goes_on(monkeypatch):
     assert Path("alone", WEIGHTS).read_bytes() == (resumed[0] / WEIGHTS).read_bytes()
 
 
+def ignores_signals(pid):
+    mask = int(re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16)
+    return mask >> (signal.SIGTERM - 1) & mask >> (signal.SIGUSR1 - 1) & 1
+
+
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
 def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     """A step is longer than a look at the jobs, so each of them hears of it twice before it can save."""
@@ -206,9 +211,9 @@ def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     folders = ledger_of("sweep.jobs_per_device=2", jobs=[with_content(each, regulariser=slow) for each in jobs])
     process = start("-m", "sweep.resume=sweep")
     wait_for(lambda: sum(file.stat().st_size > 0 for file in SWEEP.glob("*/metrics.jsonl")) == 2, process)
+    # the server alone, once each job has handlers of its own
+    wait_for(lambda: sum(map(ignores_signals, below(process.pid))) == 1, process)
     children = below(process.pid)
-    ignored = [int(re.search(r"SigIgn:\s*(\w+)", Path(f"/proc/{pid}/status").read_text())[1], 16) for pid in children]
-    assert sum(mask >> (signal.SIGTERM - 1) & mask >> (signal.SIGUSR1 - 1) & 1 for mask in ignored) == 1, "the server"
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
     assert all(os.getpgid(pid) == pid for pid in children if "resource_tracker" not in commands[pid])
     for pid in [*children, process.pid]:
