@@ -183,8 +183,8 @@ def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
     results, of_two = {}, None
     for count in (2, 1, 3):
         folder = tmp_path_factory.mktemp(f"ranks{count}")
-        own = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
-        multiprocessing.spawn(work, (count, folder, own, of_two), count)
+        learnt = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
+        multiprocessing.spawn(work, (count, folder, learnt, of_two), count)
         results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
         of_two = of_two or folder / "0.pt"
     if os.environ.get(UPDATE):
