@@ -45,7 +45,7 @@ def main(words: list[str]) -> int:
     from ssl_runner.encoder.export import Unequal, export
     from ssl_runner.encoder.formats import INSTALL, missing
     from ssl_runner.encoder.load import find_encoder  # torch is imported here, after all that needs none
-    from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, write
+    from ssl_runner.run_folder.atomic import remove_halves, write
 
     lacking = {name: f"{', '.join(modules)}: {INSTALL}" for name in formats if (modules := missing(name))}
     if arguments.format and lacking:
@@ -72,7 +72,7 @@ def main(words: list[str]) -> int:
     try:
         written = {name for name, each in exports.items() if each.write(folder)}
         if exports and (arguments.overwrite or not (folder / CARD).exists()):  # its owner may have written more in it
-            remove_abandoned(folder, CARD + HALVES.removeprefix("*"))
+            remove_halves(folder / CARD)
             write(folder / CARD, model_card(source))
     except OSError as error:
         return refuse([str(error)])

@@ -19,7 +19,7 @@ from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
 from ssl_runner.config.override import apply_override, choice_problems, get, leaves, paths, put, without_unchosen
-from ssl_runner.config.recommended import note, read_first, recommended_choices, take_recommended
+from ssl_runner.config.recommended import note, recommended_choices, take_recommended
 from ssl_runner.config.searchpath import search_folders
 from ssl_runner.config.text import as_typed, is_text
 from ssl_runner.config.trust import read_project
@@ -102,10 +102,6 @@ class Composer:
         if tree is None or problems:
             raise ValueError("\n".join(problems))
         return content, tree.choices
-
-    def file_of(self, group: str, name: str) -> dict[str, Any]:
-        """What the file of a choice says by itself, without its defaults; nothing if it is broken."""
-        return read_first(self.folders, f"{group}/{name}.yaml")
 
     def expand(self, overrides: Sequence[str]) -> tuple[list[list[str]], list[str]]:
         """The jobs of a sweep in Hydra's grid syntax, each a list of overrides; and what cannot be read."""

@@ -9,7 +9,7 @@ from ssl_runner.contract import Samples
 from ssl_runner.encoder.formats import FORMATS, Function, Named
 from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.encoder.peers import NoPeer
-from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, write
+from ssl_runner.run_folder.atomic import remove_halves, write
 
 BATCHES = (1, 2, 3, 17)  # samples, in each of which a file must agree with the encoder
 TOLERANCE = 1e-4  # of the largest feature; another runtime adds in another order, which costs about 1e-6
@@ -40,7 +40,7 @@ class Export:
         """Writes what is missing. Returns whether anything was. Raises OSError."""
         missing = self.missing(folder)
         for name in self.files:
-            remove_abandoned(folder, name + HALVES.removeprefix("*"))
+            remove_halves(folder / name)
         for path, content in missing.items():
             write(path, content)
         return bool(missing)

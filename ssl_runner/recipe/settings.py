@@ -11,14 +11,14 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.file_paths import names_path
 from ssl_runner.config.node import Node, parameters
 from ssl_runner.config.override import ABSENT, get, leaves, paths
-from ssl_runner.config.recommended import BELOW, USUAL
+from ssl_runner.config.recommended import BELOW, USUAL, read_first
 from ssl_runner.duration import Duration
 from ssl_runner.run.job import RUNTIME, Job
 from ssl_runner.run_folder.layout import GROUPS
 
 # By group or mount: {"pretext": "byol", "augment@pretext.augment": "none"}; None if a mount is left out.
 Choices = dict[str, str | list[str] | None]
-COMPOSED = 3
+COMPOSED = 3  # of the choices of a mount or group, those whose files are nearest to the run
 PLACE = re.compile(r"~|[\\/]|\.{1,2}[\\/]|[A-Za-z]:[\\/]|file://")
 
 
@@ -87,7 +87,8 @@ def choose(composer: Composer, content: Mapping[str, Any], recorded: Mapping[str
         Of the files that say all by themselves the nearest few are composed, under what the task's own says of them.
         """
         wanted, distances = get(content, place), dict[str, int]()
-        files = {name: composer.file_of(key.partition("@")[0], name) for name in names}
+        group = key.partition("@")[0]
+        files = {name: read_first(composer.folders, f"{group}/{name}.yaml") for name in names}
         whole = [name for name in names if "defaults" not in files[name]]
         far = sorted(whole, key=lambda name: distance(wanted, files[name]))[COMPOSED:]
         for name in (each for each in names if each not in far):

@@ -95,6 +95,11 @@ def digest(content: Any, size: int = 8) -> str:
     return hashlib.blake2b(json.dumps(content, sort_keys=True).encode(), digest_size=size).hexdigest()
 
 
+def remove_halves(path: Path) -> None:
+    """Removes what killed runs left of this file, half written."""
+    remove_abandoned(path.parent, path.name + HALVES.removeprefix("*"))
+
+
 def remove_abandoned(folder: Path, pattern: str) -> None:
     """Removes what killed runs left in a folder: files of a pattern that nobody holds, and folders without a change."""
     for half in folder.glob(pattern):
