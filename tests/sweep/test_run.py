@@ -198,8 +198,8 @@ def test_a_sweep_that_was_killed_goes_on(monkeypatch):
     assert Path("alone", WEIGHTS).read_bytes() == (resumed[0] / WEIGHTS).read_bytes()
 
 
-def ignores_signals(pid):
-    found = re.search(r"SigIgn:\s*(\w+)", read_text(Path(f"/proc/{pid}/status")))  # a process may have ended
+def handles_signals(pid):
+    found = re.search(r"SigCgt:\s*(\w+)", read_text(Path(f"/proc/{pid}/status")))  # a process may have ended
     mask = int(found[1], 16) if found else 0
     return mask >> (signal.SIGTERM - 1) & mask >> (signal.SIGUSR1 - 1) & 1
 
@@ -212,8 +212,7 @@ def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     folders = ledger_of("sweep.jobs_per_device=2", jobs=[with_content(each, regulariser=slow) for each in jobs])
     process = start("-m", "sweep.resume=sweep")
     wait_for(lambda: sum(file.stat().st_size > 0 for file in SWEEP.glob("*/metrics.jsonl")) == 2, process)
-    # the server alone, once each job has handlers of its own
-    wait_for(lambda: sum(map(ignores_signals, below(process.pid))) == 1, process)
+    wait_for(lambda: sum(map(handles_signals, below(process.pid))) == 2, process)  # each job by handlers of its own
     children = below(process.pid)
     commands = {pid: Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
     assert all(os.getpgid(pid) == pid for pid in children if "resource_tracker" not in commands[pid])
