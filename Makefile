@@ -1,8 +1,8 @@
 .DEFAULT_GOAL := help
-.PHONY: help setup run test lint bench ci clean
+.PHONY: help setup run test test-all lint bench ci clean
 
 help:  ## Show what there is to make
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
 
 setup:  ## Install the runner and what its tests need into the active environment
 	pip install -e '.[test]'
@@ -10,8 +10,11 @@ setup:  ## Install the runner and what its tests need into the active environmen
 run:  ## Train the default job
 	ssl-runner
 
-test:  ## Run the tests
+test:  ## Run the tests, one in four of the slow ones
 	pytest
+
+test-all:  ## Run every test, as before a release
+	pytest --slow all
 
 lint:  ## Check style, formatting and types
 	ruff check . && ruff format --check . && mypy

@@ -6,7 +6,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import shutil
+import subprocess
 import sys
+import zlib
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -50,6 +52,45 @@ LESS = {
     "smog": ("pretext.prototypes=8", "pretext.memory=32", "pretext.regroup=3st"),
 }  # what keeps a step of a task small
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
+
+
+SLICES = 4
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--slow", choices=["some", "all", "none"], default="some", help="slow tests, of a run of all tests"
+    )
+
+
+def of_slow_tests(config):
+    """'all', 'some' or 'none'. Whoever names tests has all that he names."""
+    all_tests = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    named = not all_tests or config.option.keyword or config.option.markexpr
+    return "all" if named and config.option.slow == "some" else config.option.slow
+
+
+def pytest_collection_modifyitems(config, items):
+    """Of the slow tests one in four, by the commit and the test's name."""
+    chosen = of_slow_tests(config)
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=config.rootpath, capture_output=True, check=False).stdout
+
+    def is_left_out(item):
+        slow = item.get_closest_marker("slow")
+        if not slow or chosen != "some":
+            return bool(slow) and chosen == "none"
+        return zlib.crc32(commit + slow.kwargs.get("of", item.nodeid).encode()) % SLICES != 0
+
+    left_out = [item for item in items if is_left_out(item)]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in {*left_out}]
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if of_slow_tests(config) == "some":
+        terminalreporter.write_line(
+            f"one in {SLICES} of the slow tests, others with each commit; all: pytest --slow all"
+        )
 
 
 def names(group):

@@ -61,6 +61,7 @@ def outcomes(pytester, monkeypatch):
     return run
 
 
+@pytest.mark.slow
 def test_a_new_repository_runs_and_passes_its_tests(demo, outcomes, capsys):
     enter(capsys, f"experiment=demo hydra.run.dir=run {SMALL}", "runs code of demo", "centroid")
     assert (demo / "run/encoder.safetensors").exists()

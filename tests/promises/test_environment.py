@@ -106,6 +106,7 @@ def open_folder(monkeypatch):
 
 @pytest.mark.skipif(os.getuid() != 0 or shutil.which("setpriv") is None, reason="takes root and setpriv")
 @pytest.mark.parametrize("home", [None, "/proc/nowhere"])
+@pytest.mark.slow
 def test_another_user_without_a_home_trains_measures_and_compares(home, open_folder):
     """Whose name nobody knows, and who may write nothing but the current folder."""
     known = {name: os.environ[name] for name in ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH") if name in os.environ}

@@ -71,6 +71,7 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
     return cases
 
 
+@pytest.mark.slow
 def test_damaged_files(begun, tmp_path):
     require_no_faults(make_cases(begun, tmp_path, CASES, random.Random(SEED)), tmp_path)
 

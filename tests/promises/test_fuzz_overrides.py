@@ -7,6 +7,7 @@ import random
 import shutil
 from pathlib import Path
 
+import pytest
 from conftest import TINY, names
 from forks import require_no_faults
 from fuzzing import CASES, SEED
@@ -91,6 +92,7 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
     return cases
 
 
+@pytest.mark.slow
 def test_random_overrides(whole, tmp_path):
     begun = tmp_path / "begun"
     shutil.copytree(whole, begun / "run")

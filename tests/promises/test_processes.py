@@ -108,6 +108,7 @@ def two(tmp_path_factory):
     return folder
 
 
+@pytest.mark.slow
 def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     assert "running" not in enter(capsys, [*WORDS, "hydra.run.dir=one"])
     ours, theirs = numbers(two), numbers("one")

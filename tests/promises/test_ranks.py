@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -101,7 +102,7 @@ PLANTED = {
 }
 
 
-def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) -> None:
+def work(rank: int, count: int, folder: Path, cases: dict, shared: set, of_two: Path | None) -> None:
     """What one rank comes to, a file a rank."""
     enter_float64(rank, count, folder / "meet")
     collapse.SAMPLES = BATCH // 2
@@ -111,7 +112,7 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
     sharded = {
         name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}}
         for name, case in SHARDED.items()
-        if case in cases
+        if name in shared and case in cases
     }
     for case, content in {**cases, **(sharded if count == 2 else {})}.items():
         learner = learner_of(content, folder / f"{case}-{rank}")
@@ -126,7 +127,7 @@ def work(rank: int, count: int, folder: Path, cases: dict, of_two: Path | None) 
         results[case]["health"] = {name: torch.tensor(float(each.value)) for name, each in health.items()}
         images = panels("image", *learner.look(0)).images
         results[case]["pictures"] = {name: plain(each) for name, each in images.items()}
-        for other in states_to_go_on_from(case, count) if states else ():  # in one order on every rank
+        for other in states_to_go_on_from(case, count, shared) if states else ():  # in one order on every rank
             again = learner_of(content, folder / f"{other}-{rank}-again")
             again.load(states[other]["state"])
             results[case][f"resumed from {other}"] = learn(again, SAVED)["weights"]
@@ -154,11 +155,19 @@ def loaded_once(load):
     return load_known
 
 
-def states_to_go_on_from(case: str, count: int) -> list[str]:
+def states_to_go_on_from(case: str, count: int, shared: Collection[str] = SHARDED) -> list[str]:
     """Of the whole model, and of a share of it, by one process; by three, which take the longest, of a few tasks."""
     if count == 3:
         return [case] if case in OF_THREE else []
-    return [case, f"sharded-{case}"] if f"sharded-{case}" in SHARDED else [case]
+    return [case, f"sharded-{case}"] if f"sharded-{case}" in shared else [case]
+
+
+GO_ON = [(case, count, other) for case in CASES for count in (1, 3) for other in states_to_go_on_from(case, count)]
+
+
+def shares_are_slow(*params: tuple) -> list:
+    """Those of a share of the model are chosen together, since what they look at is done once for all of them."""
+    return [pytest.param(*each, marks=pytest.mark.slow(of=each[-1]) if each[-1] in SHARDED else ()) for each in params]
 
 
 # All that the chosen tests want is done for the first of them, by one process.
@@ -169,8 +178,9 @@ pytestmark = [pytest.mark.timeout(900), pytest.mark.xdist_group("ranks")]
 def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
     """By the number of ranks, what each of them came to in the cases of the tests that were chosen."""
     own = [item for item in request.session.items if item.path == request.path]
-    wanted = {value for item in own for key, value in item.callspec.params.items() if key in ("case", "name")}
+    wanted = {value for item in own for key, value in item.callspec.params.items() if key in ("case", "name", "other")}
     wanted |= {PLANTED[name][0] for name in wanted & PLANTED.keys()} | {SHARDED.get(name, name) for name in wanted}
+    shared = wanted & SHARDED.keys()
     shape = (f"batch_size={BATCH}", "length=1ep", "evaluator=none")
     cases = {
         case: composer.compose(tiny(*words, f"dataset.{ROWS[kind_of_words([TREE], words)]}=120", *shape)).content
@@ -184,7 +194,7 @@ def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
     for count in (2, 1, 3):
         folder = tmp_path_factory.mktemp(f"ranks{count}")
         learnt = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
-        multiprocessing.spawn(work, (count, folder, learnt, of_two), count)
+        multiprocessing.spawn(work, (count, folder, learnt, shared, of_two), count)
         results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
         of_two = of_two or folder / "0.pt"
     if os.environ.get(UPDATE):
@@ -244,7 +254,7 @@ def test_ranks_together_learn_what_one_learns(together, case, count):
     require_equal(several[0]["weights"], alone["weights"], 1e-6)
 
 
-@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.parametrize("name", shares_are_slow(*((name,) for name in SHARDED)))
 def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
     alone, several = together[1][0][SHARDED[name]], [each[name] for each in together[2]]
     for each in several:
@@ -254,7 +264,7 @@ def test_ranks_with_a_share_of_the_model_learn_what_one_learns(together, name):
         require_equal({"": each["raw"]}, {"": alone["raw"]}, 1e-6)
 
 
-@pytest.mark.parametrize("name", [*CASES, *SHARDED])
+@pytest.mark.parametrize("name", shares_are_slow(*((name,) for name in (*CASES, *SHARDED))))
 def test_ranks_together_see_the_health_and_the_pictures_of_one(together, name):
     """Of what a loss sees, and of what a task shows: each rank has those of its own rows, the first rank the first."""
     alone = together[1][0][SHARDED.get(name, name)]
@@ -265,12 +275,11 @@ def test_ranks_together_see_the_health_and_the_pictures_of_one(together, name):
         assert each["pictures"].keys() == alone["pictures"].keys()
 
 
-@pytest.mark.parametrize(("case", "count"), [*((case, 1) for case in CASES), *((case, 3) for case in OF_THREE)])
-def test_a_run_of_two_ranks_goes_on_with_others(together, case, count):
+@pytest.mark.parametrize(("case", "count", "other"), shares_are_slow(*GO_ON))
+def test_a_run_of_two_ranks_goes_on_with_others(together, case, count, other):
     """Whether each of the two had the whole model or a share of it."""
     for each in together[count]:
-        for other in states_to_go_on_from(case, count):
-            require_equal(each[case][f"resumed from {other}"], together[2][0][case]["weights"], 1e-6)
+        require_equal(each[case][f"resumed from {other}"], together[2][0][case]["weights"], 1e-6)
 
 
 @pytest.mark.parametrize(("case", "count"), BY_SEVERAL)

@@ -41,6 +41,7 @@ def test_a_terminal_that_is_closed_saves():
 
 
 @pytest.mark.parametrize("number", [signal.SIGTSTP, signal.SIGSTOP])
+@pytest.mark.slow
 def test_a_stop_leaves_no_trace_in_speed_figures(number):
     process = start(*LONG)
     wait_for(lambda: len(logged()) > 2, process)

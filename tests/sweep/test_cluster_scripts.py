@@ -61,6 +61,7 @@ def test_a_script_has_no_mistake_that_shellcheck_knows(script):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.slow
 def test_a_job_of_slurm_goes_on_in_its_folder(programs):
     """Out of time it is queued again; preempted, which Slurm does itself, or cancelled it is not."""
     job = next(script for script in SLURM if script.name == "job.sh")

@@ -94,6 +94,7 @@ def test_only_a_second_ctrl_c_is_more_than_a_wish(request):
             signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_a_sweep_is_done_once(composer):
     """Jobs that fail by their settings, by an exception, by a kill and by a refusal do not stop the others."""
     jobs = plans(composer, "seed=0,1,2,3,4,5")
@@ -205,6 +206,7 @@ def handles_signals(pid):
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="processes are found in /proc")
+@pytest.mark.slow
 def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     """A step is longer than a look at the jobs, so each of them hears of it twice before it can save."""
     slow = {"_target_": "sweep_parts.Trouble", "seconds": 2 * LOOK}
