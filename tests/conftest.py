@@ -54,13 +54,9 @@ LESS = {
 MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=4st", "save_every=4st", "keep=9")
 
 
-SLICES = 4
-
-
 def pytest_addoption(parser):
-    parser.addoption(
-        "--slow", choices=["some", "all", "none"], default="some", help="slow tests, of a run of all tests"
-    )
+    said = "slow tests, of a run of all tests; some: one in four, others with each commit, and what that has changed"
+    parser.addoption("--slow", choices=["some", "all", "none"], default="some", help=said)
 
 
 def of_slow_tests(config):
@@ -71,26 +67,36 @@ def of_slow_tests(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Of the slow tests one in four, by the commit and the test's name."""
+    """Leaves out slow tests. Those that are `of` one name, such as a task, are chosen together."""
     chosen = of_slow_tests(config)
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=config.rootpath, capture_output=True, check=False).stdout
+    commit = said_by_git(config, "rev-parse", "HEAD")
+    changed = {Path(each).stem for each in said_by_git(config, "diff", "--name-only", "HEAD^", "HEAD").splitlines()}
 
     def is_left_out(item):
         slow = item.get_closest_marker("slow")
         if not slow or chosen != "some":
             return bool(slow) and chosen == "none"
-        return zlib.crc32(commit + slow.kwargs.get("of", item.nodeid).encode()) % SLICES != 0
+        name = slow.kwargs.get("of", item.nodeid)
+        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 4 > 0
 
     left_out = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in {*left_out}]
 
 
+def said_by_git(config, *words):
+    """Nothing where there is no repository."""
+    return subprocess.run(["git", *words], cwd=config.rootpath, capture_output=True, text=True, check=False).stdout
+
+
 def pytest_terminal_summary(terminalreporter, config):
     if of_slow_tests(config) == "some":
-        terminalreporter.write_line(
-            f"one in {SLICES} of the slow tests, others with each commit; all: pytest --slow all"
-        )
+        terminalreporter.write_line("one in four of the slow tests; all of them: pytest --slow all")
+
+
+def in_turn(cases):
+    """Cases of a test that takes a minute for all of them: as slow tests of their names."""
+    return [pytest.param(each, marks=pytest.mark.slow(of=each.removeprefix("pretext "))) for each in cases]
 
 
 def names(group):

@@ -30,7 +30,7 @@ SHORT = ("batch_size=16", "length=12st", "log_every=4st", "save_every=100%", "de
 # 90 training rows in batches of 16: an epoch is 5 steps with a remainder, and 12 steps end in the midst of one.
 TINY = ("dataset.images=100", "dataset.test=20", *SHORT, *ENCODERS["image"])
 MEASURED = (
-    *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st"),
+    *("evaluator.knn.k=3", "evaluator.knn.every=3st", "evaluator.probe.every=6st", "evaluator.probe.l2=[0.01]"),
     *("evaluator.geometry.every=4st", "evaluator.geometry.samples=32", "evaluator.geometry.views=2"),
 )
 MASKED = ("model=vit_tiny", "model.width=24", "model.depth=2", "model.heads=2", "model.patch=8")

@@ -5,7 +5,7 @@ import time
 from unittest.mock import Mock
 
 import pytest
-from conftest import names, names_of, tiny
+from conftest import in_turn, names, names_of, tiny
 from runs import put
 from toys import kind_of
 
@@ -22,7 +22,7 @@ def problems(composer, *overrides):
     return composed.problems + (read_job(composed.content)[1] if composed.content else [])
 
 
-@pytest.mark.parametrize("pretext", names_of("image", "pretext"))
+@pytest.mark.parametrize("pretext", in_turn(names_of("image", "pretext")))
 def test_pretexts_take_every_model_that_can(composer, pretext):
     content = composer.compose([f"pretext={pretext}", "dataset.images=200", "evaluator=none"]).content
     hiding = {"mae", "msn", "data2vec", "ijepa", "crossmae", "aim", "nepa", "ibot", "dinov2", "beit", "capi"}

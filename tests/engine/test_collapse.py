@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import names
+from conftest import in_turn, names
 from engine_toys import Slope
 
 from ssl_runner.contract import Suspect
@@ -153,7 +153,7 @@ def test_runs_that_collapse_are_named_with_their_causes(make, caplog, words, cal
     assert "aim=point" not in words or "all features are one point" in health.sign
 
 
-@pytest.mark.parametrize("pretext", names("pretext"))
+@pytest.mark.parametrize("pretext", in_turn(names("pretext")))
 def test_no_task_is_accused_at_its_own_settings(make, pretext):
     """Of its batch, too: of 16 rows, a loss that spreads them by a covariance or a coding rate leaves a large mean."""
     words = (*GEOMETRY.split(), "length=12st", "evaluator.geometry.every=4st", "batch_size=64", f"pretext={pretext}")

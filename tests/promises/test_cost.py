@@ -16,7 +16,7 @@ from types import ModuleType
 
 import pytest
 import torch
-from conftest import CHOICES, names
+from conftest import CHOICES, in_turn, names
 from ledger import CPU_ALONE, cost, growth
 from torch import Tensor, nn
 from torchvision import transforms
@@ -190,7 +190,7 @@ def increase(make, tmp_path, monkeypatch, before):
     return measure
 
 
-@pytest.mark.parametrize("name", names("pretext"))
+@pytest.mark.parametrize("name", in_turn(names("pretext")))
 def test_memory_is_flat_in_the_number_of_steps(name, increase):
     small = ["dataset.size=16"] if kind_of("pretext", name) == "image" else []
     tensors, things = increase(*CHOICES[f"pretext-{name}"], *small)

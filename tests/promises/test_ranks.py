@@ -166,8 +166,12 @@ GO_ON = [(case, count, other) for case in CASES for count in (1, 3) for other in
 
 
 def shares_are_slow(*params: tuple) -> list:
-    """Those of a share of the model are chosen together, since what they look at is done once for all of them."""
-    return [pytest.param(*each, marks=pytest.mark.slow(of=each[-1]) if each[-1] in SHARDED else ()) for each in params]
+    """Those of a share of the model, as slow tests of the name of the task."""
+
+    def marks(last: str):
+        return pytest.mark.slow(of=SHARDED[last].removeprefix("pretext-")) if last in SHARDED else ()
+
+    return [pytest.param(*each, marks=marks(each[-1])) for each in params]
 
 
 # All that the chosen tests want is done for the first of them, by one process.

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import names
+from conftest import in_turn, names
 from torch import nn
 
 from ssl_runner.contract import Loss, Pretext
@@ -58,7 +58,7 @@ class Toy(Pretext):
         self.queue.mul_(0.5).add_(kept["seen"].mean(0), alpha=0.5)
 
 
-@pytest.mark.parametrize("case", RUNS)
+@pytest.mark.parametrize("case", in_turn(RUNS))
 def test_a_run_resumes_bit_exactly(differences, case):
     words, stops = RUNS[case]
     assert not differences(*words, stops=stops or [(random.SystemRandom().randrange(1, 12),)])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import names
+from conftest import in_turn, names
 from runs import enter, put, refusal
 
 from ssl_runner.__main__ import main
@@ -63,7 +63,7 @@ def keep(tmp_path, composer):
     return make
 
 
-@pytest.mark.parametrize("pretext", names("pretext"))
+@pytest.mark.parametrize("pretext", in_turn(names("pretext")))
 def test_a_runs_config_and_its_recipe_give_the_job_again(composer, keep, drop, pretext):
     run = keep(f"pretext={pretext}", *MIXES.get(pretext, "").split())
     written = files.read(run / "config.yaml")
@@ -98,7 +98,9 @@ def whole_recipe(name):
     return chosen, keys | leaves(recipe).keys()
 
 
-@pytest.mark.parametrize("name", [name for name in names("experiment") if "override /pretext" in whole_recipe(name)[0]])
+@pytest.mark.parametrize(
+    "name", in_turn(name for name in names("experiment") if "override /pretext" in whole_recipe(name)[0])
+)
 def test_a_recipe_is_as_short_as_a_person_writes_it(keep, name):
     """The committed recipes, saved, are their own overrides again."""
     saved = yaml.safe_load(write_recipe(keep(f"experiment={name}"), name).text)
