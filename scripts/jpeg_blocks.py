@@ -1,6 +1,6 @@
 """Do images give away where JPEG's blocks begin? A window that shows it tells its own place, and nothing is learnt.
 
-    python scripts/jpeg_blocks.py FOLDER [--blur 0 0.7] [--steps 800]
+    python scripts/jpeg_blocks.py FOLDER [--blur 0 0.7 ...] [--steps 800]
 
 A small network sees windows of half the image's side and is asked for the row, of eight, in which the next block of 8
 pixels begins; the accuracy is of images that it was not trained on, and 1 in 8 by chance. Images are read as
@@ -9,6 +9,7 @@ blur of the window, a network each.
 """
 
 import argparse
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -51,12 +52,12 @@ def accuracy(x: Tensor, sigma: float, steps: int) -> float:
         return float((head(encoder(seen).pooled).argmax(1) == row).float().mean())
 
 
-def main() -> None:
+def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", help="with images of one size")
     parser.add_argument("--blur", type=float, nargs="+", default=[0.0, 0.7], metavar="PIXELS")
     parser.add_argument("--steps", type=int, default=800)
-    typed = parser.parse_args()
+    typed = parser.parse_args(words)
     train = ImageFolder(root=typed.folder).load().train
     x = train[torch.randperm(len(train), generator=torch.Generator().manual_seed(0))[:ROWS]]
     for sigma in typed.blur:

@@ -9,7 +9,7 @@ Shortcuts, and what is done about them:
 - resampling: every class is enlarged by the same factor, and jitter of more than a pixel mixes the sub-pixel phases,
   which would otherwise be a function of the class (so jitter = 0 invites cheating);
 - the blocks of 8 and 16 pixels that JPEG codes an image in, whose place in a window tells the window's: nothing, unless
-  windows begin where blocks do, as of 32 px with size = 0.5, grid = 2 and jitter = 0;
+  windows begin where blocks do, as of 32 px with size = 0.5, grid = 2 and jitter = 0, or augment blurs;
 - colour fringes and vignetting grow away from a lens's axis and tell the place (section 3.1): colour jitter and grey in
   augment weaken that.
 """
