@@ -69,19 +69,22 @@ class Measurements:
             self.score.step = step
         began = time.perf_counter()
         raw = step == 0 and not split and any(getattr(each, "raw", False) for each in evaluators.values())
-        metrics = measure(evaluators, self.encoding(step, raw=raw))  # raw ones never learn: once
+        encode = self.encoding(step, raw=raw)
+        metrics = measure(evaluators, encode)
         if examined:
             metrics |= collapse.measure_embedding(learner)
             row = {"step": step, **{name: float(metric.value) for name, metric in metrics.items()}}
             if health := self.diagnose([*self.logbook.rows, row]):
                 self.health = health
                 metrics[f"{collapse.NAME}/health"] = Metric(collapse.SCORE[health.verdict], "larger", "number")
+        self.seconds = time.perf_counter() - began
+        if raw:
+            metrics |= measure_raw(evaluators, encode)  # once, as raw features never learn
         if step == learner.length.steps:
             self.keep_confusions(step, metrics, split)  # before the log says that it was measured
         values = {split + name: float(metric.value) for name, metric in metrics.items()}
         self.meanings |= {split + name: meaning_of(each) for name, each in metrics.items() if not name.startswith(RAW)}
         self.logbook.scalars(step, step / learner.length.steps_per_epoch, values)
-        self.seconds = time.perf_counter() - began
         self.tell(step, evaluators, metrics, split)
         changed = self.health is not None and self.health.verdict != (before.verdict if before else "healthy")
         if self.health is not None and changed and ranks.is_first():
@@ -130,10 +133,15 @@ class Measurements:
 
 
 def measure(evaluators: Mapping[str, Evaluator], encode: Encoding) -> dict[str, Metric]:
-    """`knn/top1` and its like, of the evaluators given; `raw/knn/top1` too, if rows are encoded to raw features as well
-    and the evaluator has a true `raw`."""
-    compared = {name: each for name, each in evaluators.items() if encode.plain and getattr(each, "raw", False)}
+    """`knn/top1` and its like, of the evaluators given."""
     with frozen(encode.encoder):
         measured = {name: each(encode.encoder, encode) for name, each in evaluators.items()}
-        measured |= {f"{RAW}{name}": each(encode.encoder, encode.raw) for name, each in compared.items()}
     return {f"{name}/{key}": metric for name, metrics in measured.items() for key, metric in metrics.items()}
+
+
+def measure_raw(evaluators: Mapping[str, Evaluator], encode: Encoding) -> dict[str, Metric]:
+    """`raw/knn/top1` and its like, of evaluators with a true `raw` on raw features; empty if there are none of them."""
+    compared = {name: each for name, each in evaluators.items() if encode.plain and getattr(each, "raw", False)}
+    with frozen(encode.encoder):
+        measured = {name: each(encode.encoder, encode.raw) for name, each in compared.items()}
+    return {f"{RAW}{name}/{key}": metric for name, metrics in measured.items() for key, metric in metrics.items()}

@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import re
+import time
 from types import SimpleNamespace
 from unittest import mock
 
@@ -19,6 +20,7 @@ from toys import Conv
 
 from ssl_runner.contract import Metric, Samples
 from ssl_runner.duration import Duration, Length
+from ssl_runner.engine import measurements
 from ssl_runner.engine.encoding import Encoding
 from ssl_runner.engine.learner import frozen
 from ssl_runner.engine.logbook import Logbook, Window
@@ -170,6 +172,23 @@ def test_evaluators_share_features_and_leave_the_encoder_as_it_was():
         raise RuntimeError
     assert (encoder.norm.training, encoder.convolution.training) == (True, False), "what was in eval mode stays so"
     torch.testing.assert_close(encoder.state_dict(), before, rtol=0, atol=0)
+
+
+def test_what_raw_features_take_is_no_measure_of_later_measurements(make, monkeypatch):
+    """They are measured before the first step alone, and a forecast goes by what a measurement takes."""
+
+    def slow(evaluators, encode):
+        time.sleep(1)
+        return {f"raw/{name}/top1": Metric(0.5) for name in evaluators}
+
+    monkeypatch.setattr(measurements, "measure_raw", slow)
+    run = make("evaluator=[knn]", "evaluator.knn.k=3")
+    logbook = Logbook(run.folder, 0)
+    run.measurements.open(logbook)
+    run.measurements.take(0, run.measurements.due(0, last=False)[""], "")
+    logbook.close()
+    assert 0 < run.measurements.seconds < 1
+    assert {"knn/top1", "raw/knn/top1"} <= logbook.rows[0].keys()
 
 
 def test_a_window_averages_over_the_steps_that_have_a_number_and_leaves_pauses_out(monkeypatch):
