@@ -18,21 +18,28 @@ class Clock:
 
     No signal says when a stop began. The main thread computes or waits for a device actively, so that since the clock
     was last read the process ran for as long as this thread was busy, and stood still for the rest. The kernel may hand
-    the signal to another thread, which has to run before Python hears of it: a reading after a long rest waits for it,
-    by a twentieth of the rest at most.
+    the signal to another thread, which has to run before Python hears of it. So a reading waits for it if the rest was
+    far longer than any before: by a twentieth of the rest, and 0.2 s at most.
     """
 
-    REST, LOOK = 0.5, 0.005  # seconds
+    REST, LOOK, WAIT = 0.5, 0.005, 0.2  # seconds
 
     def __init__(self) -> None:
         self._left_out = 0.0
+        self.start()
+
+    def start(self) -> None:
+        """Reads it where a run begins: until then the process, or that which it was forked from, may have been idle."""
         self._read = (time.perf_counter(), time.thread_time())  # when it was last read, and how busy the thread was
+        self._usual = self.REST  # a shorter rest is taken for waiting, as for data or for other processes
 
     def __call__(self) -> float:
         before, rest = self._read, self._rest()
-        end = time.perf_counter() + rest / 20
-        while rest > self.REST and self._read is before and time.perf_counter() < end:
+        end = time.perf_counter() + min(rest / 20, self.WAIT)
+        while rest > self._usual and self._read is before and time.perf_counter() < end:
             time.sleep(self.LOOK)
+        if self._read is before:  # it was no stop
+            self._usual = max(self._usual, 2 * rest)
         self._read = (time.perf_counter(), time.thread_time())
         return self._read[0] - self._left_out
 
@@ -60,6 +67,7 @@ class Interrupt:
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> "Interrupt":
+        clock.start()
         if threading.current_thread() is threading.main_thread():
             ignored = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN else set()  # by nohup
             for number in set(SIGNALS) - ignored:  # one by one: a Ctrl-C may come between two of them
