@@ -140,8 +140,9 @@ class Challenges:
         counts = y.bincount(minlength=len(classes)).tolist()
         tail, labels = long_tail(counts, self.imbalance), y[order]
         kept = torch.zeros(len(y), dtype=torch.bool)
-        for label, count in enumerate(shares(tail, self.subset) if self.stratified else tail):
-            kept[order[labels == label][:count]] = True
+        of_classes = order[labels.argsort(stable=True)].split(counts)
+        for rows, count in zip(of_classes, shares(tail, self.subset) if self.stratified else tail, strict=True):
+            kept[rows[:count]] = True
         if not self.stratified:
             kept[other[kept[other]][shares([sum(tail)], self.subset)[0] :]] = False
         left = y[kept].bincount(minlength=len(counts)).tolist()

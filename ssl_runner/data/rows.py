@@ -31,10 +31,9 @@ def stratified_split(y: Int[Tensor, " n"], share: float, seed: int) -> tuple[Int
     A class of one row stays in the rest.
     """
     order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-    shuffled = y.cpu()[order]
+    by_class = order[y.cpu()[order].argsort(stable=True)]  # in each class as drawn
     held = torch.zeros(len(y), dtype=torch.bool)
-    for label in shuffled.unique():
-        rows = order[shuffled == label]
+    for rows in by_class.split(y.cpu().unique(return_counts=True)[1].tolist()):
         held[rows[: held_out_count(len(rows), share)]] = True
     return (~held).nonzero().flatten(), held.nonzero().flatten()
 

@@ -11,9 +11,12 @@ from typing import Annotated
 import torch
 import torch.nn.functional as F
 from annotated_types import Ge
+from jaxtyping import Int
+from torch import Tensor
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Metric, Rows, Samples
+from ssl_runner.data.rows import evenly_spaced
 from ssl_runner.duration import Duration
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.weights import device_of
@@ -50,11 +53,11 @@ class Geometry:
 
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         device = device_of(encoder)
-        rows = torch.randperm(len(self.train), generator=torch.Generator().manual_seed(self.seed))[: self.samples]
+        rows = self.draw_rows()
         rng = CounterRng(self.seed, device)
         augment = self.augment if self.sample.kind == "image" else None
         plain, viewed = [], []
-        for index in rows.sort().values.split(AT_ONCE):
+        for index in rows.split(AT_ONCE):
             x = self.sample.from_rows(self.train[index].to(device))
             plain.append(encoder(x).pooled.float())  # (b, d)
             if augment is not None:
@@ -68,3 +71,10 @@ class Geometry:
             values |= {"lidar": geometry.lidar(v), "alignment": geometry.alignment(F.normalize(v, dim=2))}
         values |= {"uniformity": geometry.uniformity(u), "std": geometry.unit_std(u), "dead": geometry.dead_share(z)}
         return {name: Metric(value, None, "number") for name, value in values.items() if isfinite(value)}
+
+    def draw_rows(self) -> Int[Tensor, " n"]:
+        """In order; of rows in shards evenly spaced ones of a few shards, since each may have to be downloaded."""
+        if getattr(self.train, "stretches", None) is not None:
+            return evenly_spaced(self.train, self.samples)
+        rng = torch.Generator().manual_seed(self.seed)
+        return torch.randperm(len(self.train), generator=rng)[: self.samples].sort().values

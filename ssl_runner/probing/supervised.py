@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from ssl_runner.augment.image.views import Views
 from ssl_runner.contract import Encoder, Rows, Samples, Split
+from ssl_runner.data.order import epoch_order
 from ssl_runner.duration import Phase
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.layers.weights import device_of, is_weight
@@ -115,7 +116,7 @@ def train(
         for step in range(steps):
             epoch, place = divmod(step, per_epoch)
             if place == 0:
-                order = torch.randperm(len(x), generator=shuffle)
+                order = epoch_order(x, shuffle)
                 network.train()
             rows = order[place * settings.batch_size :][: settings.batch_size]
             samples = network.read(x, rows)

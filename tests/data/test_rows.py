@@ -1,5 +1,7 @@
 """Rows: stratified splits, subsets, channel statistics, fingerprints, and rows resized to another shape."""
 
+import time
+
 import pytest
 import torch
 
@@ -22,6 +24,15 @@ def test_the_held_out_part_has_the_same_share_of_every_class_and_depends_on_its_
     torch.manual_seed(2)
     assert torch.equal(held, stratified_split(y, 0.25, seed=3)[1])
     assert not torch.equal(held, stratified_split(y, 0.25, seed=1)[1])
+
+
+def test_a_split_of_many_classes_takes_no_look_at_all_rows_for_each():
+    y = torch.arange(200_000) % 20_000
+    began = time.process_time()
+    rest, held = stratified_split(y, 0.1, seed=0)
+    assert time.process_time() - began < 1  # 20,000 passes take seven times as long
+    assert len(held) == 20_000 == len(y[held].unique())
+    assert len(rest) == 180_000
 
 
 def test_statistics_are_those_of_evenly_spaced_rows(rng, monkeypatch):

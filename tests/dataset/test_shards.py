@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import time
+from collections import Counter
 from multiprocessing.reduction import ForkingPickler
 
 import pytest
@@ -20,6 +21,8 @@ from ssl_runner.data.check import check_data
 from ssl_runner.data.order import epoch_order
 from ssl_runner.data.rows import SAMPLED
 from ssl_runner.data.shards.rows import AHEAD
+from ssl_runner.duration import Duration
+from ssl_runner.evaluator.geometry import Geometry
 
 WHOLE = {"validation": 0.0, "test": 0.0}
 
@@ -271,6 +274,19 @@ def test_the_cache_is_bounded_and_shards_that_were_removed_are_fetched_again(tmp
                     kept += path.stat().st_size
             assert kept <= 6.5 * size
     assert 11 < sum(remote.asked[name] for name in downloaded(remote)) < 11 * 5
+
+
+def test_rows_of_all_shards_at_once_are_read_from_each_once_and_geometry_looks_at_a_few(tmp_path, remote):
+    size = max(path.stat().st_size for path in (tmp_path / "packed").glob("*.tar"))
+    dataset = shards(remote.shards, tmp_path / "cache", cache_size=6.5 * size / 1e9, shuffle=2, **WHOLE)
+    rows, before = dataset.load().train, Counter(remote.asked)
+    order = torch.randperm(len(rows), generator=seeded(0))
+    expected = everything(shards(tmp_path / "packed", tmp_path / "x", **WHOLE).load().train)
+    assert torch.equal(rows[order], expected[order])
+    asked = Counter(remote.asked) - before
+    assert max(asked[name] for name in downloaded(remote)) == 1
+    geometry = Geometry(every=Duration.parse("1ep"), augment=None, train=rows, sample=dataset.samples, samples=16)
+    assert len(rows.stretches.of_rows(geometry.draw_rows()).unique()) <= SAMPLED
 
 
 def test_what_a_missing_library_is_called_is_said(tmp_path, monkeypatch):
