@@ -76,6 +76,7 @@ def train(
     Raises Refused with a line for each thing that is wrong, before anything is written; RuntimeError if the run fails;
     KeyboardInterrupt if it is interrupted: `ssl-runner resume FOLDER` goes on with it.
     """
+    from ssl_runner.device.placement import left_as_found
     from ssl_runner.engine.console import Terminal
     from ssl_runner.python.run import TrainedRun, typed
     from ssl_runner.run.prepare import prepare_job
@@ -88,7 +89,8 @@ def train(
     prepared, problems = prepare_job(composed, words)
     if prepared is None:
         raise Refused(*problems)
-    status, place = begin_new(prepared, Terminal(), None if folder is None else Path(folder))
+    with left_as_found():
+        status, place = begin_new(prepared, Terminal(), None if folder is None else Path(folder))
     run = TrainedRun(place)
     summary = run.summary
     if summary.get("status") == "interrupted":

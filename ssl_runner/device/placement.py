@@ -2,8 +2,10 @@
 
 import contextlib
 import ctypes
+import gc
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -134,3 +136,21 @@ def keep_freed_memory() -> None:
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, NEVER)
         libc.mallopt(M_TOP_PAD, TOP_PAD)
+
+
+@contextlib.contextmanager
+def left_as_found() -> Iterator[None]:
+    """Around a run in a process that goes on, as a notebook's: puts torch's settings back and frees its memory."""
+    threads, warns = torch.get_num_threads(), torch.is_deterministic_algorithms_warn_only_enabled()
+    deterministic, benchmark = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    if torch.cuda.is_initialized():
+        torch.cuda.reset_peak_memory_stats()  # the peak is then this run's
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+        torch.backends.cudnn.benchmark = benchmark
+        gc.collect()  # a trainer and its parts refer to each other
+        if torch.cuda.is_initialized():
+            torch.cuda.empty_cache()

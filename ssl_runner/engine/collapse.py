@@ -140,14 +140,11 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     The network is in training mode, as its loss is, and is left as it was: the pass works on copies of its buffers.
     """
     pooled: list[torch.Tensor] = []
-    pretext, loader, parts = learner.pretext, learner.loader, []
+    pretext, parts = learner.pretext, []
     hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
     try:
-        batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))
-        for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / loader.length.batch_size)):
-            some = SAMPLES // ranks.count()
-            stride = max(1, len(batch.x) // some)  # so that 2, 4, 8 ranks have the samples that one process has
-            few = Batch(*(each[::stride][:some] for each in (batch.x, batch.index)))
+        learner.first = learner.first or first_samples(learner)
+        for step, stride, few in learner.first:
             views = learner.views(few, step, learner.main, stride=stride)
             buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
             with torch.no_grad(), learner.device.autocast(), gathered(learner.objective):
@@ -160,6 +157,17 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     z = gather(torch.cat(parts))
     values = {"embedding_std": unit_std(unit(z)), "embedding_rank": centred_rank(z)} if z.isfinite().all() else {}
     return {f"{NAME}/{name}": Metric(value, None, "number") for name, value in values.items()}
+
+
+def first_samples(learner: Learner) -> list[tuple[int, int, Batch]]:
+    """A few samples of the first micro-batches, each with its step and their distance in the micro-batch."""
+    loader, some = learner.loader, SAMPLES // ranks.count()
+    batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))
+    found = []
+    for step, batch in islice(batches, math.ceil(SAMPLES * loader.accumulate / loader.length.batch_size)):
+        stride = max(1, len(batch.x) // some)  # so that 2, 4, 8 ranks have the samples that one process has
+        found.append((step, stride, Batch(*(each[::stride][:some].clone() for each in (batch.x, batch.index)))))
+    return found
 
 
 def find_causes(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Suspect]:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_runner.contract import Batch, Rows, Samples
+from ssl_runner.data.memory import available_memory
 from ssl_runner.data.order import epoch_order
 from ssl_runner.device.ranks import count, rows_of_rank
 from ssl_runner.duration import Length
@@ -15,7 +16,7 @@ from ssl_runner.engine.seed import derive
 from ssl_runner.engine.workers import Workers
 
 RESIDENT_SHARE = 0.4  # of the device's free memory that a training set may take; a larger one is fetched batch by batch
-RESIDENT_BYTES = 8 * 2**30  # the same on a CPU or MPS, where free memory is not the process's alone
+RESIDENT_BYTES = 8 * 2**30  # at most, on a CPU or MPS, where free memory is not the process's alone
 
 
 class Loader:
@@ -131,7 +132,10 @@ def send(x: Tensor, device: torch.device) -> Tensor:
 def resident(rows: Rows, device: torch.device) -> Tensor | None:
     """All rows as one tensor on the device, or None if they would take too much of its memory."""
     one = rows[torch.arange(1)]
-    room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else RESIDENT_BYTES
+    if device.type == "cuda":
+        room = RESIDENT_SHARE * torch.cuda.mem_get_info(device)[0]
+    else:  # a tensor is there already, and what is not takes half of the memory at most, of all processes
+        room = RESIDENT_BYTES if isinstance(rows, Tensor) else min(RESIDENT_BYTES, available_memory() / 2 / count())
     if len(rows) * one.numel() * one.element_size() > room:
         return None
     if isinstance(rows, Tensor):

@@ -10,7 +10,7 @@ from ssl_runner.device import ranks
 from ssl_runner.device.agreement import Agreement
 from ssl_runner.engine.checkpoints import load_by_first, save_from_first
 from ssl_runner.engine.events import TEXTS
-from ssl_runner.engine.interrupt import Interrupt
+from ssl_runner.engine.interrupt import Interrupt, clock
 from ssl_runner.engine.learner import Learner
 from ssl_runner.engine.logbook import SOUNDS, LogRows, Window
 from ssl_runner.engine.panels import Decode, panels, spectrogram, table
@@ -22,6 +22,8 @@ from ssl_runner.run_folder.layout import CHECKPOINTS, STOP
 
 if TYPE_CHECKING:
     from ssl_runner.engine.measurements import Measurements
+
+SAVE_AFTER = 1800.0  # seconds without a checkpoint, whatever save_every says
 
 log = logging.getLogger("ssl_runner")
 
@@ -47,7 +49,7 @@ class Trainer:
     decode: Decode | None = None  # ids to text
     stopped: str = field(default="", init=False)  # why the run ended before its last step
     last_good: Path | None = field(default=None, init=False)
-    restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # the checkpoint that the run goes on from
+    restored: Mapping[str, Any] = field(default_factory=dict, init=False)  # what the run that goes on was made of
     checked: int = field(default=0, init=False)  # up to this step every loss is known to be finite
     step: int = field(default=0, init=False)  # the current one
 
@@ -69,7 +71,8 @@ class Trainer:
                 reason = one_line(error)[:200]
                 unfit = unfit or f"{path} does not fit this config ({reason})"
                 continue
-            self.last_good, self.restored = path, state
+            self.last_good = path
+            self.restored = {name: each for name, each in state.items() if name in ("config", "input")}
             self.measurements.meanings = dict(state.get("meanings", {}))
             if unfit:
                 log.warning("%s; going on from the one before it", unfit)
@@ -86,6 +89,7 @@ class Trainer:
         self.logbook, self.window, self.checked = logbook, Window(), start
         self.progress.start, self.progress.loss = start, logbook.latest(self.loss_name)
         self.measurements.open(logbook)
+        self.saved = clock()
         agreement, steps = Agreement(self.learner.device.timeout), self.length.steps
         for step in range(start, steps + 1):  # one turn more than there are steps: the end is measured and saved too
             self.step, last = step, step == steps
@@ -101,7 +105,7 @@ class Trainer:
                 return step
             if last or step % self.show_every == 0:
                 self.show(step)
-            if last or (step > start and step % self.save_every == 0):
+            if last or (step > start and step % self.save_every == 0) or (news and self.is_overdue()):
                 self.save(step, must=last)
             if last:
                 break
@@ -134,6 +138,10 @@ class Trainer:
         elif step % self.log_every == 0 and stop_file.is_file():
             reason = read_text(stop_file).strip() or "it was asked to"
         return ranks.of_first(reason)
+
+    def is_overdue(self) -> bool:
+        """Whether the last checkpoint is so old that much would be lost with the machine."""
+        return ranks.of_first(clock() - self.saved > SAVE_AFTER)
 
     def check_finite(self, step: int, weights: bool = False) -> None:
         """Raises Diverged if a loss since the last check was not finite, or a weight is not."""
@@ -183,6 +191,7 @@ class Trainer:
     def save(self, step: int, must: bool = False) -> None:
         """Writes a checkpoint. A disk that refuses keeps the one before; only the last save must succeed."""
         self.check_finite(step, weights=True)
+        self.saved = clock()
         with self.window.pause():
             try:
                 self.logbook.flush()

@@ -113,6 +113,7 @@ class Attempt:
         run = self.assemble(job, self.dataset, data, folder, self.console, begun_with=rows, initial=initial)
         self.trainer = run
         start = self.step = run.restore(chain(self.newest, self.older))
+        self.newest = ()  # it takes as much memory as the model and the optimizer
         check_config(folder, run.restored.get("config", content), content, self.history)
         known = run.restored.get("input")
         given = known if isinstance(known, dict) else input_of(job.model, self.dataset.samples, data, initial)

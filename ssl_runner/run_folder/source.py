@@ -2,13 +2,15 @@
 
 import subprocess
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 MOST = 1_000_000  # bytes of a new file that is recorded whole
 
 
+@cache
 def runner_source() -> tuple[str | None, str]:
-    """Of the code that runs; (None, "") for an installed package."""
+    """Of the code that runs, as it was when this was asked first; (None, "") for an installed package."""
     here, places = Path(__file__).resolve().parents[2], ["ssl_runner", "conf"]
     try:
         # Its Python runs already, whoever owns it.

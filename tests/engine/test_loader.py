@@ -4,6 +4,7 @@ import random
 import threading
 
 import numpy as np
+import pytest
 import torch
 
 from ssl_runner.contract import Samples
@@ -74,6 +75,14 @@ def test_streamed_and_resident_rows_give_the_same(monkeypatch):
     assert any(name.startswith("fetch") for name in source.threads), "the next batch is fetched ahead"
     torch.testing.assert_close(list(resident.sweep()), list(streamed.sweep()), rtol=0, atol=0)
     streamed.close()
+
+
+@pytest.mark.parametrize("source", [ROWS, Streamed(ROWS)], ids=["a tensor", "rows of a file"])
+def test_rows_are_copied_into_memory_only_if_there_is_enough(source, monkeypatch):
+    monkeypatch.setattr("ssl_runner.engine.loader.available_memory", lambda: 10)
+    each = loader(source)
+    assert (each.resident is None) == (source is not ROWS)
+    each.close()
 
 
 def test_seeds_differ_by_purpose_and_place_and_reach_every_global_generator():

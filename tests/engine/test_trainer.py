@@ -65,7 +65,8 @@ class Ran:
         self.progress = Progress(Console(file=io.StringIO(), force_terminal=terminal, width=200), taught.length)
         parts = {"learner": taught, "progress": self.progress}
         plan = {"log_every": 4, "save_every": 6, "show_every": 5, "keep": 2, **parts, **plan}
-        trainer = Trainer(**plan, folder=folder, measurements=Measurements(**parts, **evaluators), provenance={})
+        measurements = Measurements(**parts, **evaluators)
+        self.trainer = trainer = Trainer(**plan, folder=folder, measurements=measurements, provenance={"config": {}})
         self.asked, self.tested, self.end = often.asked, test.asked, None
         start = trainer.restore()
         logbook = Logbook(folder, start)
@@ -117,6 +118,16 @@ def test_a_kill_measures_again_only_what_came_after_the_checkpoint(tmp_path, at,
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_so_many_checkpoints_stay(tmp_path, keep):
     assert Ran(tmp_path, save_every=2, keep=keep).saved == [8, 10, 12][-keep:]
+
+
+def test_a_long_time_without_a_checkpoint_ends_with_one(tmp_path, monkeypatch):
+    monkeypatch.setattr("ssl_runner.engine.trainer.SAVE_AFTER", -1.0)
+    assert Ran(tmp_path, save_every=100, keep=99).saved == [0, 3, 4, 5, 6, 8, 9, 10, 12], "wherever it stops to look"
+
+
+def test_of_the_checkpoint_that_a_run_goes_on_from_its_config_alone_is_kept(tmp_path):
+    Ran(tmp_path, at=6)
+    assert Ran(tmp_path).trainer.restored == {"config": {}}
 
 
 def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, caplog):

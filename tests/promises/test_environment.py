@@ -1,5 +1,6 @@
 """Odd surroundings: a user without a home, a module of one's own with an error, a locale that is no UTF-8."""
 
+import multiprocessing
 import os
 import pwd
 import shutil
@@ -14,6 +15,7 @@ from image_trees import paint_classes
 from runs import CLEAN, change, enter, put, refusal, start
 
 from ssl_runner.config.trust import VARIABLE
+from ssl_runner.engine.interrupt import start_fork_server
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.source import runner_source
 
@@ -132,3 +134,10 @@ def test_another_user_without_a_home_trains_measures_and_compares(home, open_fol
     typed("compare", "run", "--html", "page.html")
     paint_classes(open_folder / "images")
     typed("embed", "run", "images")
+
+
+def test_a_job_of_a_sweep_records_the_commit_of_when_its_code_was_imported():
+    """It is forked from a process that the sweep began with; the checkout may be edited while others run."""
+    start_fork_server()
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        assert pool.apply(runner_source.cache_info).currsize == 1

@@ -1,5 +1,6 @@
 """What a notebook types: train, load, runs, curves and features; and `ssl-runner embed` of images."""
 
+import gc
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from runs import enter, refusal, same, summary
 
 import ssl_runner
 from ssl_runner import curves, features, load, runs, train
+from ssl_runner.engine.learner import Learner
 from ssl_runner.errors import Refused
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -29,6 +31,14 @@ def test_settings_of_a_mapping_give_the_run_of_the_same_words(whole):
     assert run.numbers["baseline/knn/top1"] == summary(whole)["baseline"]["knn/top1"]
     assert "completed, knn/top1" in repr(run)
     assert not run.load().training
+
+
+def test_a_run_leaves_the_process_as_it_was():
+    assert torch.get_num_threads() == 1
+    train(*MEASURED_ONCE, {"device.threads": 2, "device.deterministic": True})
+    assert torch.get_num_threads() == 1
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert not [each for each in gc.get_objects() if type(each) is Learner], "its model and its data take no memory"
 
 
 def test_what_is_wrong_is_said_at_once_and_what_fails_is_raised(monkeypatch):

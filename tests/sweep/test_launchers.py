@@ -9,6 +9,7 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from conftest import names, tiny
@@ -22,7 +23,8 @@ from ssl_runner.run.session import resume
 from ssl_runner.run_folder.lock import locked
 from ssl_runner.sweep.choices import LAUNCHERS, SWEEPERS, read_choice
 from ssl_runner.sweep.dispatch import BEGUN, WITHDRAWN
-from ssl_runner.sweep.launcher.remote import REPORTS
+from ssl_runner.sweep.launcher import remote
+from ssl_runner.sweep.launcher.remote import REPORTS, RemoteLauncher, Submission
 
 launcher = partial(sweep_part, LAUNCHERS)
 NAMES = names("hydra/launcher")
@@ -224,3 +226,15 @@ def test_nothing_begins_after_a_halt(sweep, cluster, words):
     assert slurms == (set() if RAY in words else {"cancelled-7_1", "cancelled-7_2"})
     if RAY in words:
         assert dict(launch(chosen, parent, folders)) == {0: 0, 1: 0, 2: 0}
+
+
+def test_the_more_jobs_there_are_the_less_often_each_is_looked_at(tmp_path, monkeypatch):
+    """A cluster's file system bears tens of looks a second, and not thousands."""
+    each, slept = RemoteLauncher(), []
+    monkeypatch.setattr(remote.time, "sleep", slept.append)
+    handle = SimpleNamespace(done=lambda: False)
+    for count in (1, 500):
+        each.jobs = {number: Submission(tmp_path / str(number), handle) for number in range(count)}
+        each.news, each.begun = [], False
+        assert each.look() == []
+    assert slept == [0.5, 10.0]

@@ -13,7 +13,6 @@ import os
 import re
 import shutil
 import warnings
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -24,6 +23,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
+from ssl_runner.data.memory import available_memory
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
 
@@ -90,14 +90,6 @@ def fits(source: Source, folder: Path | None) -> bool:
 
 def amount(size: int) -> str:
     return f"{size / GIB:,.1f} GiB" if size > GIB / 10 else f"{size / 2**20:,.1f} MiB"
-
-
-def available_memory() -> int:
-    """Bytes that can be had without swapping; those of the whole machine if the system does not say."""
-    with suppress(OSError, ValueError, IndexError):
-        line = next(each for each in Path("/proc/meminfo").read_text().splitlines() if each.startswith("MemAvailable"))
-        return int(line.split()[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def cached_images(source: Source, folder: Path) -> UInt8[Tensor, "n c h w"]:

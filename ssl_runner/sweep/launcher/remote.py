@@ -14,6 +14,7 @@ from ssl_runner.sweep.dispatch import BEGUN, LOOK, WITHDRAWN, News, Run, Stop
 from ssl_runner.sweep.worker import HALT, RUNNING, Task
 
 REPORTS = ".launch-"  # begins the name of the folder of reports, in the sweep's
+FILES = 50  # reports that are looked at a second: the file system may be shared by a whole cluster
 PATIENCE = 60.0  # seconds without a new report after which a job counts as dead, if the program is done with it
 
 
@@ -57,7 +58,7 @@ class RemoteLauncher:
             self.jobs[number] = Submission(report, handle)
 
     def look(self) -> list[News]:
-        time.sleep(LOOK)
+        time.sleep(max(LOOK, len(self.jobs) / FILES))
         news, self.news = self.news, []
         for number, job in list(self.jobs.items()):
             over, before, job.state = job.handle.done(), job.state, job.read()
