@@ -44,6 +44,6 @@ def loader(rows, *, batch_size=8, epochs=2.0, **how):
     return Loader(rows, IMAGES, length=length, seed=0, device=torch.device("cpu"), **how)
 
 
-def times_computed(cached):
+def kept_values(cached):
     """How many values a function with a cache has kept in this process."""
     return cached.cache_info().currsize

@@ -13,7 +13,7 @@ import pytest
 from conftest import TINY
 from image_trees import paint_classes
 from runs import CLEAN, change, enter, put, refusal, start
-from worker_toys import times_computed
+from worker_toys import kept_values
 
 from ssl_runner.config.trust import VARIABLE
 from ssl_runner.engine.interrupt import start_fork_server
@@ -141,4 +141,4 @@ def test_a_job_of_a_sweep_records_the_commit_of_when_its_code_was_imported():
     """It is forked from a process that the sweep began with; the checkout may be edited while others run."""
     start_fork_server()
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        assert pool.apply(times_computed, [runner_source]) == 1
+        assert pool.apply(kept_values, [runner_source]) == 1

@@ -54,7 +54,7 @@ class ShardCache:
                         remedy = "type dataset.cache=FOLDER on a larger disk, or a smaller dataset.cache_size"
                         raise OSError(error.errno, f"{self.folder} is full; {remedy}") from error
                     raise
-        raise OSError(errno.ENOENT, f"shards vanish from {self.folder}; type dataset.cache=FOLDER of this run's own")
+        raise OSError(errno.EBUSY, f"shards vanish from {self.folder}; type dataset.cache=FOLDER of this run's own")
 
     def rename(self, key: str, to: str) -> None:
         """Keeps a shard under another key from now on."""
