@@ -23,6 +23,7 @@ from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job, processes_of
 from ssl_runner.run.kinds import check_kinds
 from ssl_runner.run.processes import check_processes
+from ssl_runner.run.tried import Tried
 
 # What a constructor raises for settings that cannot be; the last three are torch's and Python's for too large a size.
 REFUSALS = (ValueError, OSError, ImportError, RuntimeError, OverflowError, TypeError, MemoryError)
@@ -44,7 +45,7 @@ class PreparedJob:
         return "-".join(re.sub(r"[^\w-]", "_", each) for each in choices)  # a recorded one may be a path
 
 
-def read_job(content: dict[str, Any], build: bool = True) -> tuple[Job | None, list[str]]:
+def read_job(content: dict[str, Any], build: bool = True, tried: Tried | None = None) -> tuple[Job | None, list[str]]:
     """A config's content as a job, and a line for each thing that is wrong. Reads no data, writes nothing.
 
     The job is None if its config is wrong by itself. `build`: whether its parts are built and tried as well.
@@ -53,17 +54,17 @@ def read_job(content: dict[str, Any], build: bool = True) -> tuple[Job | None, l
     if problems:
         return None, problems
     job = Job(**node.arguments)
-    return job, preflight(job) if build else []
+    return job, preflight(job, tried or Tried()) if build else []
 
 
-def preflight(job: Job) -> list[str]:
+def preflight(job: Job, tried: Tried) -> list[str]:
     """Builds every part once and runs one forward pass on noise; a line for each incompatibility.
 
     Each setting may be right by itself, and the combination, or this machine, not.
     """
     problems = [*check_loggers(job.loggers), *check_device(job), *check_on_collapse(job)]
     optimizer = attempt("optimizer", problems, job.optimizer.build, batch_size=job.batch_size)
-    dataset = attempt("dataset", problems, job.dataset.build)
+    dataset = attempt("dataset", problems, tried.build_dataset, job)
     if dataset is None:
         return problems
     problems += check_lengths(job, dataset, optimizer)

@@ -9,28 +9,29 @@ from ssl_runner.config.recorded import read_recorded
 from ssl_runner.errors import Refused
 from ssl_runner.run.initial import check_initial, recorded_init
 from ssl_runner.run.preflight import PreparedJob, read_job
+from ssl_runner.run.tried import Tried
 
 
 def prepare_job(
     composed: Composed,
     overrides: Sequence[str],
-    tried: set[str] | None = None,
+    tried: Tried | None = None,
     build: bool = True,
     begins: bool = True,
 ) -> tuple[PreparedJob | None, list[str]]:
     """The job of a composed config, or None and a line for each thing that is wrong.
 
-    `build`: whether it is built as well, to see what its parts refuse together. `tried`: the jobs of a sweep that could
-    be built so far, which is added to. A job that differs from one of them in nothing but its seed is not built again.
+    `build`: whether it is built as well, to see what its parts refuse together. `tried`: what of the jobs of a sweep
+    could be built so far, which is added to. A job that differs from one of them in its seed alone is not built again.
     `begins`: whether it may need its initial weights, since there is no checkpoint.
     """
     if composed.refused:
         return None, composed.problems
-    content, tried = composed.record, set() if tried is None else tried
+    content, tried = composed.record, tried or Tried()
     meant = with_places(content, composed.start) | ({} if begins else {"init": None})
     known = repr({**content, "seed": None})
-    builds = build and not composed.problems and known not in tried
-    job, problems = read_job(meant, builds)
+    builds = build and not composed.problems and known not in tried.jobs
+    job, problems = read_job(meant, builds, tried)
     if builds and job is not None and job.init is not None and not problems:
         problems = check_initial(job)
     for part in PARTS:
@@ -42,7 +43,7 @@ def prepare_job(
     if build and job.init is not None:
         content["init"] = recorded_init(job, content["init"])
     if builds:
-        tried.add(known)
+        tried.jobs.add(known)
     return PreparedJob(job, content, list(overrides), composed), []
 
 

@@ -11,6 +11,7 @@ from ssl_runner.config.compose import Composer
 from ssl_runner.config.declared import check_declared
 from ssl_runner.config.grammar import Axis, examples, is_searched, read_axes
 from ssl_runner.errors import nearest
+from ssl_runner.run.tried import Tried
 from ssl_runner.sweep.choices import LAUNCHERS, SWEEPERS, read_choice, with_gpus
 from ssl_runner.sweep.dispatch import Launcher
 from ssl_runner.sweep.files import read_folders, with_files
@@ -75,7 +76,7 @@ def read(
     problems += [line for each in composed for line in each.problems]
     request.levels = composed[0].levels if composed else {}
     problems += read_folders(request, words, jobs)
-    tried: set[str] = set()
+    tried = Tried()
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
         ready, wrong = prepare(each, job, tried, build)
         problems += wrong
