@@ -12,7 +12,7 @@ import numpy as np
 from ssl_runner.run_folder.layout import METRICS
 from ssl_runner.run_folder.metrics import read_rows
 
-Curve = dict[int, tuple[float, float]]  # seconds and value by step
+Curve = dict[float, tuple[float, float]]  # seconds and value by step
 NUMBERS = 250_000  # of all curves together: about two megabytes
 LEAST, MOST = 20, 240  # points of a curve
 
@@ -26,7 +26,7 @@ def downsample_curves(runs: Sequence[Mapping[str, Curve]]) -> dict[str, Any]:
 
 
 def read_curves(folder: Path) -> dict[str, Curve]:
-    """The numbers of metrics.jsonl by name, those of the test split aside.
+    """The numbers of metrics.jsonl by name, those of the test split aside, in as many points as a page may show.
 
     One that was logged again at the same step counts as it was last, so that a run that had to go back is one curve.
     A file that cannot be read has none.
@@ -40,12 +40,21 @@ def read_curves(folder: Path) -> dict[str, Curve]:
             curves[name][row["step"]] = (float(row["time"]), row[name])
     for name, curve in curves.items():
         curves[name] = {step: point for step, point in sorted(curve.items()) if math.isfinite(point[1])}
-    return {name: curve for name, curve in curves.items() if curve and not name.startswith("test/")}
+    return {name: shorten(curve) for name, curve in curves.items() if curve and not name.startswith("test/")}
+
+
+def shorten(curve: Curve) -> Curve:
+    """Means of bins of a curve of more points than a page may show: those of hundreds of long runs fill a memory."""
+    if len(curve) <= MOST:
+        return curve
+    seconds, values = zip(*curve.values(), strict=True)
+    of_bins = [bin_means(each, MOST) for each in ([*curve], seconds, values)]
+    return {step: (when, value) for step, when, value in zip(*of_bins, strict=True)}
 
 
 def tracks(curves: Mapping[str, Curve], names: Sequence[str], points: int) -> list[dict[str, Any]]:
     """For each set of numbers that were logged at the same steps: steps, seconds, values by their place in `names`."""
-    together: dict[tuple[tuple[int, float], ...], dict[int, list[float]]] = defaultdict(dict)
+    together: dict[tuple[tuple[float, float], ...], dict[int, list[float]]] = defaultdict(dict)
     for place, name in enumerate(names):
         if curve := curves.get(name):
             times = tuple((step, seconds) for step, (seconds, _) in curve.items())
@@ -55,13 +64,17 @@ def tracks(curves: Mapping[str, Curve], names: Sequence[str], points: int) -> li
 
 
 def downsample(values: Sequence[float], points: int) -> list[float]:
+    return [shorten_number(mean) for mean in bin_means(values, points)]
+
+
+def bin_means(values: Sequence[float], points: int) -> list[float]:
     """Means of equal bins; the first and the last value stay as they are."""
     means = np.asarray(values, dtype=float)
     if points < len(means):
         starts = np.arange(points) * len(means) // points
         means = np.add.reduceat(means, starts) / np.diff(starts, append=len(means))
         means[0], means[-1] = values[0], values[-1]
-    return [shorten_number(mean) for mean in means.tolist()]
+    return list(means.tolist())
 
 
 def shorten_number(value: float) -> float | int:

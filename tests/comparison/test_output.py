@@ -142,6 +142,18 @@ def test_a_step_that_was_logged_again_counts_as_it_was_last(tmp_path):
     assert read_curves(tmp_path) == {"train/loss": {10: (1.0, 3.0), 20: (2.2, 2.0), 30: (3.0, 8.0)}, **once}
 
 
+def test_a_long_run_is_read_as_no_more_points_than_a_page_shows(tmp_path):
+    """Means of equal bins; what was logged together stays together, up to the last step of a late resume."""
+    steps = [5_000_000 + n for n in range(10_000)]
+    rows = ({"step": step, "time": float(n), "a": n % 2, "b": n} for n, step in enumerate(steps))
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    curves = read_curves(tmp_path)
+    first, *others, last = curves["a"]
+    assert [*curves["b"]] == [first, *others, last]
+    assert (len(others), first, last, curves["b"][last]) == (MOST - 2, steps[0], steps[-1], (9999.0, 9999.0))
+    assert {round(curves["a"][step][1], 1) for step in others} == {0.5}
+
+
 def test_three_hundred_runs_take_seconds_and_a_page_of_a_few_megabytes(tmp_path, capsys):
     for n, (lr, decay, seed) in enumerate(itertools.product(range(10), range(10), range(3))):
         config = {"optimizer": {"lr": lr, "weight_decay": decay}, "seed": seed}
