@@ -329,3 +329,32 @@ def test_weights_go_on_with_the_tokenizer_that_they_were_learnt_with(here, capsy
     line = "was trained with another tokenizer.json than that of the data; type dataset.tokenizer=run/tokenizer.json"
     enter(capsys, f"{on} {words} dataset.root=other.txt hydra.run.dir=no", line, status=2)
     enter(capsys, f"{on} dataset.tokenizer=run/tokenizer.json dataset.root=other.txt hydra.run.dir=yes")
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "words"])
+def test_the_documented_way_to_go_on_from_a_run_of_texts_works(here, capsys, tokenizer):
+    """A file of bytes has 257 ids, and words may be fewer than were asked for: the weights are of the latter."""
+    put("notes.txt", "the cow was fed\n" * 6 + "a net\n" * 6)
+    small = (
+        "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=100%"
+    )
+    data = "dataset=text_folder dataset.root=notes.txt evaluator=none"
+    enter(capsys, f"pretext=mlm {data} {small} dataset.tokenizer={tokenizer} hydra.run.dir=run")
+    on = f"pretext=mlm {data} {small} init=run dataset.tokenizer"
+    said = enter(capsys, f"{on}=bpe hydra.run.dir=no dataset.vocabulary=300", "does not fit the model", status=2)
+    words = ["run/tokenizer.json", *(["dataset.vocabulary=2000"] if tokenizer == "words" else [])]
+    assert f"type dataset.tokenizer={' '.join(words)}\n" in said
+    enter(capsys, f"{on}={' '.join(words)} hydra.run.dir=yes")
+    enter(capsys, f"{on}=run/tokenizer.json dataset.vocabulary=300 init=null hydra.run.dir=wider")
+    assert find_encoder(Path("wider")).samples.vocabulary == 300, "at least what was typed"
+
+
+def test_a_file_has_its_own_number_of_ids_and_at_least_what_was_typed(here):
+    put("notes.txt", "the cow was fed\n")
+    put("tokenizer.json", byte_tokenizer(True).content.decode())
+    for dataset in (lambda **given: TextFolder(root="notes.txt", **given), lambda **given: Grammar(**given)):
+        numbers = [dataset(tokenizer="tokenizer.json", vocabulary=n).samples.vocabulary for n in (None, 100, 300)]
+        assert numbers == [257, 257, 300]
+    fitted = [each.samples.vocabulary for each in (TextFolder(root="notes.txt", tokenizer="words"), Grammar())]
+    assert fitted == [2000, 275]
+    assert byte_tokenizer(True).decode([ord("a") + 1, 257, 1999, ord("b") + 1]) == "ab"

@@ -25,7 +25,7 @@ BYTES = 257  # padding, and each byte
 
 @dataclass(frozen=True)
 class Bytes:
-    """A byte of UTF-8 is an id: it less 1."""
+    """A byte of UTF-8 is an id: it less 1. Ids above those of bytes, which a wider model may fill in, are no text."""
 
     content: bytes
     lowercase: bool
@@ -37,7 +37,7 @@ class Bytes:
         return [[byte + 1 for byte in text.encode("utf-8", "replace")] for text in cased]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return bytes(each - 1 for each in ids if each > 0).decode("utf-8", "replace")
+        return bytes(each - 1 for each in ids if 0 < each < BYTES).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
