@@ -17,7 +17,7 @@ from ssl_runner.contract import Data, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, stratified_split
-from ssl_runner.data.text_files.reading import Text, Unit, cut_text, read_texts, text_files
+from ssl_runner.data.text_files.reading import Found, Text, Unit, cut_text, read_texts, text_files
 from ssl_runner.data.text_files.texts import Texts, assets_of, digest_of
 
 log = logging.getLogger("ssl_runner")
@@ -49,10 +49,14 @@ class TextFolder(Texts, Challenges):
         super().__post_init__()
 
     @cached_property
+    def found(self) -> Found:
+        stamps = tuple((str(file), file.stat().st_mtime_ns) for file in self._files)
+        return read_once(self._root, stamps, self.unit, self.text, self.label)
+
+    @cached_property
     def parts(self) -> dict[str, Part]:
         """Texts by part: train, and validation and test if they can be had."""
-        stamps = tuple((str(file), file.stat().st_mtime_ns) for file in self._files)
-        found = list(read_once(self._root, stamps, self.unit, self.text, self.label))
+        found = list(self.found.texts)
         if not found:
             raise ValueError(f"{self.root} has no text but empty ones; type dataset.root=FOLDER")
         if self.unit == "chunk":
@@ -104,8 +108,14 @@ class TextFolder(Texts, Challenges):
     def describe(self) -> str:
         """What was found, in a line."""
         parts = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items() if part)
+        train, blank = self.parts["train"], self.found.blank
         classes = f"{len(self.classes)} classes" if self.classes else "no classes"
-        return f"{len(self._files)} files, {parts} texts, {classes}"
+        if 0 < (without := sum(each.label is None for each in train)) < len(train):
+            classes += (
+                f", as {without:,} of the {len(train):,} training texts have none: leave these out, or give them one"
+            )
+        rows = f", {blank:,} rows without a text are left out" if blank else ""
+        return f"{len(self._files)} files, {parts} texts, {classes}{rows}"
 
     def classes_of(self, part: Part) -> Int[Tensor, " n"]:
         """Raises ValueError for a class that no training text is of."""
@@ -121,6 +131,6 @@ class TextFolder(Texts, Challenges):
 @lru_cache(maxsize=2)
 def read_once(
     root: Path, stamps: tuple[tuple[str, int], ...], unit: Unit, text: str | None, label: str | None
-) -> tuple[Text, ...]:
+) -> Found:
     """The texts of files; jobs of a sweep share them. `stamps`: the files, and when each was changed."""
-    return tuple(read_texts(root, [Path(name) for name, _ in stamps], unit, text, label))
+    return read_texts(root, [Path(name) for name, _ in stamps], unit, text, label)

@@ -1,12 +1,13 @@
 """Texts of files: lines, paragraphs or whole .txt files, rows of .jsonl, .csv, .tsv, .parquet and .arrow."""
 
 import csv
+import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
 # Columns of texts, and of classes, if none is named.
@@ -14,6 +15,7 @@ TEXT = ("text", "sentence", "content", "document", "utterance", "question", "tit
 LABEL = ("label", "class", "category", "intent", "genre", "topic")
 PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
+QUOTED = re.compile(r'(?s)"([^"]|"")*"')  # a cell of .tsv
 INSTALL = "pip install 'ssl-runner[text]'"
 Unit = Literal["line", "paragraph", "file", "chunk"]
 
@@ -25,6 +27,13 @@ class Text:
     text: str
     part: str | None
     label: str | None
+
+
+class Found(NamedTuple):
+    """The texts of files, and how many rows of tables have none."""
+
+    texts: tuple[Text, ...]
+    blank: int
 
 
 def text_files(root: Path) -> list[Path]:
@@ -42,9 +51,14 @@ def text_files(root: Path) -> list[Path]:
     return own
 
 
-def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> list[Text]:
+def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> Found:
     """All texts, without those that are empty. Raises ValueError, ImportError or OSError if a file cannot be read."""
-    return [each for file in files for each in read_file(root, file, unit, text, label) if each.text.strip()]
+    texts, blank = list[Text](), 0
+    for file in files:
+        found = list(read_file(root, file, unit, text, label))
+        texts += (kept := [each for each in found if each.text.strip()])
+        blank += len(found) - len(kept) if file.suffix.lower() in TABLES else 0
+    return Found(tuple(texts), blank)
 
 
 def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
@@ -56,17 +70,21 @@ def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str |
         for each in split_text(read_plain(file), unit):
             yield Text(each, part, classes[0] if classes else None)
         return
-    columns: tuple[str, str | None, str | None] | None = None
-    for row in read_rows(file):
-        columns = columns or choose_columns(file, row, text, label)
+    rows = list(read_rows(file))
+    if not rows:
+        return
+    columns = choose_columns(file, dict.fromkeys(key for row in rows for key in row), text, label)
+    for row in rows:
         value, known = row.get(columns[0]), row.get(columns[1]) if columns[1] else None
         named = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
         yield Text("" if value is None else str(value), named or part, None if known in (None, "") else str(known))
 
 
-def read_plain(file: Path) -> str:
+def read_plain(file: Path, newline: str | None = None) -> str:
+    """`newline`: as of open; by default each end of a line is read as one sign."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline=newline) as opened:
+            return opened.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no UTF-8 ({error.reason} at byte {error.start}); convert it with iconv") from None
 
@@ -91,7 +109,7 @@ def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     """Raises ValueError with the line that cannot be read."""
     suffix = file.suffix.lower()
     if suffix == ".jsonl":
-        for number, line in enumerate(read_plain(file).splitlines(), 1):
+        for number, line in enumerate(read_plain(file).split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -102,14 +120,32 @@ def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
                 raise ValueError(f"{file}, line {number}: given {line[:40]}, and a mapping of columns is wanted")
             yield row
     elif suffix in (".csv", ".tsv"):
-        csv.field_size_limit(2**31 - 1)
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            try:
-                yield from csv.DictReader(opened, delimiter="\t" if suffix == ".tsv" else ",")
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"{file}: {error}") from None
+        yield from read_cells(file)
     else:
         yield from read_columns(file)
+
+
+def read_cells(file: Path) -> Iterator[Mapping[str, str]]:
+    """Rows of .csv and .tsv below their head. Quotes enclose tabs and ends of lines in .csv alone: texts of a .tsv may
+    hold a single one, and a cell of it that is quoted as a whole is read without. Raises ValueError with the line.
+    """
+    tabs = file.suffix.lower() == ".tsv"
+    form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ","}
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(io.StringIO(read_plain(file, newline=""), newline=""), strict=True, **form)
+    head, line = list[str](), 1  # where a row begins
+    try:
+        for cells in rows:
+            if tabs:
+                cells = [cell[1:-1].replace('""', '"') if QUOTED.fullmatch(cell) else cell for cell in cells]
+            if head and len(cells) not in (0, len(head)):
+                given = f"{file}, line {line}: {len(cells)} cells under {len(head)} columns"
+                raise ValueError(f"{given}; mend the line, or its quotes" if not tabs else f"{given}; mend the line")
+            if head and cells:
+                yield dict(zip(head, cells, strict=True))
+            head, line = head or cells, rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {line}: {error}; mend the quotes of the row that begins there") from None
 
 
 def read_columns(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -135,15 +171,15 @@ def read_columns(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def choose_columns(
-    file: Path, row: Mapping[str, Any], text: str | None, label: str | None
+    file: Path, names: Collection[str], text: str | None, label: str | None
 ) -> tuple[str, str | None, str | None]:
     """The columns of texts, of classes and of parts. Raises ValueError if one that was named is not there."""
-    there = ", ".join(map(str, row))
+    there = ", ".join(map(str, names))
     for name in (text, label):
-        if name is not None and name not in row:
+        if name is not None and name not in names:
             raise ValueError(f"{file} has no column {name}; it has {there}")
-    found = text or next((name for name in TEXT if name in row), None)
+    found = text or next((name for name in TEXT if name in names), None)
     if found is None:
         remedy = "type dataset.text=COLUMN (embed: --text COLUMN) for the one of texts"
         raise ValueError(f"{file} has the columns {there}; {remedy}")
-    return found, label or next((name for name in LABEL if name in row), None), "split" if "split" in row else None
+    return found, label or next((name for name in LABEL if name in names), None), "split" if "split" in names else None
