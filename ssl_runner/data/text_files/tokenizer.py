@@ -69,17 +69,21 @@ class Library:
 
     def __init__(self, content: bytes):
         self.content, self.inner = content, library().Tokenizer.from_str(content.decode())
+        self.inner.no_padding()  # rows are padded and cut off here, with 0, and at the data set's length
+        self.inner.no_truncation()
         special = {each["id"]: each["content"] for each in json.loads(content).get("added_tokens") or ()}
         self.shift = int("pad" not in special.get(0, "").lower())
+        # The name of padding in a text is text, as any other; names of more, as [SEP], may be meant.
+        self.inner.encode_special_tokens = special.keys() <= {0}
         model = json.loads(content)["model"]
-        unknown = model.get("unk_token")
-        found = None if unknown is None else self.inner.token_to_id(unknown)
+        unknown, found = model.get("unk_token"), model.get("unk_id")  # the latter of Unigram
+        found = found if unknown is None else self.inner.token_to_id(unknown)
         self.unknown = None if found is None else found + self.shift
-        self.vocabulary = self.inner.get_vocab_size() + self.shift
+        self.vocabulary = max(self.inner.get_vocab().values()) + 1 + self.shift
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         found = self.inner.encode_batch(list(texts), add_special_tokens=False)
-        return [[each + self.shift for each in part.ids] for part in found]
+        return [[each + self.shift for each in part.ids if each + self.shift] for part in found]
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.inner.decode([int(each) - self.shift for each in ids if each > 0])
