@@ -358,3 +358,15 @@ def test_a_file_has_its_own_number_of_ids_and_at_least_what_was_typed(here):
     fitted = [each.samples.vocabulary for each in (TextFolder(root="notes.txt", tokenizer="words"), Grammar())]
     assert fitted == [2000, 275]
     assert byte_tokenizer(True).decode([ord("a") + 1, 257, 1999, ord("b") + 1]) == "ab"
+
+
+def test_a_relative_tokenizer_is_found_from_other_folders(here, capsys, monkeypatch):
+    put("notes.csv", "text,label\n" + "the cow was fed,farm\n" * 10 + "a net,sea\n" * 10)
+    put("tok.json", fit_words(["the cow was fed", "a net"], 10, True).content.decode())
+    small = "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=1st"
+    data = "dataset=text_folder dataset.root=notes.csv dataset.tokenizer=tok.json evaluator=none"
+    enter(capsys, f"pretext=mlm {data} {small} hydra.run.dir=run")
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    enter(capsys, "rerun ../run --to again --strict", "bit-identical")
+    enter(capsys, "evaluate ../run knn evaluator.knn.k=3", "written to ../run")
