@@ -17,7 +17,8 @@ from ssl_runner.contract import Data, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, stratified_split
-from ssl_runner.data.text_files.reading import Found, Text, Unit, cut_text, read_texts, text_files
+from ssl_runner.data.text_files.listing import text_files
+from ssl_runner.data.text_files.reading import Found, Text, Unit, cut_text, read_texts
 from ssl_runner.data.text_files.texts import Texts, assets_of, digest_of
 
 log = logging.getLogger("ssl_runner")
@@ -29,8 +30,8 @@ Part = list[Text]
 class TextFolder(Texts, Challenges):
     """Text files of a folder, or one file. Folders below it are classes of .txt files, a column is that of tables.
 
-    train, valid and test are parts if files, folders or a column `split` are called so; else seeded shares of every
-    class are held out, test first. Without classes nothing is: bank, validation and test are None.
+    train, valid and test are parts if files or a column `split` are called so, and folders of which one is train; else
+    seeded shares of every class are held out, test first. Without classes nothing is.
     Raises FileNotFoundError for a folder without such files, ValueError for a file that cannot be read.
     """
 
@@ -45,7 +46,7 @@ class TextFolder(Texts, Challenges):
     def __post_init__(self) -> None:
         self.check_tokenizer()
         self._root = expand_home(self.root)
-        self._files = text_files(self._root)
+        self._files, self._others = text_files(self._root)
         super().__post_init__()
 
     @cached_property
@@ -95,6 +96,9 @@ class TextFolder(Texts, Challenges):
         parts = self.parts
         tokenizer = self.fitted_tokenizer([each.text for each in parts["train"]])
         rows = {name: self.rows_of(tokenizer, [each.text for each in part], name) for name, part in parts.items()}
+        if self._others:
+            others = ", ".join(f"{count} {suffix}" for suffix, count in self._others.most_common(5))
+            log.info("left out: %s", others)
         log.info("%s: %s; tokens: %s", self.root, self.describe(), f"{tokenizer.vocabulary} ids")
         splits = {
             name: Split(rows[name], self.classes_of(parts[name])) if self.classes and len(parts[name]) else None
@@ -115,7 +119,8 @@ class TextFolder(Texts, Challenges):
                 f", as {without:,} of the {len(train):,} training texts have none: leave these out, or give them one"
             )
         rows = f", {blank:,} rows without a text are left out" if blank else ""
-        return f"{len(self._files)} files, {parts} texts, {classes}{rows}"
+        alone = "".join(f", {name}/ is no part without a train/" for name in self.found.alone)
+        return f"{len(self._files)} files, {parts} texts, {classes}{rows}{alone}"
 
     def classes_of(self, part: Part) -> Int[Tensor, " n"]:
         """Raises ValueError for a class that no training text is of."""

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.usefixtures("here")
 
 def read(name, content, label=None):
     put(name, content)
-    return [(each.text, each.label) for each in read_file(Path(name), Path(name), "line", None, label)]
+    return [(each.text, each.label) for each in read_file(Path(name), "line", None, label)]
 
 
 def test_a_single_quote_of_a_tsv_is_one_of_the_text():
@@ -66,3 +66,49 @@ def test_rows_without_a_text_or_a_class_are_counted():
     )
     put("b.txt", "the cow\n\n\na net\n")
     assert TextFolder(root="b.txt").describe() == "1 files, 2 train texts, no classes"
+
+
+def parts_of(root, *names):
+    """Parts and classes of files, by name, and what is said of them."""
+    for name in names:
+        put(name, f"the text of {name}\n")
+    found = TextFolder(root=root, test=0.0, validation=0.0)
+    placed = {each.text.partition(" of ")[2]: (part, each.label) for part, all_ in found.parts.items() for each in all_}
+    return placed, found.describe()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["test driven development", "developer", "testing ground", "valid points", "attest"],
+)
+def test_a_title_that_begins_with_a_parts_name_is_none(name):
+    placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
+    assert {part for part, _ in placed.values()} == {"train"}
+
+
+@pytest.mark.parametrize("name", ["test", "Test", "test1", "test-00000-of-00002", "test_labels", "test.v2", "test (1)"])
+def test_a_files_name_is_a_part(name):
+    placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
+    assert placed == {f"notes/{name}.txt": ("test", None), "notes/a.txt": ("train", None)}
+
+
+def test_a_folder_is_a_part_only_beside_one_to_learn_from():
+    placed, said = parts_of("notes", "notes/dev/plan.txt", "notes/house/a.txt")
+    assert placed == {"notes/dev/plan.txt": ("train", "dev"), "notes/house/a.txt": ("train", "house")}
+    assert said == "2 files, 2 train texts, 2 classes, dev/ is no part without a train/"
+    placed, said = parts_of("notes", "notes/Train/dev.txt")
+    assert placed["notes/dev/plan.txt"] == ("validation", None)
+    assert placed["notes/Train/dev.txt"] == ("train", None), "a folder has the last word"
+    assert "no part" not in said
+
+
+def test_a_single_file_has_no_part_by_its_name():
+    assert parts_of("test.txt", "test.txt")[0] == {"test.txt": ("train", None)}
+
+
+def test_files_that_are_no_texts_are_said(caplog):
+    for name in ("a.txt", "b.md", "deep/c.MD", "deep/d", ".hidden.md", ".git/e.md"):
+        put(f"notes/{name}", "the cow\n")
+    with caplog.at_level("INFO", "ssl_runner"):
+        TextFolder(root="notes").load()
+    assert caplog.messages[0] == "left out: 2 .md, 1 without a suffix"

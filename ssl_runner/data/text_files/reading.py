@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
+from ssl_runner.data.text_files.listing import PARTS, PLAIN, folders_of, place_of
+
 # Columns of texts, and of classes, if none is named.
 TEXT = ("text", "sentence", "content", "document", "utterance", "question", "title")
 LABEL = ("label", "class", "category", "intent", "genre", "topic")
-PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
 QUOTED = re.compile(r'(?s)"([^"]|"")*"')  # a cell of .tsv
 INSTALL = "pip install 'ssl-runner[text]'"
 Unit = Literal["line", "paragraph", "file", "chunk"]
@@ -30,45 +29,33 @@ class Text:
 
 
 class Found(NamedTuple):
-    """The texts of files, and how many rows of tables have none."""
+    """The texts of files, how many rows of tables have none, and folders that are parts by their names alone."""
 
     texts: tuple[Text, ...]
     blank: int
-
-
-def text_files(root: Path) -> list[Path]:
-    """The files of a folder that can be read, hidden ones left out, in order; or the one file that the root is.
-
-    Raises FileNotFoundError if there are none.
-    """
-    if not root.exists():
-        raise FileNotFoundError(f"{root} does not exist; type dataset.root=FOLDER")
-    files = [root] if root.is_file() else sorted(root.rglob("*"))
-    own = [f for f in files if f.is_file() and f.suffix.lower() in PLAIN + TABLES]
-    own = [f for f in own if not any(part.startswith(".") for part in f.relative_to(root).parts)]
-    if not own:
-        raise FileNotFoundError(f"{root} has no file of {', '.join(PLAIN + TABLES)}; type dataset.root=FOLDER")
-    return own
+    alone: tuple[str, ...]
 
 
 def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> Found:
     """All texts, without those that are empty. Raises ValueError, ImportError or OSError if a file cannot be read."""
     texts, blank = list[Text](), 0
+    folders = {name for file in files for name in folders_of(root, file)}
+    parts = {name: PARTS[name.lower()] for name in folders if name.lower() in PARTS}
+    alone = () if "train" in parts.values() else tuple(sorted(parts))
     for file in files:
-        found = list(read_file(root, file, unit, text, label))
-        texts += (kept := [each for each in found if each.text.strip()])
-        blank += len(found) - len(kept) if file.suffix.lower() in TABLES else 0
-    return Found(tuple(texts), blank)
+        plain = file.suffix.lower() in PLAIN
+        part, folder = place_of(root, file, {} if alone else parts)
+        found = list(read_file(file, unit, text, label))
+        kept = [each for each in found if each.text.strip()]
+        texts += [Text(each.text, each.part or part, folder if plain else each.label) for each in kept]
+        blank += 0 if plain else len(found) - len(kept)
+    return Found(tuple(texts), blank, alone)
 
 
-def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
-    folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-    words = [*folders, *re.split(r"[\W_\d]+", file.stem.lower())[:1]]
-    part = next((PARTS[word.lower()] for word in words if word.lower() in PARTS), None)
-    classes = [each for each in folders if each.lower() not in PARTS]
+def read_file(file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
+    """Texts as they are in a file, with what its columns say of them."""
     if file.suffix.lower() in PLAIN:
-        for each in split_text(read_plain(file), unit):
-            yield Text(each, part, classes[0] if classes else None)
+        yield from (Text(each, None, None) for each in split_text(read_plain(file), unit))
         return
     rows = list(read_rows(file))
     if not rows:
@@ -76,8 +63,8 @@ def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str |
     columns = choose_columns(file, dict.fromkeys(key for row in rows for key in row), text, label)
     for row in rows:
         value, known = row.get(columns[0]), row.get(columns[1]) if columns[1] else None
-        named = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
-        yield Text("" if value is None else str(value), named or part, None if known in (None, "") else str(known))
+        part = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
+        yield Text("" if value is None else str(value), part, None if known in (None, "") else str(known))
 
 
 def read_plain(file: Path, newline: str | None = None) -> str:
