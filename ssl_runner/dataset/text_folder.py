@@ -69,11 +69,10 @@ class TextFolder(Texts, Challenges):
         parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
-            if not held and all(each.label is not None for each in parts["train"]):
-                classes = sorted({str(each.label) for each in parts["train"]})
-                y = torch.tensor([classes.index(str(each.label)) for each in parts["train"]])
+            if not held and (classes := classes_of(parts["train"])):
+                train, known = parts["train"], {name: number for number, name in enumerate(classes)}
+                y = torch.tensor([known[str(each.label)] for each in train])
                 rest, out = stratified_split(y, getattr(self, name), self.split_seed)
-                train = parts["train"]
                 parts["train"], held = [train[i] for i in rest], [train[i] for i in out]
             parts[name] = held
         if not parts["train"]:
@@ -82,9 +81,7 @@ class TextFolder(Texts, Challenges):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the training texts' classes; none if a text has none."""
-        labels = [each.label for each in self.parts["train"]]
-        return () if None in labels else tuple(sorted({str(each) for each in labels}))
+        return classes_of(self.parts["train"])
 
     @property
     def training_counts(self) -> Sequence[int]:
@@ -101,7 +98,7 @@ class TextFolder(Texts, Challenges):
             log.info("left out: %s", others)
         log.info("%s: %s; tokens: %s", self.root, self.describe(), f"{tokenizer.vocabulary} ids")
         splits = {
-            name: Split(rows[name], self.classes_of(parts[name])) if self.classes and len(parts[name]) else None
+            name: Split(rows[name], self.labels_of(name)) if self.classes and len(parts[name]) else None
             for name in ("train", "validation", "test")
         }
         train = splits["train"].x if splits["train"] else rows["train"]
@@ -112,18 +109,18 @@ class TextFolder(Texts, Challenges):
     def describe(self) -> str:
         """What was found, in a line."""
         parts = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items() if part)
-        train, blank = self.parts["train"], self.found.blank
-        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
-        if 0 < (without := sum(each.label is None for each in train)) < len(train):
-            classes += (
-                f", as {without:,} of the {len(train):,} training texts have none: leave these out, or give them one"
-            )
+        classes, blank = describe_classes(self.parts["train"]), self.found.blank
         rows = f", {blank:,} rows without a text are left out" if blank else ""
         alone = "".join(f", {name}/ is no part without a train/" for name in self.found.alone)
         return f"{len(self._files)} files, {parts} texts, {classes}{rows}{alone}"
 
-    def classes_of(self, part: Part) -> Int[Tensor, " n"]:
-        """Raises ValueError for a class that no training text is of."""
+    def labels_of(self, name: str) -> Int[Tensor, " n"]:
+        """Classes of a part. Raises ValueError for a text that has none, and a class that no training text is of."""
+        part = self.parts[name]
+        if without := sum(each.label is None for each in part):
+            raise ValueError(
+                f"{self.root}: {without:,} of the {len(part):,} texts of {name} have no class; leave them out"
+            )
         known = {name: number for number, name in enumerate(self.classes)}
         strange = sorted({str(each.label) for each in part} - known.keys())
         if strange:
@@ -131,6 +128,25 @@ class TextFolder(Texts, Challenges):
                 f"{self.root}: no training text is of the classes {', '.join(strange[:5])}; leave them out"
             )
         return torch.tensor([known[str(each.label)] for each in part])
+
+
+def classes_of(texts: Part) -> tuple[str, ...]:
+    """Names of classes; none if a text has none, or all have one."""
+    named = {each.label for each in texts}
+    return () if None in named or len(named) < 2 else tuple(sorted(map(str, named)))
+
+
+def describe_classes(texts: Part) -> str:
+    """How many there are, and why there are none."""
+    if classes := classes_of(texts):
+        return f"{len(classes)} classes"
+    named = {each.label for each in texts} - {None}
+    without, total = sum(each.label is None for each in texts), len(texts)
+    if named and without:
+        why = f", as {without:,} of the {total:,} training texts have none: leave these out, or give them one"
+    else:
+        why = f", as all training texts are of one, {named.pop()}" if named else ""
+    return f"no classes{why}"
 
 
 @lru_cache(maxsize=2)

@@ -112,3 +112,19 @@ def test_files_that_are_no_texts_are_said(caplog):
     with caplog.at_level("INFO", "ssl_runner"):
         TextFolder(root="notes").load()
     assert caplog.messages[0] == "left out: 2 .md, 1 without a suffix"
+
+
+def test_a_single_class_is_none():
+    put("notes/house/a.txt", "the cow\n" * 20)
+    dataset = TextFolder(root="notes")
+    assert dataset.describe() == "1 files, 20 train texts, no classes, as all training texts are of one, house"
+    data = dataset.load()
+    assert (data.classes, data.bank, data.validation, data.test) == ((), None, None, None)
+
+
+def test_texts_to_measure_on_without_a_class_are_refused():
+    row = '{"text": "the cow", "label": "farm"}\n{"text": "a net", "label": "None"}\n'
+    put("notes/train.jsonl", row * 3)
+    put("notes/test.jsonl", row + '{"text": "a boat"}\n')
+    with pytest.raises(ValueError, match="1 of the 3 texts of test have no class"):
+        TextFolder(root="notes").load()
