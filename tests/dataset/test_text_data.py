@@ -289,8 +289,22 @@ def test_much_that_is_unknown_or_cut_off_is_told(here, caplog):
     put("few.txt", "a a\n")
     content = fit_words(["zebra"], 10, True).content
     put("tokenizer.json", content.decode())
-    with pytest.raises(ValueError, match="does not know 100% of the tokens"):
+    with pytest.raises(ValueError, match=r"does not know 100% of the tokens; type .*=bytes, or a file that knows more"):
         TextFolder(root="few.txt", tokenizer="tokenizer.json").load()
+
+
+def test_what_cannot_help_texts_that_a_run_reads_is_not_said(here, caplog):
+    """Neither a tokenizer nor a length is asked for where the run's own are taken."""
+    put("few.txt", "a zebra a zebra a a a\n")
+    assets = {"tokenizer.json": fit_words(["a zebra"], 10, True).content}
+    dataset = TextFolder(root="few.txt", tokenizer="bytes").read_as(Samples("text", (4,), vocabulary=10), assets)
+    with caplog.at_level(logging.WARNING, "ssl_runner"):
+        dataset.load()
+    given = "they are read as the run has read its own: give other texts, or train a run on these"
+    assert [each.partition("; ")[2] for each in caplog.messages] == [given]
+    put("few.txt", "b c d a\n")
+    with pytest.raises(ValueError, match=f"does not know 75% of the tokens; {given}"):
+        dataset.read_as(Samples("text", (4,), vocabulary=10), assets).load()
 
 
 def test_other_texts_are_read_by_an_encoders_tokenizer(here, capsys):

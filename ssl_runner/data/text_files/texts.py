@@ -28,6 +28,7 @@ from ssl_runner.data.text_files.tokenizer import (
 UNKNOWN, TRUNCATED = 0.05, 0.1  # shares that are told
 TOO_MANY = 0.5  # of unknown words: nothing could be learnt
 OWN = ("bytes", "words", "bpe")
+RUNS_OWN = "they are read as the run has read its own: give other texts, or train a run on these"
 
 log = logging.getLogger("ssl_runner")
 
@@ -108,7 +109,8 @@ class Texts:
         if tokenizer.unknown is not None and total:
             unknown = sum(ids.count(tokenizer.unknown) for ids in found) / total
             told = f"{what}: the tokenizer does not know {unknown:.0%} of the tokens"
-            remedy = "type dataset.tokenizer=bytes, or a larger dataset.vocabulary"
+            larger = "a larger dataset.vocabulary" if self.tokenizer in OWN else "a file that knows more"
+            remedy = f"type dataset.tokenizer=bytes, or {larger}" if self.given is None else RUNS_OWN
             if unknown > TOO_MANY:
                 raise ValueError(f"{told}; {remedy}")
             if unknown > UNKNOWN:
@@ -116,7 +118,7 @@ class Texts:
         longer = [len(ids) for ids in found if len(ids) > self.length]
         if len(longer) > TRUNCATED * n:
             cut = f"{len(longer) / n:.0%} of the rows are cut off at {self.length} tokens, the longest of {max(longer)}"
-            log.warning("%s: %s; type a larger dataset.length", what, cut)
+            log.warning("%s: %s; %s", what, cut, "type a larger dataset.length" if self.given is None else RUNS_OWN)
         return padded(found, self.length, tokenizer.vocabulary)
 
 
