@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from ssl_runner.data.text_files.listing import PARTS, PLAIN, folders_of, place_of
+from ssl_runner.data.text_files.words import cut_words
 
 # Columns of texts, and of classes, if none is named.
 TEXT = ("text", "sentence", "content", "document", "utterance", "question", "title")
@@ -85,7 +86,7 @@ def split_text(content: str, unit: Unit) -> list[str]:
 def cut_text(text: str, tokenizer: str, length: int) -> list[str]:
     """Pieces that together are the text: of at most `length` bytes or words, of about so many other tokens."""
     if tokenizer == "words":
-        return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{length}}}\s*", text)
+        return cut_words(text, length)
     most = length * (1 if tokenizer == "bytes" else 3)
     # to a blank in its second half, or else within a word, and never within a character
     piece = rb"(?s).{%d,%d}(?=\s|\Z)|.{1,%d}(?![\x80-\xbf])|.[\x80-\xbf]*" % (most // 2 + 1, most, most)

@@ -6,7 +6,6 @@ ACL 2016, arXiv:1508.07909; on bytes as in Radford et al., Language Models are U
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +15,10 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ssl_runner.data.text_files.words import split_words
+
 ASSET = "tokenizer.json"
 PAD, UNKNOWN = "[PAD]", "[UNK]"
-WORD = re.compile(r"\w+|[^\w\s]+")  # as the library's pre-tokenizer Whitespace splits
 INSTALL = "pip install 'ssl-runner[text]'"
 BYTES = 257  # padding, and each byte
 
@@ -56,7 +56,7 @@ class Words:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         known, other = self.ids.get, self.unknown
         cased = (text.lower() if self.lowercase else text for text in texts)
-        found = ([known(word, other) for word in WORD.findall(text)] for text in cased)
+        found = ([known(word, other) for word in split_words(text)] for text in cased)
         return [[each for each in ids if each is not None] for ids in found]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -118,7 +118,7 @@ def byte_tokenizer(lowercase: bool) -> Bytes:
 
 def fit_words(texts: Iterable[str], vocabulary: int, lowercase: bool) -> Words:
     """The most frequent words, of equal ones the first in the alphabet, beside padding and the unknown word."""
-    counts = Counter(word for text in texts for word in WORD.findall(text.lower() if lowercase else text))
+    counts = Counter(word for text in texts for word in split_words(text.lower() if lowercase else text))
     kept = sorted(counts, key=lambda word: (-counts[word], word))[: vocabulary - 2]
     ids = {word: number for number, word in enumerate([PAD, UNKNOWN, *kept])}
     model = {"type": "WordLevel", "vocab": ids, "unk_token": UNKNOWN}
