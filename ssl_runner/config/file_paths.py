@@ -10,6 +10,7 @@ from ssl_runner.run_folder.origin import is_elsewhere
 
 PLACE = re.compile(r"(.*_)?(root|cache|folder|path|dir|file|labelled)")  # keys whose text is a path
 PARTS = ("dataset", "evaluator", "init")  # of a config, which have such keys
+TOKENIZER = "dataset.tokenizer"  # a path if it is a file of .json, else a name as bytes
 INIT = ("init", "init.path")
 MADE = "cache"  # ends the key of a folder that is made if it is absent
 
@@ -23,6 +24,7 @@ def relative_places(content: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and text of each relative path of a config's dataset, evaluators and initial weights."""
     for key, text in leaves({name: content.get(name) for name in PARTS}).items():
         named = key in INIT or (not key.startswith("init") and names_path(key))
+        named = named or (key == TOKENIZER and str(text).endswith(".json"))
         if named and isinstance(text, str) and is_relative(text):
             yield key, text
 

@@ -37,9 +37,9 @@ class Grammar(Texts, Challenges):
     test: Annotated[int, Ge(0)] = 2_000
     seed: Annotated[int, Ge(0)] = 0  # of the sentences, not of a run: runs of other seeds see the same data
     tokenizer: str = "words"
-    vocabulary: Annotated[int, Interval(ge=2, le=1_000_000)] = 275  # all words that there are
     length: Annotated[int, Interval(ge=1, le=65_536)] = 40
 
+    fitted: ClassVar[int] = 275  # all words that there are
     targets: ClassVar = FACTORS
     tokens: ClassVar = ("part_of_speech",)
 

@@ -17,7 +17,8 @@ from ssl_runner.contract import Data, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, stratified_split
-from ssl_runner.data.text_files.reading import Text, Unit, cut_text, read_texts, text_files
+from ssl_runner.data.text_files.listing import text_files
+from ssl_runner.data.text_files.reading import Found, Text, Unit, cut_text, read_texts
 from ssl_runner.data.text_files.texts import Texts, assets_of, digest_of
 
 log = logging.getLogger("ssl_runner")
@@ -29,8 +30,8 @@ Part = list[Text]
 class TextFolder(Texts, Challenges):
     """Text files of a folder, or one file. Folders below it are classes of .txt files, a column is that of tables.
 
-    train, valid and test are parts if files, folders or a column `split` are called so; else seeded shares of every
-    class are held out, test first. Without classes nothing is: bank, validation and test are None.
+    train, valid and test are parts if files or a column `split` are called so, and folders of which one is train; else
+    seeded shares of every class are held out, test first. Without classes nothing is.
     Raises FileNotFoundError for a folder without such files, ValueError for a file that cannot be read.
     """
 
@@ -45,14 +46,18 @@ class TextFolder(Texts, Challenges):
     def __post_init__(self) -> None:
         self.check_tokenizer()
         self._root = expand_home(self.root)
-        self._files = text_files(self._root)
+        self._files, self._others = text_files(self._root)
         super().__post_init__()
+
+    @cached_property
+    def found(self) -> Found:
+        stamps = tuple((str(file), file.stat().st_mtime_ns) for file in self._files)
+        return read_once(self._root, stamps, self.unit, self.text, self.label)
 
     @cached_property
     def parts(self) -> dict[str, Part]:
         """Texts by part: train, and validation and test if they can be had."""
-        stamps = tuple((str(file), file.stat().st_mtime_ns) for file in self._files)
-        found = list(read_once(self._root, stamps, self.unit, self.text, self.label))
+        found = list(self.found.texts)
         if not found:
             raise ValueError(f"{self.root} has no text but empty ones; type dataset.root=FOLDER")
         if self.unit == "chunk":
@@ -64,11 +69,10 @@ class TextFolder(Texts, Challenges):
         parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
-            if not held and all(each.label is not None for each in parts["train"]):
-                classes = sorted({str(each.label) for each in parts["train"]})
-                y = torch.tensor([classes.index(str(each.label)) for each in parts["train"]])
+            if not held and (classes := classes_of(parts["train"])):
+                train, known = parts["train"], {name: number for number, name in enumerate(classes)}
+                y = torch.tensor([known[str(each.label)] for each in train])
                 rest, out = stratified_split(y, getattr(self, name), self.split_seed)
-                train = parts["train"]
                 parts["train"], held = [train[i] for i in rest], [train[i] for i in out]
             parts[name] = held
         if not parts["train"]:
@@ -77,9 +81,7 @@ class TextFolder(Texts, Challenges):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        """Names of the training texts' classes; none if a text has none."""
-        labels = [each.label for each in self.parts["train"]]
-        return () if None in labels else tuple(sorted({str(each) for each in labels}))
+        return classes_of(self.parts["train"])
 
     @property
     def training_counts(self) -> Sequence[int]:
@@ -91,9 +93,12 @@ class TextFolder(Texts, Challenges):
         parts = self.parts
         tokenizer = self.fitted_tokenizer([each.text for each in parts["train"]])
         rows = {name: self.rows_of(tokenizer, [each.text for each in part], name) for name, part in parts.items()}
+        if self._others:
+            others = ", ".join(f"{count} {suffix}" for suffix, count in self._others.most_common(5))
+            log.info("left out: %s", others)
         log.info("%s: %s; tokens: %s", self.root, self.describe(), f"{tokenizer.vocabulary} ids")
         splits = {
-            name: Split(rows[name], self.classes_of(parts[name])) if self.classes and len(parts[name]) else None
+            name: Split(rows[name], self.labels_of(name)) if self.classes and len(parts[name]) else None
             for name in ("train", "validation", "test")
         }
         train = splits["train"].x if splits["train"] else rows["train"]
@@ -104,11 +109,18 @@ class TextFolder(Texts, Challenges):
     def describe(self) -> str:
         """What was found, in a line."""
         parts = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items() if part)
-        classes = f"{len(self.classes)} classes" if self.classes else "no classes"
-        return f"{len(self._files)} files, {parts} texts, {classes}"
+        classes, blank = describe_classes(self.parts["train"]), self.found.blank
+        rows = f", {blank:,} rows without a text are left out" if blank else ""
+        alone = "".join(f", {name}/ is no part without a train/" for name in self.found.alone)
+        return f"{len(self._files)} files, {parts} texts, {classes}{rows}{alone}"
 
-    def classes_of(self, part: Part) -> Int[Tensor, " n"]:
-        """Raises ValueError for a class that no training text is of."""
+    def labels_of(self, name: str) -> Int[Tensor, " n"]:
+        """Classes of a part. Raises ValueError for a text that has none, and a class that no training text is of."""
+        part = self.parts[name]
+        if without := sum(each.label is None for each in part):
+            raise ValueError(
+                f"{self.root}: {without:,} of the {len(part):,} texts of {name} have no class; leave them out"
+            )
         known = {name: number for number, name in enumerate(self.classes)}
         strange = sorted({str(each.label) for each in part} - known.keys())
         if strange:
@@ -118,9 +130,28 @@ class TextFolder(Texts, Challenges):
         return torch.tensor([known[str(each.label)] for each in part])
 
 
+def classes_of(texts: Part) -> tuple[str, ...]:
+    """Names of classes; none if a text has none, or all have one."""
+    named = {each.label for each in texts}
+    return () if None in named or len(named) < 2 else tuple(sorted(map(str, named)))
+
+
+def describe_classes(texts: Part) -> str:
+    """How many there are, and why there are none."""
+    if classes := classes_of(texts):
+        return f"{len(classes)} classes"
+    named = {each.label for each in texts} - {None}
+    without, total = sum(each.label is None for each in texts), len(texts)
+    if named and without:
+        why = f", as {without:,} of the {total:,} training texts have none: leave these out, or give them one"
+    else:
+        why = f", as all training texts are of one, {named.pop()}" if named else ""
+    return f"no classes{why}"
+
+
 @lru_cache(maxsize=2)
 def read_once(
     root: Path, stamps: tuple[tuple[str, int], ...], unit: Unit, text: str | None, label: str | None
-) -> tuple[Text, ...]:
+) -> Found:
     """The texts of files; jobs of a sweep share them. `stamps`: the files, and when each was changed."""
-    return tuple(read_texts(root, [Path(name) for name, _ in stamps], unit, text, label))
+    return read_texts(root, [Path(name) for name, _ in stamps], unit, text, label)

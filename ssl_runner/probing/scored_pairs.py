@@ -12,7 +12,7 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises ValueError with the line that is something else, or if there are fewer than two.
     """
     try:
-        lines = path.expanduser().read_text(encoding="utf-8-sig").splitlines()
+        lines = path.expanduser().read_text(encoding="utf-8-sig").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"file: {path} cannot be read ({error}); give a text of UTF-8") from None
     pairs = []

@@ -15,7 +15,8 @@ from ssl_runner.data.image_files.decode import open_image
 from ssl_runner.data.image_files.depth import sampled_range
 from ssl_runner.data.image_files.listing import list_images
 from ssl_runner.data.image_files.source import Source
-from ssl_runner.data.text_files.reading import cut_text, read_file, text_files
+from ssl_runner.data.text_files.listing import text_files
+from ssl_runner.data.text_files.reading import cut_text, read_file
 from ssl_runner.device.placement import Placement
 from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.errors import printable
@@ -90,13 +91,13 @@ def read_keyed(place: Path, own: Mapping[str, Any], samples: Samples, found: Fou
     unit, column, texts = own.get("unit", "line"), own.get("text"), []
     found.numbers = []
     try:
-        files = text_files(place)
+        files, _ = text_files(place)
     except FileNotFoundError as error:
         raise ValueError(f"PLACE: {str(error).partition(';')[0]}") from None
     for file in files:
         name = file.name if place.is_file() else file.relative_to(place).as_posix()
         try:
-            read = [each.text for each in read_file(place, file, unit, column, None)]
+            read = [each.text for each in read_file(file, unit, column, None)]
         except (OSError, ValueError) as problem:
             found.unreadable.append(printable(problem))
             continue

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from ssl_runner.config.file_paths import with_places
+from ssl_runner.contract import Samples
 from ssl_runner.data.places import expand_home
+from ssl_runner.data.text_files.tokenizer import ASSET, read_tokenizer
 from ssl_runner.encoder.foreign import HUB, foreign_weights, is_foreign
 from ssl_runner.encoder.load import TrainedEncoder, find_encoder
 from ssl_runner.errors import Refused
@@ -75,22 +77,23 @@ def check_initial(job: Job) -> list[str]:
         read = read_initial(job.init, target_of(job))
     except (OSError, ValueError) as error:
         return [f"init: {error}"]
-    encoder = job.build_encoder(job.dataset.build().samples)
+    samples = job.dataset.build().samples
+    encoder = job.build_encoder(samples)
     shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (encoder.state_dict(), read.weights)]
     wrong = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]
     if not wrong:
         return []
     listed = "; ".join(f"{n} is {show(shapes[1].get(n))}, the model's {show(shapes[0].get(n))}" for n in wrong[:NAMED])
     more = f" and {len(wrong) - NAMED} more" if len(wrong) > NAMED else ""
-    return [f"init: {read.path} does not fit the model: {listed}{more}; {remedy(read.source, job)}"]
+    return [f"init: {read.path} does not fit the model: {listed}{more}; {remedy(read.source, job, samples)}"]
 
 
 def show(shape: tuple[int, ...] | None) -> str:
     return "absent" if shape is None else "x".join(map(str, shape)) or "a number"
 
 
-def remedy(source: TrainedEncoder | None, job: Job) -> str:
-    """What to type to choose the model that the weights are of."""
+def remedy(source: TrainedEncoder | None, job: Job, samples: Samples) -> str:
+    """What to type to choose the model that the weights are of, and if it is of texts, as many ids."""
     if source is None:
         return "choose the architecture that it is of, as model=timm model.name=NAME or model=resnet50 model.stem=large"
     recorded = (source.content or {}).get("choices", {}).get("model")
@@ -102,10 +105,21 @@ def remedy(source: TrainedEncoder | None, job: Job) -> str:
     )
     words = [f"model.{k}={each}".replace('"', "").replace(" ", "") for k, each in before.items() if each != now[k]]
     words = [f"model={name}", *words] if name else words
+    if samples.kind == source.samples.kind and samples.vocabulary != source.samples.vocabulary:
+        words += tokenizer_of(source)
     kind, size = type(source.encoder).__name__, "x".join(map(str, source.samples.shape))
     return (
         f"type {' '.join(words)}" if words else f"it is a {kind} for samples of {size}: choose such a dataset or model"
     )
+
+
+def tokenizer_of(source: TrainedEncoder) -> list[str]:
+    """What to type for texts to be read by an encoder's own tokenizer: with more ids than that has, if it was so."""
+    if ASSET not in source.assets:
+        return []
+    ids = source.samples.vocabulary
+    more = [f"dataset.vocabulary={ids}"] if read_tokenizer(source.assets[ASSET]).vocabulary < ids else []
+    return [f"dataset.tokenizer={source.folder / ASSET}", *more]
 
 
 def initial_weights(
@@ -124,6 +138,7 @@ def initial_weights(
         for name, learnt_with in read.source.assets.items():
             if learnt_with != assets.get(name):
                 given = f"init: {read.path} was trained with another {name} than that of the data"
-                own = read.source.weights.parent / name
-                raise Refused(f"{given}; type dataset.{Path(name).stem}={own}, or leave init out")
+                own = [f"dataset.{Path(name).stem}={read.source.folder / name}"]
+                words = tokenizer_of(read.source) if name == ASSET else own
+                raise Refused(f"{given}; type {' '.join(words)}, or leave init out")
     return None if read is None else dict(read.weights)

@@ -36,6 +36,8 @@ def test_paths_are_the_texts_of_dataset_and_evaluators_that_are_named_so():
     assert dict(relative_places(CONTENT)) == PLACES
     others = {"root": "/data", "folder": "~/data", "cache": "cache", "path": "s3://bucket", "image_root": "images"}
     assert dict(relative_places({"dataset": others})) == {"dataset.cache": "cache", "dataset.image_root": "images"}
+    for tokenizer, places in (("tok.json", {"dataset.tokenizer": "tok.json"}), ("bytes", {}), (None, {})):
+        assert dict(relative_places({"dataset": {"tokenizer": tokenizer}})) == places
     assert dict(relative_places({"init": "run", "dataset": None})) == {"init": "run"}
 
 

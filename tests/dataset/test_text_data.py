@@ -289,8 +289,22 @@ def test_much_that_is_unknown_or_cut_off_is_told(here, caplog):
     put("few.txt", "a a\n")
     content = fit_words(["zebra"], 10, True).content
     put("tokenizer.json", content.decode())
-    with pytest.raises(ValueError, match="does not know 100% of the tokens"):
+    with pytest.raises(ValueError, match=r"does not know 100% of the tokens; type .*=bytes, or a file that knows more"):
         TextFolder(root="few.txt", tokenizer="tokenizer.json").load()
+
+
+def test_what_cannot_help_texts_that_a_run_reads_is_not_said(here, caplog):
+    """Neither a tokenizer nor a length is asked for where the run's own are taken."""
+    put("few.txt", "a zebra a zebra a a a\n")
+    assets = {"tokenizer.json": fit_words(["a zebra"], 10, True).content}
+    dataset = TextFolder(root="few.txt", tokenizer="bytes").read_as(Samples("text", (4,), vocabulary=10), assets)
+    with caplog.at_level(logging.WARNING, "ssl_runner"):
+        dataset.load()
+    given = "they are read as the run has read its own: give other texts, or train a run on these"
+    assert [each.partition("; ")[2] for each in caplog.messages] == [given]
+    put("few.txt", "b c d a\n")
+    with pytest.raises(ValueError, match=f"does not know 75% of the tokens; {given}"):
+        dataset.read_as(Samples("text", (4,), vocabulary=10), assets).load()
 
 
 def test_other_texts_are_read_by_an_encoders_tokenizer(here, capsys):
@@ -329,3 +343,44 @@ def test_weights_go_on_with_the_tokenizer_that_they_were_learnt_with(here, capsy
     line = "was trained with another tokenizer.json than that of the data; type dataset.tokenizer=run/tokenizer.json"
     enter(capsys, f"{on} {words} dataset.root=other.txt hydra.run.dir=no", line, status=2)
     enter(capsys, f"{on} dataset.tokenizer=run/tokenizer.json dataset.root=other.txt hydra.run.dir=yes")
+
+
+@pytest.mark.parametrize("tokenizer", ["bytes", "words"])
+def test_the_documented_way_to_go_on_from_a_run_of_texts_works(here, capsys, tokenizer):
+    """A file of bytes has 257 ids, and words may be fewer than were asked for: the weights are of the latter."""
+    put("notes.txt", "the cow was fed\n" * 6 + "a net\n" * 6)
+    small = (
+        "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=100%"
+    )
+    data = "dataset=text_folder dataset.root=notes.txt evaluator=none"
+    enter(capsys, f"pretext=mlm {data} {small} dataset.tokenizer={tokenizer} hydra.run.dir=run")
+    on = f"pretext=mlm {data} {small} init=run dataset.tokenizer"
+    said = enter(capsys, f"{on}=bpe hydra.run.dir=no dataset.vocabulary=300", "does not fit the model", status=2)
+    words = ["run/tokenizer.json", *(["dataset.vocabulary=2000"] if tokenizer == "words" else [])]
+    assert f"type dataset.tokenizer={' '.join(words)}\n" in said
+    enter(capsys, f"{on}={' '.join(words)} hydra.run.dir=yes")
+    enter(capsys, f"{on}=run/tokenizer.json dataset.vocabulary=300 init=null hydra.run.dir=wider")
+    assert find_encoder(Path("wider")).samples.vocabulary == 300, "at least what was typed"
+
+
+def test_a_file_has_its_own_number_of_ids_and_at_least_what_was_typed(here):
+    put("notes.txt", "the cow was fed\n")
+    put("tokenizer.json", byte_tokenizer(True).content.decode())
+    for dataset in (lambda **given: TextFolder(root="notes.txt", **given), lambda **given: Grammar(**given)):
+        numbers = [dataset(tokenizer="tokenizer.json", vocabulary=n).samples.vocabulary for n in (None, 100, 300)]
+        assert numbers == [257, 257, 300]
+    fitted = [each.samples.vocabulary for each in (TextFolder(root="notes.txt", tokenizer="words"), Grammar())]
+    assert fitted == [2000, 275]
+    assert byte_tokenizer(True).decode([ord("a") + 1, 257, 1999, ord("b") + 1]) == "ab"
+
+
+def test_a_relative_tokenizer_is_found_from_other_folders(here, capsys, monkeypatch):
+    put("notes.csv", "text,label\n" + "the cow was fed,farm\n" * 10 + "a net,sea\n" * 10)
+    put("tok.json", fit_words(["the cow was fed", "a net"], 10, True).content.decode())
+    small = "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=1st"
+    data = "dataset=text_folder dataset.root=notes.csv dataset.tokenizer=tok.json evaluator=none"
+    enter(capsys, f"pretext=mlm {data} {small} hydra.run.dir=run")
+    Path("away").mkdir()
+    monkeypatch.chdir("away")
+    enter(capsys, "rerun ../run --to again --strict", "bit-identical")
+    enter(capsys, "evaluate ../run knn evaluator.knn.k=3", "written to ../run")

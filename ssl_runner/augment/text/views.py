@@ -15,7 +15,7 @@ from ssl_runner.augment.text.hiding import random_starts
 from ssl_runner.contract import Kind, Rng
 
 Probability = Annotated[float, Interval(ge=0, lt=1)]
-UNKNOWN = 1  # the id of the unknown word, for what tokenizer there is one
+UNKNOWN = 1  # the id of the unknown word if the tokenizer is `words`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +25,7 @@ class TextViews:
     deletion: probability of each token to be left out, and the ones behind it move up; one at least stays.
     span_deletion: the same of spans of `span` tokens in the mean. shuffle: places that a token may be moved by.
     word_dropout: probability of each token to be read as the unknown word, Bowman et al., CoNLL 2016, arXiv 1511.06349.
+    That is id 1 of the tokenizer `words`, and of `bytes` one that no text has; of `bpe` or a file it is some token.
     The order of what is done is: words unknown, spans and tokens deleted, the rest shuffled.
     """
 

@@ -1,19 +1,21 @@
 """Texts of files: lines, paragraphs or whole .txt files, rows of .jsonl, .csv, .tsv, .parquet and .arrow."""
 
 import csv
+import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
+from ssl_runner.data.text_files.listing import PARTS, PLAIN, folders_of, place_of
+from ssl_runner.data.text_files.words import cut_words
+
 # Columns of texts, and of classes, if none is named.
 TEXT = ("text", "sentence", "content", "document", "utterance", "question", "title")
 LABEL = ("label", "class", "category", "intent", "genre", "topic")
-PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
-PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
+QUOTED = re.compile(r'(?s)"([^"]|"")*"')  # a cell of .tsv
 INSTALL = "pip install 'ssl-runner[text]'"
 Unit = Literal["line", "paragraph", "file", "chunk"]
 
@@ -27,46 +29,50 @@ class Text:
     label: str | None
 
 
-def text_files(root: Path) -> list[Path]:
-    """The files of a folder that can be read, hidden ones left out, in order; or the one file that the root is.
+class Found(NamedTuple):
+    """The texts of files, how many rows of tables have none, and folders that are parts by their names alone."""
 
-    Raises FileNotFoundError if there are none.
-    """
-    if not root.exists():
-        raise FileNotFoundError(f"{root} does not exist; type dataset.root=FOLDER")
-    files = [root] if root.is_file() else sorted(root.rglob("*"))
-    own = [f for f in files if f.is_file() and f.suffix.lower() in PLAIN + TABLES]
-    own = [f for f in own if not any(part.startswith(".") for part in f.relative_to(root).parts)]
-    if not own:
-        raise FileNotFoundError(f"{root} has no file of {', '.join(PLAIN + TABLES)}; type dataset.root=FOLDER")
-    return own
+    texts: tuple[Text, ...]
+    blank: int
+    alone: tuple[str, ...]
 
 
-def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> list[Text]:
+def read_texts(root: Path, files: Sequence[Path], unit: Unit, text: str | None, label: str | None) -> Found:
     """All texts, without those that are empty. Raises ValueError, ImportError or OSError if a file cannot be read."""
-    return [each for file in files for each in read_file(root, file, unit, text, label) if each.text.strip()]
+    texts, blank = list[Text](), 0
+    folders = {name for file in files for name in folders_of(root, file)}
+    parts = {name: PARTS[name.lower()] for name in folders if name.lower() in PARTS}
+    alone = () if "train" in parts.values() else tuple(sorted(parts))
+    for file in files:
+        plain = file.suffix.lower() in PLAIN
+        part, folder = place_of(root, file, {} if alone else parts)
+        found = list(read_file(file, unit, text, label))
+        kept = [each for each in found if each.text.strip()]
+        texts += [Text(each.text, each.part or part, folder if plain else each.label) for each in kept]
+        blank += 0 if plain else len(found) - len(kept)
+    return Found(tuple(texts), blank, alone)
 
 
-def read_file(root: Path, file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
-    folders = file.relative_to(root).parts[:-1] if root.is_dir() else ()
-    words = [*folders, *re.split(r"[\W_\d]+", file.stem.lower())[:1]]
-    part = next((PARTS[word.lower()] for word in words if word.lower() in PARTS), None)
-    classes = [each for each in folders if each.lower() not in PARTS]
+def read_file(file: Path, unit: Unit, text: str | None, label: str | None) -> Iterator[Text]:
+    """Texts as they are in a file, with what its columns say of them."""
     if file.suffix.lower() in PLAIN:
-        for each in split_text(read_plain(file), unit):
-            yield Text(each, part, classes[0] if classes else None)
+        yield from (Text(each, None, None) for each in split_text(read_plain(file), unit))
         return
-    columns: tuple[str, str | None, str | None] | None = None
-    for row in read_rows(file):
-        columns = columns or choose_columns(file, row, text, label)
+    rows = list(read_rows(file))
+    if not rows:
+        return
+    columns = choose_columns(file, dict.fromkeys(key for row in rows for key in row), text, label)
+    for row in rows:
         value, known = row.get(columns[0]), row.get(columns[1]) if columns[1] else None
-        named = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
-        yield Text("" if value is None else str(value), named or part, None if known in (None, "") else str(known))
+        part = PARTS.get(str(row.get(columns[2])).lower()) if columns[2] else None
+        yield Text("" if value is None else str(value), part, None if known in (None, "") else str(known))
 
 
-def read_plain(file: Path) -> str:
+def read_plain(file: Path, newline: str | None = None) -> str:
+    """`newline`: as of open; by default each end of a line is read as one sign."""
     try:
-        return file.read_text(encoding="utf-8-sig")
+        with file.open(encoding="utf-8-sig", newline=newline) as opened:
+            return opened.read()
     except UnicodeDecodeError as error:
         raise ValueError(f"{file} is no UTF-8 ({error.reason} at byte {error.start}); convert it with iconv") from None
 
@@ -80,7 +86,7 @@ def split_text(content: str, unit: Unit) -> list[str]:
 def cut_text(text: str, tokenizer: str, length: int) -> list[str]:
     """Pieces that together are the text: of at most `length` bytes or words, of about so many other tokens."""
     if tokenizer == "words":
-        return re.findall(rf"(?:\s*(?:\w+|[^\w\s]+)){{1,{length}}}\s*", text)
+        return cut_words(text, length)
     most = length * (1 if tokenizer == "bytes" else 3)
     # to a blank in its second half, or else within a word, and never within a character
     piece = rb"(?s).{%d,%d}(?=\s|\Z)|.{1,%d}(?![\x80-\xbf])|.[\x80-\xbf]*" % (most // 2 + 1, most, most)
@@ -91,7 +97,7 @@ def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
     """Raises ValueError with the line that cannot be read."""
     suffix = file.suffix.lower()
     if suffix == ".jsonl":
-        for number, line in enumerate(read_plain(file).splitlines(), 1):
+        for number, line in enumerate(read_plain(file).split("\n"), 1):
             if not line.strip():
                 continue
             try:
@@ -102,14 +108,32 @@ def read_rows(file: Path) -> Iterator[Mapping[str, Any]]:
                 raise ValueError(f"{file}, line {number}: given {line[:40]}, and a mapping of columns is wanted")
             yield row
     elif suffix in (".csv", ".tsv"):
-        csv.field_size_limit(2**31 - 1)
-        with file.open(encoding="utf-8-sig", newline="") as opened:
-            try:
-                yield from csv.DictReader(opened, delimiter="\t" if suffix == ".tsv" else ",")
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise ValueError(f"{file}: {error}") from None
+        yield from read_cells(file)
     else:
         yield from read_columns(file)
+
+
+def read_cells(file: Path) -> Iterator[Mapping[str, str]]:
+    """Rows of .csv and .tsv below their head. Quotes enclose tabs and ends of lines in .csv alone: texts of a .tsv may
+    hold a single one, and a cell of it that is quoted as a whole is read without. Raises ValueError with the line.
+    """
+    tabs = file.suffix.lower() == ".tsv"
+    form = {"delimiter": "\t", "quoting": csv.QUOTE_NONE} if tabs else {"delimiter": ","}
+    csv.field_size_limit(2**31 - 1)
+    rows = csv.reader(io.StringIO(read_plain(file, newline=""), newline=""), strict=True, **form)
+    head, line = list[str](), 1  # where a row begins
+    try:
+        for cells in rows:
+            if tabs:
+                cells = [cell[1:-1].replace('""', '"') if QUOTED.fullmatch(cell) else cell for cell in cells]
+            if head and len(cells) not in (0, len(head)):
+                given = f"{file}, line {line}: {len(cells)} cells under {len(head)} columns"
+                raise ValueError(f"{given}; mend the line, or its quotes" if not tabs else f"{given}; mend the line")
+            if head and cells:
+                yield dict(zip(head, cells, strict=True))
+            head, line = head or cells, rows.line_num + 1
+    except csv.Error as error:
+        raise ValueError(f"{file}, line {line}: {error}; mend the quotes of the row that begins there") from None
 
 
 def read_columns(file: Path) -> Iterator[Mapping[str, Any]]:
@@ -135,15 +159,15 @@ def read_columns(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def choose_columns(
-    file: Path, row: Mapping[str, Any], text: str | None, label: str | None
+    file: Path, names: Collection[str], text: str | None, label: str | None
 ) -> tuple[str, str | None, str | None]:
     """The columns of texts, of classes and of parts. Raises ValueError if one that was named is not there."""
-    there = ", ".join(map(str, row))
+    there = ", ".join(map(str, names))
     for name in (text, label):
-        if name is not None and name not in row:
+        if name is not None and name not in names:
             raise ValueError(f"{file} has no column {name}; it has {there}")
-    found = text or next((name for name in TEXT if name in row), None)
+    found = text or next((name for name in TEXT if name in names), None)
     if found is None:
         remedy = "type dataset.text=COLUMN (embed: --text COLUMN) for the one of texts"
         raise ValueError(f"{file} has the columns {there}; {remedy}")
-    return found, label or next((name for name in LABEL if name in row), None), "split" if "split" in row else None
+    return found, label or next((name for name in LABEL if name in names), None), "split" if "split" in names else None

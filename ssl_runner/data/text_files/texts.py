@@ -28,6 +28,7 @@ from ssl_runner.data.text_files.tokenizer import (
 UNKNOWN, TRUNCATED = 0.05, 0.1  # shares that are told
 TOO_MANY = 0.5  # of unknown words: nothing could be learnt
 OWN = ("bytes", "words", "bpe")
+RUNS_OWN = "they are read as the run has read its own: give other texts, or train a run on these"
 
 log = logging.getLogger("ssl_runner")
 
@@ -37,10 +38,12 @@ class Texts:
     """Settings of a data set of text. What is fitted is fitted on training rows alone, and kept with each encoder."""
 
     tokenizer: str = "bytes"  # bytes, words, bpe (which needs the extra `text`), or a file tokenizer.json
-    vocabulary: Annotated[int, Interval(ge=2, le=1_000_000)] = 2_000  # ids of words and bpe, padding among them
+    # Ids of words and bpe, padding among them. None: `fitted`, or those of a file, which can be given more
+    vocabulary: Annotated[int, Interval(ge=2, le=1_000_000)] | None = None
     length: Annotated[int, Interval(ge=1, le=65_536)] = 64  # tokens of a row; what is longer is cut off
     lowercase: bool = True  # whether capitals are read as small letters
 
+    fitted: ClassVar[int] = 2_000  # ids of words and bpe, if no number is asked for
     given: ClassVar[tuple[Samples, bytes] | None] = None  # what an encoder reads, and its tokenizer; see read_as
 
     def check_tokenizer(self) -> None:
@@ -48,8 +51,13 @@ class Texts:
         if self.tokenizer not in OWN and not Path(self.tokenizer).expanduser().is_file():
             possible = f"possible are {', '.join(OWN)}, or a file tokenizer.json"
             raise ValueError(f"tokenizer: given {self.tokenizer}, and there is no such file; {possible}")
-        if self.tokenizer == "bpe" and self.vocabulary <= BYTES:
-            raise ValueError(f"vocabulary: given {self.vocabulary}, and bpe begins with {BYTES}; type a larger number")
+        if self.tokenizer == "bpe" and self.asked <= BYTES:
+            raise ValueError(f"vocabulary: given {self.asked}, and bpe begins with {BYTES}; type a larger number")
+
+    @property
+    def asked(self) -> int:
+        """How many ids words and pieces are fitted to."""
+        return self.fitted if self.vocabulary is None else self.vocabulary
 
     @property
     def ready_tokenizer(self) -> Tokenizer | None:
@@ -65,12 +73,18 @@ class Texts:
 
     @property
     def samples(self) -> Samples:
-        """The vocabulary is what was asked for: the fitted one, or that of a file, may be smaller."""
+        """The vocabulary is what was asked for: the fitted one, or that of a file, may be smaller.
+
+        What nobody asked for is that of the file: what goes on from a run's weights has as many ids as the run.
+        """
         if self.given is not None:
             return self.given[0]
         ready = self.ready_tokenizer
-        least = 0 if self.tokenizer == "bytes" else self.vocabulary
-        return Samples("text", (self.length,), vocabulary=max(ready.vocabulary, least) if ready else least)
+        if ready is None:
+            ids = self.asked
+        else:
+            ids = ready.vocabulary if self.tokenizer == "bytes" else max(ready.vocabulary, self.vocabulary or 0)
+        return Samples("text", (self.length,), vocabulary=ids)
 
     def read_as(self, samples: Samples, assets: Mapping[str, bytes]) -> "Texts":
         """The same texts, read as an encoder's own were: by its tokenizer, and of its length."""
@@ -83,7 +97,7 @@ class Texts:
     def fitted_tokenizer(self, texts: Sequence[str]) -> Tokenizer:
         """`texts`: of the training rows."""
         fit = fit_words if self.tokenizer == "words" else fit_pieces
-        return self.ready_tokenizer or fit(texts, self.vocabulary, self.lowercase)
+        return self.ready_tokenizer or fit(texts, self.asked, self.lowercase)
 
     def rows_of(self, tokenizer: Tokenizer, texts: Sequence[str], what: str) -> Int[Tensor, "n l"]:
         """Ids of texts, padded or cut off; tells of many that are unknown or cut off.
@@ -95,7 +109,8 @@ class Texts:
         if tokenizer.unknown is not None and total:
             unknown = sum(ids.count(tokenizer.unknown) for ids in found) / total
             told = f"{what}: the tokenizer does not know {unknown:.0%} of the tokens"
-            remedy = "type dataset.tokenizer=bytes, or a larger dataset.vocabulary"
+            larger = "a larger dataset.vocabulary" if self.tokenizer in OWN else "a file that knows more"
+            remedy = f"type dataset.tokenizer=bytes, or {larger}" if self.given is None else RUNS_OWN
             if unknown > TOO_MANY:
                 raise ValueError(f"{told}; {remedy}")
             if unknown > UNKNOWN:
@@ -103,7 +118,7 @@ class Texts:
         longer = [len(ids) for ids in found if len(ids) > self.length]
         if len(longer) > TRUNCATED * n:
             cut = f"{len(longer) / n:.0%} of the rows are cut off at {self.length} tokens, the longest of {max(longer)}"
-            log.warning("%s: %s; type a larger dataset.length", what, cut)
+            log.warning("%s: %s; %s", what, cut, "type a larger dataset.length" if self.given is None else RUNS_OWN)
         return padded(found, self.length, tokenizer.vocabulary)
 
 

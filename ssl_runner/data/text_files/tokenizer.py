@@ -6,7 +6,6 @@ ACL 2016, arXiv:1508.07909; on bytes as in Radford et al., Language Models are U
 """
 
 import json
-import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,16 +15,17 @@ import torch
 from jaxtyping import Bool
 from torch import Tensor
 
+from ssl_runner.data.text_files.words import split_words
+
 ASSET = "tokenizer.json"
 PAD, UNKNOWN = "[PAD]", "[UNK]"
-WORD = re.compile(r"\w+|[^\w\s]+")  # as the library's pre-tokenizer Whitespace splits
 INSTALL = "pip install 'ssl-runner[text]'"
 BYTES = 257  # padding, and each byte
 
 
 @dataclass(frozen=True)
 class Bytes:
-    """A byte of UTF-8 is an id: it less 1."""
+    """A byte of UTF-8 is an id: it less 1. Ids above those of bytes, which a wider model may fill in, are no text."""
 
     content: bytes
     lowercase: bool
@@ -37,7 +37,7 @@ class Bytes:
         return [[byte + 1 for byte in text.encode("utf-8", "replace")] for text in cased]
 
     def decode(self, ids: Iterable[int]) -> str:
-        return bytes(each - 1 for each in ids if each > 0).decode("utf-8", "replace")
+        return bytes(each - 1 for each in ids if 0 < each < BYTES).decode("utf-8", "replace")
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Words:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         known, other = self.ids.get, self.unknown
         cased = (text.lower() if self.lowercase else text for text in texts)
-        found = ([known(word, other) for word in WORD.findall(text)] for text in cased)
+        found = ([known(word, other) for word in split_words(text)] for text in cased)
         return [[each for each in ids if each is not None] for ids in found]
 
     def decode(self, ids: Iterable[int]) -> str:
@@ -69,17 +69,21 @@ class Library:
 
     def __init__(self, content: bytes):
         self.content, self.inner = content, library().Tokenizer.from_str(content.decode())
+        self.inner.no_padding()  # rows are padded and cut off here, with 0, and at the data set's length
+        self.inner.no_truncation()
         special = {each["id"]: each["content"] for each in json.loads(content).get("added_tokens") or ()}
         self.shift = int("pad" not in special.get(0, "").lower())
+        # The name of padding in a text is text, as any other; names of more, as [SEP], may be meant.
+        self.inner.encode_special_tokens = special.keys() <= {0}
         model = json.loads(content)["model"]
-        unknown = model.get("unk_token")
-        found = None if unknown is None else self.inner.token_to_id(unknown)
+        unknown, found = model.get("unk_token"), model.get("unk_id")  # the latter of Unigram
+        found = found if unknown is None else self.inner.token_to_id(unknown)
         self.unknown = None if found is None else found + self.shift
-        self.vocabulary = self.inner.get_vocab_size() + self.shift
+        self.vocabulary = max(self.inner.get_vocab().values()) + 1 + self.shift
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         found = self.inner.encode_batch(list(texts), add_special_tokens=False)
-        return [[each + self.shift for each in part.ids] for part in found]
+        return [[each + self.shift for each in part.ids if each + self.shift] for part in found]
 
     def decode(self, ids: Iterable[int]) -> str:
         return self.inner.decode([int(each) - self.shift for each in ids if each > 0])
@@ -114,7 +118,7 @@ def byte_tokenizer(lowercase: bool) -> Bytes:
 
 def fit_words(texts: Iterable[str], vocabulary: int, lowercase: bool) -> Words:
     """The most frequent words, of equal ones the first in the alphabet, beside padding and the unknown word."""
-    counts = Counter(word for text in texts for word in WORD.findall(text.lower() if lowercase else text))
+    counts = Counter(word for text in texts for word in split_words(text.lower() if lowercase else text))
     kept = sorted(counts, key=lambda word: (-counts[word], word))[: vocabulary - 2]
     ids = {word: number for number, word in enumerate([PAD, UNKNOWN, *kept])}
     model = {"type": "WordLevel", "vocab": ids, "unk_token": UNKNOWN}
