@@ -18,7 +18,7 @@ logger = logging.getLogger("ssl_runner")
 class AudioFolder(Recordings):
     """Recordings of a folder. A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own.
 
-    The folders below a part are its classes; without them, or with one, there are no labels: nothing is held out.
+    The folders below a part are its classes; without them, or with one, there are no labels, and no bank.
     Raises ValueError for recordings beside class folders, and for parts without a train/.
     """
 

@@ -30,7 +30,7 @@ class TextFolder(Texts, Challenges):
     """Text files of a folder, or one file. Folders below it are classes of .txt files, a column is that of tables.
 
     train, valid and test are parts if files, folders or a column `split` are called so; else seeded shares of every
-    class are held out, test first. Without classes nothing is: bank, validation and test are None.
+    class, or of all texts without classes, are held out, test first. Without classes there is no bank.
     Raises FileNotFoundError for a folder without such files, ValueError for a file that cannot be read.
     """
 
@@ -64,11 +64,9 @@ class TextFolder(Texts, Challenges):
         parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
-            if not held and all(each.label is not None for each in parts["train"]):
-                classes = sorted({str(each.label) for each in parts["train"]})
-                y = torch.tensor([classes.index(str(each.label)) for each in parts["train"]])
-                rest, out = stratified_split(y, getattr(self, name), self.split_seed)
+            if not held:
                 train = parts["train"]
+                rest, out = stratified_split(numbers_of(train), getattr(self, name), self.split_seed)
                 parts["train"], held = [train[i] for i in rest], [train[i] for i in out]
             parts[name] = held
         if not parts["train"]:
@@ -93,13 +91,13 @@ class TextFolder(Texts, Challenges):
         rows = {name: self.rows_of(tokenizer, [each.text for each in part], name) for name, part in parts.items()}
         log.info("%s: %s; tokens: %s", self.root, self.describe(), f"{tokenizer.vocabulary} ids")
         splits = {
-            name: Split(rows[name], self.classes_of(parts[name])) if self.classes and len(parts[name]) else None
-            for name in ("train", "validation", "test")
+            name: Split(rows[name], self.classes_of(part) if self.classes else None) if part else None
+            for name, part in parts.items()
         }
-        train = splits["train"].x if splits["train"] else rows["train"]
         digest = fingerprint(*rows.values(), digest_of(tokenizer))
-        held = (splits["train"], splits["validation"], splits["test"])
-        return self.apply(Data(train, *held, classes=self.classes, fingerprint=digest, assets=assets_of(tokenizer)))
+        held = (splits["train"] if self.classes else None, splits["validation"], splits["test"])
+        known = {"classes": self.classes, "fingerprint": digest, "assets": assets_of(tokenizer)}
+        return self.apply(Data(rows["train"], *held, **known))
 
     def describe(self) -> str:
         """What was found, in a line."""
@@ -116,6 +114,15 @@ class TextFolder(Texts, Challenges):
                 f"{self.root}: no training text is of the classes {', '.join(strange[:5])}; leave them out"
             )
         return torch.tensor([known[str(each.label)] for each in part])
+
+
+def numbers_of(part: Part) -> Int[Tensor, " n"]:
+    """The class of each text as a number; 0 of all if one has none."""
+    names = sorted({str(each.label) for each in part})
+    if any(each.label is None for each in part):
+        return torch.zeros(len(part), dtype=torch.int64)
+    number = {name: place for place, name in enumerate(names)}
+    return torch.tensor([number[str(each.label)] for each in part], dtype=torch.int64)
 
 
 @lru_cache(maxsize=2)

@@ -37,10 +37,13 @@ def print_beginning(run: "Trainer", job: Job, data: Data, samples: Samples, star
     )
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
-    if left_out := [name for name in job.evaluator if name not in measured.validation]:
-        why = "there is no validation split" if measured.test else "the dataset has no labels"
-        log.info("not measured while training, as %s: %s", why, ", ".join(left_out))
-    elif not job.evaluator:
+    needing = {name: node for name, node in job.evaluator.items() if name not in measured.validation}
+    unlabelled = [name for name, node in needing.items() if data.validation or (not data.bank and "bank" in node.wants)]
+    unheld = [name for name in needing if name not in unlabelled]
+    for why, names in (("the dataset has no labels", unlabelled), ("there is no validation split", unheld)):
+        if names:
+            log.info("not measured while training, as %s: %s", why, ", ".join(names))
+    if not job.evaluator:
         log.info("evaluation while training is off: no evaluator is chosen")
     log.info("run folder: %s", run.folder)
     if start:

@@ -71,11 +71,16 @@ def test_parts_by_name_keep_apart_what_they_hold(tmp_path):
         tree(tmp_path / "third", ["train/a/1.wav", "train/b/1.wav", "test/c/1.wav"])
 
 
-def test_without_classes_nothing_is_held_out(tmp_path):
-    data = tree(tmp_path / "flat", [f"{n}.wav" for n in range(5)]).load()
-    assert (len(data.train), data.bank, data.validation, data.test, data.classes) == (5, None, None, None, ())
-    data = tree(tmp_path / "classes", CLASSES, labels=False).load()
-    assert (len(data.train), data.bank) == (40, None)
+def test_without_classes_shares_are_held_out_of_all(tmp_path):
+    dataset = tree(tmp_path / "flat", [f"{n}.wav" for n in range(20)])
+    data = dataset.load()
+    assert (dataset.rows, len(data.train), len(data.validation.x), len(data.test.x)) == (16, 16, 2, 2)
+    assert (data.bank, data.validation.y, data.test.y, data.classes) == (None, None, None, ())
+    assert not check_data(data, dataset.samples)
+    data = tree(tmp_path / "classes", CLASSES, labels=False, validation=0.0, test=0.0).load()
+    assert (len(data.train), data.bank, data.validation, data.test) == (40, None, None, None)
+    data = tree(tmp_path / "parts", [f"{part}/{n}.wav" for part in ("train", "valid") for n in range(9)]).load()
+    assert (len(data.train), len(data.validation.x), len(data.test.x)) == (8, 9, 1)
     with pytest.raises(ValueError, match=r"beside the class folders .* dataset\.labels=false"):
         tree(tmp_path / "mixed", ["a/1.wav", "b/1.wav", "2.wav"])
 
@@ -156,7 +161,7 @@ def test_a_table_of_fairseq_and_one_with_columns(tmp_path):
     fairseq = tmp_path / "train.tsv"
     fairseq.write_text(f"{tmp_path / 'sound'}\n" + "".join(f"{n}.wav\t4000\n" for n in range(6)))
     data = Manifest(root=str(fairseq), rate=8000).load()
-    assert (len(data.train), data.bank) == (6, None)
+    assert (len(data.train), len(data.validation.x), len(data.test.x), data.bank) == (4, 1, 1, None)
     rows = [f"sound/{n}.wav\t{'ab'[n % 2]}\t{'xyz'[n // 2]}\t{'train' if n < 4 else 'test'}" for n in range(6)]
     table = tmp_path / "table.tsv"
     table.write_text("\n".join(["path\tword\twho\tsplit", *rows]))

@@ -97,17 +97,17 @@ class Recordings(Challenges):
                 f"all training clips of {printable(self.root)} are silent; type dataset.root=PLACE of others"
             )
         logger.info("recordings: %s", self.describe(parts, int((~sound).sum())))
-        splits = {part: self.labelled_rows(rows, index) for part, index in parts.items() if len(index) and plan.classes}
-        bank = splits.get("train")
+        splits = {part: self.split_of(rows, index) for part, index in parts.items() if len(index)}
+        bank = splits.get("train") if plan.classes else None
         train = Subset(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
         few = train[evenly_spaced(train, HASHED)]
         digest = fingerprint(few, plan.y, *(index for index in parts.values()))
         measured = (bank, splits.get("validation"), splits.get("test"))
         return self.apply(Data(train, *measured, *statistics(train, HASHED), plan.classes, digest))
 
-    def labelled_rows(self, rows: Rows, index: Int[Tensor, " n"]) -> Split:
+    def split_of(self, rows: Rows, index: Int[Tensor, " n"]) -> Split:
         speaker = {"speaker": self._plan.speaker[index]} if self._plan.speakers else {}
-        return Split(Subset(rows, index), self._plan.y[index], speaker)
+        return Split(Subset(rows, index), self._plan.y[index] if self._plan.classes else None, speaker)
 
     def describe(self, parts: dict[str, Tensor], silent: int) -> str:
         """What was found, in one line."""
