@@ -1,11 +1,13 @@
 """Recordings: what is read of which tree or table, at any rate, cut and padded, told, refused and kept."""
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from runs import enter
 
 from ssl_runner.contract import Samples
 from ssl_runner.data.audio_files.decode import cut_rows, read_wave, rows_of
@@ -14,6 +16,7 @@ from ssl_runner.dataset.audio_folder import AudioFolder
 from ssl_runner.dataset.librispeech import LibriSpeech
 from ssl_runner.dataset.manifest import Manifest
 from ssl_runner.dataset.speech_commands import SpeechCommands
+from ssl_runner.encoder.load import find_encoder
 
 
 @pytest.fixture(autouse=True)
@@ -199,6 +202,28 @@ def test_speech_commands_and_librispeech_are_read_as_they_are_unpacked(tmp_path)
     assert (dataset.load().classes, dataset.rows) == (("19", "103"), 16)
     with pytest.raises(FileNotFoundError, match=r"holds no dev-clean.*train-clean-100"):
         LibriSpeech(root=str(root), subsets=("dev-clean",))
+
+
+def test_an_encoder_hears_other_recordings_at_its_own_rate(here, capsys):
+    """`evaluate RUN dataset=audio_folder` and `init=RUN`: 8,000 samples are a second at 8 kHz and no half at 16 kHz."""
+    for number, name in enumerate(CLASSES):
+        write(here / "own" / name, tone(200 + 10 * number))
+        write(here / "others" / name, tone(200 + 10 * number, rate=16000), 16000)
+    small = "model.width=8 device=cpu batch_size=8 length=2st evaluator=none pretext=cpc dataset=audio_folder"
+    enter(capsys, f"{small} dataset.root=own dataset.rate=8000 hydra.run.dir=run")
+    source, others = find_encoder(Path("run")), AudioFolder(root="others", seconds=0.5)
+    same = AudioFolder(root="own", rate=8000)
+    assert others.samples.shape == same.samples.shape
+    assert same.read_as(source.samples, {}) is same
+    heard = others.read_as(source.samples, {})
+    assert heard.samples == source.samples == Samples("audio", (1, 8000), rate=8000)
+    assert heard.load().train[torch.arange(1)][0, 0, :4000].any()
+    enter(capsys, "evaluate run knn dataset=audio_folder dataset.root=others evaluator.knn.k=3", "written to run")
+    other = "and the encoder's 8,000 samples at 8,000 Hz; choose recordings"
+    enter(capsys, "evaluate run knn dataset=utterances dataset.clips=40 dataset.seconds=0.5", other, status=2)
+    told = "was trained at 8,000 Hz, and the dataset is at 16,000 Hz; type dataset.rate=8000"
+    enter(capsys, f"{small} dataset.root=others init=run hydra.run.dir=new", told, status=2)
+    enter(capsys, f"{small} dataset.root=others dataset.rate=8000 init=run hydra.run.dir=new")
 
 
 def test_a_place_without_recordings_is_refused(tmp_path):

@@ -1,8 +1,8 @@
 """Datasets of recordings: what audio_folder, manifest, speech_commands and librispeech share."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +72,12 @@ class Recordings(Challenges):
     @property
     def samples(self) -> Samples:
         return Samples("audio", (1, round(self.seconds * self.rate)), rate=self.rate)
+
+    def read_as(self, samples: Samples, assets: Mapping[str, bytes]) -> "Recordings":
+        """The same recordings, heard as an encoder's own were: at its rate, in clips of its length."""
+        if samples.kind != "audio" or samples == self.samples:
+            return self
+        return replace(self, rate=samples.rate, seconds=samples.shape[1] / samples.rate)
 
     @property
     def has_labels(self) -> bool:
