@@ -1,4 +1,7 @@
-"""Cache of decoded recordings on disk: an entry is NAME-8000hz-KEY.npy, int16 (N, 1, T), as that of images is uint8."""
+"""Cache of decoded recordings on disk: an entry is NAME-8000hz-KEY.npy, int16 (N, 1, T), as that of images is uint8.
+
+Beside it is a .json that names the folder, by which `ssl-runner cache` knows it.
+"""
 
 import hashlib
 import io
@@ -22,7 +25,7 @@ from ssl_runner.data.audio_files.plan import ClipPlan
 from ssl_runner.data.image_files.source import cores
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.duration import Phase
-from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
+from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 VERSION = 1  # of what decode.py makes of a file
 TOGETHER = 256  # files decoded before the next ones
@@ -44,16 +47,7 @@ def load_clips(root: Path, plan: ClipPlan, rate: int, length: int, cache: bool |
             if (rows := read_entry(path, shape)) is None:
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_abandoned(folder, HALVES)
-                with replacing(path) as file:
-                    np.lib.format.write_array_header_1_0(
-                        file,
-                        {
-                            "descr": np.lib.format.dtype_to_descr(np.dtype(np.int16)),
-                            "fortran_order": False,
-                            "shape": shape,
-                        },
-                    )
-                    decode(root, plan, rate, length, file.write)
+                write_entry(path, root, plan, rate, length)
                 rows = read_entry(path, shape)
             else:
                 logger.info("recordings mapped from %s", path)
@@ -64,6 +58,15 @@ def load_clips(root: Path, plan: ClipPlan, rate: int, length: int, cache: bool |
     content = io.BytesIO()
     decode(root, plan, rate, length, content.write)
     return torch.frombuffer(content.getbuffer(), dtype=torch.int16).view(shape)
+
+
+def write_entry(path: Path, root: Path, plan: ClipPlan, rate: int, length: int) -> None:
+    """Decodes into the cache. The .npy gets its name last: an entry is whole or absent."""
+    header = {"descr": np.dtype(np.int16).str, "fortran_order": False, "shape": (sum(plan.counts), 1, length)}
+    with replacing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        decode(root, plan, rate, length, file.write)
+        write_json(path.with_suffix(".json"), {"kind": "recordings", "root": str(root.absolute())})
 
 
 def decode(root: Path, plan: ClipPlan, rate: int, length: int, write: Callable[[bytes], object]) -> None:
@@ -102,8 +105,10 @@ def key_of(root: Path, plan: ClipPlan, rate: int, length: int) -> str:
 
 
 def read_entry(path: Path, shape: tuple[int, ...]) -> Int16[Tensor, "n 1 t"] | None:
-    """Rows of an entry; None if it is absent or torn."""
+    """Rows of an entry; None if it is absent or torn, or has no note."""
     try:
+        if not read_json(path.with_suffix(".json")):
+            return None
         rows = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError):
         return None
