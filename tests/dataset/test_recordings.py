@@ -138,6 +138,30 @@ def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, capl
         AudioFolder(root=str(tmp_path), rate=8000, max_broken=0)
 
 
+@pytest.mark.parametrize("cache", [True, False])
+def test_recordings_whose_content_is_torn_are_broken_and_not_silent(tmp_path, caplog, cache):
+    caplog.set_level(logging.INFO)
+    names = [f"{number}.flac" for number in range(17)]
+    for number, name in enumerate(names):
+        file = write(tmp_path / "words" / name, tone(200 + 10 * number))
+        if number < 14:  # the header is whole
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    told = "more than max_broken=10 recordings cannot be read: .* or type dataset.max_broken=14"
+    for _ in range(2):  # decoded, and from the cache
+        with pytest.raises(ValueError, match=told):
+            AudioFolder(root=str(tmp_path / "words"), rate=8000, cache=cache).load()
+    for _ in range(2):
+        caplog.clear()
+        more = {"max_broken": 14, "validation": 0.0, "test": 0.0}
+        assert len(AudioFolder(root=str(tmp_path / "words"), rate=8000, cache=cache, **more).load().train) == 3
+        assert caplog.text.count("it is left out") == 14
+        assert "silent" not in caplog.text
+    if cache:
+        write(tmp_path / "words" / "0.flac", tone(200))
+        data = AudioFolder(root=str(tmp_path / "words"), rate=8000, **more).load()
+        assert len(data.train) == 4
+
+
 def test_the_second_run_maps_what_the_first_one_decoded(tmp_path, cache, caplog):
     caplog.set_level(logging.INFO)
     first = tree(tmp_path / "words", CLASSES).load()

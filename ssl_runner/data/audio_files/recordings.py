@@ -53,10 +53,7 @@ class Recordings(Challenges):
         shares = {"test": self.test, "validation": self.validation}
         length = {"rate": self.rate, "length": self.samples.shape[1]}
         plan = self._plan = plan_clips(self._folder, self.find(place), **length, shares=shares, seed=self.split_seed)
-        if len(plan.broken) > self.max_broken:
-            named = "; ".join(printable(f"{file} ({why})") for file, why in list(plan.broken.items())[:3])
-            more = f"more than max_broken={self.max_broken} recordings cannot be read: {named}"
-            raise ValueError(f"{more}. Mend or remove them, or type dataset.max_broken={len(plan.broken)}")
+        self.check_broken(plan.broken)
         self._learnt = plan.learnt
         if not len(self._learnt):
             raise FileNotFoundError(
@@ -64,6 +61,13 @@ class Recordings(Challenges):
             )
         self.targets = ("speaker",) if plan.speakers else ()
         super().__post_init__()
+
+    def check_broken(self, broken: Mapping[str, str]) -> None:
+        """Raises ValueError for too many files that cannot be read."""
+        if len(broken) > self.max_broken:
+            named = "; ".join(printable(f"{file} ({why})") for file, why in list(broken.items())[:3])
+            more = f"more than max_broken={self.max_broken} recordings cannot be read: {named}"
+            raise ValueError(f"{more}. Mend or remove them, or type dataset.max_broken={len(broken)}")
 
     def folder(self, place: Path) -> Path:
         """What the names of files are relative to."""
@@ -90,19 +94,25 @@ class Recordings(Challenges):
         return [len(self._learnt)] if some else plan.y[self._learnt].bincount(minlength=len(plan.classes)).tolist()
 
     def load(self) -> Data:
-        """Maps the cache, or decodes all recordings and writes it. Silent clips are left out, and counted."""
+        """Maps the cache, or decodes all recordings and writes it. Silent clips are left out, and counted.
+
+        Raises ValueError if too many files cannot be decoded, or all training clips are silent.
+        """
         plan = self._plan
-        for file, why in plan.broken.items():
+        rows, undecoded = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
+        broken = {**plan.broken, **undecoded}
+        self.check_broken(broken)
+        for file, why in broken.items():
             logger.warning("cannot read %s (%s): it is left out", printable(file), why)
-        rows = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
         sound = heard(rows)
+        lost = sum(count for file, count in zip(plan.files, plan.counts, strict=True) if file in undecoded)
         parts = {part: index[sound[index]] for part, index in plan.parts.items()}
         learnt = self._learnt = plan.learnt[sound[plan.learnt]]
         if not len(learnt):
             raise ValueError(
-                f"all training clips of {printable(self.root)} are silent; type dataset.root=PLACE of others"
+                f"all training clips of {printable(self.root)} are silent or broken; type dataset.root=PLACE of others"
             )
-        logger.info("recordings: %s", self.describe(parts, int((~sound).sum())))
+        logger.info("recordings: %s", self.describe(parts, int((~sound).sum()) - lost))
         splits = {part: self.split_of(rows, index) for part, index in parts.items() if len(index)}
         bank = splits.get("train") if plan.classes else None
         train = Subset(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
