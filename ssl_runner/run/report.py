@@ -14,6 +14,7 @@ from ssl_runner.contract import Data, Samples
 from ssl_runner.errors import printable
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.gain import gain_of
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
 from ssl_runner.run_folder.summary import Meanings, summarise_numbers
 
@@ -151,8 +152,8 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """The headlines of which more or less is better: of a constant guess, raw features, first encoder, trained, gain,
-    test split. Raw features have a column if they were measured."""
+    """The headlines of which more or less is better: of a constant guess, raw features, first encoder, trained, gain
+    (above 0 is better), test split. Raw features have a column if they were measured."""
     meanings, final = summary["metrics"], summary["final"]
     before, first = ("initial", "encoder of init") if "initial" in summary else ("baseline", "random encoder")
     raw = summary.get("raw") or {}
@@ -162,7 +163,7 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         column.justify = "right"
     for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
         unit, base, last = meanings[name]["unit"], summary[before].get(name), final.get(name)
-        gain = None if base is None or last is None else last - base
+        gain = None if base is None or last is None else gain_of(last, base, meanings[name]["better"])
         known = (meanings[name].get("majority"), *([raw.get(name)] if raw else []), base, last)
         shown = [show(each, unit) for each in known]
         shown += [show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]
