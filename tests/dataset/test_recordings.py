@@ -204,6 +204,30 @@ def test_a_table_of_fairseq_and_one_with_columns(tmp_path):
         Manifest(root=str(table))
 
 
+def test_tables_as_others_write_them(tmp_path):
+    """Excel's mark and line ends, a root with a comma, a line that a name breaks, empty labels; Latin-1 is refused."""
+    names = ["a,b/1.wav", "a,b/c\u20282.wav", "a,b/3.wav", "a,b/4.wav", "a,b/5.wav", "a,b/6.wav"]
+    for number, name in enumerate(names):
+        write(tmp_path / name, tone(200 + 50 * number))
+    whole = {"validation": 0.0, "test": 0.0, "rate": 8000}
+    table = tmp_path / "table.csv"
+    rows = "".join(f'"{name}",{label}\r\n' for name, label in zip(names, ["é", "é", "o", "o", "", " "], strict=True))
+    table.write_bytes(f"path,label\r\n\r\n{rows}".encode("utf-8-sig"))
+    data = Manifest(root=str(table), **whole).load()
+    assert (data.classes, data.bank.y.tolist(), len(data.train)) == (("o", "é"), [1, 1, 0, 0], 6)
+    table.write_text("path,label\n" + "".join(f'"{name}",\n' for name in names))
+    data = Manifest(root=str(table), **whole).load()
+    assert (data.classes, data.bank, len(data.train)) == ((), None, 6)
+    table.write_text('path,label,split\n"a,b/1.wav",o,train\n\n"a,b/3.wav",,test\n')
+    with pytest.raises(ValueError, match=r"line 4: the label is empty; fill it in, or call the split unlabelled"):
+        Manifest(root=str(table), **whole)
+    table.write_bytes("path,label\n1.wav,é\n".encode("latin-1"))
+    with pytest.raises(ValueError, match=r"table\.csv is no UTF-8 .*; save it as UTF-8"):
+        Manifest(root=str(table), **whole)
+    table.write_text("a,b\n" + "".join(f"{Path(name).name}\t4000\n" for name in names))
+    assert len(Manifest(root=str(table), **whole).load().train) == 6
+
+
 def test_speech_commands_and_librispeech_are_read_as_they_are_unpacked(tmp_path):
     root = tmp_path / "commands"
     for word in ("yes", "no"):
