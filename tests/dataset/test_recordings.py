@@ -138,6 +138,16 @@ def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, capl
         AudioFolder(root=str(tmp_path), rate=8000, max_broken=0)
 
 
+@pytest.mark.parametrize(("sample", "told"), [(30000, "values up to 3e+04"), (np.nan, "values up to nan")])
+def test_floating_point_of_another_scale_is_broken(tmp_path, caplog, sample, told):
+    tree(tmp_path, CLASSES)
+    wave = tone()
+    wave[100] = sample
+    soundfile.write(tmp_path / "no" / "loud.wav", wave, 8000, subtype="FLOAT")
+    AudioFolder(root=str(tmp_path), rate=8000).load()
+    assert f"cannot read no/loud.wav (it has {told}; give [-1, 1], and no NaN): it is left out" in caplog.text
+
+
 @pytest.mark.parametrize("cache", [True, False])
 def test_recordings_whose_content_is_torn_are_broken_and_not_silent(tmp_path, caplog, cache):
     caplog.set_level(logging.INFO)
