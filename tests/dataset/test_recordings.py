@@ -10,7 +10,8 @@ import torch
 from runs import enter
 
 from ssl_runner.contract import Samples
-from ssl_runner.data.audio_files.decode import cut_rows, read_wave, rows_of
+from ssl_runner.data.audio_files import plan
+from ssl_runner.data.audio_files.decode import Header, cut_rows, read_wave, rows_of
 from ssl_runner.data.check import check_data
 from ssl_runner.dataset.audio_folder import AudioFolder
 from ssl_runner.dataset.librispeech import LibriSpeech
@@ -86,6 +87,29 @@ def test_without_classes_shares_are_held_out_of_all(tmp_path):
     assert (len(data.train), len(data.validation.x), len(data.test.x)) == (8, 9, 1)
     with pytest.raises(ValueError, match=r"beside the class folders .* dataset\.labels=false"):
         tree(tmp_path / "mixed", ["a/1.wav", "b/1.wav", "2.wav"])
+    with pytest.raises(ValueError, match=r"beside the class folders \(valid/1.wav is one\); .* dataset\.labels=false"):
+        tree(tmp_path / "bare", ["train/a/1.wav", "train/b/1.wav", "valid/1.wav", "unlabeled/1.wav"])
+
+
+class Name(str):
+    """Text that counts how often it is compared."""
+
+    compared = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other):
+        Name.compared += 1
+        return str.__eq__(self, other)
+
+
+def test_labels_and_speakers_are_not_looked_for_in_lists(monkeypatch):
+    monkeypatch.setattr(plan, "read_header", lambda path: Header(8000, 8000, 1))
+    n = 2000
+    many = [plan.Recording(f"{each}.wav", "train", Name(each // 2), Name(each)) for each in range(n)]
+    planned = plan.plan_clips(Path(), many, rate=8000, length=8000, shares={"test": 0.1, "validation": 0.1}, seed=0)
+    assert planned.speaker.tolist() == [*range(n)]
+    assert planned.y.tolist() == [each // 2 for each in range(n)]
+    assert Name.compared < 20 * n
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
