@@ -204,7 +204,7 @@ class Split:
 class Data:
     train: Rows  # what the pretext task learns from; validation and test rows are not among them
     bank: Split | None  # labelled rows that evaluators may fit on: train's own, or a small labelled part beside it
-    validation: Split | None  # labelled rows that choices are made on
+    validation: Split | None  # rows that choices are made on, labelled or not
     test: Split | None  # measured once, when a run is complete
     mean: tuple[float, ...] = ()  # a channel, of the training rows as samples; empty for text
     std: tuple[float, ...] = ()

@@ -1,4 +1,4 @@
-"""`ssl-runner cache [FOLDER]`: what is kept of decoded images and downloaded shards, and how to be rid of it.
+"""`ssl-runner cache [FOLDER]`: what is kept of decoded images and recordings and of shards, and how to be rid of it.
 
 FOLDER is one that dataset.cache=FOLDER named; by default it is the user's, $XDG_CACHE_HOME/ssl_runner or
 ~/.cache/ssl_runner. What is removed is decoded or downloaded again once a run needs it. A run that has it open goes on.
@@ -83,13 +83,14 @@ def main(words: list[str]) -> int:
 
 
 def read_entries(folder: Path) -> list[Entry]:
-    """Decoded images, an entry each; indexes of shards; and all downloaded shards as one."""
+    """Decoded images and recordings, an entry each; indexes of shards; and all downloaded shards as one."""
     entries = []
     for path in sorted(folder.glob("*.npy")):
         beside = path.with_suffix(NOTE)
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none of ours
             note = json.loads(beside.read_text(encoding="utf-8"))
-            entries.append(Entry(path.stem, f"images of {printable(note['root'])}, decoded", [path, beside]))
+            content = f"{note.get('kind', 'images')} of {printable(note['root'])}, decoded"
+            entries.append(Entry(path.stem, content, [path, beside]))
     for place in (folder, folder / "shards"):
         entries += [Entry(path.name, "index of shards", [path]) for path in sorted(place.glob("index-*"))]
         if shards := [*place.glob(f"*{SHARD}")]:

@@ -24,8 +24,9 @@ EXAMPLES = """\
   ssl-runner compare outputs --html compare.html
   ssl-runner compare outputs --csv | column -s, -t
 
-metrics: probe/top1 and its like (the last on validation), test/probe/top1, gain/probe/top1 (less the random encoder's),
-best/probe/top1, whether training or `ssl-runner evaluate` measured them; an unknown name shows the possible ones.
+metrics: probe/top1 and its like (the last on validation), test/probe/top1, best/probe/top1, gain/probe/top1 (how much
+better than the random encoder's), whether training or `ssl-runner evaluate` measured them; an unknown name shows the
+possible ones.
 """
 FORMATS = ("markdown", "csv", "json")
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ssl_runner.run_folder.atomic import digest
+from ssl_runner.run_folder.gain import gain_of
 
 ABSENT = "-"  # a setting that a run does not have
-# Before a name: of raw features, of the random encoder, the best, the last less the random one's.
+# Before a name: of raw features, of the random encoder, the best, how much better the last is than the random one's.
 STAGES = ("raw", "baseline", "best", "gain")
 Meaning = Mapping[str, Any]  # {"better": "larger" | "smaller" | None, "unit": "share" | "number"}
 
@@ -132,8 +133,15 @@ def name_stages(name: str, stages: Stages) -> dict[str, float]:
     """`probe/top1`, `baseline/probe/top1` and so on, and the gain of the trained encoder over the random one."""
     values = {f"{stage}/{name}".lstrip("/"): each.value for stage, each in stages.items()}
     if {"", "baseline"} <= stages.keys():
-        values[f"gain/{name}"] = stages[""].value - stages["baseline"].value
+        last, first = stages[""], stages["baseline"]
+        values[f"gain/{name}"] = gain_of(last.value, first.value, last.meaning.get("better"))
     return values
+
+
+def better_of(metric: str | None, meanings: Mapping[str, Meaning]) -> str | None:
+    """Whether larger or smaller is better of a metric; of a gain it is larger. None if neither is, or nobody knows."""
+    better = meanings.get(base_name(metric), {}).get("better")
+    return "larger" if better and (metric or "").startswith("gain/") else better
 
 
 def base_name(metric: str | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ssl_runner.comparison.fairness import comparable, comparison_warnings, mark_other_data
-from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, companions, name_metrics
+from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, better_of, companions, name_metrics
 from ssl_runner.comparison.settings import ORDER, differing
 from ssl_runner.comparison.statistics import Group, interval, judge_groups
 from ssl_runner.run_folder.metrics import new_name
@@ -42,7 +42,7 @@ class Comparison:
 
     def larger_is_better(self, metric: str | None) -> bool | None:
         """None if it is not known, or if the groups are not ranked by it."""
-        better = self.meanings.get(base_name(metric), {}).get("better")
+        better = better_of(metric, self.meanings)
         known = self.larger if metric == self.metric else None if better is None else better == "larger"
         return known if comparable(metric, self.keys) else None
 
@@ -61,7 +61,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
     done = [run for run in runs if run.completed]
     names = sorted({name for run in done for name in run.metrics})
     names.sort(key=lambda name: name.partition("/")[0] in (*STAGES, "test"))
-    better = {name: meanings.get(base_name(name), {}).get("better") for name in names}
+    better = {name: better_of(name, meanings) for name in names}
     if metric is None:
         metric = default_metric(done, better)
     elif done:

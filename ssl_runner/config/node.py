@@ -52,6 +52,10 @@ class Node(Generic[T]):
         """Calls the target with its own arguments, nodes among them built, and those of `runtime` that it wants."""
         return self.target(**build_value(self.arguments), **{name: runtime[name] for name in self.wants})
 
+    def allows_none(self, name: str) -> bool:
+        """Whether it can be built with None for what it wants under that name, or without it."""
+        return name not in self.wants or type(None) in typing.get_args(parameters(self.target)[name][0])
+
 
 def build_value(value: Any) -> Any:
     if isinstance(value, dict):

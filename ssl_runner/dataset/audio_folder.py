@@ -18,7 +18,7 @@ logger = logging.getLogger("ssl_runner")
 class AudioFolder(Recordings):
     """Recordings of a folder. A folder train/ makes val/, test/ and unlabeled/ beside it parts of their own.
 
-    The folders below a part are its classes; without them, or with one, there are no labels: nothing is held out.
+    The folders below a part are its classes; without them, or with one, there are no labels, and no bank.
     Raises ValueError for recordings beside class folders, and for parts without a train/.
     """
 
@@ -41,9 +41,8 @@ class AudioFolder(Recordings):
         named = {labels[file] for file, part, _ in placed if part == "train"}
         if not self.labels or len(named) < 2:
             labels = {}
-        elif "" in named:
-            beside = next(file for file, part, _ in placed if part == "train" and not labels[file])
-            why = f"recordings lie beside the class folders ({printable(beside)} is one)"
+        elif beside := [file for file, part, _ in placed if part != "unlabelled" and not labels[file]]:
+            why = f"recordings lie beside the class folders ({printable(beside[0])} is one)"
             raise ValueError(f"{why}; move them into a class, or type dataset.labels=false")
         return [Recording(file, part, labels.get(file) if part != "unlabelled" else None) for file, part, _ in placed]
 

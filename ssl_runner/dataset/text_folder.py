@@ -31,7 +31,8 @@ class TextFolder(Texts, Challenges):
     """Text files of a folder, or one file. Folders below it are classes of .txt files, a column is that of tables.
 
     train, valid and test are parts if files or a column `split` are called so, and folders of which one is train; else
-    seeded shares of every class are held out, test first. Without classes nothing is.
+    seeded shares of every class, or of all texts without classes, are held out, test first. Without classes there is
+    no bank.
     Raises FileNotFoundError for a folder without such files, ValueError for a file that cannot be read.
     """
 
@@ -69,10 +70,9 @@ class TextFolder(Texts, Challenges):
         parts = {"train": [each for each in found if each.part in (None, "train")]}
         for name in ("test", "validation"):
             held = [each for each in found if each.part == name]
-            if not held and (classes := classes_of(parts["train"])):
-                train, known = parts["train"], {name: number for number, name in enumerate(classes)}
-                y = torch.tensor([known[str(each.label)] for each in train])
-                rest, out = stratified_split(y, getattr(self, name), self.split_seed)
+            if not held:
+                train = parts["train"]
+                rest, out = stratified_split(numbers_of(train), getattr(self, name), self.split_seed)
                 parts["train"], held = [train[i] for i in rest], [train[i] for i in out]
             parts[name] = held
         if not parts["train"]:
@@ -98,13 +98,13 @@ class TextFolder(Texts, Challenges):
             log.info("left out: %s", others)
         log.info("%s: %s; tokens: %s", self.root, self.describe(), f"{tokenizer.vocabulary} ids")
         splits = {
-            name: Split(rows[name], self.labels_of(name)) if self.classes and len(parts[name]) else None
-            for name in ("train", "validation", "test")
+            name: Split(rows[name], self.labels_of(name) if self.classes else None) if part else None
+            for name, part in parts.items()
         }
-        train = splits["train"].x if splits["train"] else rows["train"]
         digest = fingerprint(*rows.values(), digest_of(tokenizer))
-        held = (splits["train"], splits["validation"], splits["test"])
-        return self.apply(Data(train, *held, classes=self.classes, fingerprint=digest, assets=assets_of(tokenizer)))
+        held = (splits["train"] if self.classes else None, splits["validation"], splits["test"])
+        known = {"classes": self.classes, "fingerprint": digest, "assets": assets_of(tokenizer)}
+        return self.apply(Data(rows["train"], *held, **known))
 
     def describe(self) -> str:
         """What was found, in a line."""
@@ -147,6 +147,12 @@ def describe_classes(texts: Part) -> str:
     else:
         why = f", as all training texts are of one, {named.pop()}" if named else ""
     return f"no classes{why}"
+
+
+def numbers_of(texts: Part) -> Int[Tensor, " n"]:
+    """The class of each text as a number; 0 of all if there are none."""
+    known = {name: number for number, name in enumerate(classes_of(texts))}
+    return torch.tensor([known.get(str(each.label), 0) for each in texts], dtype=torch.int64)
 
 
 @lru_cache(maxsize=2)

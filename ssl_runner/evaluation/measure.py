@@ -129,6 +129,7 @@ class Evaluation:
                 dataset = plan.dataset.build()
                 if read_as := getattr(dataset, "read_as", None):
                     dataset = read_as(own, source.assets)
+                check_heard(own, dataset.samples)
                 data = read_data(dataset)
                 self._data = {key: (dataset.samples, data)}  # the last one: two need not fit into memory
             samples, data = self._data[key]
@@ -139,6 +140,14 @@ class Evaluation:
         except (OSError, ValueError, RuntimeError) as error:
             raise Refused(f"dataset: {error}") from None
         return data
+
+
+def check_heard(own: Samples, given: Samples) -> None:
+    """Raises ValueError for sounds at another rate, or in clips of another length, than an encoder's own."""
+    if own.kind == "audio" and own != given:
+        heard, wanted = (f"{each.shape[-1]:,} samples at {each.rate:,} Hz" for each in (given, own))
+        instead = "choose recordings, which are read as the encoder's own were: dataset=audio_folder dataset.root=PLACE"
+        raise ValueError(f"its clips have {heard}, and the encoder's {wanted}; {instead}")
 
 
 def plan_measurements(

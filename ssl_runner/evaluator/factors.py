@@ -16,6 +16,8 @@ from ssl_runner.duration import Duration
 from ssl_runner.probing.linear import Standardiser, fit_classifier, r_squared
 from ssl_runner.probing.protocol import L2, Encode, Part, Penalties, require_finite, require_labelled
 
+ANGLES = ("hue",)  # factors of our datasets that are circular
+
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
@@ -35,7 +37,8 @@ class Factors:
     headline = "mean"
     raw = True  # it is measured on raw features as well
     every: Duration
-    circular: tuple[str, ...] = ("hue",)  # factors that are angles, in turns: their cosine and sine are read off
+    # Factors that are angles, in turns: their cosine and sine are read off. None: ANGLES that the dataset has.
+    circular: tuple[str, ...] | None = None
     # Weights of |W|^2 / 2 beside the mean error, to choose from: for a categorical factor on a held-out part of the
     # bank, for each component of a continuous one by leaving out one row of the bank at a time.
     l2: Penalties = L2
@@ -46,10 +49,11 @@ class Factors:
     def __post_init__(self) -> None:
         known = self.bank.targets
         if not known or set(known) != set(self.query.targets):
-            raise ValueError("this dataset does not know the factors of its samples; use dataset=shapes")
-        for name in self.circular:
+            raise ValueError("this dataset does not know the factors of its samples; leave factors out")
+        for name in self.circular or ():
             if name not in known:
-                raise ValueError(f"circular names '{name}', and the factors are {', '.join(known)}")
+                given = f"circular names '{name}', and the factors are {', '.join(known)}"
+                raise ValueError(f"{given}; type null, or those of them that are angles")
         require_labelled("factors", next(iter(known)), bank=self.bank, query=self.query)
 
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
@@ -91,4 +95,5 @@ class Factors:
         """Regression targets of a continuous factor, in float64 on the CPU."""
         factor = split.targets[name].cpu().double().reshape(len(split.x), -1)
         angle = 2 * math.pi * factor
-        return torch.cat([angle.cos(), angle.sin()], 1) if name in self.circular else factor
+        angles = ANGLES if self.circular is None else self.circular
+        return torch.cat([angle.cos(), angle.sin()], 1) if name in angles else factor

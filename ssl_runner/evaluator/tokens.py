@@ -8,6 +8,7 @@ morphology?, ACL 2017, arXiv 1704.03471. Logistic regression of probing/linear.p
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
@@ -23,13 +24,15 @@ from ssl_runner.probing.token_features import features_of, real_tokens
 class Tokens:
     """Share of the query's tokens whose class is first (`top1`), in [0, 1], and the other scores of classes.
 
-    A token of the encoder has the class that the dataset tells of the middle of its time. Padding and what has no class
-    are left out. The L2 weight is chosen on tokens of held-out rows of the bank; the query plays no part in it.
+    A token of the encoder has the class that the dataset tells of the middle of its time: of its samples, if the
+    encoder says how many they are (`hop`), else of an equal part of the row. Left out are padding, tokens whose middle
+    is behind the row, and what has no class. The L2 weight is chosen on tokens of held-out rows of the bank; the query
+    plays no part in it.
     Raises ValueError if the dataset tells no class of tokens, or several and none is chosen; from the call, if no token
     has one; FloatingPointError from the call, if a feature is not finite.
     """
 
-    version = 1
+    version = 2
     headline = "top1"
     numbers = (*NUMBERS, "l2")
     every: Duration
@@ -63,7 +66,9 @@ class Tokens:
     ) -> tuple[Float[Tensor, "k d"], Int[Tensor, " k"], Int[Tensor, " k"]]:
         """Features of tokens that have a class, their classes, and their rows. Raises ValueError if there is none."""
         one = next(features_of(encoder, split.x, torch.zeros(1, dtype=torch.int64), self.sample))
-        classes = at_times(split.tokens[self.known].cpu(), one.tokens.shape[1])  # (N, t)
+        times, hop = one.tokens.shape[1], getattr(encoder, "hop", None)
+        parts = (hop, self.sample.shape[-1]) if hop else (1, times)
+        classes = at_times(split.tokens[self.known].cpu(), times, *parts)  # (N, t)
         places = (classes >= 0).nonzero()  # (k, 2): row and time
         rng = torch.Generator().manual_seed(self.seed)
         places = places[torch.randperm(len(places), generator=rng)[: self.samples].sort().values]
@@ -89,7 +94,7 @@ class Tokens:
         return order[number] < round(self.held_out * len(distinct))
 
 
-def at_times(classes: Int[Tensor, "n l"], times: int) -> Int[Tensor, "n t"]:
-    """The class at the middle of each of so many equal parts of a row's time."""
-    middle = (torch.arange(times) + 0.5) * classes.shape[1] / times
-    return classes[:, middle.long()]
+def at_times(classes: Int[Tensor, "n l"], times: int, hop: int, length: int) -> Int[Tensor, "n t"]:
+    """The class at the middle of so many parts of `hop` in a row of `length`; -1 if that is behind the row."""
+    place = (2 * torch.arange(times) + 1) * hop * classes.shape[1] // (2 * length)
+    return F.pad(classes, (0, 1), value=-1)[:, place.clamp(max=classes.shape[1])]

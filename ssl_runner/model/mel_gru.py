@@ -22,7 +22,8 @@ from ssl_runner.layers.transformer import masked_mean, take_tokens
 class MelGRU(Encoder):
     """Tokens are the contexts c, each of which has heard what came before it; pooled is their mean.
 
-    `embed` gives the local z. What comes after a token does not change it.
+    `embed` gives the local z. What comes after a token, its last window aside, changes it by one number alone: the
+    loudness of the whole clip, which is brought to unit power first.
 
     width: of z and c. depth: layers of the GRU. mels: bands of the spectrogram. stack: frames of 10 ms a token.
     pretext tasks that hide tokens replace z. Raises ValueError for more bands than the window tells apart.

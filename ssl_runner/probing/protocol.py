@@ -25,6 +25,10 @@ Penalties = Annotated[tuple[Positive, ...], MinLen(1)]
 L2 = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6)
 
 
+class Unlabelled(ValueError):
+    """An evaluator needs a class of rows, and there is none."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Labelled:
     """An evaluator on labelled rows; `target` None is their class.
@@ -125,11 +129,14 @@ class Classifiers(Fitted):
 
 
 def require_labelled(who: str, target: str | None, **splits: Split) -> None:
-    """Raises ValueError if a split, named by its keyword, holds no row, or none with the target; None is the class."""
+    """Raises ValueError if a split, named by its keyword, holds no row, or none with the target; None is the class.
+
+    That there is no class is an Unlabelled.
+    """
     for name, split in splits.items():
         possible = ", ".join(split.targets)
         if target is None and split.y is None:
-            raise ValueError(f"target: the rows have no class; possible are {possible or 'none'}, or leave {who} out")
+            raise Unlabelled(f"target: the rows have no class; possible are {possible or 'none'}, or leave {who} out")
         if target is not None and target not in split.targets:
             instead = f"possible are {possible}, and" if possible else "the dataset knows no further targets; type"
             raise ValueError(f"target: given {target}; {instead} null for the class, or leave {who} out")

@@ -23,7 +23,6 @@ Resize: TypeAlias = Literal["crop", "squash"]
 Batch: TypeAlias = Tensor | list[Tensor]  # samples (B, *shape), or the clips (r, 1, T) of each of B sounds
 PLURAL = {"image": "images", "text": "texts", "audio": "sounds"}
 ROUNDING = 1e-3  # that values of images may lie outside [0, 1]
-LOUDEST = 2.0  # sample of a sound, of which full scale is 1: more is another scale
 
 
 def batches_of(
@@ -135,8 +134,6 @@ def checked_wave(given: Any) -> tuple[np.ndarray, int]:
     if wave.ndim not in (1, 2) or wave.dtype.kind != "f" or (wave.ndim == 2 and wave.shape[0] < wave.shape[1]):
         wanted = "give floating point or int16, of the shape (n,) or (n, channels)"
         raise ValueError(f"sounds: given {wave.dtype} of the shape {wave.shape}; {wanted}")
-    if not (loudest := np.abs(wave).max(initial=0)) <= LOUDEST:
-        raise ValueError(f"sounds: a wave has values up to {loudest:.3g}; give [-1, 1]")
     return wave, rate
 
 

@@ -23,6 +23,7 @@ from ssl_runner.engine.progress import Progress
 from ssl_runner.engine.seed import seed_everything
 from ssl_runner.engine.trainer import Trainer
 from ssl_runner.errors import Refused
+from ssl_runner.probing.protocol import Unlabelled
 from ssl_runner.run.job import Job
 from ssl_runner.run.preflight import PreparedJob, build_pretext
 from ssl_runner.run_folder.layout import EVALUATION
@@ -110,7 +111,7 @@ def evaluators(
     *,
     score: Callable[[Rows], Mapping[str, float]] | None = None,
 ) -> tuple[dict[str, Evaluator], dict[str, Evaluator]]:
-    """The evaluators on the validation and on the test split; those left out that the data cannot feed.
+    """The evaluators on the validation and on the test split, less those that need labels or rows that are not there.
 
     `place` says where an evaluator's files go, by its name and the split. `score`: the task's own numbers of rows, if
     there is a task. Raises Refused if one does not suit the data.
@@ -119,15 +120,17 @@ def evaluators(
     for split, query in (("validation", data.validation), ("test", data.test)):
         had: dict[str, Any] = {"train": data.train, "validation": data.validation, "sample": samples, "fresh": fresh}
         had |= {"score": score, "tokenise": tokenise_of(data.assets, samples), "decode": decode_of(data)}
-        if query is not None:
-            had["query"] = query
+        had["query"] = query
         if data.bank is not None and query is not None:
             had |= {"bank": data.bank, "classes": len(data.classes), "class_names": data.classes}
         for name, node in nodes.items():
-            if node.wants <= {*had, "folder"} and (split == "validation" or "query" in node.wants):
-                try:
-                    built[split][name] = node.build(**had, folder=place(name, split))
-                except ValueError as error:
+            lacking = node.wants - {*had, "folder"} or (query is None and not node.allows_none("query"))
+            if lacking or (split == "test" and "query" not in node.wants):
+                continue
+            try:
+                built[split][name] = node.build(**had, folder=place(name, split))
+            except ValueError as error:
+                if not isinstance(error, Unlabelled) or None not in (data.bank, query):
                     raise Refused(f"evaluator: {error}") from None
     return built["validation"], built["test"]
 

@@ -78,6 +78,10 @@ def check_initial(job: Job) -> list[str]:
     except (OSError, ValueError) as error:
         return [f"init: {error}"]
     samples = job.dataset.build().samples
+    own = samples.rate if read.source is None else read.source.samples.rate
+    if own != samples.rate and 0 not in (own, samples.rate):
+        instead = f"type dataset.rate={own}" if "rate" in job.dataset.arguments else f"choose sounds at {own:,} Hz"
+        return [f"init: {read.path} was trained at {own:,} Hz, and the dataset is at {samples.rate:,} Hz; {instead}"]
     encoder = job.build_encoder(samples)
     shapes = [{name: tuple(t.shape) for name, t in each.items()} for each in (encoder.state_dict(), read.weights)]
     wrong = [name for name in {**shapes[0], **shapes[1]} if shapes[0].get(name) != shapes[1].get(name)]

@@ -14,6 +14,7 @@ from ssl_runner.contract import Data, Samples
 from ssl_runner.errors import printable
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import read_json, write_json
+from ssl_runner.run_folder.gain import gain_of
 from ssl_runner.run_folder.layout import GROUPS, LOG, SUMMARY
 from ssl_runner.run_folder.summary import Meanings, summarise_numbers
 
@@ -37,10 +38,13 @@ def print_beginning(run: "Trainer", job: Job, data: Data, samples: Samples, star
     )
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
-    if left_out := [name for name in job.evaluator if name not in measured.validation]:
-        why = "there is no validation split" if measured.test else "the dataset has no labels"
-        log.info("not measured while training, as %s: %s", why, ", ".join(left_out))
-    elif not job.evaluator:
+    needing = {name: node for name, node in job.evaluator.items() if name not in measured.validation}
+    unlabelled = [name for name, node in needing.items() if data.validation or (not data.bank and "bank" in node.wants)]
+    unheld = [name for name in needing if name not in unlabelled]
+    for why, names in (("the dataset has no labels", unlabelled), ("there is no validation split", unheld)):
+        if names:
+            log.info("not measured while training, as %s: %s", why, ", ".join(names))
+    if not job.evaluator:
         log.info("evaluation while training is off: no evaluator is chosen")
     log.info("run folder: %s", run.folder)
     if start:
@@ -148,8 +152,8 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
 
 
 def print_table(summary: dict[str, Any], console: Console) -> None:
-    """The headlines of which more or less is better: of a constant guess, raw features, first encoder, trained, gain,
-    test split. Raw features have a column if they were measured."""
+    """The headlines of which more or less is better: of a constant guess, raw features, first encoder, trained, gain
+    (above 0 is better), test split. Raw features have a column if they were measured."""
     meanings, final = summary["metrics"], summary["final"]
     before, first = ("initial", "encoder of init") if "initial" in summary else ("baseline", "random encoder")
     raw = summary.get("raw") or {}
@@ -159,7 +163,7 @@ def print_table(summary: dict[str, Any], console: Console) -> None:
         column.justify = "right"
     for name in (name for name in summary["headlines"] if meanings.get(name, {}).get("better")):
         unit, base, last = meanings[name]["unit"], summary[before].get(name), final.get(name)
-        gain = None if base is None or last is None else last - base
+        gain = None if base is None or last is None else gain_of(last, base, meanings[name]["better"])
         known = (meanings[name].get("majority"), *([raw.get(name)] if raw else []), base, last)
         shown = [show(each, unit) for each in known]
         shown += [show(gain, unit, sign="+"), show(final.get(f"test/{name}"), unit)]

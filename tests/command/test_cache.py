@@ -4,10 +4,13 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 from image_trees import paint
 from runs import enter, refusal
 
+from ssl_runner.dataset.audio_folder import AudioFolder
 from ssl_runner.dataset.image_folder import ImageFolder
 
 pytestmark = pytest.mark.usefixtures("here")
@@ -40,6 +43,22 @@ def test_what_is_named_is_removed_and_nothing_else(cached, capsys):
     assert [path.name for path in Path("user/ssl_runner").iterdir()] == ["mine.npy"]
     enter(capsys, "cache", "nothing is kept there")
     enter(capsys, "cache --remove all", "nothing to remove")
+
+
+def test_recordings_are_listed_and_removed_as_images_are(cached, capsys):
+    for number in range(4):
+        Path("talks").mkdir(exist_ok=True)
+        soundfile.write(f"talks/{number}.wav", np.full(8000, 0.1 * (number + 1)), 8000)
+    AudioFolder(root="talks", rate=8000).load()
+    (entry,) = Path("user/ssl_runner").glob("talks-8000hz-*.npy")
+    enter(capsys, "cache", *cached, entry.stem, f"recordings of {Path('talks').absolute()}, decoded")
+    for path in Path("user/ssl_runner").glob("talks-*"):
+        os.utime(path, (time.time() - 40 * 86400,) * 2)
+    enter(capsys, "cache --older 30", f"removed: {entry.stem} (recordings of")
+    assert not [*Path("user/ssl_runner").glob("talks-*")]
+    AudioFolder(root="talks", rate=8000).load()
+    enter(capsys, "cache --remove all", f"removed: {entry.stem}")
+    assert not [*Path("user/ssl_runner").iterdir()]
 
 
 def test_what_was_not_used_for_long_is_removed(cached, capsys):

@@ -29,6 +29,18 @@ def test_training_and_evaluation_measure_the_same_quantity(tmp_path):
     assert (validation.interval.mean, validation.baseline, validation.test.mean) == (0.8, 0.4, 0.82)
 
 
+def test_a_gain_above_zero_is_better_also_where_less_is(tmp_path):
+    error = {"better": "smaller", "unit": "share"}
+    for name, value in (("a", 0.2), ("b", 0.6)):  # the random encoder's is 0.5
+        run = make_run(tmp_path / name, pretext=pretext(name)["pretext"], choices={"pretext": name})
+        for encoder, step, number in (("random", 0, 0.5), ("encoder.safetensors", 1400, value)):
+            values = {"values": {"top1": number}, "metrics": {"top1": error}}
+            evaluated(run, number, encoder=encoder, step=step, protocol="abx", **values)
+    comparison = compared(tmp_path, "gain/test/abx/top1")
+    assert [pytest.approx(each.interval.mean) for each in comparison.groups] == [0.3, -0.1], "the best is the first"
+    assert (comparison.larger, comparison.larger_is_better("test/abx/top1")) == (True, False)
+
+
 def test_ways_of_evaluating_are_never_mixed(tmp_path):
     """Training measured in all runs with version 2 of the probe; three were evaluated by other settings or versions."""
     for seed, more in enumerate(({}, {"settings": {"l2": [0.5]}}, {"settings": {"l2": [0.5]}}, {"version": 3})):

@@ -205,10 +205,43 @@ def test_folders_are_classes_and_shares_are_held_out(tmp_path):
     assert one.rows == 2
 
 
+def test_texts_without_classes_are_held_out_as_well(tmp_path):
+    lines = [f"line {number}" for number in range(40)]
+    put(tmp_path / "notes.txt", "\n".join(lines))
+    dataset = TextFolder(root=str(tmp_path))
+    data = dataset.load()
+    assert (len(data.train), len(data.validation.x), len(data.test.x)) == (dataset.rows, 4, 4) == (32, 4, 4)
+    assert (data.bank, data.validation.y, data.test.y, data.classes) == (None, None, None, ())
+    assert not check_data(data, dataset.samples)
+    decode = read_tokenizer(data.assets["tokenizer.json"]).decode
+    rows = [decode(row) for part in (data.train, data.validation.x, data.test.x) for row in part.tolist()]
+    assert sorted(rows) == sorted(lines)
+    put(tmp_path / "valid.txt", "another line")
+    data = TextFolder(root=str(tmp_path)).load()
+    assert [decode(row) for row in data.validation.x.tolist()] == ["another line"]
+
+
+def test_a_task_has_its_loss_on_texts_without_classes(here, capsys):
+    put("notes/train.txt", "\n".join(f"the cow was fed by {number}" for number in range(16)))
+    put("notes/valid.txt", "\n".join(f"the net was seen by {number}" for number in range(8)))
+    small = "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st dataset.length=12"
+    evaluators = "evaluator=[loss,similarity,abx,probe,geometry]"
+    said = enter(capsys, f"pretext=clm dataset=text_folder dataset.root=notes {small} {evaluators} hydra.run.dir=run")
+    assert "not measured while training, as the dataset has no labels: similarity, abx, probe" in said
+    final = summary("run")["final"]
+    assert {"loss/perplexity", "test/loss/perplexity"} <= final.keys()
+    put("pairs.tsv", "the cow\tthe cow\t5\na net\tthe cow\t1\nby 7\ta cow\t2\n")
+    bare = "dataset.validation=0 dataset.test=0 dataset.root=notes/train.txt"
+    scored = "evaluator=[loss,similarity] evaluator.similarity.file=pairs.tsv"
+    said = enter(capsys, f"pretext=clm dataset=text_folder {bare} {small} {scored} hydra.run.dir=bare")
+    assert "not measured while training, as there is no validation split: loss" in said
+    assert "similarity/spearman" in summary("bare")["final"]
+
+
 @pytest.mark.parametrize(("unit", "rows"), [("line", 3), ("paragraph", 2), ("file", 1), ("chunk", 4)])
 def test_units_of_plain_files(tmp_path, unit, rows):
     put(tmp_path / "notes.txt", "one two\nthree\n\nfour five\n")
-    dataset = TextFolder(root=str(tmp_path), unit=unit, length=8)
+    dataset = TextFolder(root=str(tmp_path), unit=unit, length=8, validation=0.0, test=0.0)
     data = dataset.load()
     assert len(data.train) == dataset.rows == rows
     assert (data.bank, data.validation, data.test) == (None, None, None)
@@ -282,7 +315,7 @@ def test_much_that_is_unknown_or_cut_off_is_told(here, caplog):
     put("train.txt", "a b c d e f g h i j\n" * 9 + "rare words here now\n")
     put("test.txt", "other words than those\n")
     with caplog.at_level(logging.WARNING, "ssl_runner"):
-        TextFolder(root="train.txt", tokenizer="words", vocabulary=11, length=5).load()
+        TextFolder(root="train.txt", tokenizer="words", vocabulary=11, length=5, validation=0.0, test=0.0).load()
     lines = [each.getMessage() for each in caplog.records]
     assert lines[0].startswith("train: the tokenizer does not know 1")
     assert lines[1].endswith("cut off at 5 tokens, the longest of 10; type a larger dataset.length")
@@ -315,7 +348,11 @@ def test_other_texts_are_read_by_an_encoders_tokenizer(here, capsys):
         "model.width=16 model.depth=1 model.heads=2 device=cpu batch_size=4 length=2st log_every=1st save_every=100%"
     )
     data = "dataset=text_folder dataset.root=notes dataset.tokenizer=words dataset.vocabulary=70 dataset.length=12"
-    enter(capsys, f"pretext=mlm {data} {small} hydra.run.dir=run evaluator=none", "40 train texts, no classes")
+    enter(
+        capsys,
+        f"pretext=mlm {data} {small} hydra.run.dir=run evaluator=none",
+        "32 train, 4 test, 4 validation texts, no classes",
+    )
     source = find_encoder(Path("run"))
     tokenizer = read_tokenizer(source.assets["tokenizer.json"])
     other = Grammar(sentences=40).read_as(source.samples, source.assets)

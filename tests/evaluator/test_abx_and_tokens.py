@@ -127,10 +127,28 @@ def test_classes_of_tokens_are_read_off_and_padding_is_left_out():
 
 def test_a_class_has_the_token_at_the_middle_of_its_time():
     classes = torch.tensor([[0, 1, 2, 3, 4, 5]])
-    assert at_times(classes, 6).tolist() == classes.tolist()
-    assert at_times(classes, 3).tolist() == [[1, 3, 5]]
-    assert at_times(classes, 2).tolist() == [[1, 4]]
-    assert at_times(classes, 12).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]]
+    assert at_times(classes, 6, 1, 6).tolist() == classes.tolist()
+    assert at_times(classes, 3, 1, 3).tolist() == [[1, 3, 5]]
+    assert at_times(classes, 2, 1, 2).tolist() == [[1, 4]]
+    assert at_times(classes, 12, 1, 12).tolist() == [[0, 0, 1, 1, 2, 2, 3, 3, 4, 4, 5, 5]]
+    assert at_times(classes, 3, 5, 12).tolist() == [[1, 3, -1]], "the middle of the third is behind the row"
+
+
+def test_a_token_has_the_class_of_its_own_samples():
+    """Five tokens of 4 samples cover a row of 18: equal parts would be of 3.6, and the later ones in others."""
+
+    class Hops(Frames):
+        hop = 4
+
+        def forward(self, x, keep=None):
+            tokens = torch.nn.functional.pad(x, (0, 2)).view(len(x), -1, 4)[:, :, :2]
+            return Features(tokens.sum(1), tokens, (tokens.shape[1],))
+
+    classes = torch.arange(18).expand(8, -1).clone()
+    split = Split(torch.rand(8, 1, 18) + 0.1, tokens={"phone": classes})
+    tokens = Tokens(every=EVERY, bank=split, query=split, sample=Samples("audio", (1, 18), rate=18))
+    _, y, _ = tokens.labelled(Hops(), split)
+    assert y.view(8, -1)[0].tolist() == [2, 6, 10, 14], "the middle of the fifth is at 18, behind the row"
     x, _ = spoken(40, 1)
     slow = (x.view(40, 10, 2)[:, :, 1] > x.view(40, 10, 2)[:, :, 0]).long().repeat_interleave(3, 1)  # (40, 30)
     split = Split(x, None, {}, {"phone": slow})

@@ -136,7 +136,7 @@ def test_text_and_audio_are_measured_or_refused_with_a_remedy(name, kind, tmp_pa
     sample, y = KINDS[kind], torch.arange(60) % 3
     x = sample.example(60, rng) if kind == "text" else torch.randint(-999, 999, (60, *sample.shape), generator=rng)
     split, width = Split(x, y, {"z": y} if name == "factors" else {}), sample.shape[-1]
-    more = {"sample": sample, "classes": 3, "circular": (), "fresh": lambda seed: Flat(width)}
+    more = {"sample": sample, "classes": 3, "fresh": lambda seed: Flat(width)}
 
     def measured(**change):
         evaluator = build(name, split, tmp_path, **more, **change)

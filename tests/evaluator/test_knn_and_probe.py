@@ -146,7 +146,7 @@ def test_numbers_and_labels_are_those_of_scikit_learn():
     neighbours = KNeighborsRegressor(20, metric="cosine", weights=vote(0.07))
     ridge, logistic = Ridge(1e-2 * 400), LogisticRegression(C=2 / (400 * 1e-2), tol=1e-8, max_iter=2000)
     u, v = (StandardScaler().fit(x).transform(each) for each in (x, z))
-    factors = numbers(Factors(every=EVERY, bank=bank, query=query, circular=(), l2=(1e-2,)))
+    factors = numbers(Factors(every=EVERY, bank=bank, query=query, l2=(1e-2,)))
     scores = {}
     for name, headline, unit in (("position", "r2", "number"), ("noise", "r2", "number"), ("labels", "map", "share")):
         y, truth = (split.targets[name].double().numpy() for split in (bank, query))
@@ -195,7 +195,7 @@ def test_the_strength_is_chosen_on_rows_that_were_not_fitted(rng):
     """As many features of noise as rows: the weakest penalty fits them all and predicts nothing."""
     x = torch.randn(500, 110, generator=rng)
     z = x[:, 0] + 0.5 * torch.randn(500, generator=rng)
-    factors, of_z = functools.partial(Factors, every=EVERY, circular=()), functools.partial(probe, target="z")
+    factors, of_z = functools.partial(Factors, every=EVERY), functools.partial(probe, target="z")
     for make, target in ((of_z, z), (of_z, torch.stack([z > 0, z > 1], 1)), (factors, z)):
         bank, query = (Split(x[s], targets={"z": target[s]}) for s in (slice(120), slice(120, None)))
         weak, strong, both = (numbers(make(bank=bank, query=query, l2=l2)) for l2 in ((1e-6,), (1.0,), (1e-6, 1.0)))

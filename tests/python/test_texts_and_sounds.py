@@ -36,6 +36,7 @@ def texts(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
     put(folder / "notes.txt", "\n".join(TEXTS))
     given = {"root": str(folder / "notes.txt"), "tokenizer": request.param, "length": 16}
+    given |= {"validation": 0.0, "test": 0.0}
     words = (f"dataset.{key}={each}" for key, each in given.items())
     return trained(folder / "run", "pretext=mlm", "dataset=text_folder", *words), TextFolder(**given)
 
@@ -48,6 +49,7 @@ def sounds(tmp_path_factory):
         (folder / "recordings" / name).parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(folder / "recordings" / name, 0.1 * rng.normal(size=(int(seconds * rate), channels)), rate)
     given = {"root": str(folder / "recordings"), "rate": 8000, "labels": False, "cache": False}
+    given |= {"validation": 0.0, "test": 0.0}
     words = (f"dataset.{key}={each}" for key, each in given.items())
     return trained(folder / "run", "pretext=cpc", "dataset=audio_folder", *words), AudioFolder(**given)
 
@@ -136,7 +138,8 @@ def test_embed_writes_a_row_a_text_with_its_file_and_number(texts, capsys):
     put("book.txt", "\n".join(TEXTS))
     enter(capsys, ["embed", str(run), "book.txt", "--unit", "file", "--to", "x.npz"], "1 texts of book.txt")
     enter(capsys, ["embed", str(run), "book.txt", "--unit", "chunk", "--to", "x.npz"])
-    pieces = TextFolder(root="book.txt", unit="chunk", tokenizer=texts[1].tokenizer, length=16).load().train
+    book = {"root": "book.txt", "unit": "chunk", "tokenizer": texts[1].tokenizer, "length": 16}
+    pieces = TextFolder(**book, validation=0.0, test=0.0).load().train
     assert np.array_equal(np.load("x.npz")["features"], features(run, pieces).numpy())
 
 

@@ -71,7 +71,7 @@ def test_the_table_has_every_headline_that_can_be_better(tmp_path):
     assert [line.split() for line in lines[:4]] == [
         ["measured", "majority", "class", "random", "encoder", "trained", "gain", "test"],
         ["knn", "12.5", "%", "25.0", "%", "50.0", "%", "+25.0", "%", "47.5", "%"],
-        ["probe", "2", "0.5", "-1.5"],
+        ["probe", "2", "0.5", "+1.5"],
         ["late"],
     ]
     assert lines[4:6] == ["shrinking since step 8", "40 steps in 8 s, 1,234 samples/s"]
@@ -82,7 +82,7 @@ def test_raw_features_have_a_column_if_they_were_measured(tmp_path):
     head, knn, probe, late, *_ = [line.split() for line in told(tmp_path, raw={"knn/top1": 0.3})]
     assert head == ["measured", "majority", "class", "raw", "features", "random", "encoder", "trained", "gain", "test"]
     assert knn == ["knn", "12.5", "%", "30.0", "%", "25.0", "%", "50.0", "%", "+25.0", "%", "47.5", "%"]
-    assert (probe, late) == (["probe", "2", "0.5", "-1.5"], ["late"])
+    assert (probe, late) == (["probe", "2", "0.5", "+1.5"], ["late"])
 
 
 @pytest.mark.parametrize("status", ENDS)

@@ -1,4 +1,7 @@
-"""Cache of decoded recordings on disk: an entry is NAME-8000hz-KEY.npy, int16 (N, 1, T), as that of images is uint8."""
+"""Cache of decoded recordings on disk: an entry is NAME-8000hz-KEY.npy, int16 (N, 1, T), as that of images is uint8.
+
+Beside it is a .json that names the folder, by which `ssl-runner cache` knows it.
+"""
 
 import hashlib
 import io
@@ -14,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Int16
+from jaxtyping import Float32, Int16
 from torch import Tensor
 
 from ssl_runner.data.audio_files.decode import cut_rows, read_wave
@@ -22,7 +25,7 @@ from ssl_runner.data.audio_files.plan import ClipPlan
 from ssl_runner.data.image_files.source import cores
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.duration import Phase
-from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
+from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 VERSION = 1  # of what decode.py makes of a file
 TOGETHER = 256  # files decoded before the next ones
@@ -30,10 +33,13 @@ TOGETHER = 256  # files decoded before the next ones
 logger = logging.getLogger("ssl_runner")
 
 
-def load_clips(root: Path, plan: ClipPlan, rate: int, length: int, cache: bool | str) -> Int16[Tensor, "n 1 t"]:
+def load_clips(
+    root: Path, plan: ClipPlan, rate: int, length: int, cache: bool | str
+) -> tuple[Int16[Tensor, "n 1 t"], dict[str, str]]:
     """All rows of a plan, mapped from the cache, into which they are decoded if need be; cache False: in memory.
 
-    What cannot be decoded is silence: see `heard`. If the folder cannot be written, they stay in memory.
+    And why, by name, of files that cannot be decoded: their rows are silence, see `heard`. If the folder cannot be
+    written, rows stay in memory.
     """
     shape = (sum(plan.counts), 1, length)
     if cache:
@@ -41,48 +47,61 @@ def load_clips(root: Path, plan: ClipPlan, rate: int, length: int, cache: bool |
         name = re.sub(r"[^\w-]", "_", root.absolute().name, flags=re.ASCII)[:40] or "recordings"
         path = folder / f"{name}-{rate}hz-{key_of(root, plan, rate, length)}.npy"
         try:
-            if (rows := read_entry(path, shape)) is None:
+            entry = read_entry(path, shape)
+            # What could not be read perhaps can now: a disk is back, a permission was given.
+            if entry is None or any(not isinstance(read_file(root / file, rate), str) for file in entry[1]):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_abandoned(folder, HALVES)
-                with replacing(path) as file:
-                    np.lib.format.write_array_header_1_0(
-                        file,
-                        {
-                            "descr": np.lib.format.dtype_to_descr(np.dtype(np.int16)),
-                            "fortran_order": False,
-                            "shape": shape,
-                        },
-                    )
-                    decode(root, plan, rate, length, file.write)
-                rows = read_entry(path, shape)
+                write_entry(path, root, plan, rate, length)
+                entry = read_entry(path, shape)
             else:
                 logger.info("recordings mapped from %s", path)
-            if rows is not None:
-                return rows
+            if entry is not None:
+                return entry
         except OSError as problem:
             logger.warning("cannot keep decoded recordings in %s (%s): they stay in memory", folder, problem)
     content = io.BytesIO()
-    decode(root, plan, rate, length, content.write)
-    return torch.frombuffer(content.getbuffer(), dtype=torch.int16).view(shape)
+    broken = decode(root, plan, rate, length, content.write)
+    return torch.frombuffer(content.getbuffer(), dtype=torch.int16).view(shape), broken
 
 
-def decode(root: Path, plan: ClipPlan, rate: int, length: int, write: Callable[[bytes], object]) -> None:
-    """Calls `write` with the bytes of all rows in order."""
+def write_entry(path: Path, root: Path, plan: ClipPlan, rate: int, length: int) -> None:
+    """Decodes into the cache. The .npy gets its name last: an entry is whole or absent."""
+    header = {"descr": np.dtype(np.int16).str, "fortran_order": False, "shape": (sum(plan.counts), 1, length)}
+    with replacing(path) as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        broken = decode(root, plan, rate, length, file.write)
+        note = {"kind": "recordings", "root": str(root.absolute()), "broken": broken}
+        write_json(path.with_suffix(".json"), note)
 
-    def read(place: int) -> bytes:
-        try:
-            return cut_rows(read_wave(root / plan.files[place], rate), length, plan.counts[place]).tobytes()
-        except Exception as problem:  # libsndfile's errors, and numpy's of what it returned
-            logger.warning("cannot read %s (%s): it is left out", plan.files[place], problem)
-            return bytes(2 * plan.counts[place] * length)
 
-    started, files = time.monotonic(), range(len(plan.files))
+def decode(root: Path, plan: ClipPlan, rate: int, length: int, write: Callable[[bytes], object]) -> dict[str, str]:
+    """Calls `write` with the bytes of all rows in order. Returns why, by name, of files that cannot be decoded."""
+
+    def read(place: int) -> bytes | str:
+        wave = read_file(root / plan.files[place], rate)
+        return wave if isinstance(wave, str) else cut_rows(wave, length, plan.counts[place]).tobytes()
+
+    started, files, broken = time.monotonic(), range(len(plan.files)), dict[str, str]()
     with Phase("decoding", len(files), "recordings") as phase, ThreadPoolExecutor(cores()) as pool:
         for first in files[::TOGETHER]:
-            for rows in pool.map(read, files[first : first + TOGETHER]):
+            places = files[first : first + TOGETHER]
+            for place, rows in zip(places, pool.map(read, places), strict=True):
+                if isinstance(rows, str):
+                    broken[plan.files[place]], rows = rows, bytes(2 * plan.counts[place] * length)
                 write(rows)
                 phase.advance(1)
     logger.info("decoded %d recordings in %.1f s", len(files), time.monotonic() - started)
+    return broken
+
+
+def read_file(path: Path, rate: int) -> Float32[np.ndarray, " n"] | str:
+    """The wave of a file, or why it cannot be decoded."""
+    try:
+        wave = read_wave(path, rate)
+    except Exception as problem:  # libsndfile's errors, and numpy's of what it returned
+        return " ".join(str(problem).split()) or type(problem).__name__
+    return wave if len(wave) else "no sound is behind its header"
 
 
 def heard(rows: Int16[Tensor, "n 1 t"]) -> Tensor:
@@ -101,14 +120,15 @@ def key_of(root: Path, plan: ClipPlan, rate: int, length: int) -> str:
     return digest.hexdigest()
 
 
-def read_entry(path: Path, shape: tuple[int, ...]) -> Int16[Tensor, "n 1 t"] | None:
-    """Rows of an entry; None if it is absent or torn."""
+def read_entry(path: Path, shape: tuple[int, ...]) -> tuple[Int16[Tensor, "n 1 t"], dict[str, str]] | None:
+    """Rows of an entry, and why files could not be decoded; None if it is absent or torn."""
     try:
+        broken = dict(read_json(path.with_suffix(".json"))["broken"])
         rows = np.lib.format.open_memmap(path, mode="r")
-    except (OSError, ValueError, EOFError):
+    except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
     if rows.shape != shape or rows.dtype != np.int16:
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(rows)
+        return torch.from_numpy(rows), broken

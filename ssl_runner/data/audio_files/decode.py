@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float32, Int16
 
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64")
+LOUDEST = 2.0  # sample of a sound, of which full scale is 1: more is another scale
 # A file, what is in one, or an array (n,) or (n, channels) in [-1, 1] and its rate in Hz, as soundfile.read returns it.
 Sound: TypeAlias = "Path | bytes | tuple[np.ndarray, int]"
 
@@ -45,13 +46,18 @@ def read_header(path: Path) -> Header | str:
 
 
 def read_wave(sound: Sound, rate: int) -> Float32[np.ndarray, " n"]:
-    """The mean of all channels in [-1, 1], resampled by a polyphase filter. Raises whatever libsndfile makes of it."""
+    """The mean of all channels in [-1, 1], resampled by a polyphase filter.
+
+    Raises ValueError for floating point of another scale, or that is not finite, and whatever libsndfile makes of it.
+    """
     if isinstance(sound, tuple):
         wave, own = sound[0].astype(np.float32), sound[1]
         wave = wave[:, None] if wave.ndim == 1 else wave
     else:
         place = io.BytesIO(sound) if isinstance(sound, bytes) else os.fspath(sound)
         wave, own = soundfile().read(place, dtype="float32", always_2d=True)
+    if not (loudest := float(np.abs(wave).max(initial=0))) <= LOUDEST:
+        raise ValueError(f"it has values up to {loudest:.3g}; give [-1, 1], and no NaN")
     wave = wave.mean(axis=1)
     if own != rate and len(wave):
         from scipy.signal import resample_poly  # half a second of import

@@ -51,7 +51,7 @@ class ClipPlan:
 def plan_clips(
     root: Path, recordings: Sequence[Recording], *, rate: int, length: int, shares: Mapping[str, float], seed: int
 ) -> ClipPlan:
-    """Reads all headers. shares: of the training recordings, of each class, that a part takes if it has none.
+    """Reads all headers. shares: of the training recordings, of each class if all have one, for parts that have none.
 
     Raises ValueError for a part with labels that training recordings do not have.
     """
@@ -67,9 +67,9 @@ def plan_clips(
     of_row = torch.arange(len(kept)).repeat_interleave(torch.tensor(counts, dtype=torch.int64))
     number = {name: place for place, name in enumerate(classes)} if labelled else {}
     speakers = sorted({each.speaker for each in kept if each.speaker is not None}, key=natural_key)
-    names = [each.part if labelled or each.part not in MEASURED else "" for each in kept]
+    names = [each.part for each in kept]
     everyone = bool(kept) and all(each.speaker is not None for each in kept)
-    voice = [speakers.index(each.speaker) if everyone else 0 for each in kept]
+    voices = {name: place for place, name in enumerate(speakers)} if everyone else {}
     return ClipPlan(
         files=[each.file for each in kept],
         counts=counts,
@@ -81,7 +81,7 @@ def plan_clips(
         classes=tuple(map(printable, classes)) if labelled else (),
         y=torch.tensor([number.get(each.label, 0) for each in kept], dtype=torch.int64)[of_row],
         speakers=tuple(map(printable, speakers)) if everyone else (),
-        speaker=torch.tensor(voice, dtype=torch.int64)[of_row],
+        speaker=torch.tensor([voices.get(each.speaker, 0) for each in kept], dtype=torch.int64)[of_row],
         broken={
             each.file: known for each, known in zip(recordings, headers, strict=True) if not isinstance(known, Header)
         },
@@ -94,14 +94,15 @@ def usable(header: Header | str) -> bool:
 
 
 def held_out(recordings: Sequence[Recording], shares: Mapping[str, float], seed: int) -> list[Recording]:
-    """The recordings, some of training given to parts that have none: the same share of every class."""
+    """The recordings, some of training given to parts that have none: of every class, or of all, the same share."""
     kept, given = list(recordings), {each.part for each in recordings}
     for part, share in shares.items():
         train = [place for place, each in enumerate(kept) if each.part == "train"]
-        labels = sorted({kept[place].label or "" for place in train})
-        if part in given or len(labels) < 2 or any(kept[place].label is None for place in train):
+        if part in given:
             continue
-        y = torch.tensor([labels.index(kept[place].label or "") for place in train], dtype=torch.int64)
+        labels = [kept[place].label for place in train]
+        known = {} if None in labels else {label: number for number, label in enumerate(sorted({*labels}))}
+        y = torch.tensor([known.get(label, 0) for label in labels], dtype=torch.int64)
         for place in stratified_split(y, share, seed)[1].tolist():
             each = kept[train[place]]
             kept[train[place]] = Recording(each.file, part, each.label, each.speaker)

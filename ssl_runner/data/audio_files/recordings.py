@@ -1,8 +1,8 @@
 """Datasets of recordings: what audio_folder, manifest, speech_commands and librispeech share."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,10 +53,7 @@ class Recordings(Challenges):
         shares = {"test": self.test, "validation": self.validation}
         length = {"rate": self.rate, "length": self.samples.shape[1]}
         plan = self._plan = plan_clips(self._folder, self.find(place), **length, shares=shares, seed=self.split_seed)
-        if len(plan.broken) > self.max_broken:
-            named = "; ".join(printable(f"{file} ({why})") for file, why in list(plan.broken.items())[:3])
-            more = f"more than max_broken={self.max_broken} recordings cannot be read: {named}"
-            raise ValueError(f"{more}. Mend or remove them, or type dataset.max_broken={len(plan.broken)}")
+        self.check_broken(plan.broken)
         self._learnt = plan.learnt
         if not len(self._learnt):
             raise FileNotFoundError(
@@ -65,6 +62,13 @@ class Recordings(Challenges):
         self.targets = ("speaker",) if plan.speakers else ()
         super().__post_init__()
 
+    def check_broken(self, broken: Mapping[str, str]) -> None:
+        """Raises ValueError for too many files that cannot be read."""
+        if len(broken) > self.max_broken:
+            named = "; ".join(printable(f"{file} ({why})") for file, why in list(broken.items())[:3])
+            more = f"more than max_broken={self.max_broken} recordings cannot be read: {named}"
+            raise ValueError(f"{more}. Mend or remove them, or type dataset.max_broken={len(broken)}")
+
     def folder(self, place: Path) -> Path:
         """What the names of files are relative to."""
         return place
@@ -72,6 +76,12 @@ class Recordings(Challenges):
     @property
     def samples(self) -> Samples:
         return Samples("audio", (1, round(self.seconds * self.rate)), rate=self.rate)
+
+    def read_as(self, samples: Samples, assets: Mapping[str, bytes]) -> "Recordings":
+        """The same recordings, heard as an encoder's own were: at its rate, in clips of its length."""
+        if samples.kind != "audio" or samples == self.samples:
+            return self
+        return replace(self, rate=samples.rate, seconds=samples.shape[1] / samples.rate)
 
     @property
     def has_labels(self) -> bool:
@@ -84,30 +94,36 @@ class Recordings(Challenges):
         return [len(self._learnt)] if some else plan.y[self._learnt].bincount(minlength=len(plan.classes)).tolist()
 
     def load(self) -> Data:
-        """Maps the cache, or decodes all recordings and writes it. Silent clips are left out, and counted."""
+        """Maps the cache, or decodes all recordings and writes it. Silent clips are left out, and counted.
+
+        Raises ValueError if too many files cannot be decoded, or all training clips are silent.
+        """
         plan = self._plan
-        for file, why in plan.broken.items():
+        rows, undecoded = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
+        broken = {**plan.broken, **undecoded}
+        self.check_broken(broken)
+        for file, why in broken.items():
             logger.warning("cannot read %s (%s): it is left out", printable(file), why)
-        rows = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
         sound = heard(rows)
+        lost = sum(count for file, count in zip(plan.files, plan.counts, strict=True) if file in undecoded)
         parts = {part: index[sound[index]] for part, index in plan.parts.items()}
         learnt = self._learnt = plan.learnt[sound[plan.learnt]]
         if not len(learnt):
             raise ValueError(
-                f"all training clips of {printable(self.root)} are silent; type dataset.root=PLACE of others"
+                f"all training clips of {printable(self.root)} are silent or broken; type dataset.root=PLACE of others"
             )
-        logger.info("recordings: %s", self.describe(parts, int((~sound).sum())))
-        splits = {part: self.labelled_rows(rows, index) for part, index in parts.items() if len(index) and plan.classes}
-        bank = splits.get("train")
+        logger.info("recordings: %s", self.describe(parts, int((~sound).sum()) - lost))
+        splits = {part: self.split_of(rows, index) for part, index in parts.items() if len(index)}
+        bank = splits.get("train") if plan.classes else None
         train = Subset(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
         few = train[evenly_spaced(train, HASHED)]
         digest = fingerprint(few, plan.y, *(index for index in parts.values()))
         measured = (bank, splits.get("validation"), splits.get("test"))
         return self.apply(Data(train, *measured, *statistics(train, HASHED), plan.classes, digest))
 
-    def labelled_rows(self, rows: Rows, index: Int[Tensor, " n"]) -> Split:
+    def split_of(self, rows: Rows, index: Int[Tensor, " n"]) -> Split:
         speaker = {"speaker": self._plan.speaker[index]} if self._plan.speakers else {}
-        return Split(Subset(rows, index), self._plan.y[index], speaker)
+        return Split(Subset(rows, index), self._plan.y[index] if self._plan.classes else None, speaker)
 
     def describe(self, parts: dict[str, Tensor], silent: int) -> str:
         """What was found, in one line."""

@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -53,6 +54,10 @@ class Words:
     def vocabulary(self) -> int:
         return max(self.ids.values()) + 1
 
+    @cached_property
+    def words(self) -> dict[int, str]:
+        return {each: word for word, each in self.ids.items()}
+
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         known, other = self.ids.get, self.unknown
         cased = (text.lower() if self.lowercase else text for text in texts)
@@ -60,8 +65,7 @@ class Words:
         return [[each for each in ids if each is not None] for ids in found]
 
     def decode(self, ids: Iterable[int]) -> str:
-        words = {each: word for word, each in self.ids.items()}
-        return " ".join(words.get(int(each), UNKNOWN) for each in ids if each > 0)
+        return " ".join(self.words.get(int(each), UNKNOWN) for each in ids if each > 0)
 
 
 class Library:
