@@ -72,7 +72,7 @@ class TextFolder(Texts, Challenges):
             held = [each for each in found if each.part == name]
             if not held:
                 train = parts["train"]
-                rest, out = stratified_split(numbers_of(train), getattr(self, name), self.split_seed)
+                rest, out = stratified_split(self.numbers_of(train), getattr(self, name), self.split_seed)
                 parts["train"], held = [train[i] for i in rest], [train[i] for i in out]
             parts[name] = held
         if not parts["train"]:
@@ -81,7 +81,12 @@ class TextFolder(Texts, Challenges):
 
     @cached_property
     def classes(self) -> tuple[str, ...]:
-        return classes_of(self.parts["train"])
+        return classes_of(self.learnable)
+
+    @cached_property
+    def learnable(self) -> Part:
+        """Texts to learn from, of which shares may be held out."""
+        return [each for each in self.found.texts if each.part in (None, "train")]
 
     @property
     def training_counts(self) -> Sequence[int]:
@@ -109,10 +114,15 @@ class TextFolder(Texts, Challenges):
     def describe(self) -> str:
         """What was found, in a line."""
         parts = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items() if part)
-        classes, blank = describe_classes(self.parts["train"]), self.found.blank
+        classes, blank = describe_classes(self.learnable), self.found.blank
         rows = f", {blank:,} rows without a text are left out" if blank else ""
         alone = "".join(f", {name}/ is no part without a train/" for name in self.found.alone)
         return f"{len(self._files)} files, {parts} texts, {classes}{rows}{alone}"
+
+    def numbers_of(self, part: Part) -> Int[Tensor, " n"]:
+        """The class of each text as a number; 0 of all if there are no classes."""
+        known = {name: number for number, name in enumerate(self.classes)}
+        return torch.tensor([known.get(str(each.label), 0) for each in part], dtype=torch.int64)
 
     def labels_of(self, name: str) -> Int[Tensor, " n"]:
         """Classes of a part. Raises ValueError for a text that has none, and a class that no training text is of."""
@@ -121,13 +131,11 @@ class TextFolder(Texts, Challenges):
             raise ValueError(
                 f"{self.root}: {without:,} of the {len(part):,} texts of {name} have no class; leave them out"
             )
-        known = {name: number for number, name in enumerate(self.classes)}
-        strange = sorted({str(each.label) for each in part} - known.keys())
-        if strange:
+        if strange := sorted({str(each.label) for each in part} - {*self.classes}):
             raise ValueError(
                 f"{self.root}: no training text is of the classes {', '.join(strange[:5])}; leave them out"
             )
-        return torch.tensor([known[str(each.label)] for each in part])
+        return self.numbers_of(part)
 
 
 def classes_of(texts: Part) -> tuple[str, ...]:
@@ -147,12 +155,6 @@ def describe_classes(texts: Part) -> str:
     else:
         why = f", as all training texts are of one, {named.pop()}" if named else ""
     return f"no classes{why}"
-
-
-def numbers_of(texts: Part) -> Int[Tensor, " n"]:
-    """The class of each text as a number; 0 of all if there are none."""
-    known = {name: number for number, name in enumerate(classes_of(texts))}
-    return torch.tensor([known.get(str(each.label), 0) for each in texts], dtype=torch.int64)
 
 
 @lru_cache(maxsize=2)
