@@ -18,6 +18,7 @@ from ssl_runner.dataset.librispeech import LibriSpeech
 from ssl_runner.dataset.manifest import Manifest
 from ssl_runner.dataset.speech_commands import SpeechCommands
 from ssl_runner.encoder.load import find_encoder
+from ssl_runner.run_folder.atomic import read_json
 
 
 @pytest.fixture(autouse=True)
@@ -145,7 +146,7 @@ def test_long_recordings_are_rows_of_one_part(tmp_path):
     assert len(level) <= 2, "three rows of each recording"
 
 
-def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, caplog):
+def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, cache, caplog):
     caplog.set_level(logging.INFO)
     tree(tmp_path, CLASSES)
     write(tmp_path / "yes" / "empty.wav", np.zeros(0, dtype=np.float32))
@@ -158,6 +159,9 @@ def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, capl
     for words in ("1 empty, and left out", "1 clips are silent", "1 of several channels", "1 of 16,000 Hz, resampled"):
         assert words in text
     assert "cannot read no/torn.wav" in text
+    (note,) = map(read_json, cache.glob("*-8000hz-*.json"))
+    assert len(note["silent"]) == 1, "no later run reads all rows to find them"
+    assert AudioFolder(root=str(tmp_path), rate=8000).load().fingerprint == data.fingerprint
     with pytest.raises(ValueError, match=r"no/torn.wav .* type dataset\.max_broken=1"):
         AudioFolder(root=str(tmp_path), rate=8000, max_broken=0)
 

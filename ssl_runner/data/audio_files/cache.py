@@ -1,6 +1,7 @@
 """Cache of decoded recordings on disk: an entry is NAME-8000hz-KEY.npy, int16 (N, 1, T), as that of images is uint8.
 
-Beside it is a .json that names the folder, by which `ssl-runner cache` knows it.
+Beside it is a .json that names the folder, by which `ssl-runner cache` knows it, and the rows that hold no sound, so
+that nobody has to read a hundred gigabytes to find them.
 """
 
 import hashlib
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,13 +35,18 @@ TOGETHER = 256  # files decoded before the next ones
 logger = logging.getLogger("ssl_runner")
 
 
-def load_clips(
-    root: Path, plan: ClipPlan, rate: int, length: int, cache: bool | str
-) -> tuple[Int16[Tensor, "n 1 t"], dict[str, str]]:
+class Clips(NamedTuple):
+    """Decoded recordings."""
+
+    rows: Int16[Tensor, "n 1 t"]
+    broken: dict[str, str]  # why, by name, of files that cannot be decoded: their rows are silence
+    silent: list[int]  # rows that hold no sound
+
+
+def load_clips(root: Path, plan: ClipPlan, rate: int, length: int, cache: bool | str) -> Clips:
     """All rows of a plan, mapped from the cache, into which they are decoded if need be; cache False: in memory.
 
-    And why, by name, of files that cannot be decoded: their rows are silence, see `heard`. If the folder cannot be
-    written, rows stay in memory.
+    If the folder cannot be written, rows stay in memory.
     """
     shape = (sum(plan.counts), 1, length)
     if cache:
@@ -49,7 +56,7 @@ def load_clips(
         try:
             entry = read_entry(path, shape)
             # What could not be read perhaps can now: a disk is back, a permission was given.
-            if entry is None or any(not isinstance(read_file(root / file, rate), str) for file in entry[1]):
+            if entry is None or any(not isinstance(read_file(root / file, rate), str) for file in entry.broken):
                 folder.mkdir(parents=True, exist_ok=True)
                 remove_abandoned(folder, HALVES)
                 write_entry(path, root, plan, rate, length)
@@ -61,8 +68,8 @@ def load_clips(
         except OSError as problem:
             logger.warning("cannot keep decoded recordings in %s (%s): they stay in memory", folder, problem)
     content = io.BytesIO()
-    broken = decode(root, plan, rate, length, content.write)
-    return torch.frombuffer(content.getbuffer(), dtype=torch.int16).view(shape), broken
+    found = decode(root, plan, rate, length, content.write)
+    return Clips(torch.frombuffer(content.getbuffer(), dtype=torch.int16).view(shape), *found)
 
 
 def write_entry(path: Path, root: Path, plan: ClipPlan, rate: int, length: int) -> None:
@@ -70,29 +77,34 @@ def write_entry(path: Path, root: Path, plan: ClipPlan, rate: int, length: int) 
     header = {"descr": np.dtype(np.int16).str, "fortran_order": False, "shape": (sum(plan.counts), 1, length)}
     with replacing(path) as file:
         np.lib.format.write_array_header_1_0(file, header)
-        broken = decode(root, plan, rate, length, file.write)
-        note = {"kind": "recordings", "root": str(root.absolute()), "broken": broken}
+        broken, silent = decode(root, plan, rate, length, file.write)
+        note = {"kind": "recordings", "root": str(root.absolute()), "broken": broken, "silent": silent}
         write_json(path.with_suffix(".json"), note)
 
 
-def decode(root: Path, plan: ClipPlan, rate: int, length: int, write: Callable[[bytes], object]) -> dict[str, str]:
-    """Calls `write` with the bytes of all rows in order. Returns why, by name, of files that cannot be decoded."""
+def decode(
+    root: Path, plan: ClipPlan, rate: int, length: int, write: Callable[[bytes], object]
+) -> tuple[dict[str, str], list[int]]:
+    """Calls `write` with the bytes of all rows in order. Returns what `Clips` says of them."""
 
     def read(place: int) -> bytes | str:
         wave = read_file(root / plan.files[place], rate)
         return wave if isinstance(wave, str) else cut_rows(wave, length, plan.counts[place]).tobytes()
 
-    started, files, broken = time.monotonic(), range(len(plan.files)), dict[str, str]()
+    started, files, broken, silent, row = time.monotonic(), range(len(plan.files)), dict[str, str](), list[int](), 0
     with Phase("decoding", len(files), "recordings") as phase, ThreadPoolExecutor(cores()) as pool:
         for first in files[::TOGETHER]:
             places = files[first : first + TOGETHER]
             for place, rows in zip(places, pool.map(read, places), strict=True):
                 if isinstance(rows, str):
                     broken[plan.files[place]], rows = rows, bytes(2 * plan.counts[place] * length)
+                sounds = np.frombuffer(rows, np.int16).reshape(plan.counts[place], length).any(axis=1)
+                silent += (row + np.flatnonzero(~sounds)).tolist()
+                row += plan.counts[place]
                 write(rows)
                 phase.advance(1)
     logger.info("decoded %d recordings in %.1f s", len(files), time.monotonic() - started)
-    return broken
+    return broken, silent
 
 
 def read_file(path: Path, rate: int) -> Float32[np.ndarray, " n"] | str:
@@ -102,11 +114,6 @@ def read_file(path: Path, rate: int) -> Float32[np.ndarray, " n"] | str:
     except Exception as problem:  # libsndfile's errors, and numpy's of what it returned
         return " ".join(str(problem).split()) or type(problem).__name__
     return wave if len(wave) else "no sound is behind its header"
-
-
-def heard(rows: Int16[Tensor, "n 1 t"]) -> Tensor:
-    """Which rows hold any sound, (n,)."""
-    return torch.cat([part.flatten(1).any(1) for part in rows.split(1024)])
 
 
 def key_of(root: Path, plan: ClipPlan, rate: int, length: int) -> str:
@@ -120,10 +127,11 @@ def key_of(root: Path, plan: ClipPlan, rate: int, length: int) -> str:
     return digest.hexdigest()
 
 
-def read_entry(path: Path, shape: tuple[int, ...]) -> tuple[Int16[Tensor, "n 1 t"], dict[str, str]] | None:
-    """Rows of an entry, and why files could not be decoded; None if it is absent or torn."""
+def read_entry(path: Path, shape: tuple[int, ...]) -> Clips | None:
+    """None if it is absent or torn."""
     try:
-        broken = dict(read_json(path.with_suffix(".json"))["broken"])
+        note = read_json(path.with_suffix(".json"))
+        broken, silent = dict(note["broken"]), [int(row) for row in note["silent"]]
         rows = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError, EOFError, KeyError, TypeError):
         return None
@@ -131,4 +139,4 @@ def read_entry(path: Path, shape: tuple[int, ...]) -> tuple[Int16[Tensor, "n 1 t
         return None
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(rows), broken
+        return Clips(torch.from_numpy(rows), broken, silent)

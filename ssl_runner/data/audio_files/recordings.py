@@ -6,12 +6,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
+import torch
 from annotated_types import Ge, Interval
 from jaxtyping import Int
 from torch import Tensor
 
 from ssl_runner.contract import Data, Rows, Samples, Split
-from ssl_runner.data.audio_files.cache import heard, load_clips
+from ssl_runner.data.audio_files.cache import load_clips
 from ssl_runner.data.audio_files.plan import SHOWN, Recording, plan_clips
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
@@ -99,12 +100,13 @@ class Recordings(Challenges):
         Raises ValueError if too many files cannot be decoded, or all training clips are silent.
         """
         plan = self._plan
-        rows, undecoded = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
+        rows, undecoded, silent = load_clips(self._folder, plan, self.rate, self.samples.shape[1], self.cache)
         broken = {**plan.broken, **undecoded}
         self.check_broken(broken)
         for file, why in broken.items():
             logger.warning("cannot read %s (%s): it is left out", printable(file), why)
-        sound = heard(rows)
+        sound = torch.ones(len(rows), dtype=torch.bool)
+        sound[silent] = False
         lost = sum(count for file, count in zip(plan.files, plan.counts, strict=True) if file in undecoded)
         parts = {part: index[sound[index]] for part, index in plan.parts.items()}
         learnt = self._learnt = plan.learnt[sound[plan.learnt]]
@@ -112,7 +114,7 @@ class Recordings(Challenges):
             raise ValueError(
                 f"all training clips of {printable(self.root)} are silent or broken; type dataset.root=PLACE of others"
             )
-        logger.info("recordings: %s", self.describe(parts, int((~sound).sum()) - lost))
+        logger.info("recordings: %s", self.describe(parts, len(silent) - lost))
         splits = {part: self.split_of(rows, index) for part, index in parts.items() if len(index)}
         bank = splits.get("train") if plan.classes else None
         train = Subset(rows, learnt) if bank is None or len(learnt) > len(bank.x) else bank.x
