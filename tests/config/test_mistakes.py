@@ -32,7 +32,7 @@ def test_pretexts_take_every_model_that_can(composer, pretext):
         assert all("cannot drop tokens; use model=vit_tiny" in line for line in lines)
 
 
-@pytest.mark.parametrize("experiment", names("experiment"))
+@pytest.mark.parametrize("experiment", in_turn(names("experiment")))
 def test_every_committed_recipe_is_a_job(composer, experiment):
     override = f"experiment={experiment}"
     kind = kind_of("pretext", composer.compose([override]).choices["pretext"])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import names_of, tiny
+from conftest import in_turn, names_of, tiny
 from runs import said, start
 from safetensors.torch import save_file
 
@@ -22,7 +22,7 @@ SHAPE, OUT = (3, 16, 16), Path("out")
 SMALLEST = {"convnet": ["model.widths=[4,8]"], "timm": ["model.name=test_vit"]}
 SMALLEST |= {"vit": ["model.width=12", "model.depth=1", "model.heads=2"]}
 LARGER = ("resnet34", "resnet50", "vit_small", "vit_base")  # of the same files as their smaller ones
-EVERY = [(name,) for name in names_of("image", "model") if name not in LARGER]
+EVERY = [name for name in names_of("image", "model") if name not in LARGER]
 FORMATS = [name for name in DEFAULT if not portable.missing(name)]
 CARD = "MODEL_CARD.md"
 TWO = ("--format", "safetensors,torch")
@@ -68,9 +68,9 @@ def features(folder):
         return x, find_encoder(folder).encoder(x)
 
 
-@pytest.mark.parametrize("words", [*EVERY, ("vit_tiny", "model.pool=class")], ids=" ".join)
+@pytest.mark.parametrize("words", in_turn([*EVERY, "vit_tiny model.pool=class"]))
 def test_every_model_family_is_exported(composer, words, capsys):
-    folder = stored(composer, *words)
+    folder = stored(composer, *words.split())
     assert export(folder) == (0, {ENCODER, *(portable.FORMATS[name].file for name in FORMATS)}), capsys.readouterr()
     x, wanted = features(folder)
     for kind in (portable.FORMATS[name] for name in FORMATS):

@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import yaml
-from conftest import names
+from conftest import in_turn, names
 from toys import choice
 
 from ssl_runner.config.compose import TREE
@@ -140,7 +140,7 @@ def test_statistics_come_with_the_weights(name):
     assert torch.equal(first(x).pooled, second(x).pooled)
 
 
-@pytest.mark.parametrize("name", TINY)
+@pytest.mark.parametrize("name", in_turn(TINY))
 def test_a_program_says_the_same_for_any_batch(name):
     """Both are compared with the encoder on several sizes of batches when they are made."""
     recipe = {"samples": {**SAMPLES._asdict(), "shape": list(SAMPLES.shape)}}

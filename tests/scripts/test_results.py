@@ -9,7 +9,7 @@ import pytest
 import result_jobs
 import result_pages
 import results
-from conftest import names, names_of
+from conftest import in_turn, names, names_of
 from result_pages import FAMILY, catalogue, paper_of, write_pages, write_recipes
 
 from ssl_runner.run_folder.atomic import digest, write_json
@@ -111,7 +111,7 @@ def test_every_method_has_a_family_and_a_paper(name):
     assert len(paper_of(name)) > 20
 
 
-@pytest.mark.parametrize("name", names_of("image", "pretext"))
+@pytest.mark.parametrize("name", in_turn(names_of("image", "pretext")))
 @pytest.mark.parametrize("dataset", ["shapes", "cifar10"])
 def test_every_method_of_images_has_a_job(name, dataset):
     config = result_jobs.resolved([*result_jobs.words(name, dataset, 3), "length=40st"])

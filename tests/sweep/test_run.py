@@ -12,7 +12,7 @@ from multiprocessing import forkserver
 from pathlib import Path
 
 import pytest
-from conftest import tiny
+from conftest import in_turn, tiny
 from rich.console import Console
 from runs import below, enter, jobs_of, put, saved, start, summary, wait_for
 
@@ -307,7 +307,7 @@ def test_other_launchers_run_the_same_jobs(launcher):
     assert jobs_of("attempts") == [1, 1]
 
 
-@pytest.mark.parametrize("launcher", ["local", "submitit_local", "ray"])
+@pytest.mark.parametrize("launcher", ["local", *in_turn(["submitit_local", "ray"])])
 def test_nothing_is_imported_from_where_a_sweep_says_it_was_begun(launcher, composer):
     """Its sweep.json may be a stranger's."""
     if launcher != "local":
