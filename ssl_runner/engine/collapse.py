@@ -143,8 +143,8 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     pretext, parts = learner.pretext, []
     hook = pretext.encoder.register_forward_hook(lambda module, given, features: pooled.append(features.pooled))
     try:
-        learner.first = learner.first or first_samples(learner)
-        for step, stride, few in learner.first:
+        learner.first_samples = learner.first_samples or read_first_samples(learner)
+        for step, stride, few in learner.first_samples:
             views = learner.views(few, step, learner.main, stride=stride)
             buffers = {name: buffer.clone() for name, buffer in pretext.named_buffers()}
             with torch.no_grad(), learner.device.autocast(), gathered(learner.objective):
@@ -159,7 +159,7 @@ def measure_embedding(learner: Learner) -> dict[str, Metric]:
     return {f"{NAME}/{name}": Metric(value, None, "number") for name, value in values.items()}
 
 
-def first_samples(learner: Learner) -> list[tuple[int, int, Batch]]:
+def read_first_samples(learner: Learner) -> list[tuple[int, int, Batch]]:
     """A few samples of the first micro-batches, each with its step and their distance in the micro-batch."""
     loader, some = learner.loader, SAMPLES // ranks.count()
     batches = ((step, batch) for step in range(learner.length.steps) for batch in loader.batches(step))

@@ -52,7 +52,7 @@ class Learner:
             for group, named in self.groups.items()
         }
         self.finite = torch.ones((), dtype=torch.bool, device=device.device)  # whether every loss so far was
-        self.first: list[tuple[int, int, Batch]] = []  # what the embedding is measured on, once that was read
+        self.first_samples: list[tuple[int, int, Batch]] = []  # that the embedding is measured on, once they were read
         self.waited = 0.0  # seconds that steps stood still for data, since a log last set it to 0
 
     def step(self, step: int, *, measure_gradient: bool = False) -> dict[str, Tensor]:

@@ -70,14 +70,13 @@ def target_of(job: Job) -> str:
     return f"{target.__module__}.{target.__qualname__}"
 
 
-def check_initial(job: Job) -> list[str]:
+def check_initial(job: Job, samples: Samples) -> list[str]:
     """A line if the weights that a job begins from cannot be had, or are of another model. It can be built."""
     assert job.init is not None
     try:
         read = read_initial(job.init, target_of(job))
     except (OSError, ValueError) as error:
         return [f"init: {error}"]
-    samples = job.dataset.build().samples
     own = samples.rate if read.source is None else read.source.samples.rate
     if own != samples.rate and 0 not in (own, samples.rate):
         instead = f"type dataset.rate={own}" if "rate" in job.dataset.arguments else f"choose sounds at {own:,} Hz"

@@ -33,7 +33,7 @@ def prepare_job(
     builds = build and not composed.problems and known not in tried.jobs
     job, problems = read_job(meant, builds, tried)
     if builds and job is not None and job.init is not None and not problems:
-        problems = check_initial(job)
+        problems = check_initial(job, tried.build_dataset(job).samples)
     for part in PARTS:
         absent = absent_places({part: content.get(part)}, composed.origin)
         problems = [f"{line}{absent}" if line.startswith(part) else line for line in problems]
