@@ -19,7 +19,7 @@ from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.sweep.choices import read_choice
 
-CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore", "PYTHONDONTWRITEBYTECODE": "1"}
+CLEAN = {"OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 
 
 def start(*words, program=("-m", "ssl_runner")):
