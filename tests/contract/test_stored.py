@@ -4,7 +4,7 @@ import io
 
 import pytest
 import torch
-from conftest import CHOICES, names_of, tiny
+from conftest import CHOICES, in_turn, names_of, tiny
 from image_trees import paint
 from PIL import Image
 from rich.console import Console
@@ -45,7 +45,7 @@ def prepare(root, composer):
     return build
 
 
-@pytest.mark.parametrize("name", names_of("image", "pretext"))
+@pytest.mark.parametrize("name", in_turn(names_of("image", "pretext")))
 def test_views_have_the_size_of_a_sample_and_evaluators_get_samples(name, prepare, tmp_path):
     prepared, problems = prepare(*CHOICES[f"pretext-{name}"], *MEASURED, "length=2st", "log_every=1st")
     assert not problems

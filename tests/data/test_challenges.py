@@ -7,6 +7,7 @@ from typing import ClassVar
 
 import pytest
 import torch
+from conftest import in_turn
 from image_trees import everything, folder, keys, paint, paint_classes
 
 from ssl_runner.contract import Data, Samples, Split
@@ -212,7 +213,7 @@ def test_wrong_labels_reach_evaluators_and_never_the_pretext_task(make):
     assert seen[0] != seen[1]
 
 
-@pytest.mark.parametrize("kind", ["salt_and_pepper", "noise", "blur", "jpeg", "occlusion"])
+@pytest.mark.parametrize("kind", in_turn(["salt_and_pepper", "noise", "blur", "jpeg", "occlusion"]))
 @pytest.mark.parametrize("dataset", [Shapes(images=200, test=0), Digits(size=32)])
 def test_a_corruption_is_stronger_at_a_higher_strength(kind, dataset):
     clean = dataset.load().train.float()

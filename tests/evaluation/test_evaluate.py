@@ -8,7 +8,7 @@ from unittest.mock import Mock
 
 import pytest
 import torch
-from conftest import names, tiny
+from conftest import in_turn, names, tiny
 from evaluator_toys import quick
 from image_trees import paint, paint_classes
 from matplotlib.image import imread
@@ -138,7 +138,7 @@ def test_what_these_samples_cannot_be_measured_by_is_refused(run, protocol, caps
     enter(capsys, f"evaluate {run} {protocol}", OTHERS[protocol], status=2)
 
 
-@pytest.mark.parametrize("protocol", [name for name in names("evaluator") if name not in ("none", *OTHERS)])
+@pytest.mark.parametrize("protocol", in_turn(name for name in names("evaluator") if name not in ("none", *OTHERS)))
 def test_every_protocol_is_carried_out(run, protocol):
     """A new YAML in conf/evaluator/ is a new case: finite numbers, its headline among them, and the same ones again."""
     measured, words = [], quick(protocol)

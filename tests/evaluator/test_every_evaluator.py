@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import names
+from conftest import in_turn, names
 from evaluator_toys import AUGMENT, EVERY, IMAGE, KINDS, QUICK, Flat, Small, encoded, metrics, quick
 
 from ssl_runner.config.compose import TREE
@@ -89,7 +89,7 @@ def test_it_can_be_checked_before_there_are_samples_and_refuses_features_that_ar
         metrics(build(name, shapes, tmp_path, score=lambda rows: {"loss": torch.nan}), diverged)
 
 
-@each_evaluator
+@pytest.mark.parametrize("name", in_turn(NODES))
 def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, tmp_path):
     """Encoder, modes, gradients, labels and all global generators; numbers are floats with their meaning."""
     encoder, evaluator = Small(), build(name, shapes, tmp_path)
