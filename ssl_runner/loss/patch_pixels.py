@@ -64,7 +64,7 @@ def spectrogram_pictures(
     encoder: Encoder, x: Float[Tensor, "b 1 t"], hidden: Int[Tensor, "b m"], filling: Patches,
     patch: tuple[int, int], grid: tuple[int, int]
 ) -> dict[str, Float[Tensor, "b 1 rows columns"]]:  # fmt: skip
-    """The same of clips' spectrograms, low bands at the bottom: 0.5 is a band's mean, 0 and 1 are three deviations off."""
+    """The same of spectrograms, low bands at the bottom: 0.5 is a band's mean, 0 and 1 are three deviations off."""
     patches = patchify(encoder.normalise(x), patch)
     place = hidden[..., None].expand_as(filling)
     shown = {"masked": patches.scatter(1, place, 0.0), "reconstruction": patches.scatter(1, place, filling)}
