@@ -48,7 +48,7 @@ class MapEncoder(ImageEncoder):
 
 
 @torch.no_grad()
-def grid_of(encoder: Encoder, shape: tuple[int, int, int]) -> tuple[int, ...]:
+def grid_of(encoder: Encoder, shape: tuple[int, ...]) -> tuple[int, ...]:
     """Tokens an axis for a sample of `shape`: an encoder tells it by encoding one, here zeros in eval mode."""
     training = encoder.training
     grid = encoder.eval()(torch.zeros(1, *shape, device=device_of(encoder))).grid

@@ -132,15 +132,20 @@ class Block(nn.TransformerEncoderLayer):
     def __init__(self, width: int, heads: int):
         super().__init__(width, heads, 4 * width, dropout=0.0, activation="gelu", batch_first=True, norm_first=True)
 
-    def forward(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
-        x = x + self.attend(self.norm1(x))
+    def forward(
+        self, x: Float[Tensor, "b n d"], attended: Bool[Tensor, "#b 1 #n n"] | None = None
+    ) -> Float[Tensor, "b n d"]:
+        """attended: (query, key) pairs; None: all."""
+        x = x + self.attend(self.norm1(x), attended)
         return x + self.linear2(F.gelu(self.linear1(self.norm2(x))))
 
-    def attend(self, x: Float[Tensor, "b n d"]) -> Float[Tensor, "b n d"]:
+    def attend(
+        self, x: Float[Tensor, "b n d"], attended: Bool[Tensor, "#b 1 #n n"] | None = None
+    ) -> Float[Tensor, "b n d"]:
         layer = self.self_attn
         projected = F.linear(x, layer.in_proj_weight, layer.in_proj_bias).unflatten(2, (3, layer.num_heads, -1))
         query, key, value = projected.permute(2, 0, 3, 1, 4).unbind()  # (B, heads, n, d / heads) each
-        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=attended)
         return layer.out_proj(mixed.transpose(1, 2).flatten(2))  # (B, n, d)
 
 

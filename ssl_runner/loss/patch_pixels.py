@@ -60,6 +60,20 @@ def patch_pictures(
     return {"masked": grey, "reconstruction": (filled * std + mean).clamp(0, 1)}
 
 
+def spectrogram_pictures(
+    encoder: Encoder, x: Float[Tensor, "b 1 t"], hidden: Int[Tensor, "b m"], filling: Patches,
+    patch: tuple[int, int], grid: tuple[int, int]
+) -> dict[str, Float[Tensor, "b 1 rows columns"]]:  # fmt: skip
+    """The same of spectrograms, low bands at the bottom: 0.5 is a band's mean, 0 and 1 are three deviations off."""
+    patches = patchify(encoder.normalise(x), patch)
+    place = hidden[..., None].expand_as(filling)
+    shown = {"masked": patches.scatter(1, place, 0.0), "reconstruction": patches.scatter(1, place, filling)}
+    return {
+        name: (unpatchify(each, patch, grid) / 6 + 0.5).clamp(0, 1).transpose(2, 3).flip(2)
+        for name, each in {**shown, "target": patches}.items()
+    }
+
+
 def suspect_ratio(ratio: float, usual: float, low: float, shown: str) -> Sequence[Suspect]:
     """Suspects of a share of hidden patches: above 0.92 and below `low`; `usual` is what to type."""
     if ratio > 0.92:

@@ -147,7 +147,7 @@ def keep_assets(assets):
                         find_encoder(Path(source))
 
 
-@pytest.mark.parametrize("task", ["rotation", "moco_v2", "mae"])
+@pytest.mark.parametrize("task", ["rotation", "moco_v2", "simmim"])
 def test_a_task_of_images_alone_is_refused_for_sounds_in_one_line_with_what_to_type(composer, task):
     """Whatever views and model the dataset recommends, the kind is what is told."""
     composed = composer.compose([f"pretext={task}", "dataset=utterances", "device=cpu"])

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from toys import SHAPE, Conv, Patches, batch, context, gradients, number, still, train
 
 from ssl_runner.augment.image.mask import patchify, unpatchify
-from ssl_runner.contract import Batch, Encoder
+from ssl_runner.contract import Batch, Encoder, Samples
 from ssl_runner.layers.image_encoder import grid_of
 from ssl_runner.pretext.autoencoder import Autoencoder
 from ssl_runner.pretext.bigan import BiGAN, Discriminator
@@ -58,8 +58,8 @@ def test_the_autoencoder_finds_what_the_images_have_in_common():
 
 def mae(encoder: Encoder | None = None, **settings) -> MAE:
     torch.manual_seed(0)
-    own = {"encoder": encoder or Patches(), "ratio": 0.75, "width": 16, "depth": 1, "heads": 2, "shape": SHAPE}
-    return MAE(augment=still(), **own | settings)
+    own = {"encoder": encoder or Patches(), "ratio": 0.75, "width": 16, "depth": 1, "heads": 2}
+    return MAE(augment=still(), samples=Samples("image", settings.pop("shape", SHAPE)), **own | settings)
 
 
 @pytest.mark.parametrize(("ratio", "kept"), [(0.75, 4), (0.5, 8), (0.9, 2), (0.99, 1), (0.01, 15)])

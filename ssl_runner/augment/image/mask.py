@@ -1,6 +1,7 @@
 """Random patch masks, and images cut into patches and put together again."""
 
-from jaxtyping import Float, Int
+import torch
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from ssl_runner.contract import Rng
@@ -11,12 +12,20 @@ def patch_count(patches: int, share: float) -> int:
     return min(max(round(patches * share), 1), patches - 1)
 
 
-def random_masks(samples: int, tokens: int, shown: int, rng: Rng) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
+def random_masks(
+    samples: int, tokens: int, shown: int, rng: Rng, real: Bool[Tensor, "b n"] | None = None
+) -> tuple[Int[Tensor, "b k"], Int[Tensor, "b m"]]:
     """Which tokens each sample shows and which it hides: a partition of range(tokens), its own for each sample.
 
     Every subset of `shown` tokens is as likely as any other. Both come in random order, on the generator's device.
+    real: which tokens are no padding; of those and of padding each sample shows its share, rounded.
     """
     order = rng.rand(samples, tokens).argsort(dim=1)  # (B, N)
+    if real is not None:
+        among = real.gather(1, order)
+        place = torch.where(among, among.cumsum(1), (~among).cumsum(1))  # from 1, in its kind
+        count = torch.where(among, among.sum(1, keepdim=True), (~among).sum(1, keepdim=True))
+        order = order.gather(1, ((place - 0.5) / count).argsort(dim=1, stable=True))
     return order[:, :shown], order[:, shown:]
 
 
