@@ -71,6 +71,19 @@ def patch_grid(
     return (grid[0], grid[1]), (tall // grid[0], wide // grid[1])
 
 
+@torch.no_grad()
+def spectrogram_grid(encoder: Encoder, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(times, bands) of the patches that an encoder cuts spectrograms into, and (frames, bands) of one.
+
+    shape: of a clip. Raises ValueError for an encoder that cannot drop patches of a spectrogram.
+    """
+    if not (encoder.in_two_steps and hasattr(encoder, "normalise")):
+        raise ValueError(f"{type(encoder).__name__} has no patches of a spectrogram to hide; type model=ast_tiny")
+    frames, mels = encoder.normalise(torch.zeros(1, *shape, device=device_of(encoder))).shape[2:]
+    times, bands = (*grid_of(encoder, shape), 1)[:2]
+    return (times, bands), (frames // times, mels // bands)
+
+
 def require_tokens(encoder: Encoder) -> None:
     """Raises ValueError if an encoder cannot drop and hide tokens."""
     if not encoder.in_two_steps:

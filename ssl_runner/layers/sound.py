@@ -11,9 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from ssl_runner.contract import Encoder, Rows, Samples
-from ssl_runner.layers.image_encoder import grid_of
-from ssl_runner.layers.weights import device_of
+from ssl_runner.contract import Rows, Samples
 
 MEASURED, AT_ONCE = 512, 64  # clips, at most, that statistics are of, and how many at a time
 FLOOR = 1e-5  # added to powers before their logarithm; that of a clip of unit power whose spectrum is flat is 1
@@ -32,19 +30,6 @@ def real_samples(x: Float[Tensor, "b 1 t"]) -> Bool[Tensor, "b 1 t"]:
 def real_frames(length: Int[Tensor, " b"], frames: int, hop: int) -> Bool[Tensor, "b {frames}"]:
     """Which frames begin within a clip's samples."""
     return torch.arange(frames, device=length.device) * hop < length[:, None]
-
-
-@torch.no_grad()
-def spectrogram_grid(encoder: Encoder, shape: tuple[int, ...]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """(times, bands) of the patches that an encoder cuts spectrograms into, and (frames, bands) of one.
-
-    shape: of a clip. Raises ValueError for an encoder that cannot drop patches of a spectrogram.
-    """
-    if not (encoder.in_two_steps and hasattr(encoder, "normalise")):
-        raise ValueError(f"{type(encoder).__name__} has no patches of a spectrogram to hide; type model=ast_tiny")
-    frames, mels = encoder.normalise(torch.zeros(1, *shape, device=device_of(encoder))).shape[2:]
-    times, bands = (*grid_of(encoder, shape), 1)[:2]
-    return (times, bands), (frames // times, mels // bands)
 
 
 def unit_power(x: Float[Tensor, "b 1 t"]) -> Float[Tensor, "b 1 t"]:

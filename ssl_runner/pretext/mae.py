@@ -22,9 +22,8 @@ from torch import Tensor, nn
 from ssl_runner.augment.image.mask import patch_count, random_masks
 from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder, Features, Loss, Pretext, Samples, Suspect
-from ssl_runner.layers.image_encoder import patch_grid, require_tokens
+from ssl_runner.layers.image_encoder import patch_grid, require_tokens, spectrogram_grid
 from ssl_runner.layers.ranges import Count
-from ssl_runner.layers.sound import spectrogram_grid
 from ssl_runner.layers.token_predictor import check_width
 from ssl_runner.layers.transformer import Block, attention_mask, sine_cosine, take_tokens
 from ssl_runner.loss.patch_pixels import Patches, patch_pictures, pixel_targets, spectrogram_pictures, suspect_ratio
