@@ -55,4 +55,5 @@ def test_a_command_of_docs_trains_measures_and_saves(here, capsys, command):
 
 
 def test_a_task_of_images_is_refused_for_text_in_one_line_with_what_to_type(capsys):
-    refusal(capsys, "pretext=rotation dataset=grammar", "pretext: Rotation takes image, and the dataset has text", "dataset=")
+    said = "pretext: Rotation takes image, and the dataset has text; type pretext=mlm, or dataset=shapes"
+    refusal(capsys, "pretext=rotation dataset=grammar", said)
