@@ -7,6 +7,7 @@ LINES = {  # what is typed, and words of the one line that answers it
     "evalute outputs/run --batch 3": ["evalute: is no verb", "did you mean evaluate?"],
     "eval run": ["did you mean evaluate?"],
     "lis": ["did you mean list?"],
+    "diff / /": ["diff: is no verb; possible are cache, "],
     "optimizer.lr = 0.1": ["optimizer.lr = 0.1: has spaces around =; type optimizer.lr=0.1"],
     "optimizer.lr= 0.1 seed=1": ["type optimizer.lr=0.1"],
     "optimizer.lr =0.1": ["type optimizer.lr=0.1"],
