@@ -135,4 +135,4 @@ def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> l
     possible = possible or [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
     possible += [*SUMMARY, "train/loss"]
     guess = nearest(metric, possible)
-    return [f"{given} no job measures; possible are {', '.join(possible)}{guess}, or type evaluator=[...]"]
+    return [f"{given} no job measures; possible are {', '.join(possible)}, or type evaluator=[...]{guess}"]

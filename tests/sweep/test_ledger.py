@@ -56,6 +56,7 @@ LONG = ["dataset.root=" + "long/" * 40, "model=convnet", "optimizer.weight_decay
         (["regulariser=none"], ["regulariser=l2"], "regulariser-none"),
         (["augment@pretext.augment=crop"], ["augment@pretext.augment=simclr"], "crop"),
         (["+x=ü"], ["+x=ö"], "x"),
+        (["optimizer.lr=1e+30"], ["optimizer.lr=1e-30"], "lr-1e30"),
         (["~optimizer.clip"], ["seed=1"], "clip"),
         (["a=1"], ["a=1"], "job"),
         (LONG, ["a=1"], "root-long-long-long-long-convnet-weight_decay-0.0001-seed-12"),
@@ -76,7 +77,7 @@ def test_settings_are_checked_as_every_config_is():
     assert (split.resume, split.folder, split.jobs) == ("a=b c", words[-1:], ["seed=0,1", "hydra.launchers=1"])
     assert (split.launcher, split.sweeper) == (of_launcher, ["hydra/sweeper/sampler=tpe"])
     problems = "\n".join(read_settings(split.own)[1])
-    assert re.search(r"on_eror.*did you mean on_error\?", problems)
+    assert re.search(r"on_eror.*did you mean sweep.on_error\?", problems)
     assert re.search("^sweep.jobs_per_device: given 0", problems, re.MULTILINE)
     assert read_settings(["sweep.halving=1"])[1]
     assert read_settings(["sweep.threads=["])[1][0].startswith("sweep.threads=[: cannot be read")
