@@ -3,11 +3,14 @@
 import re
 
 import pytest
+from rich.console import Console
 
+from ssl_runner.config.compose import Composer
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.sweep.ledger import Ledger, job_key, slug
 from ssl_runner.sweep.objective import Curve, Halving, is_better_smaller, value
+from ssl_runner.sweep.read import read
 from ssl_runner.sweep.settings import Settings, check_recorded, merge_words, read_settings, split_words
 
 
@@ -68,6 +71,14 @@ def test_folders_of_a_sweep_have_names_to_read(composer, job, other, name):
     short = slug(job, {*other}, composer.groups)
     assert len(short) <= 60
     assert name in (None, short)
+
+
+def test_a_combination_that_cannot_be_is_named_by_what_tells_it_from_the_others():
+    def refuse(composed, job, *_):
+        return None, [line for word, line in (("pretext=mae", "a"), ("seed=1", "b")) if word in job]
+
+    words = split_words(["seed=1", "pretext=simclr,mae", "batch_size=8,16"])
+    assert read(words, Composer(), refuse, Console()).problems == ["b", "a (as with pretext=mae batch_size=8)"]
 
 
 def test_settings_are_checked_as_every_config_is():
