@@ -17,7 +17,7 @@ from ssl_runner.run_folder.find import find
 from ssl_runner.run_folder.layout import CONFIG, DIFF, ENVIRONMENT, EVALUATION, GROUPS, METRICS, PROJECT_DIFF, SUMMARY
 from ssl_runner.run_folder.lock import held
 from ssl_runner.run_folder.metrics import finite_numbers, read_rows
-from ssl_runner.run_folder.origin import entries, recorded_fingerprint
+from ssl_runner.run_folder.origin import begun_at, entries, recorded_fingerprint
 from ssl_runner.run_folder.summary import (
     fitting,
     guessed_meaning,
@@ -74,6 +74,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         status = "killed" if (folder / SUMMARY).exists() else "not begun"
     elif status == "running":  # a summary is not written at each log
         step = max((row["step"] for row in read_rows(folder / METRICS)), default=step)
+    written = (folder / (ENVIRONMENT if environment else CONFIG)).stat().st_mtime  # in a copy, when it was copied
     own = (choices.get("dataset"), str(recorded_fingerprint(summary, environment)))
     evaluated = evaluation_results(folder, broken, own)
     final = [each for each in evaluated if each.step in (None, step)]
@@ -89,7 +90,7 @@ def read_run(folder: Path, name: str, broken: list[str]) -> Run:
         error=summary.get("error"),
         seed=int(chosen.get("seed", 0)),
         batch_size=int(chosen.get("batch_size", 0)),
-        begun=(folder / (ENVIRONMENT if environment else CONFIG)).stat().st_mtime,
+        begun=begun_at(environment) or written,
         **read_labels(config),
         choices=choices,
         settings=flat(config),

@@ -171,7 +171,7 @@ def explain_undecided(first: Group, others: Sequence[Group]) -> str:
         return f"{verdict} On the seeds that both have, {ahead}: run {advice}"
     needed = [seeds_needed(shown) for _, shown in left if shown.toward <= shown.half]
     if None in needed:
-        return f"{verdict} If means and spreads stayed as they are, not even {MOST_SEEDS} seeds each would show all."
+        return f"{verdict} If means and spreads stayed as they are, not even {MOST_SEEDS} seeds each would show it."
     if most := max((n for n in needed if n is not None), default=0):
         verdict += f" If means and spreads stayed as they are, about {most} seeds each would show it."
     return verdict

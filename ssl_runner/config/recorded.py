@@ -10,7 +10,7 @@ from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import check_declared
 from ssl_runner.config.file_paths import relative_places, start_of_paths, with_places
 from ssl_runner.errors import Refused
-from ssl_runner.run_folder.layout import CONFIG, OVERRIDES
+from ssl_runner.run_folder.layout import CONFIG, OVERRIDES, SWEEP
 from ssl_runner.run_folder.origin import begun_in, is_elsewhere
 
 
@@ -23,6 +23,8 @@ def read_recorded(place: Path, overrides: Sequence[str], config_dir: Path | None
     """
     try:
         file, typed = (place, None) if place.is_file() else (place / CONFIG, place / OVERRIDES)
+        if not file.is_file() and (place / SWEEP).is_file():
+            raise Refused(f"{place} is a sweep; name a run in it, or go on: ssl-runner -m sweep.resume={place}")
         if not file.is_file():
             raise Refused(f"{place} holds no run: there is no {CONFIG} in it")
         content = files.read(file)

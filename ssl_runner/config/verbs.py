@@ -1,6 +1,7 @@
 """Verbs of the command line, and what a mistyped one was meant to be."""
 
 import difflib
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ def mistyped_verb(words: Sequence[str]) -> str | None:
         return None
     near = difflib.get_close_matches(word.lower(), VERBS, n=1, cutoff=NEAR)
     begun = [verb for verb in VERBS if verb.startswith(word.lower())]
-    if not near and len(begun) != 1:
+    meant = [*begun, *near][:1] if near or len(begun) == 1 else []
+    if not meant and not os.path.isdir(after):  # noqa: PTH112  a Path raises of a long name
         return None
-    return f"{word}: is no verb; possible are {', '.join(VERBS)}; did you mean {(begun or near)[0]}?"
+    guess = f"; did you mean {meant[0]}?" if meant else ""
+    return f"{word}: is no verb; possible are {', '.join(VERBS)}{guess}"

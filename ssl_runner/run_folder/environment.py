@@ -6,6 +6,7 @@ import re
 import shlex
 import socket
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ def describe(
         "threads": torch.get_num_threads(),
         "processor": torch.backends.cpu.get_cpu_capability(),  # which kernels it takes, and so how sums are rounded
         "argv": shlex.join(map(hide_passwords, sys.argv)),
+        "begun": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
         "begun_in": str(start or Path.cwd()),
         "dataset": fingerprint,
     }

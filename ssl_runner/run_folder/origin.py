@@ -1,6 +1,7 @@
 """Origin of a run: the folder in which it was begun, and the fingerprint of its data. No torch."""
 
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,14 @@ def begun_in(run: Path) -> Path | None:
     """The folder in which a run, or the sweep whose job it is, was begun; None if that is not known."""
     recorded = read_json(run / ENVIRONMENT).get("begun_in") or read_json(run.parent / SWEEP).get("cwd")
     return Path(recorded) if isinstance(recorded, str) else None
+
+
+def begun_at(environment: Mapping[str, Any]) -> float | None:
+    """When a run was begun, in seconds since 1970; None if its folder does not say it, as older ones."""
+    try:
+        return datetime.fromisoformat(environment["begun"]).timestamp()
+    except (KeyError, TypeError, ValueError, OverflowError, OSError):
+        return None
 
 
 def is_elsewhere(origin: Path | None) -> bool:

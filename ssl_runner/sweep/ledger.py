@@ -128,6 +128,7 @@ def slug(overrides: Sequence[str], common: Container[str], groups: Container[str
     pairs = [each.lstrip("+~").partition("=")[::2] for each in overrides if each not in common]
     words = []
     for key, value in pairs:
+        value = value.replace("e+", "e")  # 1e+30 is no 1e-30
         value = re.sub(r"[^A-Za-z0-9._-]+", "-", value.strip("[]{}()'\" ")).rstrip("-.")
         ends = [key.split(".", dots)[-1] for dots in range(key.count("."), -1, -1)]
         own = (end for end in ends if sum(f".{other}".endswith(f".{end}") for other, _ in pairs) == 1)

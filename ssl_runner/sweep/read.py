@@ -76,14 +76,23 @@ def read(
     problems += [line for each in composed for line in each.problems]
     request.levels = composed[0].levels if composed else {}
     problems += read_folders(request, words, jobs)
-    tried = Tried()
+    tried, found = Tried(), dict[str, list[list[str]]]()  # what is wrong, and with which jobs
     for each, job in [pair for pair in zip(composed, jobs, strict=True) if not (problems and pair[0].decided)]:
         ready, wrong = prepare(each, job, tried, build)
-        problems += wrong
         request.jobs += [ready] if ready else []
+        for line in wrong:
+            found.setdefault(line, []).append(job)
+    problems += [line if line in problems else name_job(line, wrong, jobs) for line, wrong in found.items()]
     problems += check_processes(request)
     request.problems = problems or check_objective(request, words.sweeper)
     return request
+
+
+def name_job(line: str, wrong: Sequence[list[str]], jobs: Sequence[list[str]]) -> str:
+    """A problem of the `wrong` ones among the jobs; unless all have it, with what tells the first of them apart."""
+    common = set.intersection(*map(set, jobs))
+    own = [word for word in wrong[0] if word not in common]
+    return line if len(wrong) == len(jobs) else f"{line} (as with {' '.join(own)})"
 
 
 def read_jobs(request: Request, words: Sequence[str]) -> tuple[list[list[str]], list[str]]:
@@ -135,4 +144,4 @@ def check_metric(metric: str, jobs: Sequence["PreparedJob"], halving: bool) -> l
     possible = possible or [f"{name}/{getattr(node.target, 'headline', '')}" for name, node in evaluators.items()]
     possible += [*SUMMARY, "train/loss"]
     guess = nearest(metric, possible)
-    return [f"{given} no job measures; possible are {', '.join(possible)}{guess}, or type evaluator=[...]"]
+    return [f"{given} no job measures; possible are {', '.join(possible)}, or type evaluator=[...]{guess}"]

@@ -9,8 +9,9 @@ from annotated_types import Interval
 
 from ssl_runner.config.check import check
 from ssl_runner.config.grammar import quoted, read_overrides
-from ssl_runner.config.node import OPEN, parameters
+from ssl_runner.config.node import parameters
 from ssl_runner.config.text import one_value
+from ssl_runner.errors import nearest
 from ssl_runner.layers.ranges import Count, Natural, Threads
 from ssl_runner.run_folder.metrics import new_name
 
@@ -106,8 +107,13 @@ def read_settings(words: Sequence[str]) -> tuple[Settings, list[str]]:
     content, known = dict[str, Any](), parameters(Settings)
     for each in assignments:
         key = each.key.removeprefix(PREFIX)
+        if key not in known:
+            possible = [f"{PREFIX}{name}" for name in known]
+            guess = nearest(each.key, possible)
+            problems.append(f"{each.key}: is no setting; possible here: {', '.join(possible)}{guess}")
+            continue
         try:
-            content[key] = one_value(each, known.get(key, (OPEN,))[0])
+            content[key] = one_value(each, known[key][0])
         except ValueError as error:
             problems.append(str(error))
     node, wrong = check({**content, "metric": new_name(content.get("metric", Settings.metric))}, Settings, {})

@@ -54,5 +54,5 @@ class View:
             words = (each.folder, each.status, f"{each.seconds:.0f} s", self.number(each), *error)
             self.console.print("  ".join(filter(None, words)), style=STYLE.get(each.status), soft_wrap=True)
         possible = sorted({name for each in entries if each.status in ENDED for name in each.final})
-        if possible and self.metric not in possible:
+        if possible and not {*self.ranked, self.metric} & {*possible}:
             self.console.print(f"no job has {self.metric}; possible are {', '.join(possible)}", soft_wrap=True)

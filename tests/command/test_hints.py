@@ -7,6 +7,7 @@ LINES = {  # what is typed, and words of the one line that answers it
     "evalute outputs/run --batch 3": ["evalute: is no verb", "did you mean evaluate?"],
     "eval run": ["did you mean evaluate?"],
     "lis": ["did you mean list?"],
+    "diff / /": ["diff: is no verb; possible are cache, "],
     "optimizer.lr = 0.1": ["optimizer.lr = 0.1: has spaces around =; type optimizer.lr=0.1"],
     "optimizer.lr= 0.1 seed=1": ["type optimizer.lr=0.1"],
     "optimizer.lr =0.1": ["type optimizer.lr=0.1"],
@@ -23,7 +24,8 @@ LINES = {  # what is typed, and words of the one line that answers it
     "device=gpu": ["did you mean cuda?"],
     "-m seed=1,2 sweep.metric=probe/nope": ["no job measures; possible are probe/top1, ", "probe/l2"],
     "-m seed=1,2 sweep.metric=test/probe/nope": ["no job measures"],
-    "-m seed=1,2 sweep.metric=prob/top1": ["did you mean probe/top1?"],
+    "-m seed=1,2 sweep.metric=prob/top1": [", or type evaluator=[...]; did you mean probe/top1?"],
+    "-m seed=1,2 sweep.halvng=3": ["sweep.on_error, ", "did you mean sweep.halving?"],
 }
 
 

@@ -38,6 +38,16 @@ def test_runs_are_listed_newest_first_and_filtered_by_what_is_shown(here, capsys
     assert "3 runs of 3; 2 more, shown by --rows 0" in enter(capsys, "ls --rows 1")
 
 
+def test_a_copy_of_a_run_was_begun_when_the_run_was(here, capsys):
+    several(here / "outputs")
+    change(here / "outputs/two", "environment.json", begun="2001-09-09T03:47:00+0200")  # 1e9 and 20 seconds
+    lines = enter(capsys, "ls").splitlines()
+    assert [line.split()[-1] for line in lines[1:4]] == ["two", "one", "three"]
+    for other in (3, "yesterday", "9999-99-99T00:00:00+0000"):
+        change(here / "outputs/two", "environment.json", begun=other)
+        assert enter(capsys, "ls").splitlines()[1].split()[-1] == "two", "by when it was written"
+
+
 def test_what_cannot_be_listed_is_refused(here, capsys):
     refusal(capsys, "ls", "there is no folder outputs here")
     several(here / "outputs")

@@ -30,6 +30,12 @@ def test_mistakes_leave_nothing_behind_and_show_no_traceback(here, capsys):
     assert not list(here.iterdir())
 
 
+@pytest.mark.parametrize("verb", ["resume", "rerun"])
+def test_a_sweep_that_is_taken_for_a_run_is_told_apart(here, capsys, verb):
+    (here / "sweep.json").write_text("{}")
+    refusal(capsys, f"{verb} {here}", f"{here} is a sweep", f"go on: ssl-runner -m sweep.resume={here}")
+
+
 def test_an_exception_is_told_in_the_summary_and_the_log(monkeypatch):
     monkeypatch.setattr(Rotation, "forward", Mock(side_effect=RuntimeError("a bug of the method")))
     assert main(tiny("evaluator=none", "hydra.run.dir=bad")) == 1

@@ -3,11 +3,14 @@
 import re
 
 import pytest
+from rich.console import Console
 
+from ssl_runner.config.compose import Composer
 from ssl_runner.run_folder.atomic import write_json
 from ssl_runner.run_folder.summary import read_summary
 from ssl_runner.sweep.ledger import Ledger, job_key, slug
 from ssl_runner.sweep.objective import Curve, Halving, is_better_smaller, value
+from ssl_runner.sweep.read import read
 from ssl_runner.sweep.settings import Settings, check_recorded, merge_words, read_settings, split_words
 
 
@@ -56,6 +59,7 @@ LONG = ["dataset.root=" + "long/" * 40, "model=convnet", "optimizer.weight_decay
         (["regulariser=none"], ["regulariser=l2"], "regulariser-none"),
         (["augment@pretext.augment=crop"], ["augment@pretext.augment=simclr"], "crop"),
         (["+x=ü"], ["+x=ö"], "x"),
+        (["optimizer.lr=1e+30"], ["optimizer.lr=1e-30"], "lr-1e30"),
         (["~optimizer.clip"], ["seed=1"], "clip"),
         (["a=1"], ["a=1"], "job"),
         (LONG, ["a=1"], "root-long-long-long-long-convnet-weight_decay-0.0001-seed-12"),
@@ -69,6 +73,14 @@ def test_folders_of_a_sweep_have_names_to_read(composer, job, other, name):
     assert name in (None, short)
 
 
+def test_a_combination_that_cannot_be_is_named_by_what_tells_it_from_the_others():
+    def refuse(composed, job, *_):
+        return None, [line for word, line in (("pretext=mae", "a"), ("seed=1", "b")) if word in job]
+
+    words = split_words(["seed=1", "pretext=simclr,mae", "batch_size=8,16"])
+    assert read(words, Composer(), refuse, Console()).problems == ["b", "a (as with pretext=mae batch_size=8)"]
+
+
 def test_settings_are_checked_as_every_config_is():
     words = ["seed=0,1", "sweep.resume=a=b c", "sweep.on_eror=stop", "sweep.jobs_per_device=0", "hydra.sweep.dir=x"]
     of_launcher = ["hydra/launcher=ray", "hydra.launcher.n=2", "+hydra.launcher.a.b=1"]
@@ -76,7 +88,7 @@ def test_settings_are_checked_as_every_config_is():
     assert (split.resume, split.folder, split.jobs) == ("a=b c", words[-1:], ["seed=0,1", "hydra.launchers=1"])
     assert (split.launcher, split.sweeper) == (of_launcher, ["hydra/sweeper/sampler=tpe"])
     problems = "\n".join(read_settings(split.own)[1])
-    assert re.search(r"on_eror.*did you mean on_error\?", problems)
+    assert re.search(r"on_eror.*did you mean sweep.on_error\?", problems)
     assert re.search("^sweep.jobs_per_device: given 0", problems, re.MULTILINE)
     assert read_settings(["sweep.halving=1"])[1]
     assert read_settings(["sweep.threads=["])[1][0].startswith("sweep.threads=[: cannot be read")

@@ -24,3 +24,9 @@ def test_a_job_that_has_ended_shows_what_the_table_ranks_by():
     assert shown({"knn/top1": 0.5}, ranked=("probe/top1",))[0].endswith("knn/top1 0.5")
     assert shown(both)[1].endswith("knn/top1 0.5"), "of a search, what it goes by"
     assert shown(both, status="failed", ranked=("probe/top1",))[1].endswith("knn/top1 0.5")
+
+
+def test_a_metric_that_nobody_asked_for_is_not_missed():
+    probed = {"probe/top1": 0.75, "probe/top5": 0.9}
+    assert shown(probed, ranked=("probe/top1",))[2:] == [], "the table ranks by what there is"
+    assert shown(probed)[2:] == ["no job has knn/top1; possible are probe/top1, probe/top5"], "it was typed"
