@@ -115,9 +115,8 @@ class AIM(Pretext):
 
     def colour_of(self, x: Float[Tensor, "b c h w"]) -> Int[Tensor, "b m p"]:
         """The colour of the palette that is nearest to each pixel of patches 1 to n - 1."""
-        with torch.autocast(x.device.type, enabled=False):
-            pixels = patchify(x, self.patch)[:, 1:].unflatten(2, (-1, x.shape[1]))  # (B, n - 1, pixels, C)
-            return nearest(pixels, self.palette, spherical=False)
+        pixels = patchify(x, self.patch)[:, 1:].unflatten(2, (-1, x.shape[1]))  # (B, n - 1, pixels, C)
+        return nearest(pixels, self.palette, spherical=False)
 
     def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:
         """The prefix, and behind it each patch as it is predicted from the true ones before it."""
