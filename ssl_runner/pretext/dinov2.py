@@ -57,6 +57,8 @@ class DINOv2(TokenDistillation):
     views, for global views that differ in size, and for a ratio upside down.
     """
 
+    usual_temperature, usual_momentum = 0.04, 0.95
+
     def __init__(
         self,
         *,
