@@ -93,5 +93,5 @@ class Tokeniser(nn.Module):
     def forward(self, tokens: Float[Tensor, "b n w"]) -> tuple[Float[Tensor, "b n d"], Int[Tensor, "b n"]]:
         """The mapped tokens in float32, and the ids of their codes."""
         z = self.project(tokens).float()
-        with torch.autocast(z.device.type, enabled=False), torch.no_grad():
+        with torch.no_grad():
             return z, self.codebook.assign(z)

@@ -18,7 +18,7 @@ def frozen_copy(module: nn.Module) -> nn.Module:
 def momentum_at(start: float, progress: float) -> float:
     """Teacher momentum that rises from `start` to 1 along a cosine, at a share of the run in [0, 1].
 
-    1 - (1 - start) (cos(pi progress) + 1) / 2: section 3.2 of BYOL (arXiv 2006.07733).
+    1 - (1 - start) (cos(pi progress) + 1) / 2: section 3.3 of BYOL (arXiv 2006.07733).
     """
     return 1 - (1 - start) * (math.cos(math.pi * progress) + 1) / 2
 

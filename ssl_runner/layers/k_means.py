@@ -48,6 +48,10 @@ def add_up(
 
 
 def nearest(x: Float[Tensor, "*n d"], centroids: Float[Tensor, "k d"], spherical: bool = True) -> Int[Tensor, "*n"]:
-    """The centroid that is nearest to each row, or, of unit length, most similar to it."""
-    similarity = x @ centroids.T
+    """The centroid that is nearest to each row, or, of unit length, most similar to it.
+
+    In float32 also under autocast: in bfloat16 near centroids have one similarity, and the first of them is chosen.
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        similarity = x.to(centroids.dtype) @ centroids.T
     return (similarity if spherical else similarity - centroids.square().sum(dim=1) / 2).argmax(dim=-1)

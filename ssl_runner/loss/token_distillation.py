@@ -4,6 +4,7 @@ What iBOT (arXiv 2111.07832) and DINOv2 (arXiv 2304.07193) have in common.
 """
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -29,9 +30,13 @@ class TokenDistillation(Pretext):
     """A subclass is heads, which end in `prototypes`, and the `targets` that the teacher's features give by them.
 
     heads: a module by name; the first is for views, the last for patches. They may be one.
+    usual_temperature, usual_momentum: of the teacher, what `suspects` advises.
     Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, or that cannot encode local
     views, for global views that differ in size, and for a ratio upside down.
     """
+
+    usual_temperature: ClassVar[float]
+    usual_momentum: ClassVar[float]
 
     def __init__(
         self, encoder: Encoder, shape: tuple[int, int, int], augment: Views, augment_prime: Views, augment_local: Views,
@@ -132,5 +137,5 @@ class TokenDistillation(Pretext):
         suspects = []
         if self.teacher_temperature >= self.temperature:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
-            suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
-        return [*suspects, *suspect_momentum(self.momentum, 0.95)]
+            suspects.append(Suspect(cause, f"pretext.teacher_temperature={self.usual_temperature:g}", 0.9))
+        return [*suspects, *suspect_momentum(self.momentum, self.usual_momentum)]

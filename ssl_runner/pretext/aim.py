@@ -91,13 +91,12 @@ class AIM(Pretext):
         x, prefix = views
         features, predicted = self.predict(x, prefix)
         if self.target == "pixels":
-            error, metrics = (predicted - self.pixels(x)[0]).square().mean(2), {}
-        else:
-            logits, place = predicted.unflatten(2, (-1, self.colours)), self.colour_of(x)
-            error = F.cross_entropy(logits.flatten(0, 2), place.flatten(), reduction="none").view_as(place).mean(2)
-            metrics = {"accuracy": (logits.argmax(3) == place).float().mean()}
-        asked = self.asked(prefix)
-        return Loss(((error * asked).sum(1) / asked.sum(1)).mean(), metrics, features.pooled)
+            error = (predicted - self.pixels(x)[0]).square().mean(2)
+            return Loss(self.mean_asked(error, prefix), {}, features.pooled)
+        logits, place = predicted.unflatten(2, (-1, self.colours)), self.colour_of(x)
+        error = F.cross_entropy(logits.flatten(0, 2), place.flatten(), reduction="none").view_as(place).mean(2)
+        hits = (logits.argmax(3) == place).float().mean(2)
+        return Loss(self.mean_asked(error, prefix), {"accuracy": self.mean_asked(hits, prefix)}, features.pooled)
 
     def predict(self, x: Float[Tensor, "b c h w"], prefix: Int[Tensor, " b"]) -> tuple[Features, Predicted]:
         """Features, and patches 1 to n - 1: the output at a patch is what it says of the next one."""
@@ -108,6 +107,10 @@ class AIM(Pretext):
         """(B, n - 1) which of patches 1 to n - 1 are behind the prefix: what predicts them has not seen them."""
         return torch.arange(1, self.tokens, device=prefix.device) >= prefix[:, None]
 
+    def mean_asked(self, each: Float[Tensor, "b m"], prefix: Int[Tensor, " b"]) -> Float[Tensor, ""]:
+        asked = self.asked(prefix)
+        return ((each * asked).sum(1) / asked.sum(1)).mean()
+
     def pixels(self, x: Float[Tensor, "b c h w"]) -> tuple[Predicted, Tensor, Tensor]:
         """Patches 1 to n - 1 as the encoder normalises them, less an offset, over a scale; these two."""
         places = torch.arange(1, self.tokens, device=x.device).expand(len(x), -1)
@@ -115,9 +118,8 @@ class AIM(Pretext):
 
     def colour_of(self, x: Float[Tensor, "b c h w"]) -> Int[Tensor, "b m p"]:
         """The colour of the palette that is nearest to each pixel of patches 1 to n - 1."""
-        with torch.autocast(x.device.type, enabled=False):
-            pixels = patchify(x, self.patch)[:, 1:].unflatten(2, (-1, x.shape[1]))  # (B, n - 1, pixels, C)
-            return nearest(pixels, self.palette, spherical=False)
+        pixels = patchify(x, self.patch)[:, 1:].unflatten(2, (-1, x.shape[1]))  # (B, n - 1, pixels, C)
+        return nearest(pixels, self.palette, spherical=False)
 
     def pictures(self, views: tuple) -> Mapping[str, Float[Tensor, "b c h w"]]:
         """The prefix, and behind it each patch as it is predicted from the true ones before it."""

@@ -26,8 +26,12 @@ from ssl_runner.loss.info_nce import info_nce
 def corresponding(
     query: Float[Tensor, "b n d"], key: Float[Tensor, "b m d"], values: Float[Tensor, "b m k"]
 ) -> Float[Tensor, "b n k"]:
-    """For each local feature of `query`, the row of `values` at the place of the most similar (cosine) one of `key`."""
-    similarity = F.normalize(query.float(), dim=2) @ F.normalize(key.float(), dim=2).transpose(1, 2)  # (B, n, m)
+    """For each local feature of `query`, the row of `values` at the place of the most similar (cosine) one of `key`.
+
+    In float32 also under autocast: places of an image are alike, and bfloat16 would not tell cosines near 1 apart.
+    """
+    with torch.autocast(query.device.type, enabled=False):
+        similarity = F.normalize(query.float(), dim=2) @ F.normalize(key.float(), dim=2).transpose(1, 2)  # (B, n, m)
     return torch.take_along_dim(values, similarity.argmax(dim=2)[..., None], dim=1)
 
 

@@ -6,9 +6,10 @@ Seitzer, et al., DINOv3, 2025, arXiv 2508.10104.
 
 Differs: the defaults suit small images and short runs (no local views and not 8, 128 prototypes and not 65536, hidden
 width 256 and not 2048, momentum 0.95 and not 0.992). An encoder without a class token is asked for the mean of its
-patches in the place of it. Sinkhorn's algorithm assigns the rows of a micro-batch. Which views have hidden patches is
-drawn for each by itself, and not for half of the batch. There is no stochastic depth. Prototypes have length 1. Gram
-anchoring compares views of one size, and the anchor is an earlier teacher of the same run.
+patches in the place of it. Sinkhorn's algorithm and KoLeo see the rows of a micro-batch, on all ranks; the authors'
+KoLeo sees those of one. Which views have hidden patches is drawn for each by itself, and not for half of the batch.
+There is no stochastic depth, and all blocks have one learning rate. Prototypes have length 1. Gram anchoring compares
+views of one size, and the anchor is an earlier teacher of the same run.
 """
 
 from collections.abc import Mapping
@@ -56,6 +57,8 @@ class DINOv2(TokenDistillation):
     Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, or that cannot encode local
     views, for global views that differ in size, and for a ratio upside down.
     """
+
+    usual_temperature, usual_momentum = 0.04, 0.95
 
     def __init__(
         self,

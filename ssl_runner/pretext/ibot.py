@@ -46,6 +46,8 @@ class IBOT(TokenDistillation):
     views, for global views that differ in size, and for a ratio upside down.
     """
 
+    usual_temperature, usual_momentum = 0.07, 0.98
+
     def __init__(
         self,
         *,

@@ -68,7 +68,7 @@ class InstanceDiscrimination(Pretext):
 
     def suspects(self) -> Sequence[Suspect]:
         if self.momentum == 1:
-            cause = "pretext.momentum=1, the rows of the bank stay random"
+            cause = "pretext.momentum=1, the rows of the bank stay what the untrained network made"
             return [Suspect(cause, "pretext.momentum=0.5", 0.9)]
         if not 0.02 <= self.temperature <= 1.5:
             side = "high, near and far rows are pushed alike" if self.temperature > 1 else "low, one row has it all"

@@ -4,6 +4,7 @@ Tianyu Gao, Xingcheng Yao, Danqi Chen. EMNLP 2021, arXiv 2104.08821.
 
 Differs: sentences may be given in two views as well, tokens deleted from each (the paper's table 1, where it is worse
 than dropout alone, after BERT; from scratch it is better). The head has two layers and not one.
+Negatives are the other texts of the same micro-batch, on all ranks.
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from ssl_runner.loss.info_nce import extreme_temperature, in_batch
 class SimCSE(Pretext):
     """Tells a text, encoded with other dropout, from the other texts of the batch.
 
-    temperature: of the cosines. hidden, out: widths of the head, which is thrown away (section 3, "MLP in training").
+    temperature: of the cosines. hidden, out: widths of the head, which is thrown away, as in section 6.3.
     """
 
     kinds = ("text",)

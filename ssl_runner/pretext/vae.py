@@ -39,7 +39,7 @@ class VAE(Pretext):
 
     latent: width of a code. beta: weight of the divergence, reached along a line during `warm_up`.
     std: standard deviation of the decoder's noise, in units of [0, 1]; halving it is as quartering beta.
-    free_bits: nats of divergence of each unit, mean of the batch, that cost nothing; 0: none.
+    free_bits: nats of divergence of each unit, mean of a micro-batch, that cost nothing; 0: none.
     """
 
     beta_now: Tensor
@@ -77,7 +77,7 @@ class VAE(Pretext):
         mean, log_variance = self.encode(x)
         error = (self.decoder(mean + (log_variance / 2).exp() * noise) - x).square()
         kl = divergence(mean, log_variance)  # (B, latent)
-        # Free bits are of the mean over all samples of the step, on whatever rank they are.
+        # Free bits are of the mean over the samples of a micro-batch, on whatever rank they are.
         cost = gather(kl).mean(0).clamp(min=self.free_bits) if self.free_bits else kl.mean(0)
         nats = error.flatten(1).sum(1).mean() / (2 * self.std**2) + self.beta_now * cost.sum()
         metrics = {

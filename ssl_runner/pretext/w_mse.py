@@ -30,7 +30,8 @@ class WMSE(Pretext):
     window: rows that are whitened together, each view alone; at least twice `out` is advised. permutations: how many
         times the rows of a step are parted at random into such batches; rows that fill none are left out.
     shrinkage: share of the identity in the covariance. hidden, out: widths of the head, which is thrown away.
-    Raises ValueError if so few rows are whitened that their covariance is singular.
+    Raises ValueError if the window or the batch has so few rows that their covariance is singular. Micro-batches, which
+    are whitened each by itself, are not checked: they need as many rows.
     """
 
     def __init__(

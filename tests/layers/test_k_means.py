@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 import torch
 import torch.nn.functional as F
 
@@ -65,3 +66,13 @@ def test_clusters_by_distance_are_told_apart_where_directions_are_alike(rng):
     torch.testing.assert_close(centroids[clusters], centres.repeat_interleave(20, 0), rtol=0, atol=0.1)
     sums = [distance(*k_means(x, 3, rounds, draws(), spherical=False)) for rounds in range(6)]
     assert all(later <= earlier + 1e-6 for earlier, later in pairwise(sums))
+
+
+@pytest.mark.parametrize("spherical", [True, False])
+def test_the_nearest_centroid_is_the_same_under_autocast(spherical, rng):
+    """What rows have in common is large beside their differences, as in a block's outputs: bfloat16 keeps 8 bits."""
+    x, centroids = (3 + 0.1 * torch.randn(n, 32, generator=rng) for n in (200, 16))
+    x, centroids = (F.normalize(each, dim=1) if spherical else each for each in (x, centroids))
+    without = module.nearest(x, centroids, spherical)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(module.nearest(x, centroids, spherical), without)

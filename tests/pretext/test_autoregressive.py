@@ -143,6 +143,18 @@ def test_aims_loss_is_of_the_next_patch_behind_the_prefix(target, normalise):
     aims_loss(target, normalise)
 
 
+def test_accuracy_is_of_patches_behind_the_prefix_alone(monkeypatch):
+    """Those within could be copied: what predicts them has seen them."""
+    pretext, x = task(AIM, target="colours"), batch(4).x
+    told = F.one_hot(pretext.colour_of(x), 4).float()  # (4, 15, pixels, colours)
+    prefix = torch.tensor([15, 8, 8, 1])
+    for sign, expected in ((1, 1.0), (-1, 0.0)):
+        within = ~pretext.asked(prefix)[..., None, None]
+        logits = sign * torch.where(within, -told, told)  # wrong there, if right elsewhere
+        monkeypatch.setattr(pretext, "predict", lambda x, _, said=logits: (pretext.encoder(x), said.flatten(2)))
+        assert number(pretext((x, prefix)).metrics["accuracy"]) == expected
+
+
 def test_a_loss_of_patches_in_the_prefix_is_noticed(monkeypatch):
     monkeypatch.setattr(AIM, "asked", lambda self, prefix: torch.ones(len(prefix), 15, dtype=torch.bool))
     with pytest.raises(AssertionError):

@@ -28,6 +28,14 @@ def test_a_place_corresponds_to_the_one_of_the_nearest_direction():
     torch.testing.assert_close(corresponding(query, key.flip(1), values.flip(1)), corresponding(query, key, values))
 
 
+def test_places_correspond_under_autocast_as_without(rng):
+    query = 1 + 0.05 * torch.randn(1, 16, 64, generator=rng)
+    key = query + 0.01 * torch.randn(1, 16, 64, generator=rng)
+    place = torch.arange(16.0).view(1, 16, 1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(corresponding(query, key, place), place)
+
+
 def by_hand(pretext: DenseCL, views: tuple, matched_by: str = "backbone") -> tuple[float, float]:
     """The two losses by loops in float64; `heads` is the wrong way to match places."""
     with torch.no_grad():
