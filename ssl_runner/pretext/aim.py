@@ -35,7 +35,7 @@ Predicted = Float[Tensor, "b m d"]  # of patches 1 to n - 1, each from those bef
 
 
 class AIM(Pretext):
-    """Predicts each patch from those before it, in raster order, the first few of which see each other.
+    """Predicts each patch from those before it, in raster order; the first few, a prefix, see each other.
 
     target: "pixels", or "colours": which of a palette each pixel has. normalise: pixels of each patch to zero mean and
         unit variance, to which epsilon is added before; that of all pixels is 1.

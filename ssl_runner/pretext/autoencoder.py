@@ -25,7 +25,7 @@ Pair = tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"]]  # the damaged 
 
 
 class Autoencoder(Pretext):
-    """Damages each image and asks for the clean one, decoded from the pooled features alone.
+    """Reconstructs each image from a damaged copy, decoded from the pooled features alone.
 
     Pooled, not tokens: what is probed afterwards is then the bottleneck that all the image must pass through, and a
     decoder that saw tokens could copy pixels past it.

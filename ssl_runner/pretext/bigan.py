@@ -66,7 +66,7 @@ class Discriminator(nn.Module):
 
 
 class BiGAN(Pretext):
-    """An encoder and a generator learn to be each other's inverse, as no discriminator tells their pairs apart.
+    """An encoder and a generator learn to be each other's inverse, until a discriminator cannot tell their pairs apart.
 
     Optimizers step in this order: `discriminator`, `generator_encoder`. At the end of the game no logit tells pairs
     apart, and the discriminator's loss is 2 log 2 a logit (theorem 1), with hinges 2.

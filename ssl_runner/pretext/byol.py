@@ -27,7 +27,7 @@ def distance(prediction: Float[Tensor, "b d"], target: Float[Tensor, "b d"]) -> 
 
 
 class BYOL(Pretext):
-    """Predicts, from one view of a sample, what a slowly moving average of the network makes of its other view.
+    """Predicts, from one view of a sample, the output of a slowly moving average of the network for its other view.
 
     `hidden` and `out` are the widths of projector and predictor; without `predictor` the projection itself is matched,
     which collapses (table 5b). `momentum` is the share of itself that the target keeps in the first step; it rises to 1

@@ -35,7 +35,7 @@ from ssl_runner.loss.sinkhorn import perplexity, sinkhorn
 
 
 class CAPI(Pretext):
-    """Predicts the clusters that a teacher's patches belong to at hidden places, from one block that is shown.
+    """Predicts the clusters of a teacher's patches at hidden places, from the one block that is shown.
 
     The teacher is a moving average of the student; its encoder is the one that is measured and saved. The clusters are
     learnt beside it: a linear head on the teacher's patches predicts its own assignments, after they have been given

@@ -17,7 +17,7 @@ from ssl_runner.loss.word_prediction import word_prediction
 
 
 class CLM(Pretext):
-    """Tells each word of a text from those before it.
+    """Predicts each token of a text from those before it.
 
     noise: share of the words in whose place a random one is read; what is told stays the true one.
     Raises ValueError for an encoder that is not causal.

@@ -31,7 +31,7 @@ Map = Float[Tensor, "b c h w"]
 
 
 class Colorisation(Pretext):
-    """Shows the lightness of an image and asks for its colours: of which bin of the (a, b) plane each square is.
+    """Predicts the colours of an image from its lightness: for each square the bin of the (a, b) plane.
 
     loss: "classification", or "regression" on (a, b) itself, which settles on greyish means.
     bin: side of a bin, in units of a and b; a colour is shared among its nearest bins by a Gaussian of half of that.

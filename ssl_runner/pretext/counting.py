@@ -29,7 +29,7 @@ OUTER = (-0.09375, 0.125)  # weight of each outer pixel of four: torch's bicubic
 
 
 class Counting(Pretext):
-    """Counts of an image at half its size are to be the sums of its quadrants' counts, and not those of another image.
+    """Learns counts that add up: those of an image's quadrants to those of the image, and not to another image's.
 
     margin: squared distance that counts of another image are pushed to, M in the paper.
     out: how many counts there are. width: of the hidden layer before them.

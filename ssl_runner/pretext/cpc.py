@@ -20,7 +20,7 @@ from ssl_runner.loss.prediction import mean_of_clips, step_ahead
 
 
 class CPC(Pretext):
-    """Tells, from what was heard so far, which frames come next.
+    """Identifies, from the frames so far, the next ones among others.
 
     steps: how many of the next frames are predicted, each by a linear map W_k of its own (equation 3).
     others, same: whether negatives are of other clips, and of the same one.

@@ -36,7 +36,7 @@ THIRTY_PERCENT = Duration(30.0, "%")
 
 
 class Data2Vec(Pretext):
-    """Predicts, for hidden tokens, the mean of what the last blocks of a teacher make of the whole sample.
+    """Predicts, for hidden tokens, the mean output of a teacher's last blocks on the whole sample.
 
     The teacher is a moving average of the student; its encoder is the one that is measured and saved.
 

@@ -34,7 +34,7 @@ BEYOND = 0.1  # weight of errors in components that have no noise
 
 
 class Diffusion(Pretext):
-    """Shows an image under noise of some level, and asks for the clean one.
+    """Reconstructs a clean image from one with noise of a random level.
 
     sigma: standard deviation of the strongest noise, in the encoder's units, in which pixels have variance 1; levels
         are uniform in [0, sigma].

@@ -27,7 +27,7 @@ TINY = 1e-9
 
 
 class ELECTRA(Pretext):
-    """Tells of each word of a text whether it is the true one, or one that a small masked language model made up.
+    """Predicts of each token of a text whether it is the original, or a replacement by a small masked language model.
 
     ratio: share of a row's tokens that the generator fills in. width, depth, heads: of the generator (section 3.2: a
         quarter to a half of the encoder's size). weight: of the discriminator's loss beside the generator's, λ.

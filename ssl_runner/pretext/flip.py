@@ -17,7 +17,7 @@ from ssl_runner.loss.classification import Score, TransformationTask, check_degr
 
 
 class Flip(TransformationTask):
-    """Flips each image not at all, left to right, top to bottom, or both (classes 0 to 3) and asks the encoder which.
+    """Flips each image not at all, left to right, top to bottom, or both (classes 0 to 3) and predicts which.
 
     Raises ValueError if augment itself turns one class into another.
     """

@@ -29,7 +29,7 @@ from ssl_runner.layers.transformer import normalise_tokens, take_tokens
 
 
 class IJEPA(Pretext):
-    """Predicts what a teacher makes of several blocks of an image, from a context that is none of them.
+    """Predicts a teacher's features of several blocks of an image, from a context block without them.
 
     The teacher is a moving average of the student; its encoder is the one that is measured and saved.
 

@@ -21,7 +21,7 @@ from ssl_runner.loss.instance import own_row
 
 
 class InstanceDiscrimination(Pretext):
-    """Tells a sample from all others of the training set by a memory bank, which has a running mean of each embedding.
+    """Identifies a sample among all of the training set by a memory bank, which has a running mean of each embedding.
 
     `momentum` is the share of itself that a row of the bank keeps when its sample is learnt from. `out` is the width of
     the embedding. A step costs `rows` * `out` multiplications a sample beside the encoder, and the bank 4 * `rows` *

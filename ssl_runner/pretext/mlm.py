@@ -27,7 +27,7 @@ from ssl_runner.loss.word_prediction import word_prediction
 
 
 class MLM(Pretext):
-    """Tells hidden words of a text from those around them.
+    """Predicts hidden tokens of a text from those around them.
 
     ratio: share of a row's tokens that is to be told. unit: what is hidden as one: a token, a whole word of several, or
         a span of `span` tokens in the mean. replaced, kept: shares of the hidden tokens in whose place a random word

@@ -24,7 +24,7 @@ from ssl_runner.loss.info_nce import extreme_temperature, info_nce
 
 
 class MoCoV2(Pretext):
-    """Tells the key of the other view of a sample from the keys of earlier samples, which a queue holds.
+    """Identifies the key of the other view of a sample among the keys of earlier samples, which a queue holds.
 
     `negatives` is the length of the queue, K in the paper. `momentum` is the share of itself that the key network keeps
     at each step. `hidden` and `out` are the widths of the projection head, which is thrown away. At the start the loss

@@ -26,7 +26,7 @@ from ssl_runner.loss.instance import own_row
 
 
 class PIRL(Pretext):
-    """Tells a sample from all others by its memory, both from a view of it and from its shuffled tiles.
+    """Identifies a sample among all others in a memory bank, both from a view of it and from its shuffled tiles.
 
     The memory is a running mean of the embeddings of views; those of tiles are brought to it and never enter it.
 

@@ -18,7 +18,7 @@ from ssl_runner.loss.classification import Score, TransformationTask, check_degr
 
 
 class Rotation(TransformationTask):
-    """Turns each image counter-clockwise by 0, 90, 180 or 270 degrees (classes 0 to 3) and asks the encoder which.
+    """Turns each image counter-clockwise by 0, 90, 180 or 270 degrees (classes 0 to 3) and predicts which.
 
     augment comes first: a right angle resamples nothing, but resampling after it would leave traces of the angle.
     copies: "all" shows each image in all four turns (section 3.1), so a step costs 4 x batch_size samples of the

@@ -18,7 +18,7 @@ from ssl_runner.loss.info_nce import extreme_temperature, nt_xent
 
 
 class SimCLR(Pretext):
-    """Tells the other view of a sample from the views of all other samples.
+    """Identifies the other view of a sample among the views of all other samples.
 
     `hidden` and `out` are the widths of the projection head g, which is thrown away (section 4.2).
     """

@@ -21,7 +21,7 @@ from ssl_runner.loss.info_nce import extreme_temperature, in_batch
 
 
 class SimCSE(Pretext):
-    """Tells a text, encoded with other dropout, from the other texts of the batch.
+    """Identifies a text, encoded again with other dropout, among the texts of the batch.
 
     temperature: of the cosines. hidden, out: widths of the head, which is thrown away, as in section 6.3.
     """

@@ -25,7 +25,7 @@ Image = Float[Tensor, "b c h w"]
 
 
 class SuperResolution(Pretext):
-    """Shows an image made small and large again, and asks for the detail that it has lost.
+    """Predicts the detail that an image lost when it was made small and large again.
 
     factor: pixels a side of the squares that become one pixel. width: of the decoder.
     Raises ValueError if `factor` does not divide the sides of images.

@@ -26,7 +26,7 @@ from ssl_runner.loss.classification import Score, check_square, check_still, sco
 
 
 class Transformation(Pretext):
-    """Crops, flips and turns each image, and asks the encoder for all three.
+    """Crops, flips and turns each image, and predicts all three.
 
     rotation, flip, crop: weight of each task in the loss; a task of weight 0 is neither done to the image nor asked.
     grid, size, jitter: the regions, as in the crop task.

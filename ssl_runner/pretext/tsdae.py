@@ -22,7 +22,7 @@ from ssl_runner.loss.word_prediction import word_prediction
 
 
 class TSDAE(Pretext):
-    """Makes a text again, word by word, from one vector of a copy of it from which most words are deleted.
+    """Reconstructs a text, word by word, from one vector of a copy of it from which most words are deleted.
 
     depth, heads: of the decoder, as wide as the encoder.
     """

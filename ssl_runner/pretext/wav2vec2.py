@@ -25,7 +25,7 @@ from ssl_runner.loss.prediction import mean_of_clips
 
 
 class Wav2Vec2(Pretext):
-    """Tells the quantised local features of a hidden frame from those of other hidden frames of the same clip.
+    """Identifies the quantised local features of a hidden frame among those of other hidden frames of the same clip.
 
     ratio, span: see `hidden_spans`. books, codes: codebooks of the quantiser, and codes of each; their temperature
     falls from `first_heat` to `last_heat`. distractors: of each hidden frame, K in the paper. temperature: of the

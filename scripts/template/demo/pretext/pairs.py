@@ -9,7 +9,7 @@ from ssl_runner.loss.info_nce import nt_xent
 
 
 class Pairs(Pretext):
-    """Tells the other view of a sample from the views of all other samples.
+    """Identifies the other view of a sample among the views of all other samples.
 
     temperature: what similarities are divided by. width: of the projection head, which is thrown away.
     """
