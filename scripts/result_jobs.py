@@ -3,7 +3,7 @@
 import json
 import shlex
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.describe import target_of
 from ssl_runner.config.files import parse_yaml
+from ssl_runner.device.placement import Placement
 from ssl_runner.run_folder.atomic import digest, write
 from ssl_runner.run_folder.layout import HARMLESS
 
@@ -72,6 +73,13 @@ def suits(method: str, dataset: str) -> bool:
     """Whether a task can learn from what a stage has."""
     module, _, name = target_of(parse_yaml((TREE / "pretext" / f"{method}.yaml").read_text())).rpartition(".")
     return STAGES[dataset].kind in getattr(import_module(module), name).kinds
+
+
+def cannot_time(datasets: Iterable[str]) -> str:
+    """Why minutes of this CPU would say nothing of a stage; nothing if they do."""
+    images = any(STAGES[each].kind == "image" for each in datasets)
+    slower = Placement(name="cpu", precision="bf16").slower() if images else ""
+    return slower and f"rows of images are of minutes in bf16. {slower.partition(';')[0]}"
 
 
 def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> list[str]:

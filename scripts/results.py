@@ -35,6 +35,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
+import result_jobs
 from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words, write_rows
 from result_pages import FAMILY, paper_of, write_pages, write_recipes
 
@@ -188,6 +189,8 @@ def main(given: Sequence[str] | None = None) -> int:
             parser.error(f"--{name}: given {folder}; name the folder of its data, or type --datasets shapes")
     if changed := git("status", "--porcelain", "--untracked-files=no", "--", "ssl_runner", "conf").strip():
         parser.error(f"a row names the commit that it is of, and this is in none: {changed}; commit it first")
+    if untimed := result_jobs.cannot_time(arguments.datasets):
+        parser.error(untimed)
     pairs = [(m, d) for d in arguments.datasets for m in arguments.only if suits(m, d)]
     wanted = [(*pair, seed) for seed in range(arguments.seeds) for pair in pairs]
     with ThreadPoolExecutor(arguments.jobs) as pool:

@@ -5,6 +5,7 @@ import ctypes
 import gc
 import os
 import sys
+import time
 from collections.abc import Iterator
 from typing import Any, Literal, TypeVar
 
@@ -18,6 +19,7 @@ PRECISION = {"float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.flo
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_MAX = -1, -2, -4  # of glibc's malloc.h
 TOP_PAD = 64 * 2**20  # bytes that the heap grows by at once
 NEVER = 2**31 - 1
+SLOW = 2.0  # times as long as in float32, of a product of matrices, from which on a precision is warned of
 M = TypeVar("M", bound="nn.Module")
 
 
@@ -97,6 +99,16 @@ class Placement:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, PRECISION[self.precision])
 
+    def slower(self) -> str:
+        """What to type if `precision` makes this CPU slower: one without units for it takes many times as long."""
+        if self.device.type != "cpu" or self.precision == "float32":
+            return ""
+        ratio = seconds_of_product(PRECISION[self.precision]) / seconds_of_product(torch.float32)
+        if ratio < SLOW:
+            return ""
+        given = f"device.precision={self.precision}: this CPU has no units for it, and multiplies matrices"
+        return f"{given} {ratio:.0f} times as slowly as in float32; type device.precision=float32"
+
     def scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
 
@@ -115,6 +127,18 @@ class Placement:
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {self.precision}{several}"
         return f"{self.device.type}, {self.precision}, {torch.get_num_threads()} threads{several}"
+
+
+def seconds_of_product(dtype: torch.dtype, size: int = 256) -> float:
+    """CPU seconds of a product of two square matrices, the best of three."""
+
+    def seconds() -> float:
+        begun = time.process_time()
+        torch.mm(matrix, matrix)
+        return time.process_time() - begun
+
+    matrix = torch.ones(size, size, dtype=dtype)
+    return min(seconds() for _ in range(3))
 
 
 def available() -> list[str]:

@@ -36,6 +36,8 @@ def print_beginning(run: "Trainer", job: Job, data: Data, samples: Samples, star
         f"{trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} samples, "
         f"{length.epochs:.4g} epochs, on {learner.device}"
     )
+    if slower := learner.device.slower():
+        log.warning(slower)
     if getattr(learner.recipe, "scale_lr", False):
         log.info("learning rate scaled with the batch size: peak %.4g", learner.settings(0).peak)
     needing = {name: node for name, node in job.evaluator.items() if name not in measured.validation}

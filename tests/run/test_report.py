@@ -3,11 +3,13 @@
 import io
 
 import pytest
+import torch
 from conftest import tiny
 from rich.console import Console
 from runs import enter, saved, summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from ssl_runner.device import placement
 from ssl_runner.run.report import hparams, print_end
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import guessed_meaning
@@ -38,6 +40,22 @@ def test_stop_stops_also_when_resumed_and_warn_goes_on_with_a_verdict(here, caps
     texts = [each.tensor_proto.string_val[0].decode() for each in events.Tensors("health/text_summary")]
     assert any(text.startswith("collapsed (complete) at step") for text in texts)
     assert events.Scalars("geometry/health")[-1].value == 0
+
+
+@pytest.mark.parametrize(("half", "warned"), [(0.9, False), (1.9, False), (40.0, True)])
+def test_a_precision_that_makes_the_cpu_slower_is_warned_of(here, capsys, monkeypatch, half, warned):
+    monkeypatch.setattr(placement, "seconds_of_product", lambda dtype: 1.0 if dtype == torch.float32 else half)
+    told = (
+        "device.precision=bf16: this CPU has no units for it, and multiplies matrices 40 times as slowly as in float32"
+    )
+    for precision in ("float32", "bf16"):
+        words = tiny("evaluator=none", "length=2st", f"device.precision={precision}", f"hydra.run.dir={precision}")
+        said = enter(capsys, words)
+        assert (f"{told}; type device.precision=float32" in said) == (warned and precision == "bf16")
+
+
+def test_a_product_is_timed_in_either_precision():
+    assert all(0 < placement.seconds_of_product(dtype, 64) < 1 for dtype in placement.PRECISION.values())
 
 
 def test_no_geometry_no_verdict(here, capsys):

@@ -12,9 +12,13 @@ import results
 from conftest import in_turn, names, names_of
 from result_pages import FAMILY, catalogue, paper_of, write_pages, write_recipes
 
+from ssl_runner.device.placement import Placement
 from ssl_runner.run_folder.atomic import digest, write_json
 
 SHARES = {"random": 0.25, "trained": 0.5, "test": 0.45}
+
+
+CANNOT_TIME = result_jobs.cannot_time
 
 
 @pytest.fixture
@@ -48,6 +52,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(result_pages, "PAGES", pages)
     for module in (results, result_jobs):
         monkeypatch.setattr(module, "git", lambda *words: "abc\n" if words[0] == "rev-parse" else "")
+    monkeypatch.setattr(result_jobs, "cannot_time", lambda datasets: "")
     return SimpleNamespace(ran=ran, folder=tmp_path, rows=lambda: json.loads((tmp_path / "results.json").read_text()))
 
 
@@ -55,6 +60,18 @@ def carry_out(desk, *words):
     desk.ran.clear()
     assert results.main(["--only", "simclr", "--datasets", "shapes", "--out", str(desk.folder / "runs"), *words]) == 0
     return len(desk.ran)
+
+
+def test_minutes_of_a_cpu_without_bf16_give_no_row_of_images(desk, monkeypatch, capsys):
+    told = "device.precision=bf16: this CPU has no units for it; type device.precision=float32"
+    monkeypatch.setattr(result_jobs, "cannot_time", CANNOT_TIME)
+    monkeypatch.setattr(Placement, "slower", lambda self: told * (self.precision == "bf16"))
+    with pytest.raises(SystemExit):
+        results.main(["--only", "simclr", "--datasets", "grammar", "shapes"])
+    assert (
+        "rows of images are of minutes in bf16. device.precision=bf16: this CPU has no units" in capsys.readouterr().err
+    )
+    assert not result_jobs.cannot_time(["grammar", "utterances"])
 
 
 def test_a_budget_becomes_a_length_and_a_row_with_the_command(desk):
