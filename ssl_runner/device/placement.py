@@ -100,14 +100,14 @@ class Placement:
         return torch.autocast(self.device.type, PRECISION[self.precision])
 
     def slower(self) -> str:
-        """What to type if `precision` makes this CPU slower: one without units for it takes many times as long."""
+        """What to type if `precision` makes this CPU slower, as one without units for it; nothing if it does not."""
         if self.device.type != "cpu" or self.precision == "float32":
             return ""
         ratio = seconds_of_product(PRECISION[self.precision]) / seconds_of_product(torch.float32)
         if ratio < SLOW:
             return ""
-        given = f"device.precision={self.precision}: this CPU has no units for it, and multiplies matrices"
-        return f"{given} {ratio:.0f} times as slowly as in float32; type device.precision=float32"
+        said = f"device.precision={self.precision}: this CPU multiplies matrices {ratio:.0f} times as slowly in it"
+        return f"{said} as in float32; type device.precision=float32"
 
     def scaler(self) -> torch.amp.GradScaler:
         return torch.amp.GradScaler(self.device.type, enabled=self.precision == "fp16")
