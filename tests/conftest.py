@@ -55,7 +55,7 @@ MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.e
 
 
 def pytest_addoption(parser):
-    said = "slow tests, of a run of all tests; some: one in four, others with each commit, and what that has changed"
+    said = "slow tests, of a run of all tests; some: one in eight, others with each commit, and what that has changed"
     parser.addoption("--slow", choices=["some", "all", "none"], default="some", help=said)
 
 
@@ -77,7 +77,7 @@ def pytest_collection_modifyitems(config, items):
         if not slow or chosen != "some":
             return bool(slow) and chosen == "none"
         name = slow.kwargs.get("of", item.nodeid)
-        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 4 > 0
+        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 8 > 0
 
     left_out = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
@@ -91,7 +91,7 @@ def said_by_git(config, *words):
 
 def pytest_terminal_summary(terminalreporter, config):
     if of_slow_tests(config) == "some":
-        terminalreporter.write_line("one in four of the slow tests; all of them: pytest --slow all")
+        terminalreporter.write_line("one in eight of the slow tests; all of them: pytest --slow all")
 
 
 def in_turn(cases):

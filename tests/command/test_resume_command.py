@@ -170,6 +170,7 @@ def test_a_run_folder_on_a_machine_that_has_no_such_places(away, trained, monkey
     assert same("run", trained / "run")
 
 
+@pytest.mark.slow
 def test_a_job_of_a_sweep_is_resumed_alone_from_anywhere(home, monkeypatch, capsys):
     monkeypatch.chdir(home)
     enter(capsys, ["-m", *IMAGES, "seed=3,4", "length=2st", "hydra.sweep.dir=sweep"])

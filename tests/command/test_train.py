@@ -48,6 +48,7 @@ def test_what_is_asked_for_is_shown(capsys):
     enter(capsys, "--cfg job pretext=byol", "ssl_runner.pretext.byol.BYOL")
 
 
+@pytest.mark.slow
 def test_a_running_folder_is_not_resumed(capsys):
     with start(*tiny("length=400st"), "hydra.run.dir=busy") as process:
         wait_for(Path("busy/summary.json").exists, process)
@@ -66,6 +67,7 @@ def test_any_name_of_a_folder_is_taken_as_it_is_and_once(here, capsys):
     assert main(["resume", f"{name}/run"]) == 0
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_every_combination_in_a_folder_of_its_own(capsys):
     words = ["-m", *tiny("length=2st", "evaluator=none", "pretext=rotation,flip", "optimizer.lr=0.03,0.1")]
     enter(capsys, words, "[4/4] 003-flip-lr-0.1: completed")

@@ -82,6 +82,7 @@ def test_a_mistake_in_own_settings_is_refused_without_torch(project):
     assert "regulariser.weight: given -1, and greater than 0 is wanted" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_run_records_the_commit_and_changes_of_its_project(project, capsys):
     enter(capsys, [*WORDS, "hydra.run.dir=none"])
     known = json.loads(Path("none/environment.json").read_text())["project"]
@@ -149,6 +150,7 @@ def test_a_project_may_be_named_from_elsewhere(project, tmp_path_factory, monkey
     enter(capsys, [*WORDS, "--cfg", "job"], "ours.pull.Pull")
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_own_classes_in_processes_of_their_own(project, capsys):
     enter(capsys, [*WORDS, "-m", "seed=1,2", "hydra.sweep.dir=sweep"])
     assert [summary(f"sweep/{each.name}")["status"] for each in sorted(Path("sweep").glob("0*"))] == ["completed"] * 2

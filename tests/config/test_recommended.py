@@ -95,6 +95,7 @@ def test_a_saved_recipe_gives_the_same_views(composer, drop, tmp_path, typed):
     assert saved.content["pretext"] == content["pretext"]
 
 
+@pytest.mark.slow
 def test_a_run_and_a_sweep_say_so_in_their_first_lines(here, capsys):
     line = "augment: shapes, which the dataset recommends; augment@pretext.augment=simclr for the pretext's own\n"
     words = [*TINY, "pretext=simclr", "evaluator=none", "length=1st"]

@@ -92,6 +92,7 @@ def test_noise_is_as_samples_are(kind):
     assert Batch(noise, torch.arange(5))._fields == ("x", "index"), "there is no label to read"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_kind_is_trained_measured_resumed_and_exported(kind, here, monkeypatch, capsys):
     """Choices of the user's own in conf/, whose package must be trusted first."""

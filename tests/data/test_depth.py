@@ -208,6 +208,7 @@ def test_an_image_of_too_many_pixels_is_named_with_what_to_type(root, caplog):
     assert len(load(root, max_pixels=2048, size=16, **WHOLE).train) == 21, "what could not be read is tried again"
 
 
+@pytest.mark.slow
 def test_an_image_of_more_pixels_than_pillow_allows_is_read_if_the_limit_does(root):
     paint(root / "x.png", 1, (20_000, 10_000), "1")
     with pytest.raises(ValueError, match=r"type dataset\.max_pixels=200000000"):

@@ -79,6 +79,7 @@ def test_every_model_family_is_exported(composer, words, capsys):
             assert torch.allclose(given[name], getattr(wanted, name), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small, capsys):
     assert export(small)[0] == 0
     paragraphs = [textwrap.dedent(each) for each in capsys.readouterr().out.split("\n\n") if each.startswith("  ")]

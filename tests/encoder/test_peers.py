@@ -86,6 +86,7 @@ def test_a_run_begins_with_the_weights_of_a_file_of_theirs(words, build, wrap, c
         assert torch.allclose(encoder(x).pooled, theirs(encoder.normalise(x)), atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["timm.safetensors", "huggingface"])
 def test_what_was_exported_in_their_names_can_be_begun_from_with_its_normalisation(composer, name, capsys):
     folder = stored(composer, "timm", "model.name=resnet18")

@@ -82,6 +82,7 @@ def test_a_phase_that_is_broken_off_leaves_no_line(now):
     assert "t-SNE of 20 samples" in shown(True, broken)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here")
 def test_what_commands_do_for_long_is_said(whole):
     """By the real commands, with a phase that is told at each step."""

@@ -196,6 +196,7 @@ def test_runs_of_different_sweeps_and_evaluators_hide_nothing_of_each_other(tmp_
     assert layout == {"learning": [], "quality": ["knn/top1", "z/acc"], "geometry": geometry, "speed": []}
 
 
+@pytest.mark.slow
 def test_a_run_that_was_resumed_is_one_curve_and_one_row(make, look, tmp_path):
     """Killed at step 11 with the checkpoint of step 6, resumed, interrupted at step 15, killed again, and resumed."""
     words = ("evaluator=[knn,probe]", "save_every=6st", "log_every=2st", "evaluator.knn.every=3st", "length=18st")

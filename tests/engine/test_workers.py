@@ -112,6 +112,7 @@ def gone(*pids, seconds=20):
     return not any(Path(f"/proc/{pid}").exists() for pid in pids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("then", ["time.sleep(600)", "sys.exit()", "raise KeyboardInterrupt"])
 def test_no_process_outlives_the_one_that_trains(tmp_path, then):
     """It is killed outright, or ends without closing anything."""

@@ -315,6 +315,7 @@ def test_what_is_no_encoder_of_a_run_is_refused(run, file, old, new, said, capsy
     enter(capsys, f"evaluate {run}/metrics.jsonl knn", "is no encoder", status=2)
 
 
+@pytest.mark.slow
 def test_a_run_is_measured_on_numbers_and_on_labels(tmp_path, monkeypatch, capsys):
     """On a data set of a trusted package, without classes."""
     monkeypatch.setenv("SSL_RUNNER_TRUST", "evaluator_toys")

@@ -56,6 +56,7 @@ def test_embeddings_have_the_deviation_that_was_asked_for(embedding, deviation):
     assert encoder.embed(torch.arange(1, 50)[None]).std().item() == pytest.approx(deviation, rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["text_transformer_tiny", "text_transformer_causal"])
 def test_onnx_and_torch_export_read_ids_with_their_padding(name, x, tmp_path):
     """Each is compared with the encoder on several sizes of batches when it is made; here on short rows."""

@@ -84,6 +84,7 @@ def test_one_sample_at_a_time_is_refused_in_our_words(here, capsys):
         assert "per channel" not in line
 
 
+@pytest.mark.slow
 def test_a_locale_that_is_no_utf8_writes_and_reads_utf8(here, monkeypatch):
     for name, value in {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}.items():
         monkeypatch.setenv(name, value)

@@ -50,6 +50,7 @@ def test_it_is_compared_with_a_run_of_today(old, capsys):
     enter(capsys, "compare old new", "2 completed runs; in all of them: pretext simclr, dataset shapes", "probe/top1")
 
 
+@pytest.mark.slow
 def test_it_is_evaluated_exported_and_saved(old, capsys):
     """Its own encoder gives the numbers that it gave."""
     tested, chosen = "knn on test            top1 0.1, top5 0.7", "probe on validation    top1 0.2, top5 0.7"
