@@ -1,13 +1,17 @@
 """Fixtures and jobs on tiny tensors, where one thread is faster than two."""
 
+# ruff: noqa: E402
 import os
+import sys
 
+# jaxtyping keeps compiled modules that a checked one imports under the name of checked ones, though they are not. A run
+# that checks other packages would load them and check nothing.
+sys.dont_write_bytecode = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import shutil
 import subprocess
-import sys
 import zlib
 from dataclasses import replace
 from functools import lru_cache

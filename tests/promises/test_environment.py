@@ -142,4 +142,7 @@ def test_a_job_of_a_sweep_records_the_commit_of_when_its_code_was_imported():
     """It is forked from a process that the sweep began with; the checkout may be edited while others run."""
     start_fork_server()
     with multiprocessing.get_context("forkserver").Pool(1) as pool:
-        assert pool.apply(kept_values, [runner_source]) == 1
+        kept = pool.apply(kept_values, [runner_source])
+        pool.close()  # what is forked ignores the signal by which a pool is ended at the end of `with`
+        pool.join()
+    assert kept == 1

@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_file_loader import EventFileLoad
 from tensorboard.plugins.hparams import metadata
 
 OF_THE_MOMENT = re.compile(
-    r"speed/|time$|seconds$|samples_per_second|peak_memory_mb|host|hparams|began$|begun_in$|identity$|cwd$|attempts$|root$"
+    r"speed/|time$|seconds$|samples_per_second|peak_memory_mb|host|hparams|began$|begun$|begun_in$|identity$|cwd$|attempts$|root$"
 )
 EVENTS = "events.out.tfevents."
 
