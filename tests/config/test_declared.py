@@ -77,7 +77,10 @@ def settings(content):
         yield from [(place, key) for key, value in place.items() if key != "_target_" and not isinstance(value, dict)]
 
 
-@pytest.mark.parametrize(("group", "name"), CHOICES, ids=[f"{group}={name}" for group, name in CHOICES])
+IN_TURN = [pytest.param(*each, id="=".join(each), marks=pytest.mark.slow(of=each[1])) for each in CHOICES]
+
+
+@pytest.mark.parametrize(("group", "name"), IN_TURN)
 def test_every_choice_is_judged_as_by_the_real_check(composer, group, name):
     """Nothing is wrong with it; and with each of its values replaced, left out or joined by another, the same is."""
     content = content_of(composer, choose(group, name))
