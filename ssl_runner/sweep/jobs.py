@@ -191,6 +191,6 @@ class Jobs:
         entries = list(self.ledger.jobs.values())
         left = [each for each in entries if each.status not in ENDED]
         if left or not entries:
-            self.console.print(f"{len(left)} jobs are not completed; to go on:")
+            self.console.print(f"not completed: {len(left)} of {len(entries)} jobs; to go on:")
             self.console.print(f"  ssl-runner -m sweep.resume={shlex.quote(str(self.ledger.folder))}", soft_wrap=True)
         return bool(left)

@@ -224,7 +224,7 @@ def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     assert process.returncode == 128 + signal.SIGTERM, output
     assert jobs_of("status") == ["interrupted", "interrupted", "waiting"]
     assert all(map(saved, folders[:2]))
-    assert "3 jobs are not completed; to go on:" in output
+    assert "not completed: 3 of " in output
 
 
 def test_a_hopeless_job_is_stopped(composer):

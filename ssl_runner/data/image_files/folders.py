@@ -60,7 +60,7 @@ def class_names(paths: Sequence[str]) -> list[str]:
     names = [path.partition("/")[0] if "/" in path else "" for path in paths]
     if "" in names and any(names):
         raise ValueError(
-            f"{names.count('')} images lie beside the class folders ({printable(paths[names.index('')])} is one); "
+            f"images lie beside the class folders ({printable(paths[names.index('')])} is one); "
             f"move them into a class, or set dataset.labels=false"
         )
     return names
