@@ -4,8 +4,8 @@
 import os
 import sys
 
-# jaxtyping keeps compiled modules that a checked one imports under the name of checked ones, though they are not. A run
-# that checks other packages would load them and check nothing.
+# While jaxtyping imports a module that it checks, Python caches what that module imports as checked, too, even if it is
+# not. A later run with another list of packages to check would load those from the cache, and check nothing.
 sys.dont_write_bytecode = True
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

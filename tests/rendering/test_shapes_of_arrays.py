@@ -26,7 +26,7 @@ canvas.over_pixels(torch.zeros(2, 2))
 
 
 def test_shapes_and_types_are_those_of_the_signatures(tmp_path):
-    # jaxtyping keeps what a checked module imports under the name of checked ones, though it is not: see conftest.
+    # A cache of its own: other lists of packages leave unchecked modules there that pass for checked, see conftest.
     alone = ["-X", f"pycache_prefix={tmp_path}"]
     done = subprocess.run([sys.executable, *alone, "-c", DRAW], capture_output=True, text=True, check=False)
     assert done.stdout == "all is drawn\n", done.stderr

@@ -224,7 +224,7 @@ def test_a_schedulers_signal_to_every_process_saves_every_job(composer):
     assert process.returncode == 128 + signal.SIGTERM, output
     assert jobs_of("status") == ["interrupted", "interrupted", "waiting"]
     assert all(map(saved, folders[:2]))
-    assert "not completed: 3 of " in output
+    assert "not completed: 3 of 3 jobs; to go on:" in output
 
 
 def test_a_hopeless_job_is_stopped(composer):
