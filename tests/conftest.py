@@ -1,7 +1,10 @@
 """Fixtures and jobs on tiny tensors, where one thread is faster than two."""
 
 # ruff: noqa: E402
+import copy
+import hashlib
 import os
+import pickle
 import sys
 
 # While jaxtyping imports a module that it checks, Python caches what that module imports as checked, too, even if it is
@@ -14,7 +17,7 @@ import shutil
 import subprocess
 import zlib
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -25,22 +28,57 @@ from toys import kind_of
 from ssl_runner.__main__ import main
 from ssl_runner.config import compose
 from ssl_runner.config.compose import TREE, Composer
+from ssl_runner.dataset.grammar import Grammar
+from ssl_runner.dataset.shapes import Shapes
+from ssl_runner.dataset.utterances import Utterances
 from ssl_runner.testing.jobs import TINY, build_trainer, checked_job, tiny_words
 
 torch.set_num_threads(1)
 
 compose_tree = compose.compose_tree
+shared = None  # a folder of all of pytest's processes, while tests run
 
 
-@lru_cache(maxsize=512)
+@cache
 def compose_own_tree(name, choices):
-    return compose_tree([TREE], name, choices)
+    return compose_tree([TREE], name, choices) if shared is None else composed_by_one(name, choices)
 
 
-# The same choices of our own tree, which no test changes, are composed once for all tests of a process.
+def composed_by_one(name, choices):
+    """What the first of pytest's processes that asks for it has composed."""
+    file = shared / hashlib.sha256(repr((name, choices)).encode()).hexdigest()
+    if not file.exists():
+        whole = file.with_suffix(f".{os.getpid()}")
+        whole.write_bytes(pickle.dumps(compose_tree([TREE], name, choices)))
+        whole.rename(file)
+    return pickle.loads(file.read_bytes())
+
+
+# Choices of our own tree, which no test changes, are composed once: thousands of times it would take 0.1 s.
 compose.compose_tree = lambda folders, name, choices: (
     compose_own_tree(name, tuple(choices)) if [*folders] == [TREE] else compose_tree(folders, name, choices)
 )
+
+
+def drawn_once(load):
+    """Of a dataset that is generated, a copy of what it has with the same settings, if that is little."""
+    known = {}
+
+    def load_known(dataset):
+        key = repr(sorted(vars(dataset).items()))
+        if key not in known:
+            data = load(dataset)
+            if len(data.train) > 150:
+                return data
+            known[key] = data
+        return copy.deepcopy(known[key])
+
+    return load_known
+
+
+# Half of the time in which a tiny run is put together.
+for each in (Shapes, Grammar, Utterances):
+    each.load = drawn_once(each.load)
 
 LESS = {
     "bigan": ("pretext.width=8", "pretext.loss=logistic", "pretext.unary=false", "pretext.cycle=0"),
@@ -131,6 +169,14 @@ for group, default in {"optimizer": "adamw", "regulariser": "none", "augment": "
 def tiny(*overrides):
     """Overrides of a job that takes a second."""
     return tiny_words([TREE], overrides, {f"pretext={name}": words for name, words in LESS.items()})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _share_what_is_composed(tmp_path_factory):
+    global shared
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "composed"
+    shared.mkdir(exist_ok=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Small encoders, batches, contexts and the choices of conf/ for tests that need no job."""
 
 import inspect
+from functools import cache
 from importlib import import_module
 
 import torch
@@ -72,6 +73,7 @@ def choice(group: str, name: str) -> tuple[type, dict, dict]:
     return target, settings, defaults
 
 
+@cache
 def kind_of(group: str, name: str) -> str:
     """The kind of samples that a choice is of, or the first of those that it takes; images, unless it says another."""
     return getattr(choice(group, name)[0], "kinds", ("image",))[0]

@@ -14,9 +14,6 @@ from torch import Tensor, multiprocessing
 from torch.nn.parallel import DistributedDataParallel
 
 from ssl_runner.config.compose import TREE
-from ssl_runner.dataset.grammar import Grammar
-from ssl_runner.dataset.shapes import Shapes
-from ssl_runner.dataset.utterances import Utterances
 from ssl_runner.device import batch_norm, ranks, strategy
 from ssl_runner.engine import collapse, encoding, loader
 from ssl_runner.engine import learner as learner_module
@@ -43,6 +40,7 @@ SHARDED = {f"sharded-{case}": case for case in CASES if case in ON_WEIGHTS or no
 OF_THREE = ["pretext-rotation", "pretext-moco_v2", "pretext-dino", "pretext-swav", "accumulate-groups"]
 NARROW = {"hidden": 32, "out": 16, "local_hidden": 32, "local_out": 16, "bottleneck": 16}  # heads, at most
 CPU = torch.device("cpu")
+COUNTS = (2, 1, 3)  # of processes: what two have saved, one and three go on with
 
 
 def own(x: Tensor) -> Tensor:
@@ -107,8 +105,6 @@ def work(rank: int, count: int, folder: Path, cases: dict, shared: set, of_two: 
     enter_float64(rank, count, folder / "meet")
     collapse.SAMPLES = BATCH // 2
     results, states = {}, torch.load(of_two, weights_only=True) if of_two else {}
-    for each in (Shapes, Grammar, Utterances):
-        each.load = loaded_once(each.load)
     sharded = {
         name: cases[case] | {"device": cases[case]["device"] | {"strategy": "fsdp"}}
         for name, case in SHARDED.items()
@@ -142,17 +138,14 @@ def work(rank: int, count: int, folder: Path, cases: dict, shared: set, of_two: 
         dist.destroy_process_group()
 
 
-def loaded_once(load):
-    """What is generated for a dataset, for all cases that have the same."""
-    known = {}
-
-    def load_known(dataset):
-        key = repr(sorted(vars(dataset).items()))
-        if key not in known:
-            known[key] = load(dataset)
-        return known[key]
-
-    return load_known
+def learn_by_each_count(_: int, base: Path, cases: dict, shared: set) -> None:
+    """In a folder a number of processes, which are forked from this one, since to import torch takes them seconds."""
+    for count in COUNTS:
+        (base / str(count)).mkdir()
+        learnt = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
+        of_two = None if count == COUNTS[0] else base / "2/0.pt"
+        arguments = (count, base / str(count), learnt, shared, of_two)
+        multiprocessing.start_processes(work, arguments, count, start_method="fork")
 
 
 def states_to_go_on_from(case: str, count: int, shared: Collection[str] = SHARDED) -> list[str]:
@@ -196,13 +189,11 @@ def together(request, composer, tmp_path_factory) -> dict[int, list[dict]]:
     cases = json.loads(json.dumps(cases))
     for settings in (content["pretext"] for content in cases.values()):
         settings |= {key: min(settings[key], most) for key, most in NARROW.items() if key in settings}
-    results, of_two = {}, None
-    for count in (2, 1, 3):
-        folder = tmp_path_factory.mktemp(f"ranks{count}")
-        learnt = {case: each for case, each in cases.items() if count < 3 or case in LEARNT_BY_THREE}
-        multiprocessing.spawn(work, (count, folder, learnt, shared, of_two), count)
-        results[count] = [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(count)]
-        of_two = of_two or folder / "0.pt"
+    base = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(learn_by_each_count, (base, cases, shared))
+    results = {
+        count: [torch.load(base / f"{count}/{rank}.pt", weights_only=True) for rank in range(count)] for count in COUNTS
+    }
     if os.environ.get(UPDATE):
         above, _, before = TABLE.read_text().partition("| |")
         TABLE.write_text(above + table(results, before))
