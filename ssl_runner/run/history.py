@@ -12,7 +12,7 @@ from ssl_runner.contract import Data
 from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
 from ssl_runner.engine.seed import DRAWS
-from ssl_runner.errors import Refused
+from ssl_runner.errors import Refused, plural
 from ssl_runner.run_folder.atomic import read_json, write
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, HARMLESS, PEOPLE
 from ssl_runner.run_folder.origin import entries
@@ -93,7 +93,7 @@ class History:
         reached = max(self.step, summary["step"]) if ended else self.step  # the last checkpoint may be lost
         steps = Length.of(job.length, self.data["rows"], job.batch_size).steps
         if steps < reached:
-            line = f"length: given {now}, {steps} steps, and the run has done {reached}"
+            line = f"length: given {now}, {plural(steps, 'step')}, and the run has done {reached}"
             raise Refused(f"{line}; type more, as in length={2 * reached}st")
         if steps == reached and summary.get("status") == "completed":
             return self

@@ -23,7 +23,7 @@ def test_training_and_evaluation_measure_the_same_quantity(tmp_path):
     group = comparison.groups[0]
     assert (group.interval.mean, group.baseline, group.test) == (0.82, 0.3, None)
     assert comparison.runs[0].metrics["gain/test/probe/top1"] == pytest.approx(0.52)
-    assert comparison.warnings == ["1 results of checkpoints before the last step are left out"]
+    assert comparison.warnings == ["1 result of checkpoints before the last step is left out"]
     assert compared(tmp_path, "test/probe/top1@digits").groups[0].interval.mean == 0.9
     validation = compared(tmp_path, "probe/top1").groups[0]
     assert (validation.interval.mean, validation.baseline, validation.test.mean) == (0.8, 0.4, 0.82)

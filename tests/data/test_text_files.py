@@ -62,13 +62,13 @@ def test_rows_without_a_text_or_a_class_are_counted():
     put("a.jsonl", row * 8 + '{"text": "a net"}\n{"label": "sea"}\n{"text": " ", "label": "sea"}\n')
     without = "no classes, as 1 of the 9 training texts have none: leave these out, or give them one"
     assert TextFolder(root="a.jsonl").describe() == (
-        f"1 files, 7 train, 1 test, 1 validation texts, {without}, 2 rows without a text are left out"
+        f"1 file, 7 train, 1 test, 1 validation texts, {without}, 2 rows without a text are left out"
     )
     for seed in range(9):  # whichever text is held out
         data = TextFolder(root="a.jsonl", split_seed=seed).load()
         assert (data.classes, data.bank, data.test.y) == ((), None, None)
     put("b.txt", "the cow\n\n\na net\n")
-    assert TextFolder(root="b.txt").describe() == "1 files, 1 train, 1 test texts, no classes"
+    assert TextFolder(root="b.txt").describe() == "1 file, 1 train, 1 test texts, no classes"
 
 
 def parts_of(root, *names):
@@ -120,7 +120,7 @@ def test_files_that_are_no_texts_are_said(caplog):
 def test_a_single_class_is_none():
     put("notes/house/a.txt", "the cow\n" * 20)
     dataset = TextFolder(root="notes")
-    found = "1 files, 16 train, 2 test, 2 validation texts"
+    found = "1 file, 16 train, 2 test, 2 validation texts"
     assert dataset.describe() == f"{found}, no classes, as all training texts are of one, house"
     data = dataset.load()
     assert (data.classes, data.bank, data.validation.y, data.test.y) == ((), None, None, None)

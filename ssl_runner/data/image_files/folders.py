@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_runner.data.image_files.listing import Listing, classify, list_images, natural_key
 from ssl_runner.data.rows import stratified_split
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 
 Labels = bool | Literal["auto"]  # whether folders are classes; auto: unless they are shards
 PARTS = {
@@ -92,8 +92,8 @@ class RowPlan:
         places = {part: f" ({printable(folders[part])}/)" for part in counts if folders.get(part)}
         shares = {part: f" (a share of {whole})" for part in counts if part not in folders}
         parts = ", ".join(f"{part} {n:,}{(places | shares).get(part, '')}" for part, n in counts.items())
-        classes = f"{len(self.classes)} classes: {first_names(self.classes)}" if self.classes else self.why_unlabelled
-        return f"{parts}; {classes}{self.describe_left_out()}"
+        named = f"{plural(len(self.classes), 'class')}: {first_names(self.classes)}"
+        return f"{parts}; {named if self.classes else self.why_unlabelled}{self.describe_left_out()}"
 
     def describe_left_out(self) -> str:
         """`; left out: 3 .txt (no image)`, the most frequent first, or nothing."""
@@ -197,4 +197,5 @@ def vanished(folder: str, listing: Listing) -> list[str]:
         if top and top not in tops
     }
     shown = "; ".join(f"{name} has {reasons or 'nothing'}" for name, reasons in list(empty.items())[:FIRST])
-    return [f"{len(empty)} folders have no image and are no classes: {shown}"] if empty else []
+    have = "has no image and is no class" if len(empty) == 1 else "have no image and are no classes"
+    return [f"{plural(len(empty), 'folder')} {have}: {shown}"] if empty else []
