@@ -135,12 +135,17 @@ def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
         raise Refused(f"{', '.join(keys)}: cannot change in a run that goes on; {remedy}")
 
 
-def record_names(folder: Path, prepared: "PreparedJob") -> None:
-    """Writes new name, tags and notes into the config of a completed run, and nothing else. Raises OSError."""
+def record_names(folder: Path, prepared: "PreparedJob") -> list[str]:
+    """Writes new name, tags and notes into the config of a completed run, and nothing else. Raises OSError.
+
+    Returns which of them are new.
+    """
     before = files.read(folder / CONFIG)
     after = {**before, **{key: prepared.content[key] for key in PEOPLE if key in prepared.content}}
-    if after != before:
+    new = [key for key in PEOPLE if (after.get(key) or None) != (before.get(key) or None)]
+    if new:
         write(folder / CONFIG, files.dump(stamped(after)))
+    return new
 
 
 def check_config(folder: Path, recorded: Mapping[str, Any], content: Mapping[str, Any], history: History) -> None:
