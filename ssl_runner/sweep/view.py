@@ -18,8 +18,8 @@ SHOWN = 12  # running jobs
 
 class View:
     """Shows a sweep: while it runs by `with view.live`. `smaller`: the smaller the metric, the better. `ranked`: what
-    the table at the end ranks by, the first that there is; the best so far is told by it, and a job that has ended
-    shows it, too. Running jobs show the metric, which is measured more often."""
+    the table at the end ranks by, the first that most jobs have; the best so far is told by it, and a job that has
+    ended shows it, too. Running jobs show the metric, which is measured more often."""
 
     def __init__(self, console: Console, metric: str, smaller: bool, ranked: Sequence[str] = ()):
         self.console, self.metric, self.choose = console, metric, min if smaller else max
@@ -41,8 +41,9 @@ class View:
             self.console.print(f"{line}: {changed.error}" if changed.error else line, soft_wrap=True)
         # What a job had that failed is of no use to anybody.
         counted = [each for each in entries if each.status in (*ENDED, "running")]
-        measured = {name for each in counted for name in each.final}
-        metric = next((name for name in (*self.ranked, self.metric) if name in measured), self.metric)
+        ended = [each for each in counted if each.status in ENDED]
+        metric = max((*self.ranked, self.metric), key=lambda name: sum(name in each.final for each in ended))
+        metric = metric if ended else self.metric
         having = (each for each in counted if metric in each.final)
         best = self.choose(having, key=lambda each: each.final[metric], default=None)
         first = f"; the best so far has {metric} {best.final[metric]:.4g} ({best.folder})" if best else ""

@@ -128,6 +128,17 @@ def test_the_default_is_an_accuracy_and_may_be_missing(tmp_path):
     assert compared(run).metric == "few_label/mean", "without probe and knn a headline"
 
 
+def test_the_default_is_what_most_runs_have_and_that_is_said(tmp_path):
+    for number, final in enumerate(({"knn/top1": 0.5}, {"knn/top1": 0.6}, {"knn/top1": 0.7, "probe/top1": 0.8})):
+        make_run(tmp_path / str(number), summary={"final": final, "best": {}}, seed=number)
+    comparison = compared(tmp_path)
+    assert (comparison.metric, comparison.groups[0].values) == ("knn/top1", {0: 0.5, 1: 0.6, 2: 0.7})
+    told = "compared by knn/top1, as only 1 of 3 completed runs has probe/top1; to compare these, type "
+    assert comparison.warnings == [f"{told}--metric probe/top1"]
+    assert compared(tmp_path, "probe/top1").warnings == ["probe/top1 was not measured in 2 of 3 completed runs"]
+    assert compared(tmp_path / "2").metric == "probe/top1"
+
+
 def test_runs_of_version_01_are_compared_with_todays(tmp_path):
     """Their summaries had a part for the test split, other names, and no meanings; their configs lack null settings."""
     old = {key: value for key, value in SUMMARY.items() if key not in ("headlines", "metrics", "protocols")}
