@@ -82,14 +82,27 @@ def parts_of(root, *names):
 
 @pytest.mark.parametrize(
     "name",
-    ["test driven development", "developer", "testing ground", "valid points", "attest"],
+    [
+        "test driven development",
+        "test-driven-development",
+        "test-driven development",
+        "developer",
+        "testing ground",
+        "valid points",
+        "attest",
+    ],
 )
 def test_a_title_that_begins_with_a_parts_name_is_none(name):
     placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
     assert {part for part, _ in placed.values()} == {"train"}
 
 
-@pytest.mark.parametrize("name", ["test", "Test", "test1", "test-00000-of-00002", "test_labels", "test.v2", "test (1)"])
+SHARDS = ["test-00001", "test-00000-of-00002", "test-00000-of-00002-a09b74b3", "test-clean-100"]
+
+
+@pytest.mark.parametrize(
+    "name", ["test", "Test", "test1", "test_2", *SHARDS, "test_labels", "test-clean", "test.v2", "test (1)"]
+)
 def test_a_files_name_is_a_part(name):
     placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
     assert placed == {f"notes/{name}.txt": ("test", None), "notes/a.txt": ("train", None)}
