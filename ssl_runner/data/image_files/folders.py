@@ -92,8 +92,8 @@ class RowPlan:
         places = {part: f" ({printable(folders[part])}/)" for part in counts if folders.get(part)}
         shares = {part: f" (a share of {whole})" for part in counts if part not in folders}
         parts = ", ".join(f"{part} {n:,}{(places | shares).get(part, '')}" for part, n in counts.items())
-        named = f"{plural(len(self.classes), 'class')}: {first_names(self.classes)}"
-        return f"{parts}; {named if self.classes else self.why_unlabelled}{self.describe_left_out()}"
+        classes = f"{len(self.classes)} classes: {first_names(self.classes)}" if self.classes else self.why_unlabelled
+        return f"{parts}; {classes}{self.describe_left_out()}"
 
     def describe_left_out(self) -> str:
         """`; left out: 3 .txt (no image)`, the most frequent first, or nothing."""
@@ -197,5 +197,4 @@ def vanished(folder: str, listing: Listing) -> list[str]:
         if top and top not in tops
     }
     shown = "; ".join(f"{name} has {reasons or 'nothing'}" for name, reasons in list(empty.items())[:FIRST])
-    have = "has no image and is no class" if len(empty) == 1 else "have no image and are no classes"
-    return [f"{plural(len(empty), 'folder')} {have}: {shown}"] if empty else []
+    return [f"no image, and so no class, in {plural(len(empty), 'folder')}: {shown}"] if empty else []
