@@ -40,6 +40,11 @@ def refuse(problems: Iterable[str]) -> int:
     return REFUSED
 
 
+def plural(n: int, noun: str) -> str:
+    """A number of things: `1 step`, `2,000 steps`, `3 classes`."""
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"
+
+
 def one_line(error: BaseException) -> str:
     """An error's own words on one line."""
     return " ".join(str(error).split())

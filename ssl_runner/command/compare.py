@@ -37,7 +37,7 @@ def main(words: list[str]) -> int:
         prog="ssl-runner compare", description=__doc__, epilog=EXAMPLES, formatter_class=RawDescriptionHelpFormatter
     )
     parser.add_argument("places", nargs="*", type=Path, metavar="RUN_OR_FOLDER")
-    parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
+    parser.add_argument("--metric", help="what to compare (default: probe/top1, or what more of the runs have)")
     better = parser.add_mutually_exclusive_group()
     better.add_argument("--larger", action="store_true", help="larger is better (default: what the runs say)")
     better.add_argument("--smaller", action="store_true", help="smaller is better")

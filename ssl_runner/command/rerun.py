@@ -22,7 +22,7 @@ from ssl_runner.config.override import paths
 from ssl_runner.config.recorded import read_recorded
 from ssl_runner.config.trust import read_project
 from ssl_runner.engine.console import Terminal
-from ssl_runner.errors import Refused, refuse
+from ssl_runner.errors import Refused, plural, refuse
 from ssl_runner.run_folder.layout import CONFIG
 from ssl_runner.run_folder.origin import entries
 from ssl_runner.run_folder.summary import read_summary
@@ -134,8 +134,9 @@ def tell(diff: "RunDiff", console: Console, changed: bool) -> None:
         say(f"encoder weights: {len(diff.weights)} of {diff.tensors} tensors differ, most {worst[0]}")
     elif diff.tensors:
         say(f"encoder weights: all {diff.tensors} tensors are bit-identical")
-    first = f"{len(diff.rows)} numbers differ, first {diff.rows[0]}" if diff.rows else "equal"
-    say(f"metrics.jsonl: {diff.compared} rows, {first} (time and speed aside)")
+    n = len(diff.rows)
+    first = f"{plural(n, 'number')} {'differs' if n == 1 else 'differ'}, first {diff.rows[0]}" if n else "equal"
+    say(f"metrics.jsonl: {plural(diff.compared, 'row')}, {first} (time and speed aside)")
     if diff.left_out:
         steps = ", ".join(map(str, diff.left_out))
         say(f"left out: training averages of step {steps}, amid which the old run was resumed")

@@ -20,7 +20,7 @@ def main(words: list[str]) -> int:
     parser.add_argument(
         "places", nargs="*", type=Path, metavar="FOLDER", help="runs, or folders of them (default: outputs)"
     )
-    parser.add_argument("--metric", help="what to compare (default: probe/top1, or else another accuracy)")
+    parser.add_argument("--metric", help="what to compare (default: probe/top1, or what more of the runs have)")
     parser.add_argument("--port", type=int, default=PORT, help=f"0 is any that is free (default: {PORT})")
     arguments = parser.parse_args(words)
     places = arguments.places or [Path("outputs")]

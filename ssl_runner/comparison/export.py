@@ -12,13 +12,14 @@ from typing import Any
 
 from ssl_runner.comparison.confusions import page_confusions
 from ssl_runner.comparison.curves import Curve, downsample_curves, read_curves, shorten_number
-from ssl_runner.comparison.fairness import environment_facts, plural
+from ssl_runner.comparison.fairness import environment_facts
 from ssl_runner.comparison.pictures import page_pictures
 from ssl_runner.comparison.render import remedy, summary_line
 from ssl_runner.comparison.run import Run, companions
 from ssl_runner.comparison.settings import shorten
 from ssl_runner.comparison.statistics import Difference, Group, Interval, quantile
 from ssl_runner.comparison.table import Comparison
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.layout import PEOPLE
 
 ReadCurves = Callable[[Path], Mapping[str, Curve]]
@@ -111,7 +112,7 @@ def to_html(comparison: Comparison, read: ReadCurves = read_curves, live: bool =
     parts = {
         "CONNECT": "; connect-src 'self'" if live else "",
         "LIVE": json.dumps(live),
-        "TITLE": escape(f"{comparison.metric or 'comparison'}, {plural(len(comparison.runs))}"),
+        "TITLE": escape(f"{comparison.metric or 'comparison'}, {plural(len(comparison.runs), 'run')}"),
         "STYLE": (HERE / "page.css").read_text(encoding="utf-8"),
         "SCRIPT": "\n".join((HERE / f"{name}.js").read_text(encoding="utf-8") for name in (*ORDER, *["live"] * live)),
         "DATA": embed(page_content(comparison, read)),

@@ -5,16 +5,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from ssl_runner.comparison.run import ABSENT, Run, Ways, base_name, machine_of
+from ssl_runner.comparison.run import ABSENT, Run, Ways, base_name, device_of, machine_of
 from ssl_runner.comparison.settings import DATA, IGNORED
+from ssl_runner.errors import plural
 
 SHOWN = 8  # digits of a fingerprint
 MOST = 3  # values that are listed of each fact
 VERSION = "version of "  # before a library's name among the facts of a run
-
-
-def plural(n: int, noun: str = "run") -> str:
-    return f"{n} {noun}{'s' * (n != 1)}"
 
 
 def first_few(words: Sequence[str]) -> str:
@@ -55,7 +52,7 @@ def environment_facts(run: Run) -> dict[str, Any]:
     known, versions = run.environment, run.environment.get("versions")
     own = known.get("project")
     commits = {"commit": commit_of(known), "own commit": commit_of(own) if isinstance(own, dict) else None}
-    words = str(known.get("device", "unknown")).split(", ")
+    words = (device_of(known) or "unknown").split(", ")
     device = ", ".join(word for word in words if word != run.settings.get("device.precision"))  # that is a setting
     facts = commits | {"device": device, "fingerprint": known.get("dataset"), "host": known.get("host")}
     return facts | {f"{VERSION}{name}": each for name, each in (versions if isinstance(versions, dict) else {}).items()}
@@ -81,7 +78,7 @@ def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> l
     rows += [(name, known, "seconds and samples/s are not comparable") for name in ("device", "host")]
     lines = []
     if n := len(runs) - len(known):
-        has = f"{plural(n)} {'has' if n == 1 else 'have'} no readable environment.json"
+        has = f"{plural(n, 'run')} {'has' if n == 1 else 'have'} no readable environment.json"
         lines.append(f"{has}: whether code and data are the same is not known")
     for name, members, consequence in rows:
         values = [(group[id(run)], str(facts.get(name) or "unknown")) for run, facts in members]
@@ -95,7 +92,7 @@ def fairness_warnings(runs: Sequence[Run], groups: Sequence[Sequence[Run]]) -> l
 def count_values(values: Iterable[str]) -> str:
     """`2.14.0 (8 runs), 2.15.0 (1 run), 2 more`; nothing if all are the same."""
     counts = Counter(values)
-    listed = [f"{value[:40]} ({plural(n)})" for value, n in counts.most_common(MOST)]
+    listed = [f"{value[:40]} ({plural(n, 'run')})" for value, n in counts.most_common(MOST)]
     more = [f"{len(counts) - MOST} more"] if len(counts) > MOST else []
     return ", ".join([*listed, *more]) if len(counts) > 1 else ""
 
@@ -110,7 +107,7 @@ def measurement_warnings(name: str, ways: Ways) -> list[str]:
         listed = []
         for way, results in ways.items():
             own = ", ".join(f"{key} {settings[way].get(key, ABSENT)}" for key in keys)
-            listed.append(f"{name}#{way} ({plural(len(results))}: {own})")
+            listed.append(f"{name}#{way} ({plural(len(results), 'run')}: {own})")
         lines.append(
             f"{name} was measured in {len(ways)} ways, which are not mixed: {', '.join(listed)}; plain is the first"
         )
@@ -133,7 +130,7 @@ def change_warnings(runs: Sequence[Run]) -> list[str]:
         listed = [f"{run.name} (at step {', '.join(str(each['step']) for each in steps)})" for run, steps in changed]
         if listed:
             were = "was" if len(listed) == 1 else "were"
-            lines.append(f"{plural(len(listed))} {were} {what}: {first_few(listed)}; {consequence}")
+            lines.append(f"{plural(len(listed), 'run')} {were} {what}: {first_few(listed)}; {consequence}")
     return lines
 
 
@@ -144,16 +141,17 @@ def comparison_warnings(
     done = [run for run in runs if run.completed]
     lines = measurement_warnings(base_name(metric), ways)
     if early := sum(run.early for run in runs):
-        lines.append(f"{early} results of checkpoints before the last step are left out")
+        is_are = "is" if early == 1 else "are"
+        lines.append(f"{plural(early, 'result')} of checkpoints before the last step {is_are} left out")
     if not comparable(metric, keys):
         lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
     elif data := [key for key in keys if key.startswith("dataset.") or key == DATA]:
         lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
     if metric and (without := sum(metric not in run.metrics for run in done)):
-        lines.append(f"{metric} was not measured in {without} of {len(done)} completed runs")
+        lines.append(f"{metric} was not measured in {without} of {plural(len(done), 'completed run')}")
     if ill := [f"{run.name} ({run.health})" for run in done if run.health not in (None, "healthy")]:
-        lines.append(f"features were not healthy at the end of {len(ill)} runs: {first_few(ill)}")
+        lines.append(f"features were not healthy at the end of {plural(len(ill), 'run')}: {first_few(ill)}")
     if again := sum(len(members) - len({run.seed for run in members}) for members in groups):
-        repeat = f"{plural(again)} {'repeats' if again == 1 else 'repeat'}"
+        repeat = f"{plural(again, 'run')} {'repeats' if again == 1 else 'repeat'}"
         lines.append(f"{repeat} settings and seed of another: those of one seed count once, by their mean")
     return lines + change_warnings(done) + fairness_warnings(done, groups)

@@ -7,9 +7,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_runner.comparison.fairness import plural
 from ssl_runner.comparison.filter import Row, Value, number
 from ssl_runner.comparison.run import ABSENT, Meaning, Run, base_name, name_metrics
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.layout import PEOPLE
 
 PERCENT = {"knn/top1": "knn %", "probe/top1": "probe %", "test": "test %"}  # columns, and their heads
@@ -65,8 +65,8 @@ def print_list(rows: Sequence[Row], of: int, console: Console, most: int) -> Non
         table.add_row(*map(Text, row))
     if rows:
         console.print(table)
-    more = f"; {len(rows) - most} more, shown by --rows 0" if 0 < most < len(rows) else ""
-    console.print(f"{plural(len(rows))} of {of}{more}", style="dim", highlight=False)
+    more = f"; {len(rows) - most:,} more, shown by --rows 0" if 0 < most < len(rows) else ""
+    console.print(f"{plural(len(rows), 'run')} of {of:,}{more}", style="dim", highlight=False)
 
 
 def cell(head: str, value: Value) -> str:

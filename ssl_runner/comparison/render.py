@@ -9,11 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ssl_runner.comparison.fairness import plural
 from ssl_runner.comparison.run import Run
 from ssl_runner.comparison.settings import shorten
 from ssl_runner.comparison.statistics import Difference, Group, Interval
 from ssl_runner.comparison.table import Comparison
+from ssl_runner.errors import plural
 
 Columns = dict[str, list[str]]  # cells by their head
 # Columns that are left out if there is no room, in this order.

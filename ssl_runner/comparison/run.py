@@ -78,11 +78,17 @@ class Run:
         return {**self.choices, **{key: ABSENT if each == "null" else each for key, each in settings.items()}}
 
 
+def device_of(environment: Mapping[str, Any]) -> str | None:
+    """The device as today's runs say it; older ones have written "1 threads"."""
+    device = environment.get("device")
+    return str(device).replace(", 1 threads", ", 1 thread") if device else None
+
+
 def machine_of(environment: Mapping[str, Any]) -> dict[str, str]:
     """Device, commit, and the version of each library by its name."""
     versions = environment.get("versions")
     facts = dict(versions) if isinstance(versions, dict) else {}
-    facts |= {"device": environment.get("device"), "commit": environment.get("commit")}
+    facts |= {"device": device_of(environment), "commit": environment.get("commit")}
     return {name: str(value) for name, value in facts.items() if value}
 
 

@@ -10,6 +10,7 @@ from ssl_runner.comparison.fairness import comparable, comparison_warnings, mark
 from ssl_runner.comparison.run import ABSENT, STAGES, Meaning, Run, base_name, better_of, companions, name_metrics
 from ssl_runner.comparison.settings import ORDER, differing
 from ssl_runner.comparison.statistics import Group, interval, judge_groups
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.metrics import new_name
 from ssl_runner.run_folder.summary import RANKED_BY
 
@@ -62,8 +63,9 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
     names = sorted({name for run in done for name in run.metrics})
     names.sort(key=lambda name: name.partition("/")[0] in (*STAGES, "test"))
     better = {name: better_of(name, meanings) for name in names}
+    said: list[str] = []
     if metric is None:
-        metric = default_metric(done, better)
+        metric, said = default_metric(done, better)
     elif done:
         metric = find_metric(metric, names)
     keys = differing(done)
@@ -81,7 +83,7 @@ def compare(runs: Sequence[Run], metric: str | None = None, smaller: bool = Fals
         metrics=names,
         meanings=meanings,
         runs=runs,
-        warnings=comparison_warnings(runs, [*members.values()], keys, metric, ways.get(base_name(metric), {})),
+        warnings=said + comparison_warnings(runs, [*members.values()], keys, metric, ways.get(base_name(metric), {})),
     )
     rank_groups(comparison)
     return comparison
@@ -102,13 +104,23 @@ def rank_groups(comparison: Comparison) -> None:
         comparison.best, comparison.verdict = judge_groups(groups, larger)
 
 
-def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> str | None:
-    """The metric that is compared if none was typed: one of the end of training that is better when larger."""
-    headlines = [name for run in runs for name in run.headlines]
-    possible = [
-        name for name in (*RANKED_BY, *headlines, *better) if name.partition("/")[0] not in ("raw", "baseline", "best")
-    ]
-    return next((name for name in possible if better.get(name) == "larger"), None)
+def default_metric(runs: Sequence[Run], better: Mapping[str, str | None]) -> tuple[str | None, list[str]]:
+    """The metric that is compared if none was typed: one of the end of training that is better when larger.
+
+    Of kNN, the probe and other headlines it is the first that most runs have; with a line if that leaves another out.
+    """
+    headlines = dict.fromkeys((*RANKED_BY, *(name for run in runs for name in run.headlines)))
+    named = [name for name in headlines if better.get(name) == "larger"]
+    if not named:
+        others = (name for name in better if name.partition("/")[0] not in ("raw", "baseline", "best"))
+        return next((name for name in others if better[name] == "larger"), None), []
+    counts = {name: sum(name in run.metrics for run in runs) for name in named}
+    most = max(named, key=lambda name: counts[name])
+    if most == named[0]:
+        return most, []
+    having = counts[named[0]]
+    fewer = f"only {having} of {plural(len(runs), 'completed run')} {'has' if having == 1 else 'have'}"
+    return most, [f"compared by {most}, as {fewer} {named[0]}; to compare these, type --metric {named[0]}"]
 
 
 def find_metric(metric: str, metrics: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch import nn
 
+from ssl_runner.errors import plural
 from ssl_runner.layers.gather import rank_and_count
 from ssl_runner.layers.ranges import Natural, Positive, Processes, Threads
 
@@ -126,7 +127,7 @@ class Placement:
         several = f", {count} processes" if count > 1 else ""
         if self.device.type == "cuda":
             return f"{torch.cuda.get_device_name(self.device)}, {self.precision}{several}"
-        return f"{self.device.type}, {self.precision}, {torch.get_num_threads()} threads{several}"
+        return f"{self.device.type}, {self.precision}, {plural(torch.get_num_threads(), 'thread')}{several}"
 
 
 def seconds_of_product(dtype: torch.dtype, size: int = 256) -> float:

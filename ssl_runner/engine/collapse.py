@@ -23,6 +23,7 @@ from ssl_runner.contract import Batch, Metric, Suspect
 from ssl_runner.device import ranks
 from ssl_runner.device.strategy import gathered
 from ssl_runner.engine.dead_targets import find_remedies, find_sign
+from ssl_runner.errors import plural
 from ssl_runner.layers.gather import gather
 from ssl_runner.loss.embedding import unit
 from ssl_runner.probing.geometry import centred_rank, unit_std
@@ -177,7 +178,8 @@ def find_causes(learner: Learner, rows: Sequence[Mapping[str, Any]]) -> list[Sus
     batch_size = loader.length.batch_size
     together = batch_size // loader.accumulate
     if together < 16 and any(f"{NAME}/embedding_std" in row for row in rows):
-        cause = f"batch_size={batch_size} with accumulate={loader.accumulate}, so {together} samples meet"
+        meet = f"{plural(together, 'sample')} {'meets' if together == 1 else 'meet'}"
+        cause = f"batch_size={batch_size} with accumulate={loader.accumulate}, so {meet}"
         remedy = "batch_size=64 accumulate=1" if loader.accumulate > 1 else "batch_size=64"
         causes.append(Suspect(cause, remedy, 0.7 if together < 8 else 0.4))
     usual = inspect.signature(type(recipe)).parameters

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -76,13 +76,20 @@ class MLflow:
         experiment, tag = os.environ.get("MLFLOW_EXPERIMENT_NAME", PROJECT), str(folder.absolute())
         known = self.client.get_experiment_by_name(experiment)
         key = known.experiment_id if known else self.client.create_experiment(experiment)
-        for old in self.client.search_runs([key]) if known else ():
-            if old.data.tags.get(FOLDER) == tag:
-                self.client.delete_run(old.info.run_id)
+        for old in [each for each in self.runs_of(key) if each.data.tags.get(FOLDER) == tag] if known else ():
+            self.client.delete_run(old.info.run_id)
         self.id = self.client.create_run(key, run_name=name, tags={FOLDER: tag}).info.run_id
         items = [Param(key, str(value)) for key, value in settings.items()]
         for first in range(0, len(items), AT_ONCE):
             self.client.log_batch(self.id, params=items[first : first + AT_ONCE])
+
+    def runs_of(self, experiment: str) -> Iterator[Any]:
+        """All of them: a search gives 1,000, and where to go on."""
+        token = None
+        while (page := self.client.search_runs([experiment], page_token=token)).token:
+            yield from page
+            token = page.token
+        yield from page
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         now = int(1000 * time.time())

@@ -9,6 +9,7 @@ import torch
 
 from ssl_runner.contract import Batch
 from ssl_runner.device import ranks
+from ssl_runner.errors import plural
 
 if TYPE_CHECKING:
     from ssl_runner.engine.learner import Learner
@@ -42,7 +43,7 @@ def advise(learner: "Learner", error: BaseException) -> str:
     if largest is not None:
         remedies += [f"accumulate={batch // largest} (the same gradient where samples do not meet)"]
         remedies += [f"batch_size={largest * accumulate}"]
-    given = f"{line}: micro-batches of {micro} samples do not fit"
+    given = f"{line}: micro-batches of {plural(micro, 'sample')} do not fit"
     if not remedies:
         return f"{given}, and no smaller ones do; choose a smaller model, or smaller samples"
     return f"{given}; {'' if largest is None else f'{largest} do: '}type {' or '.join(remedies)}"

@@ -1,6 +1,7 @@
 """Progress of a training run: epoch, step, loss, speed and time left, as log lines and as a live line."""
 
 import logging
+import math
 import time
 from collections.abc import Callable
 
@@ -73,9 +74,10 @@ class Progress:
 
     def line(self, step: int, done: int, seconds: float, doing: str = "") -> str:
         length, rate = self.length, done / seconds if seconds else 0.0
+        places = max(1, 1 - math.floor(math.log10(length.epochs)))  # decimals: two digits of a run below one epoch
         parts = [
             f"{100 * step / length.steps:3.0f} %",
-            f"epoch {step / length.steps_per_epoch:.1f}/{length.epochs:.4g}",
+            f"epoch {step / length.steps_per_epoch:.{places}f}/{length.epochs:.{places}f}",
             f"step {step}/{length.steps}",
             f"loss {self.loss:.4f}" if self.loss is not None else "",
             f"{rate * length.batch_size:,.0f} samples/s",

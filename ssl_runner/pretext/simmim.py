@@ -38,8 +38,8 @@ class SimMIM(Pretext):
     """Predicts the pixels of hidden squares from a whole image in which a learnt token stands for them.
 
     ratio: share of squares that is hidden, rounded; at least one is hidden and one shown. unit: their side in pixels,
-        in whole patches. normalise: pixels of each target patch to zero mean and unit variance, to which epsilon is
-        added before; that of all pixels is 1.
+        to the nearest whole patch each way. normalise: pixels of each target patch to zero mean and unit variance, to
+        which epsilon is added before; that of all pixels is 1.
     depth, width, heads: of the decoder, which is thrown away; of depth 0 it is a linear layer on hidden patches alone.
     Raises ValueError for an encoder whose tokens are no patches, if squares do not fill the image, or one does, and for
     a width that `heads` or 4 does not divide.
@@ -66,9 +66,10 @@ class SimMIM(Pretext):
         self.ratio, self.unit, self.normalise, self.epsilon = ratio, unit, normalise, epsilon
         self.depth, self.width, self.heads = depth, width, heads
         self.grid, self.patch = patch_grid(encoder, shape, augment.size)
-        self.register_buffer("units", units_of(self.grid, max(1, round(unit / self.patch[0]))), persistent=False)
+        sides = tuple(max(1, round(unit / side)) for side in self.patch)  # in patches, which may be no squares
+        self.register_buffer("units", units_of(self.grid, sides), persistent=False)
         if len(self.units) == 1:
-            raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={self.patch[0]}")
+            raise ValueError(f"pretext.unit={unit} is the whole image; type pretext.unit={min(self.patch)}")
         self.hidden = patch_count(len(self.units), ratio)
         self.token = hiding_token(encoder, shape[0])
         numbers = self.patch[0] * self.patch[1] * shape[0]

@@ -30,8 +30,8 @@ class WMSE(Pretext):
     window: rows that are whitened together, each view alone; at least twice `out` is advised. permutations: how many
         times the rows of a step are parted at random into such batches; rows that fill none are left out.
     shrinkage: share of the identity in the covariance. hidden, out: widths of the head, which is thrown away.
-    Raises ValueError if the window or the batch has so few rows that their covariance is singular. Micro-batches, which
-    are whitened each by itself, are not checked: they need as many rows.
+    Raises ValueError if the window, the batch or a micro-batch that is learnt from has so few rows that their
+    covariance is singular: each micro-batch is whitened by itself.
     """
 
     def __init__(
@@ -72,6 +72,10 @@ class WMSE(Pretext):
         z = self.projector(torch.cat([self.encoder(view).pooled for view in images])).float()  # (d B, out)
         with torch.autocast(z.device.type, enabled=False):
             rows = gather(z.unflatten(0, (len(images), -1)).transpose(0, 1))  # (n, d, out), n = B * ranks
+            if torch.is_grad_enabled() and len(rows) <= self.out:
+                given = f"micro-batches of {len(rows)} rows cannot whiten {self.out} dimensions"
+                remedy = f"accumulate=1 or a larger batch_size, or pretext.out={max(1, len(rows) // 2)}"
+                raise ValueError(f"{given}; type {remedy}")
             order = gather(keys).argsort(dim=0, stable=True)  # (n, permutations)
             window = min(self.window, len(rows))
             whole = order[: len(rows) // window * window].unflatten(0, (-1, window))  # (batches, window, permutations)

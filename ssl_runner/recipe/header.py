@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.layout import ENVIRONMENT
 from ssl_runner.run_folder.summary import read_summary
@@ -44,8 +45,8 @@ def progress(summary: Mapping[str, Any], content: Mapping[str, Any]) -> str:
 
 def hardware(environment: Mapping[str, Any]) -> str:
     device = str(environment.get("device") or "a machine that is not known")
-    on_cpu = re.fullmatch(r"cpu, (\w+), (\d+) threads", device)
-    return f"{on_cpu[2]} CPU thread{'' if on_cpu[2] == '1' else 's'}, {on_cpu[1]}" if on_cpu else device
+    on_cpu = re.fullmatch(r"cpu, (\w+), (\d+) threads?", device)
+    return f"{plural(int(on_cpu[2]), 'CPU thread')}, {on_cpu[1]}" if on_cpu else device
 
 
 def numbers(summary: Mapping[str, Any]) -> str:

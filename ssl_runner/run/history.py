@@ -12,7 +12,7 @@ from ssl_runner.contract import Data
 from ssl_runner.data.rows import evenly_spaced, fingerprint
 from ssl_runner.duration import Length
 from ssl_runner.engine.seed import DRAWS
-from ssl_runner.errors import Refused
+from ssl_runner.errors import Refused, plural
 from ssl_runner.run_folder.atomic import read_json, write
 from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, HARMLESS, PEOPLE
 from ssl_runner.run_folder.origin import entries
@@ -93,7 +93,7 @@ class History:
         reached = max(self.step, summary["step"]) if ended else self.step  # the last checkpoint may be lost
         steps = Length.of(job.length, self.data["rows"], job.batch_size).steps
         if steps < reached:
-            line = f"length: given {now}, {steps} steps, and the run has done {reached}"
+            line = f"length: given {now}, {plural(steps, 'step')}, and the run has done {reached}"
             raise Refused(f"{line}; type more, as in length={2 * reached}st")
         if steps == reached and summary.get("status") == "completed":
             return self
@@ -135,12 +135,17 @@ def check_overrides(folder: Path, prepared: "PreparedJob") -> None:
         raise Refused(f"{', '.join(keys)}: cannot change in a run that goes on; {remedy}")
 
 
-def record_names(folder: Path, prepared: "PreparedJob") -> None:
-    """Writes new name, tags and notes into the config of a completed run, and nothing else. Raises OSError."""
+def record_names(folder: Path, prepared: "PreparedJob") -> list[str]:
+    """Writes new name, tags and notes into the config of a completed run, and nothing else. Raises OSError.
+
+    Returns which of them are new.
+    """
     before = files.read(folder / CONFIG)
     after = {**before, **{key: prepared.content[key] for key in PEOPLE if key in prepared.content}}
-    if after != before:
+    new = [key for key in PEOPLE if (after.get(key) or None) != (before.get(key) or None)]
+    if new:
         write(folder / CONFIG, files.dump(stamped(after)))
+    return new
 
 
 def check_config(folder: Path, recorded: Mapping[str, Any], content: Mapping[str, Any], history: History) -> None:

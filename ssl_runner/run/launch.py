@@ -23,7 +23,7 @@ from rich.console import Console
 from ssl_runner.device.placement import Placement
 from ssl_runner.engine.console import journal
 from ssl_runner.engine.interrupt import SIGNALS, Interrupt
-from ssl_runner.errors import FAILED, ProcessFailed, Refused
+from ssl_runner.errors import FAILED, ProcessFailed, Refused, plural
 from ssl_runner.run.group import Plan
 from ssl_runner.run.report import mark_summary
 from ssl_runner.run_folder import checkpoint
@@ -53,7 +53,7 @@ def launch(plan: Plan, placement: Placement, console: Console) -> int:
 
     count, cores = placement.processes, torch.get_num_threads()
     if placement.device.type == "cpu" and count > cores:
-        console.print(f"warning: {count} processes compute on {cores} cores", style="yellow", soft_wrap=True)
+        console.print(f"warning: {count} processes compute on {plural(cores, 'core')}", style="yellow", soft_wrap=True)
     for name in ("torch.distributed.elastic", "torch.distributed.launcher", "torch.multiprocessing"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what they say is said below in one line
     before = dict(os.environ)

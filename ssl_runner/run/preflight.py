@@ -21,7 +21,7 @@ from ssl_runner.errors import frames_in, last_line, one_line
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job, processes_of
-from ssl_runner.run.kinds import check_kinds
+from ssl_runner.run.kinds import check_kinds, check_unknown_word
 from ssl_runner.run.processes import check_processes
 from ssl_runner.run.tried import Tried
 
@@ -67,7 +67,7 @@ def preflight(job: Job, tried: Tried) -> list[str]:
     dataset = attempt("dataset", problems, tried.build_dataset, job)
     if dataset is None:
         return problems
-    problems += check_lengths(job, dataset, optimizer)
+    problems += [*check_lengths(job, dataset, optimizer), *check_unknown_word(job, dataset)]
     samples = dataset.samples
     if wrong := check_kinds(job, samples) or check_size(job, samples, dataset.rows):
         return problems + wrong

@@ -6,6 +6,7 @@ import torch
 
 from ssl_runner.device.placement import Placement
 from ssl_runner.device.torchrun import group_size
+from ssl_runner.errors import plural
 from ssl_runner.run.job import Job
 
 
@@ -19,7 +20,8 @@ def check_processes(job: Job, device: Placement, count: int) -> list[str]:
         remedy = " or ".join(f"batch_size={each}" for each in near)
         problems.append(f"batch_size: given {job.batch_size}, which {shares} cannot share; type {remedy}")
     if device.device.type == "cuda" and device.processes > gpus and group_size(os.environ) == 1:
-        problems.append(f"device.processes: given {device.processes}, and there are {gpus} GPUs; type auto, or {gpus}")
+        there = f"there {'is' if gpus == 1 else 'are'} {plural(gpus, 'GPU')}"
+        problems.append(f"device.processes: given {device.processes}, and {there}; type auto, or {gpus}")
     if device.device.type == "mps":
         problems.append(f"device: given mps, and {count} processes cannot share it; type device.processes=1")
     if device.compile == "reduce-overhead":

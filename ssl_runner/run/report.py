@@ -11,7 +11,7 @@ from rich.table import Table
 
 from ssl_runner.config.override import paths
 from ssl_runner.contract import Data, Samples
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 from ssl_runner.run.job import Job
 from ssl_runner.run_folder.atomic import read_json, write_json
 from ssl_runner.run_folder.gain import gain_of
@@ -32,9 +32,10 @@ def print_beginning(run: "Trainer", job: Job, data: Data, samples: Samples, star
     trained = sum(p.numel() for named in learner.groups.values() for _, p in named)
     encoder = sum(p.numel() for p in measured.encoder.parameters())
     log.info(f"{job.choices.get('pretext', 'pretext')} on {describe_data(job, data, samples)}")
+    epochs = f"{length.epochs:.4g} epoch{'s' * (length.epochs != 1)}"
     log.info(
-        f"{trained:,} parameters (encoder {encoder:,}), {length.steps:,} steps of {job.batch_size} samples, "
-        f"{length.epochs:.4g} epochs, on {learner.device}"
+        f"{trained:,} parameters (encoder {encoder:,}), {plural(length.steps, 'step')} of "
+        f"{plural(job.batch_size, 'sample')}, {epochs}, on {learner.device}"
     )
     if slower := learner.device.slower():
         log.warning(slower)
@@ -58,9 +59,9 @@ def describe_data(job: Job, data: Data, samples: Samples) -> str:
     shape = " x ".join(map(str, samples.shape))
     bank = [] if data.bank is None or len(data.bank.x) == len(data.train) else [f"labelled bank {len(data.bank.x):,}"]
     held = [f"{name} {len(part.x):,}" for name in ("validation", "test") if (part := getattr(data, name))]
-    parts = ", ".join([f"{len(data.train):,} training samples ({shape})", *bank, *held])
+    parts = ", ".join([f"{plural(len(data.train), 'training sample')} ({shape})", *bank, *held])
     names = ", ".join([*map(printable, data.classes[:SHOWN]), *["..."] * (len(data.classes) > SHOWN)])
-    classes = f"; {len(data.classes)} classes: {names}" if data.classes else ""
+    classes = f"; {plural(len(data.classes), 'class')}: {names}" if data.classes else ""
     return f"{job.choices.get('dataset', 'dataset')}: {parts}{classes}"
 
 
@@ -147,7 +148,7 @@ def print_end(summary: dict[str, Any], folder: Path, console: Console) -> None:
         print_table(summary, console)
         lines = [health["text"]] if health.get("verdict", "healthy") != "healthy" else []
         speed = f"{summary['samples_per_second']:,.0f} samples/s"
-        lines += [f"{summary['steps']} steps in {summary['seconds']:.0f} s, {speed}"]
+        lines += [f"{plural(summary['steps'], 'step')} in {summary['seconds']:.0f} s, {speed}"]
         lines += [f"run folder:   {folder}", f"to see it:    tensorboard --logdir {where}"]
     for line in lines:
         console.print(line, highlight=False, soft_wrap=True)

@@ -27,7 +27,7 @@ from ssl_runner.run.prepare import recorded_job
 from ssl_runner.run_folder import checkpoint
 from ssl_runner.run_folder.atomic import read_json
 from ssl_runner.run_folder.environment import changed_code, changed_versions
-from ssl_runner.run_folder.layout import CHECKPOINTS, ENVIRONMENT, OVERRIDES, STOP
+from ssl_runner.run_folder.layout import CHECKPOINTS, CONFIG, ENVIRONMENT, OVERRIDES, STOP
 from ssl_runner.run_folder.lock import check_free, claim, claim_new, locked
 from ssl_runner.run_folder.summary import read_summary
 
@@ -131,7 +131,8 @@ def resume_attempt(
         book, _ = held.enter_context(journal(console)), held.enter_context(locked(folder))
         done = read_summary(folder).get("status") == "completed"
         if done and typed_length(overrides) is None:
-            record_names(folder, prepared)
+            if new := record_names(folder, prepared):
+                console.print(f"written to {folder / CONFIG}: {', '.join(new)}", soft_wrap=True, highlight=False)
             console.print(completed, soft_wrap=True, highlight=False)
             return None
         begun = (folder / OVERRIDES).exists()  # else a config may have come here by itself

@@ -132,7 +132,7 @@ def facts_of(environment: Mapping[str, Any]) -> dict[str, Any]:
         "code": commit_of(environment) or "a package",
         "own code": commit_of(own if isinstance(own, dict) else {}) or "in no commit",
         "fingerprint of the data": environment.get("dataset"),
-        "device": re.sub(r", \d+ threads$", "", str(environment.get("device"))),
+        "device": re.sub(r", \d+ threads?$", "", str(environment.get("device"))),
         "processor": environment.get("processor"),
         "host": environment.get("host"),
     }

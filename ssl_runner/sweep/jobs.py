@@ -14,7 +14,7 @@ from rich.console import Console
 
 from ssl_runner.config import files
 from ssl_runner.engine.interrupt import Interrupt
-from ssl_runner.errors import FAILED, REFUSED
+from ssl_runner.errors import FAILED, REFUSED, plural
 from ssl_runner.run_folder.atomic import read_text
 from ssl_runner.run_folder.layout import CONFIG, CONSOLE, METRICS, STOP
 from ssl_runner.run_folder.lock import held
@@ -64,7 +64,8 @@ class Jobs:
             contents = {each.number: self.request.compose(each.overrides) for each in lacking}
         elif known and not any(job_key(each.overrides) in known for each in typed):
             folder = shlex.quote(str(self.ledger.folder))
-            line = f"none of the {len(typed)} jobs typed is one of the {len(known)} in {folder}; to go on with those"
+            none = "the job typed is none" if len(typed) == 1 else f"none of the {len(typed)} jobs typed is one"
+            line = f"{none} of the {len(known)} in {folder}; to go on with those"
             line += f" type ssl-runner -m sweep.resume={folder}, and for a sweep of the ones typed leave it out"
             raise ValueError(f"sweep.resume: {line}")
         else:
@@ -191,6 +192,6 @@ class Jobs:
         entries = list(self.ledger.jobs.values())
         left = [each for each in entries if each.status not in ENDED]
         if left or not entries:
-            self.console.print(f"not completed: {len(left)} of {len(entries)} jobs; to go on:")
+            self.console.print(f"not completed: {len(left)} of {plural(len(entries), 'job')}; to go on:")
             self.console.print(f"  ssl-runner -m sweep.resume={shlex.quote(str(self.ledger.folder))}", soft_wrap=True)
         return bool(left)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.summary import ENDED
 from ssl_runner.sweep.jobs import Jobs
 from ssl_runner.sweep.ledger import Entry, Ledger, job_key
@@ -137,9 +138,9 @@ class Search(Jobs):
         if valued:
             best = f"the best has {self.study.best_value:.4g}: {' '.join(words(self.study.best_params))}"
         lacking = sum(each.status not in ENDED for each in self.ledger.jobs.values())
-        self.console.print(f"{len(self.study.trials)} trials, {best}", soft_wrap=True)
+        self.console.print(f"{plural(len(self.study.trials), 'trial')}, {best}", soft_wrap=True)
         if lacking:
-            self.console.print(f"{lacking} trials have no value")
+            self.console.print(f"{plural(lacking, 'trial')} {'has' if lacking == 1 else 'have'} no value")
         return lacking > 0 or not valued
 
 

@@ -18,7 +18,8 @@ SHOWN = 12  # running jobs
 
 class View:
     """Shows a sweep: while it runs by `with view.live`. `smaller`: the smaller the metric, the better. `ranked`: what
-    the table at the end ranks by, the first that there is; a job that has ended shows it, too."""
+    the table at the end ranks by, the first that most jobs have; the best so far is told by it, and a job that has
+    ended shows it, too. Running jobs show the metric, which is measured more often."""
 
     def __init__(self, console: Console, metric: str, smaller: bool, ranked: Sequence[str] = ()):
         self.console, self.metric, self.choose = console, metric, min if smaller else max
@@ -39,10 +40,14 @@ class View:
             line = f"[{done}] {changed.folder}: {', '.join(filter(None, words))}"
             self.console.print(f"{line}: {changed.error}" if changed.error else line, soft_wrap=True)
         # What a job had that failed is of no use to anybody.
-        counted = [each for each in entries if each.status in (*ENDED, "running") and self.metric in each.final]
-        best = self.choose(counted, key=lambda each: each.final[self.metric], default=None)
-        first = f"; the best so far has {self.metric} {best.final[self.metric]:.4g} ({best.folder})" if best else ""
-        lines = [f"{done} jobs done{first}"]
+        counted = [each for each in entries if each.status in (*ENDED, "running")]
+        ended = [each for each in counted if each.status in ENDED]
+        metric = max((*self.ranked, self.metric), key=lambda name: sum(name in each.final for each in ended))
+        metric = metric if ended else self.metric
+        having = (each for each in counted if metric in each.final)
+        best = self.choose(having, key=lambda each: each.final[metric], default=None)
+        first = f"; the best so far has {metric} {best.final[metric]:.4g} ({best.folder})" if best else ""
+        lines = [f"{done} {'job' if len(entries) == 1 else 'jobs'} done{first}"]
         running = [each for each in entries if each.status == "running"][:SHOWN]
         lines += [f"  {each.folder}  {each.step}/{each.steps or '?'}  {self.number(each)}" for each in running]
         self.live.update("\n".join(lines))

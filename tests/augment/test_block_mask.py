@@ -84,7 +84,7 @@ def test_hidden_patches_lie_together():
 
 @pytest.mark.parametrize(("unit", "hidden"), [(1, 20), (2, 4), (4, 1)])
 def test_units_are_hidden_whole(unit, hidden):
-    shown, masked = unit_masks(30, units_of((4, 12), unit), hidden, rng())
+    shown, masked = unit_masks(30, units_of((4, 12), (unit, unit)), hidden, rng())
     assert masked.shape == (30, hidden * unit * unit)
     assert torch.equal(torch.cat([shown, masked], 1).sort(1).values, torch.arange(48).expand(30, -1))
     maps = torch.zeros(30, 48).scatter(1, masked, 1.0).view(30, 1, 4, 12)
@@ -95,7 +95,7 @@ def test_units_are_hidden_whole(unit, hidden):
 
 def test_units_that_do_not_fill_the_grid_are_refused():
     with pytest.raises(ValueError, match=r"units of 2x2 do not fill a grid of 7x7 patches; type pretext\.unit=1"):
-        units_of((7, 7), 2)
+        units_of((7, 7), (2, 2))
 
 
 @pytest.mark.parametrize(

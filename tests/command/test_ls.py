@@ -63,7 +63,9 @@ def test_name_tags_and_notes_change_no_result_and_may_change_later(here, capsys)
     assert same("plain", "outputs/run")
     before = summary("outputs/run")
     assert "first try  paper, v2" in enter(capsys, "ls")
-    enter(capsys, ["resume", "outputs/run", "tags=final", "name=null"])
+    done = "outputs/run is completed already"
+    enter(capsys, ["resume", "outputs/run", "tags=final", "name=null"], "outputs/run/config.yaml: name, tags\n", done)
+    assert "config.yaml" not in enter(capsys, ["resume", "outputs/run", "tags=final"], done), "nothing new is written"
     assert config("outputs/run")["tags"] == "final"
     assert summary("outputs/run")["final"] == before["final"]
     assert "1 run of 1" in enter(capsys, "ls tags=final")

@@ -51,6 +51,10 @@ SHARED = {  # a run each, of seeds 0, 1, ... unless it says so; keys that tell t
     "versions": ([{}, {"environment": {"versions": {"python": "3.11.7", "torch": "2.15"}}}], [], ["torch differs"]),
     "nothing known": ([{}, {"environment": {"versions": None}}], [], ["is not known"]),
     "device": ([{}, {"environment": {"device": "H100, float32"}}], [], ["seconds and samples/s are not comparable"]),
+    "one thread, as older runs wrote it": (
+        [{"environment": {"device": f"cpu, float32, 1 {word}"}} for word in ("threads", "thread")],
+        *([], []),
+    ),
     "precision": (
         [{}, {"device": {"precision": "bf16"}, "environment": {"device": "cpu, bf16, 2 threads"}}],
         ["device.precision"],
@@ -70,7 +74,7 @@ SHARED = {  # a run each, of seeds 0, 1, ... unless it says so; keys that tell t
     ),
     "features": (
         [{"summary": {"health": {"verdict": each}}, "on_collapse": "warn"} for each in ("collapsed", "healthy")],
-        *([], ["features were not healthy at the end of 1 runs: 0 (collapsed)"]),
+        *([], ["features were not healthy at the end of 1 run: 0 (collapsed)"]),
     ),
     "a repeated seed": ([{}, {"seed": 0}], [], ["1 run repeats settings and seed of another: those of one seed count"]),
 }

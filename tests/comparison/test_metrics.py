@@ -23,7 +23,7 @@ def test_training_and_evaluation_measure_the_same_quantity(tmp_path):
     group = comparison.groups[0]
     assert (group.interval.mean, group.baseline, group.test) == (0.82, 0.3, None)
     assert comparison.runs[0].metrics["gain/test/probe/top1"] == pytest.approx(0.52)
-    assert comparison.warnings == ["1 results of checkpoints before the last step are left out"]
+    assert comparison.warnings == ["1 result of checkpoints before the last step is left out"]
     assert compared(tmp_path, "test/probe/top1@digits").groups[0].interval.mean == 0.9
     validation = compared(tmp_path, "probe/top1").groups[0]
     assert (validation.interval.mean, validation.baseline, validation.test.mean) == (0.8, 0.4, 0.82)
@@ -126,6 +126,17 @@ def test_the_default_is_an_accuracy_and_may_be_missing(tmp_path):
     meanings = {"headlines": ["few_label/mean"], "metrics": dict.fromkeys(numbers, ACCURACY)}
     run = make_run(tmp_path / "c", summary={"final": numbers, "baseline": {}, "best": {}, **meanings})
     assert compared(run).metric == "few_label/mean", "without probe and knn a headline"
+
+
+def test_the_default_is_what_most_runs_have_and_that_is_said(tmp_path):
+    for number, final in enumerate(({"knn/top1": 0.5}, {"knn/top1": 0.6}, {"knn/top1": 0.7, "probe/top1": 0.8})):
+        make_run(tmp_path / str(number), summary={"final": final, "best": {}}, seed=number)
+    comparison = compared(tmp_path)
+    assert (comparison.metric, comparison.groups[0].values) == ("knn/top1", {0: 0.5, 1: 0.6, 2: 0.7})
+    told = "compared by knn/top1, as only 1 of 3 completed runs has probe/top1; to compare these, type "
+    assert comparison.warnings == [f"{told}--metric probe/top1"]
+    assert compared(tmp_path, "probe/top1").warnings == ["probe/top1 was not measured in 2 of 3 completed runs"]
+    assert compared(tmp_path / "2").metric == "probe/top1"
 
 
 def test_runs_of_version_01_are_compared_with_todays(tmp_path):

@@ -62,13 +62,13 @@ def test_rows_without_a_text_or_a_class_are_counted():
     put("a.jsonl", row * 8 + '{"text": "a net"}\n{"label": "sea"}\n{"text": " ", "label": "sea"}\n')
     without = "no classes, as 1 of the 9 training texts have none: leave these out, or give them one"
     assert TextFolder(root="a.jsonl").describe() == (
-        f"1 files, 7 train, 1 test, 1 validation texts, {without}, 2 rows without a text are left out"
+        f"1 file, 7 train, 1 test, 1 validation texts, {without}, 2 rows without a text are left out"
     )
     for seed in range(9):  # whichever text is held out
         data = TextFolder(root="a.jsonl", split_seed=seed).load()
         assert (data.classes, data.bank, data.test.y) == ((), None, None)
     put("b.txt", "the cow\n\n\na net\n")
-    assert TextFolder(root="b.txt").describe() == "1 files, 1 train, 1 test texts, no classes"
+    assert TextFolder(root="b.txt").describe() == "1 file, 1 train, 1 test texts, no classes"
 
 
 def parts_of(root, *names):
@@ -82,14 +82,27 @@ def parts_of(root, *names):
 
 @pytest.mark.parametrize(
     "name",
-    ["test driven development", "developer", "testing ground", "valid points", "attest"],
+    [
+        "test driven development",
+        "test-driven-development",
+        "test-driven development",
+        "developer",
+        "testing ground",
+        "valid points",
+        "attest",
+    ],
 )
 def test_a_title_that_begins_with_a_parts_name_is_none(name):
     placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
     assert {part for part, _ in placed.values()} == {"train"}
 
 
-@pytest.mark.parametrize("name", ["test", "Test", "test1", "test-00000-of-00002", "test_labels", "test.v2", "test (1)"])
+SHARDS = ["test-00001", "test-00000-of-00002", "test-00000-of-00002-a09b74b3", "test-clean-100"]
+
+
+@pytest.mark.parametrize(
+    "name", ["test", "Test", "test1", "test_2", *SHARDS, "test_labels", "test-clean", "test.v2", "test (1)"]
+)
 def test_a_files_name_is_a_part(name):
     placed, _ = parts_of("notes", f"notes/{name}.txt", "notes/a.txt")
     assert placed == {f"notes/{name}.txt": ("test", None), "notes/a.txt": ("train", None)}
@@ -120,7 +133,7 @@ def test_files_that_are_no_texts_are_said(caplog):
 def test_a_single_class_is_none():
     put("notes/house/a.txt", "the cow\n" * 20)
     dataset = TextFolder(root="notes")
-    found = "1 files, 16 train, 2 test, 2 validation texts"
+    found = "1 file, 16 train, 2 test, 2 validation texts"
     assert dataset.describe() == f"{found}, no classes, as all training texts are of one, house"
     data = dataset.load()
     assert (data.classes, data.bank, data.validation.y, data.test.y) == ((), None, None, None)

@@ -137,8 +137,8 @@ def test_classes_without_an_image_are_named(root, caplog):
         (root / "train" / "cow" / f"{k}.heic").write_bytes(b"1")
     assert load(root).classes == ("ant", "bee")
     wanted = "train/cow/ has 2 .heic (needs: pip install 'ssl-runner[heic]'); train/dog/ has nothing"
-    assert f"2 folders have no image and are no classes: {wanted}" in caplog.messages
-    assert "1 folders have no image and are no classes: val/bee/ has nothing" in caplog.messages
+    assert f"no image, and so no class, in 2 folders: {wanted}" in caplog.messages
+    assert "no image, and so no class, in 1 folder: val/bee/ has nothing" in caplog.messages
     caplog.clear()
     load(root, labels=False)
     assert "no image and are" not in caplog.text

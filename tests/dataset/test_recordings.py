@@ -156,7 +156,7 @@ def test_empty_silent_and_broken_recordings_are_told_and_left_out(tmp_path, cach
     data = AudioFolder(root=str(tmp_path), rate=8000).load()
     text = caplog.text
     assert sum(len(each) for each in (data.train, data.validation.x, data.test.x)) == 41
-    for words in ("1 empty, and left out", "1 clips are silent", "1 of several channels", "1 of 16,000 Hz, resampled"):
+    for words in ("1 empty, and left out", "1 clip is silent", "1 of several channels", "1 of 16,000 Hz, resampled"):
         assert words in text
     assert "cannot read no/torn.wav" in text
     (note,) = map(read_json, cache.glob("*-8000hz-*.json"))

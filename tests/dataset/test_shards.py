@@ -82,7 +82,7 @@ def test_parts_are_in_the_names_and_what_has_no_label_is_learnt_from_alone(tmp_p
     assert len(data.test.x) == 6
     assert dataset.training_counts == [32]
     assert "uneven" in caplog.text
-    assert "unlabelled 2 (1 shards), validation 3 (1 shards), test 6 (a share of train); 3 classes" in caplog.text
+    assert "unlabelled 2 (1 shard), validation 3 (1 shard), test 6 (a share of train); 3 classes" in caplog.text
     alone = shards(tmp_path / "set", tmp_path / "cache", labels=False).load()
     assert (alone.bank, alone.validation, alone.classes, len(alone.train)) == (None, None, (), 38)
     tar(tmp_path / "measured" / "val-0.tar", samples(range(4)))

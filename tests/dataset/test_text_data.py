@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from runs import enter, put, summary
+from runs import enter, put, refusal, summary
 
 from ssl_runner.contract import Samples
 from ssl_runner.data.check import check_data
@@ -338,6 +338,19 @@ def test_what_cannot_help_texts_that_a_run_reads_is_not_said(here, caplog):
     put("few.txt", "b c d a\n")
     with pytest.raises(ValueError, match=f"does not know 75% of the tokens; {given}"):
         dataset.read_as(Samples("text", (4,), vocabulary=10), assets).load()
+
+
+def test_words_are_dropped_only_for_an_id_that_is_no_token(here, capsys):
+    pytest.importorskip("tokenizers")
+    Path("own.json").write_bytes(fit_pieces(["a net"], 300, True).content)
+    put("a.txt", "the cow\n" * 90)
+    for task, tokenizer in {"tsdae": "bpe", "simcse": "own.json"}.items():
+        words = [f"pretext={task}", "dataset=text_folder", "dataset.root=a.txt", f"dataset.tokenizer={tokenizer}"]
+        told = f"of dataset.tokenizer={tokenizer} that is a token as any other; type pretext.augment.word_dropout=0 "
+        told += "pretext.augment.deletion=0.3, or dataset.tokenizer=words"
+        refusal(capsys, [*words, "pretext.augment.word_dropout=0.3"], "pretext.augment.word_dropout: given 0.3, ", told)
+    spared = [TextFolder(root="a.txt", tokenizer=each).spares_one for each in ("words", "bytes", "bpe")]
+    assert spared == [True, True, False]
 
 
 def test_other_texts_are_read_by_an_encoders_tokenizer(here, capsys):

@@ -3,7 +3,10 @@
 import importlib.util
 import json
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 from conftest import MEASURED_ONCE
@@ -52,6 +55,33 @@ def test_mlflow_has_the_run_once_however_often_it_was_cut_off(whole):
     assert run[:3] == ["FINISHED", "cut", "16"]
     assert run[3] == [[*each] for each in measured("cut")]
     assert "views/0/0000009.png" in run[4]
+
+
+class Page(list):
+    """What MLflow's search gives: some runs, and where to go on."""
+
+    token = None
+
+
+def test_the_attempt_before_is_found_behind_a_thousand_other_runs(monkeypatch):
+    tags = [{}] * 1000 + [{loggers.FOLDER: str(Path("run").absolute())}]
+    runs = [
+        SimpleNamespace(info=SimpleNamespace(run_id=number), data=SimpleNamespace(tags=each))
+        for number, each in enumerate(tags)
+    ]
+
+    def search(experiments, page_token=None):
+        first = int(page_token or 0)
+        page = Page(runs[first : first + 1000])
+        page.token = str(first + 1000) if len(runs) > first + 1000 else None
+        return page
+
+    client = Mock(search_runs=search)
+    monkeypatch.setitem(sys.modules, "mlflow", Mock())
+    monkeypatch.setitem(sys.modules, "mlflow.entities", Mock())
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", Mock(MlflowClient=lambda tracking_uri: client))
+    loggers.MLflow(Path("run"), "run", {})
+    client.delete_run.assert_called_once_with(1000)
 
 
 @pytest.mark.slow

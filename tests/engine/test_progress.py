@@ -71,6 +71,11 @@ def test_while_training_it_is_drawn_in_the_place_of_the_training_line(now):
     assert text.index("measuring knn") < text.index("encoding: 2 of 4") < text.index("measuring probe")
 
 
+def test_both_numbers_of_epochs_are_rounded_alike():
+    for steps, of_an_epoch, epochs in ((20, 8, "2.5/2.5"), (600, 900, "0.67/0.67"), (7, 1000, "0.0070/0.0070")):
+        assert f"  epoch {epochs}  " in Progress(Terminal(), Length(steps, of_an_epoch, 4)).line(steps, 1, 1.0)
+
+
 def test_a_phase_that_is_broken_off_leaves_no_line(now):
     def broken(console):
         with contextlib.suppress(ZeroDivisionError), Phase("t-SNE of 20 samples", 1) as each:

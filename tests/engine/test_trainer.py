@@ -143,7 +143,7 @@ def test_the_rate_after_a_resume_is_of_the_steps_since(tmp_path, monkeypatch, ca
     assert list(seconds) == sorted(seconds), "the seconds go on over a log line"
     assert progress.samples_per_second == pytest.approx(5 * 8 / progress.seconds)
     Progress(Console(file=io.StringIO()), Length(1000, 100, 16)).report(910, 10, 1.0)
-    assert "91 % epoch 9.1/10 step 910/1000 160 samples/s 0:09 left" in re.sub(r"\s+", " ", caplog.messages[-1])
+    assert "91 % epoch 9.1/10.0 step 910/1000 160 samples/s 0:09 left" in re.sub(r"\s+", " ", caplog.messages[-1])
 
 
 def test_a_resumed_log_has_no_row_twice_in_metrics_nor_in_tensorboard(tmp_path):

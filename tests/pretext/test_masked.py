@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+import torch.nn.functional as F
 from toys import SHAPE, Conv, batch, context, number, still, wander
 
 from ssl_runner.augment.image.block_mask import MultiBlock
 from ssl_runner.augment.image.mask import patchify, unpatchify
-from ssl_runner.contract import Batch, Encoder, Pretext, Samples
+from ssl_runner.contract import Batch, Encoder, Features, Pretext, Samples
 from ssl_runner.duration import Duration
 from ssl_runner.layers.transformer import normalise_tokens
 from ssl_runner.loss.hog import hog
@@ -206,6 +207,20 @@ def test_shown_patches_weigh_as_they_are_told_to():
         values[shown] = pretext((x, masked)).value
         torch.testing.assert_close(values[shown], expected)
     assert values[0.5] > values[0.0]
+
+
+def test_a_unit_is_as_many_pixels_wide_as_high_also_of_patches_that_are_not():
+    """Of 4 x 2 px: units of 4 px are one patch high and two wide."""
+
+    class Tall(Conv):
+        def forward(self, x, keep=None):
+            maps = super().forward(x).tokens.transpose(1, 2).unflatten(2, (4, 4))
+            tokens = F.avg_pool2d(maps, (2, 1)).flatten(2).transpose(1, 2)
+            return Features(tokens.mean(1), tokens, (2, 4))
+
+    pretext = task("simmim", Tall())
+    assert pretext.patch == (4, 2)
+    assert pretext.units.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7]]
 
 
 def test_crossmaes_prediction_does_not_depend_on_what_else_is_asked_for():

@@ -181,6 +181,12 @@ def test_w_mse_draws_keys_beside_its_views_and_refuses_what_cannot_be_whitened()
         task("w_mse", out=32, window=32)
     with pytest.raises(ValueError, match=r"8 rows cannot whiten 9 dimensions; type batch_size=18 .* pretext\.out=4"):
         task("w_mse", out=9).before_step(context())
+    pretext = task("w_mse", out=8)  # less than the rows of a batch, and as many as those of a micro-batch
+    views = pretext.views(batch(), context())
+    with pytest.raises(ValueError, match=r"of 8 rows cannot whiten 8 dimensions; type accumulate=1 .* pretext\.out=4"):
+        pretext(views)
+    with torch.no_grad():
+        assert pretext(views).value.isfinite(), "few rows that are only measured, as before the run or held out"
 
 
 def test_tico_at_its_fixed_points():

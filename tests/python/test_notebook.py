@@ -122,7 +122,7 @@ def test_embed_writes_the_features_of_a_folder_with_its_paths(whole, capsys):
     assert [*written["paths"]] == ["0/0.png", "0/2.png", "1/1.png"]
     again = features(whole, [f"pictures/{name}" for name in written["paths"]])
     assert np.allclose(written["features"], again.numpy(), atol=1e-5)
-    enter(capsys, ["embed", str(whole), "pictures/1/1.png", "--to", "one.npz"], "1 images of pictures/1/1.png")
+    enter(capsys, ["embed", str(whole), "pictures/1/1.png", "--to", "one.npz"], "1 image of pictures/1/1.png")
     assert np.allclose(np.load("one.npz")["features"], written["features"][2:], atol=1e-5)
     enter(capsys, ["embed", str(whole), "pictures", "--to", "x.parquet"])
     parquet = pytest.importorskip("pyarrow.parquet")

@@ -1,6 +1,7 @@
 """What a run says of itself and does at its end: its table, its row of hyperparameters, on_collapse warn or stop."""
 
 import io
+import re
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from runs import enter, saved, summary
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ssl_runner.device import placement
+from ssl_runner.errors import plural
 from ssl_runner.run.report import hparams, print_end
 from ssl_runner.run_folder.metrics import read_rows
 from ssl_runner.run_folder.summary import guessed_meaning
@@ -54,6 +56,13 @@ def test_a_precision_that_makes_the_cpu_slower_is_warned_of(here, capsys, monkey
 
 def test_a_product_is_timed_in_either_precision():
     assert all(0 < placement.seconds_of_product(dtype, 64) < 1 for dtype in placement.PRECISION.values())
+
+
+def test_one_of_a_kind_is_said_in_the_singular(here, capsys):
+    words = tiny("evaluator=none", "length=1st", "device.threads=1", "hydra.run.dir=run")
+    said = enter(capsys, words, ", 1 step of 16 samples, ", "on cpu, float32, 1 thread\n", "\n1 step in ")
+    assert not re.search(r"\b1 \w*s\b(?! left)", said), said
+    assert [plural(n, "class") for n in (0, 1, 2000)] == ["0 classes", "1 class", "2,000 classes"]
 
 
 def test_no_geometry_no_verdict(here, capsys):

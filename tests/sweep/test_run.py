@@ -271,7 +271,7 @@ def test_a_sweep_that_grew_goes_on_whole(monkeypatch, capsys):
     assert not any(word.startswith("optimizer.betas") for word in composed)
     assert main(["-m", "sweep.resume=moved", "hydra/launcher=local"]) == 0
     assert jobs_of("attempts", folder="moved") == [1, 1, 2, 2]
-    line = "none of the 1 jobs typed is one of the 4"
+    line = "the job typed is none of the 4"
     enter(capsys, ["-m", *words, "seed=7", "sweep.resume=moved"], line, status=2)
 
 

@@ -106,16 +106,17 @@ def multi_block_masks(
     return MultiBlock(left[:, : rows * columns - targets * size], inside)
 
 
-def units_of(grid: Grid, unit: int) -> Int[Tensor, "u s"]:
-    """The patches of each square of unit x unit patches, in raster order.
+def units_of(grid: Grid, unit: Grid) -> Int[Tensor, "u s"]:
+    """The patches of each unit of so many rows and columns of patches, in raster order.
 
     Raises ValueError if they do not fill the grid.
     """
-    rows, columns = grid
-    if rows % unit or columns % unit:
-        raise ValueError(f"units of {unit}x{unit} do not fill a grid of {rows}x{columns} patches; type pretext.unit=1")
-    places = torch.arange(rows * columns).view(rows // unit, unit, columns // unit, unit)
-    return places.transpose(1, 2).reshape(-1, unit * unit)
+    (rows, columns), (tall, wide) = grid, unit
+    if rows % tall or columns % wide:
+        given = f"units of {tall}x{wide} do not fill a grid of {rows}x{columns} patches"
+        raise ValueError(f"{given}; type pretext.unit=1")
+    places = torch.arange(rows * columns).view(rows // tall, tall, columns // wide, wide)
+    return places.transpose(1, 2).reshape(-1, tall * wide)
 
 
 def sides(

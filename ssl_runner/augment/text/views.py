@@ -25,7 +25,7 @@ class TextViews:
     deletion: probability of each token to be left out, and the ones behind it move up; one at least stays.
     span_deletion: the same of spans of `span` tokens in the mean. shuffle: places that a token may be moved by.
     word_dropout: probability of each token to be read as the unknown word, Bowman et al., CoNLL 2016, arXiv 1511.06349.
-    That is id 1 of the tokenizer `words`, and of `bytes` one that no text has; of `bpe` or a file it is some token.
+    That is id 1 of the tokenizer `words`, and of `bytes` one that no text has; a job of another is refused.
     The order of what is done is: words unknown, spans and tokens deleted, the rest shuffled.
     """
 

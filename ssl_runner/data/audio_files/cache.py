@@ -27,6 +27,7 @@ from ssl_runner.data.audio_files.plan import ClipPlan
 from ssl_runner.data.image_files.source import cores
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.duration import Phase
+from ssl_runner.errors import plural
 from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 VERSION = 1  # of what decode.py makes of a file
@@ -103,7 +104,7 @@ def decode(
                 row += plan.counts[place]
                 write(rows)
                 phase.advance(1)
-    logger.info("decoded %d recordings in %.1f s", len(files), time.monotonic() - started)
+    logger.info("decoded %s in %.1f s", plural(len(files), "recording"), time.monotonic() - started)
     return broken, silent
 
 

@@ -17,7 +17,7 @@ from ssl_runner.data.audio_files.plan import SHOWN, Recording, plan_clips
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 
 logger = logging.getLogger("ssl_runner")
 
@@ -132,9 +132,9 @@ class Recordings(Challenges):
         plan = self._plan
         counts = ", ".join(f"{part} {len(index):,}" for part, index in parts.items())
         names = ", ".join(plan.classes[:SHOWN]) + ", ..." * (len(plan.classes) > SHOWN)
-        classes = f"{len(plan.classes)} classes: {names}" if plan.classes else "no labels"
-        speakers = f"; {len(plan.speakers)} speakers" if plan.speakers else ""
-        what = f"{len(plan.files):,} files as clips of {self.seconds:g} s at {self.rate:,} Hz"
+        classes = f"{plural(len(plan.classes), 'class')}: {names}" if plan.classes else "no labels"
+        speakers = f"; {plural(len(plan.speakers), 'speaker')}" if plan.speakers else ""
+        what = f"{plural(len(plan.files), 'file')} as clips of {self.seconds:g} s at {self.rate:,} Hz"
         said = [*(f"{count:,} {words}" for words, count in plan.remarks.items())]
-        said += [f"{silent:,} clips are silent, and left out"] * (silent > 0)
+        said += [f"{plural(silent, 'clip')} {'is' if silent == 1 else 'are'} silent, and left out"] * (silent > 0)
         return f"{counts}; {classes}{speakers}; {what}{''.join(f'; {each}' for each in said)}"

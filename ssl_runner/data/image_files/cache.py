@@ -61,11 +61,12 @@ def load_images(source: Source, cache: bool | str, stream: bool | Literal["auto"
         source.decode(content.write)
         images = torch.frombuffer(content.getbuffer(), dtype=torch.uint8).view(source.shape)
     for remark, count in source.remarks.items():
-        logger.warning("%d of %d images have %s", count, len(source), remark)
+        logger.warning("%d of %d images %s %s", count, len(source), "has" if count == 1 else "have", remark)
     for name in source.describe(source.broken)[:10]:
         logger.warning("cannot read %s", name)
-    if source.broken:
-        logger.warning("%d of %d images cannot be read and are left out", len(source.broken), len(source))
+    if many := len(source.broken):
+        is_are = "is" if many == 1 else "are"
+        logger.warning("%d of %d images cannot be read and %s left out", many, len(source), is_are)
     return images
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssl_runner.data.image_files.listing import Listing, classify, list_images, natural_key
 from ssl_runner.data.rows import stratified_split
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 
 Labels = bool | Literal["auto"]  # whether folders are classes; auto: unless they are shards
 PARTS = {
@@ -197,4 +197,4 @@ def vanished(folder: str, listing: Listing) -> list[str]:
         if top and top not in tops
     }
     shown = "; ".join(f"{name} has {reasons or 'nothing'}" for name, reasons in list(empty.items())[:FIRST])
-    return [f"{len(empty)} folders have no image and are no classes: {shown}"] if empty else []
+    return [f"no image, and so no class, in {plural(len(empty), 'folder')}: {shown}"] if empty else []

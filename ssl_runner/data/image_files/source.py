@@ -23,7 +23,7 @@ from torch.utils.data import get_worker_info
 from ssl_runner.data.image_files.decode import MAX_PIXELS, read_image
 from ssl_runner.data.image_files.depth import PixelRange
 from ssl_runner.duration import Phase
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 
 VERSION = 2  # of what read_image makes of a file: a key of another version is another key
 SAMPLED, HEAD = 64, 2**16  # files, at least, of which the beginning goes into the key, and its bytes
@@ -165,7 +165,7 @@ class Source:
                 self.record(broken)
                 write(images.data)
                 phase.advance(len(images))
-        logger.info("decoded %d images in %.1f s", len(self.files), time.monotonic() - started)
+        logger.info("decoded %s in %.1f s", plural(len(self.files), "image"), time.monotonic() - started)
         self.remarks.update({remark: len(paths) for remark, paths in self.pixels.remarks.items()})
 
 

@@ -11,7 +11,7 @@ from ssl_runner.data.shards.location import Folder, Remote
 from ssl_runner.data.shards.parts import part_of
 from ssl_runner.data.shards.scan import INDEXES, SUFFIXES, Scan, Shard
 from ssl_runner.duration import Phase
-from ssl_runner.errors import printable
+from ssl_runner.errors import plural, printable
 from ssl_runner.run_folder.atomic import digest, read_file
 
 THREADS = 4  # that download
@@ -75,19 +75,21 @@ def require_whole(fetcher: Fetcher, index: Index) -> None:
     ]
     refuse_damaged(location.shown, wrong)
     if further := sizes.keys() - {shard.name for shard in index.shards}:
-        logger.warning("%d shards of %s are not in its index and are left out", len(further), location.shown)
+        shards, are = plural(len(further), "shard"), "is" if len(further) == 1 else "are"
+        logger.warning("%s of %s %s not in its index and %s left out", shards, location.shown, are, are)
 
 
 def refuse_damaged(shown: str, wrong: list[str]) -> None:
     if wrong:
         first = "; ".join(wrong[:FIRST]) + ("; ..." if len(wrong) > FIRST else "")
-        raise ValueError(f"{len(wrong)} shards of {shown} are damaged or missing: {first}; pack or download them again")
+        shards, are, them = plural(len(wrong), "shard"), *(("is", "it") if len(wrong) == 1 else ("are", "them"))
+        raise ValueError(f"{shards} of {shown} {are} damaged or missing: {first}; pack or download {them} again")
 
 
 def make_index(fetcher: Fetcher, shards: list[Shard]) -> Index:
     """Reads all shards. Raises ValueError with the names of damaged ones."""
     how = "downloading" if fetcher.location.remote else "reading"
-    logger.info("%s has no index: %s all %d shards for one", fetcher.location.shown, how, len(shards))
+    logger.info("%s has no index: %s %s for one", fetcher.location.shown, how, plural(len(shards), "shard"))
     scans: list[Scan] = []
     wrong = []
     with ThreadPoolExecutor(THREADS) as pool, Phase(how, len(shards), "shards") as phase:

@@ -13,6 +13,7 @@ from ssl_runner.data.image_files.folders import first_names
 from ssl_runner.data.rows import stratified_split
 from ssl_runner.data.shards.index import Index
 from ssl_runner.data.shards.scan import PARTS
+from ssl_runner.errors import plural
 
 UNEVEN = 4  # times as many samples in a shard of training as in another, from which on both are named
 
@@ -50,12 +51,12 @@ def describe_parts(index: Index, rows: Mapping[str, Sequence | Tensor], classes:
     """Parts with the numbers of samples and shards, classes, and what was left out and why."""
     shards = {name: sum(shard.part == name for shard in index.shards) for name in PARTS}
     parts = [
-        f"{name} {len(each):,} ({f'{shards[name]:,} shards' if shards[name] else 'a share of train'})"
+        f"{name} {len(each):,} ({plural(shards[name], 'shard') if shards[name] else 'a share of train'})"
         if name != "unlabelled" or shards[name]
         else f"{name} {len(each):,} (of train, without a label)"
         for name, each in rows.items()
     ]
-    labels = f"{len(classes)} classes: {first_names(classes)}" if classes else "no labels"
+    labels = f"{plural(len(classes), 'class')}: {first_names(classes)}" if classes else "no labels"
     rest = ", ".join(f"{count:,} {reason}" for reason, count in sorted(index.left_out.items()))
     return f"{', '.join(parts)}; {labels}{f'; left out: {rest}' if rest else ''}"
 
@@ -70,7 +71,8 @@ def warnings(index: Index, rows: Mapping[str, Sequence | Tensor], beside: bool =
     lines = [f"the shards of {part} are left out: {why}" for part in unused]
     shards = sorted((s for s in index.shards if s.part in PARTS[:2] and s.samples), key=lambda shard: shard.samples)
     if shards and shards[-1].samples > UNEVEN * shards[0].samples:
-        few, many = (f"{each.name} has {each.samples:,} samples" for each in (shards[0], shards[-1]))
+        few, many = (f"{each.name} has {plural(each.samples, 'sample')}" for each in (shards[0], shards[-1]))
         lines.append(f"the shards are uneven: {few}, {many}; their samples are mixed, but not evenly")
     empty = [shard.name for shard in index.shards if not shard.samples]
-    return [*lines, *([f"{len(empty)} shards are empty: {first_names(empty)}"] if empty else [])]
+    are = "is" if len(empty) == 1 else "are"
+    return [*lines, *([f"{plural(len(empty), 'shard')} {are} empty: {first_names(empty)}"] if empty else [])]

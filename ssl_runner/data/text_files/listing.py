@@ -8,8 +8,9 @@ from pathlib import Path
 PLAIN, TABLES = (".txt",), (".jsonl", ".csv", ".tsv", ".parquet", ".arrow")
 PARTS = {"train": "train", "training": "train", "validation": "validation", "valid": "validation", "val": "validation"}
 PARTS |= {"dev": "validation", "test": "test", "testing": "test"}
-# A file's name, without its suffix, that is a part: train, train2, train-00000-of-00002, test_labels, test (1).
-STEM = re.compile(rf"({'|'.join(PARTS)})( ?\(?\d+\)?)?([-_.].*)?")
+# A file's name, without its suffix, that is a part: train, train2, train-00000-of-00002, test_labels, test-clean,
+# test (1). Several words between dashes are a title, as in test-driven-development.
+STEM = re.compile(rf"({'|'.join(PARTS)})( ?\(?\d+\)?)?([_.].*|-\d.*|-[^- ]*(-\d.*)?)?")
 
 
 def text_files(root: Path) -> tuple[list[Path], Counter[str]]:

@@ -18,6 +18,7 @@ from ssl_runner.contract import Samples
 from ssl_runner.data.text_files.tokenizer import (
     ASSET,
     BYTES,
+    Bytes,
     Tokenizer,
     byte_tokenizer,
     fit_pieces,
@@ -70,6 +71,12 @@ class Texts:
             return read_once(Path(self.tokenizer).expanduser().read_bytes())
         except ValueError as error:
             raise ValueError(f"tokenizer: {self.tokenizer} is {error}") from None
+
+    @property
+    def spares_one(self) -> bool:
+        """Whether id 1 is the unknown word, or as of bytes one that no text has; else it is a token as any other."""
+        ready = self.ready_tokenizer
+        return self.tokenizer == "words" if ready is None else isinstance(ready, Bytes) or ready.unknown == 1
 
     @property
     def samples(self) -> Samples:
