@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import zlib
 from dataclasses import replace
-from functools import cache
+from functools import cache, wraps
 from pathlib import Path
 
 import pytest
@@ -64,6 +64,7 @@ def drawn_once(load):
     """Of a dataset that is generated, a copy of what it has with the same settings, if that is little."""
     known = {}
 
+    @wraps(load)
     def load_known(dataset):
         key = repr(sorted(vars(dataset).items()))
         if key not in known:

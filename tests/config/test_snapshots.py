@@ -116,6 +116,7 @@ def draws(composer):
         yield [*overrides, f"{rng.choice(below)}={rng.choice([-1, 0, 0.5, 1, 2, 3, 7])}"]
 
 
+@pytest.mark.slow
 def test_random_pairs_are_jobs_or_refused_in_well_formed_lines(composer):
     wrong = []
     for overrides in itertools.islice(draws(composer), COUNT):

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 import torch
-from conftest import names
+from conftest import in_turn, names
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorDeviceMismatchError, FakeTensorMode
 from toys import choice, context, kind_of, noise_of
 
@@ -130,7 +130,7 @@ def take_step(pretext, kind="image"):
         pretext.after_step(ctx, kept)
 
 
-@every_pretext
+@pytest.mark.parametrize("name", in_turn(names("pretext")))
 def test_a_task_stays_on_its_device(name, method):
     take_step(method(name), kind_of("pretext", name))
 

@@ -122,6 +122,7 @@ def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys):
     assert not Path("run/export/export").exists()
 
 
+@pytest.mark.slow
 def test_files_that_are_there(composer, small, capsys):
     whole, mine = (0, {WEIGHTS, ENCODER, "encoder.pt2"}), OUT / "encoder.pt2"
     assert export(small, *TWO) == whole
@@ -173,6 +174,7 @@ def test_without_onnx_the_rest_is_made(small, monkeypatch, capsys):
     assert "onnx is left out, since it needs no_such_module: pip install 'ssl-runner[onnx]'" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_onnx_says_what_goes_in_and_out(small):
     onnx = pytest.importorskip("onnx")
     assert export(small, "--format", "onnx") == (0, {"encoder.onnx"})

@@ -26,6 +26,7 @@ def small_memory(monkeypatch):
     monkeypatch.setattr(Objective, "forward", limited)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("here", "small_memory")
 def test_the_run_says_what_fits_and_that_is_what_fits(capsys):
     assert main([*MEASURED_ONCE, "pretext=simclr", "hydra.run.dir=run"]) == 1

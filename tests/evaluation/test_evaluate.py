@@ -94,6 +94,7 @@ def test_the_numbers_are_those_of_the_run_and_random_is_where_it_began(run):
         assert (measured["encoder"], measured["step"], measured["seed"]) == ("random", 0, 5)
 
 
+@pytest.mark.slow
 def test_scores_of_classes_are_kept_by_name_and_the_confusion_matrix_is_a_picture(run, capsys, monkeypatch):
     """Also of another data set, whose classes have other names. Of too many classes there is a line instead."""
     words = f"evaluate {run} knn probe finetune {K} evaluator.finetune.epochs=1"

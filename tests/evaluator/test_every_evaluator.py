@@ -151,6 +151,7 @@ def test_text_and_audio_are_measured_or_refused_with_a_remedy(name, kind, tmp_pa
         assert values.keys().isdisjoint(("lidar", "alignment"))
 
 
+@pytest.mark.slow
 def test_files_have_a_place_of_their_own_in_a_run(make, tmp_path):
     """Composed, checked, built and called as in a run, on validation and on test."""
     trainer = make("evaluator=[finetune,few_label,projector]", *quick("finetune"), *quick("few_label"))

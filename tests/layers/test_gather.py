@@ -56,6 +56,7 @@ def averaged(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Tensor]:
     return torch.load(folder / "0.pt")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LOSSES)
 def test_ranks_together_have_the_gradient_of_one_process(averaged: dict[str, Tensor], name: str) -> None:
     alone = gradients(slice(None))[name]

@@ -242,6 +242,7 @@ def test_the_hue_that_views_share_is_found_but_not_from_pairs_without_one(name, 
     assert (accuracy > least) if paired else (accuracy < most), accuracy  # 0.11 before training
 
 
+@pytest.mark.slow
 def test_byol_and_dino_find_what_views_share_and_do_not_collapse():
     crops = Views(scale=(0.2, 0.5), jitter=0.0, grey=0.0)
     both = {"augment": crops, "augment_prime": crops, "momentum": 0.9, "hidden": 32}

@@ -45,6 +45,7 @@ def test_the_autoencoders_loss_is_against_the_clean_image(shape):
     assert number(loss.metrics["psnr"]) == pytest.approx(-10 * math.log10(error.item()), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_autoencoder_finds_what_the_images_have_in_common():
     """Images vary along two planted directions, so a good code explains most of their variance, damaged or not."""
     place, amount = (torch.arange(8) + 0.5) / 8, batch(64, shape=(2, 1, 1)).x

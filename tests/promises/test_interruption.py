@@ -93,6 +93,7 @@ def test_a_full_disk_keeps_the_checkpoint_before_and_begins_no_run(monkeypatch, 
     enter(capsys, [*BARE, "hydra.run.dir=new"], "run folder: [Errno 28] No space left", status=2)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_run_goes_on_when_there_is_room(whole):
     """A process that may write no file larger than 30 kB; TensorBoard's file comes to that first."""
     limit = "import resource, sys; from ssl_runner.__main__ import main; "

@@ -124,6 +124,7 @@ def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     assert (two / "run.log").read_text().count("run folder: ") == 1
 
 
+@pytest.mark.slow
 def test_a_share_of_the_model_ends_in_the_numbers_of_the_whole(two, capsys):
     """FSDP: its checkpoint and its encoder are ordinary files, and one process goes on."""
     assert main([*WORDS, "device.processes=2", "device.strategy=fsdp", "hydra.run.dir=shared"]) == 0
@@ -154,6 +155,7 @@ def test_torchrun_on_one_node_and_on_two_gives_the_same_bits(two):
         assert Path(folder, "encoder.safetensors").read_bytes() == (two / "encoder.safetensors").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_refusal_under_torchrun_is_said_once_and_begins_nothing():
     process = torchrun("--nproc-per-node=2", words=[*WORDS, "batch_size=13", "hydra.run.dir=run"])
     message, _ = process.communicate(timeout=120)

@@ -159,12 +159,12 @@ GO_ON = [(case, count, other) for case in CASES for count in (1, 3) for other in
 
 
 def tasks_in_turn(*params: tuple) -> list:
-    """Cases of a task as slow tests of its name, unless mistakes are planted in it or three go on with it."""
+    """Cases as slow tests of a task or a regulariser, unless mistakes are planted in it or three go on with it."""
     learnt = {*OF_THREE, *(case for case, *_ in PLANTED.values())}
 
     def marks(name: str):
-        always = name in CASES and (name in learnt or not name.startswith("pretext-"))
-        return () if always else pytest.mark.slow(of=SHARDED.get(name, name).removeprefix("pretext-"))
+        of = SHARDED.get(name, name).removeprefix("pretext-").removeprefix("regulariser-")
+        return () if name in learnt else pytest.mark.slow(of=of)
 
     return [pytest.param(*each, marks=marks([part for part in each if isinstance(part, str)][-1])) for each in params]
 

@@ -31,6 +31,7 @@ def logged():
     return [row for row in read_rows(Path("run/metrics.jsonl")) if "speed/samples_per_second" in row]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_is_closed_saves():
     process = start(*LONG, preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL))  # also below nohup
     wait_for(logged, process)

@@ -33,6 +33,7 @@ def test_settings_of_a_mapping_give_the_run_of_the_same_words(whole):
     assert not run.load().training
 
 
+@pytest.mark.slow
 def test_a_run_leaves_the_process_as_it_was():
     assert torch.get_num_threads() == 1
     gc.collect()

@@ -219,6 +219,7 @@ def test_save_writes_once_and_says_what_to_type(here, keep, monkeypatch, capsys)
     assert Path("conf/experiment/second.yaml").exists()
 
 
+@pytest.mark.slow
 def test_what_overrides_cannot_give_is_not_written(tmp_path, keep, monkeypatch):
     init = "def __init__(self, *, own: int = 1): self.shape, self.rows = (3, 8, 8), 99"
     put(tmp_path / "own_of_a_test.py", f"class Own:\n    {init}\n    def load(self): raise OSError\n")

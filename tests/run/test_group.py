@@ -61,6 +61,7 @@ def work(rank: int, folder: Path) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_ranks_agree_a_step_later_and_refuse_a_folder_that_one_does_not_see(tmp_path):
     for node in range(3):
         (tmp_path / f"node{node}").mkdir()

@@ -175,6 +175,7 @@ def test_sections_measure():
         assert all(table.row_count for table in section.tables(found))
 
 
+@pytest.mark.slow
 def test_text_and_speech_are_counted_in_tokens_and_seconds(here, monkeypatch):
     monkeypatch.setattr(kinds, "TASKS", ("mlm", "cpc"))
     monkeypatch.setattr(kinds, "BATCH", 8)

@@ -199,6 +199,7 @@ def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):
     )
 
 
+@pytest.mark.slow
 def test_a_run_is_the_ordinary_command_and_its_failure_is_said(tmp_path):
     runs = results.Runs(SimpleNamespace(scale=1, again=False, after="", set=(), out=tmp_path))
     small = ("dataset.images=60", "dataset.test=10", "batch_size=16", "device=cpu")

@@ -63,6 +63,7 @@ class Small(Encoder):
         return Features(pooled=tokens.mean(1), tokens=tokens, grid=(15, 15))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", RIVALS)
 def test_a_rival_learns_for_as_long_as_it_is_given(name, monkeypatch):
     if name == "lightly":
@@ -79,6 +80,7 @@ def test_a_rival_learns_for_as_long_as_it_is_given(name, monkeypatch):
     assert encoder.layers[0].weight.isfinite().all()
 
 
+@pytest.mark.slow
 def test_a_rival_is_trained_and_measured_on_a_folder_of_images(tmp_path, monkeypatch):
     rng = torch.Generator().manual_seed(0)
     for part in ("train", "test"):

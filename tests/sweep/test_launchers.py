@@ -132,6 +132,7 @@ def test_what_a_library_takes_can_be_added():
         assert line.startswith(f"hydra.launcher.{word[:8]}"), "before anything is begun"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", [[LOCAL], [RAY, "hydra.launcher.ray.init.num_cpus=2"]], ids=["submitit", "ray"])
 def test_every_job_is_run_whatever_becomes_of_the_others(sweep, words):
     parent, folders = sweep("0", "die", "1", "2", "0")

@@ -297,6 +297,7 @@ def test_a_sweep_has_a_folder_of_its_own(capsys):
         enter(capsys, "-m sweep.resume=sweep", "running process", status=2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["submitit_local", "ray"])
 def test_other_launchers_run_the_same_jobs(launcher):
     pytest.importorskip(launcher.partition("_")[0])
