@@ -8,6 +8,7 @@ from typing import Any
 from ssl_runner.comparison.run import ABSENT, Run, Ways, base_name, device_of, machine_of
 from ssl_runner.comparison.settings import DATA, IGNORED
 from ssl_runner.errors import plural
+from ssl_runner.run_folder.summary import protocol_of
 
 SHOWN = 8  # digits of a fingerprint
 MOST = 3  # values that are listed of each fact
@@ -43,8 +44,24 @@ def mark_other_data(runs: Sequence[Run]) -> list[Run]:
 
 
 def comparable(metric: str | None, keys: Sequence[str]) -> bool:
-    """Whether values may be ranked: runs have the same data, or the metric is of another dataset, the same for all."""
-    return not {"dataset", DATA} & {*keys} or "@" in (metric or "")
+    """Whether values may be ranked: runs have the same data, or the metric is of another dataset, the same for all; and
+    the same task, if the metric is a task's own loss.
+    """
+    return obstacle(metric, keys) is None
+
+
+def obstacle(metric: str | None, keys: Sequence[str]) -> str | None:
+    """Why values are not ranked; None if they are."""
+    if {"dataset", DATA} & {*keys} and "@" not in (metric or ""):
+        return "the datasets differ, and numbers on different data are not ranked by their differences"
+    if "pretext" in keys and is_own_loss(metric):
+        return "the tasks differ, and losses of different tasks are not ranked by their differences"
+    return None
+
+
+def is_own_loss(metric: str | None) -> bool:
+    """Whether it is a task's own loss, or another of its numbers, on held-out rows."""
+    return protocol_of(base_name(metric)) == "loss"
 
 
 def environment_facts(run: Run) -> dict[str, Any]:
@@ -143,8 +160,10 @@ def comparison_warnings(
     if early := sum(run.early for run in runs):
         is_are = "is" if early == 1 else "are"
         lines.append(f"{plural(early, 'result')} of checkpoints before the last step {is_are} left out")
-    if not comparable(metric, keys):
-        lines.append("the datasets differ, and numbers on different data are not ranked by their differences")
+    if why := obstacle(metric, keys):
+        lines.append(why)
+    elif is_own_loss(metric) and (own := [key for key in keys if key.startswith("pretext.") or key == "batch_size"]):
+        lines.append(f"{', '.join(own)} differs: so may what the loss counts, and not what was learnt alone")
     elif data := [key for key in keys if key.startswith("dataset.") or key == DATA]:
         lines.append(f"{', '.join(data)} differs: so may the rows that were measured, and not what was learnt alone")
     if metric and (without := sum(metric not in run.metrics for run in done)):

@@ -22,7 +22,7 @@ MOST_SETTINGS = 5  # columns; more of them share one
 RESULTS = ("difference", "raw features", "random", "test")
 HEADS = ("run", "seeds", *RESULTS, "seconds", "samples seen", "samples/s", "steps")
 MARKS = {
-    "=": "not shown to be worse than the first, all comparisons allowed for",
+    "=": "may still be the best, all comparisons allowed for",
     ">": "better than the first on the seeds that both have",
     "f": "none is better in less time",
 }

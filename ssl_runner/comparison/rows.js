@@ -69,7 +69,7 @@ function drawRows(list) {
   $("unhide").textContent = `show ${S.hidden.size} hidden`;
   $("counted").textContent = `${list.length} of ${S.single ? D.groups.reduce((n, g) => n + g.runs.length, 0) : D.groups.length}`;
   $("table-note").textContent = S.metric === D.metric
-    ? `± 95 % interval over seeds. Differences to the first: paired over equal seeds, or Welch's; = is not shown to be worse${D.groups.length > 2 ? `, all ${D.groups.length - 1} comparisons allowed for` : ""}. Random: the encoder untrained.`
+    ? `± 95 % interval over seeds. Differences to the first: paired over equal seeds, or Welch's; = may still be the best${D.groups.length > 2 ? `, all ${D.groups.length - 1} comparisons allowed for` : ""}. Random: the encoder untrained.`
     : `Differences are judged for ${D.metric} alone; for others: ssl-runner compare --metric ${S.metric}`;
 }
 

@@ -82,8 +82,10 @@ def judge(differences: Sequence[Difference]) -> tuple[bool, list[bool], list[boo
     do at once takes no correction (an intersection-union test: Berger, Technometrics 24:295, 1982). If it is not
     marked, another is called worse only if p < 5 % / number of others: what is claimed of several groups then holds for
     all of them with 95 %, although the best was chosen by looking (Bonferroni in place of Dunnett's quantile in
-    multiple comparisons with the best: Hsu, Annals of Statistics 12:1136, 1984). Paired differences can point to the
-    other group if seeds are not the same: means are then over more of them than differences.
+    multiple comparisons with the best: Hsu, Annals of Statistics 12:1136, 1984). It is that they are not the best of
+    all, and not that they are worse than the one which happens to be first: of ten equal groups of five seeds, one is
+    called worse than the first in 10 to 12 % of comparisons, and a given one in 1 %. Paired differences can point to
+    the other group if seeds are not the same: means are then over more of them than differences.
     """
     toward, half, p = np.array([(each.toward, each.half, each.p) for each in differences]).T
     best, clear = bool((toward > half).all()), p < (1 - LEVEL) / len(differences)

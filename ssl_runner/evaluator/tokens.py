@@ -88,10 +88,10 @@ class Tokens:
         return torch.cat(x), classes[row, time].long(), row
 
     def held_rows(self, rows: Int[Tensor, " k"]) -> Bool[Tensor, " k"]:
-        """Which tokens are of held-out rows: those of one row resemble each other."""
+        """Which tokens are of held-out rows, never of all: those of one row resemble each other."""
         distinct, number = rows.unique(return_inverse=True)
         order = torch.randperm(len(distinct), generator=torch.Generator().manual_seed(self.seed))
-        return order[number] < round(self.held_out * len(distinct))
+        return order[number] < min(round(self.held_out * len(distinct)), len(distinct) - 1)
 
 
 def at_times(classes: Int[Tensor, "n l"], times: int, hop: int, length: int) -> Int[Tensor, "n t"]:

@@ -13,9 +13,9 @@ NOISE = 1e-12  # of the largest eigenvalue: below are rounding errors of float32
 DEAD = 1e-3  # of the features' root mean square: the standard deviation of a dimension that says nothing
 
 
-def to_float64(x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
-    """Features in float64, on the CPU if their device has none."""
-    return (x.cpu() if x.device.type == "mps" else x).double()
+def to_float64(x: Float[Tensor, "..."], copy: bool = False) -> Float[Tensor, "..."]:
+    """Features in float64, on the CPU if their device has none. `copy`: a new tensor, if they are in float64 too."""
+    return (x.cpu() if x.device.type == "mps" else x).to(torch.float64, copy=copy)
 
 
 def effective_rank(values: Float[Tensor, " k"]) -> float:

@@ -31,16 +31,16 @@ class Standardiser:
 
     @classmethod
     def fit(cls, x: Float[Tensor, "n d"]) -> "Standardiser":
-        x = to_float64(x)
-        mean = x.mean(0)
-        deviation = (x - mean).square_().mean(0).sqrt()  # x.std takes four times as long on a CPU
+        x = to_float64(x, copy=True)
+        mean, largest = x.mean(0), torch.maximum(x.amax(0), -x.amin(0))
+        deviation = x.sub_(mean).square_().mean(0).sqrt()  # x.std takes four times as long on a CPU
         # A constant feature has a deviation of rounding errors: dividing by it would blow noise up to unit size.
-        constant = deviation <= 1e-6 * torch.maximum(x.amax(0), -x.amin(0))
+        constant = deviation <= 1e-6 * largest
         return cls(mean, torch.where(constant, 0, 1 / deviation))
 
     def __call__(self, x: Float[Tensor, "q d"]) -> Float[Tensor, "q d"]:
         """Features in float64."""
-        return (to_float64(x) - self.mean).mul_(self.scale)
+        return to_float64(x, copy=True).sub_(self.mean).mul_(self.scale)
 
     def undo(self, linear: Linear) -> Linear:
         """The same linear map, of features as the encoder yields them."""
@@ -107,8 +107,9 @@ def fit_ridge(x: Float[Tensor, "n d"], y: Float[Tensor, "n c"], *, l2: Sequence[
 def ridge_path(x: Float[Tensor, "n d"], y: Float[Tensor, "n c"], l2: Sequence[float]) -> list[Linear]:
     """The solution of each L2 weight, strongest first, from one eigendecomposition."""
     mean, centre = x.mean(0), y.mean(0)
-    variance, axes = torch.linalg.eigh((x - mean).T @ (x - mean) / len(x))
-    covariance = axes.T @ ((x - mean).T @ (y - centre)) / len(x)  # (d, c)
+    centred = x - mean
+    variance, axes = torch.linalg.eigh(centred.T @ centred / len(x))
+    covariance = axes.T @ (centred.T @ (y - centre)) / len(x)  # (d, c)
     path = [(axes @ (covariance / (variance.clamp(min=0) + each)[:, None]), each) for each in sorted(l2, reverse=True)]
     return [Linear(weight, centre - mean @ weight, penalty) for weight, penalty in path]
 

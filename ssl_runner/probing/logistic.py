@@ -23,6 +23,7 @@ from ssl_runner.duration import Phase
 from ssl_runner.probing.geometry import to_float64
 
 BLOCK = 2**20  # bytes of rows that both products find in a core's second-level cache
+ROTATED = 4096  # rows that are rotated at a time
 COARSE = 1e-5  # largest gradient that float32 rows are trusted to tell
 
 
@@ -58,12 +59,14 @@ class Rotated:
     variance: Float[Tensor, " d"]
 
     @classmethod
+    @torch.no_grad()
     def of(cls, x: Float[Tensor, "n d"]) -> "Rotated":
-        """Rows along their own principal axes."""
+        """Rows along their own principal axes. They take the place of `x`: two copies would be the peak of memory."""
         variance, axes = torch.linalg.eigh(x.T @ x / len(x))
-        rotated = x @ axes  # (n, d)
+        for part in x.split(ROTATED):
+            part.copy_(part @ axes)
         # Float32 products may be TF32 on CUDA, whose three digits L-BFGS cannot descend by.
-        return cls(rotated, rotated.float() if x.device.type == "cpu" else rotated, axes, variance.clamp(min=0))
+        return cls(x, x.float() if x.device.type == "cpu" else x, axes, variance.clamp(min=0))
 
     def scores(self, linear: Linear, rows: Int[Tensor, " r"]) -> Float[Tensor, "r c"]:
         """Log-probabilities of some rows up to a constant a row, in the precision of `coarse`."""

@@ -151,6 +151,8 @@ def require_neighbours(who: str, k: int, bank: Split) -> None:
 
 
 def require_finite(*features: Float[Tensor, "..."]) -> None:
-    """Raises FloatingPointError if a feature is infinite or not a number."""
-    if not all(bool(each.isfinite().all()) for each in features):
+    """Raises FloatingPointError if a feature is infinite or not a number, or the length of a row is: from 1e19 on, to
+    which float32 has no square, all cosines would be 0 and any neighbours the nearest.
+    """
+    if not all(bool(torch.linalg.vector_norm(each, dim=-1).isfinite().all()) for each in features):
         raise FloatingPointError("the features are not all finite: the encoder has diverged; lower optimizer.lr")

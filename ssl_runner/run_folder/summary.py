@@ -12,6 +12,8 @@ from ssl_runner.run_folder.metrics import FIRST, RAW, finite_numbers, is_count, 
 
 ENDED = ("completed", "stopped")  # statuses of what a sweep does not run again
 RANKED_BY = ("probe/top1", "knn/top1")  # what runs are compared by if nobody says: the first that there is
+# Ends of the names of numbers of which less is better; those of abx are errors, whatever their names.
+SMALLER = ("loss", "error", "_share", "cross_entropy", "perplexity", "bits", "bits_a_byte", "ece")
 # By name: {"better": "larger" | "smaller" | None, "unit": "share" | "number"}, of accuracies "majority" as well.
 Meanings = Mapping[str, Mapping[str, Any]]
 
@@ -106,11 +108,11 @@ def protocol_of(name: str) -> str:
 
 
 def guessed_meaning(name: str) -> dict[str, Any]:
-    """Meaning of a number by its name, for runs of version 0.1, which did not say it."""
+    """Meaning of a number by its name, where no run says it: of runs of version 0.1, and before a sweep has any."""
     protocol, word = protocol_of(name), name.rpartition("/")[2]
-    shares = re.match("(knn_|probe_|choice_)?top|(accuracy|nmi|trustworthiness)$", word)
-    unit = "share" if shares or word.endswith("_share") or protocol in ("few_label", "robustness") else "number"
-    if word.endswith(("loss", "error", "_share")):
+    shares = re.match("(knn_|probe_|choice_)?top|(accuracy|nmi|trustworthiness|ece)$", word)
+    unit = "share" if shares or word.endswith("_share") or protocol in ("few_label", "robustness", "abx") else "number"
+    if protocol == "abx" or word.endswith(SMALLER):
         return {"better": "smaller", "unit": unit}
     better = unit == "share" or protocol == "factors" or word in ("ari", "health")
     return {"better": "larger" if better and not word.endswith("_interval") else None, "unit": unit}

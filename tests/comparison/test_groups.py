@@ -4,7 +4,7 @@ import io
 import json
 
 import pytest
-from comparison_toys import SETTINGS, compared, make_run, plain_run, pretext, seeds, several
+from comparison_toys import ACCURACY, SETTINGS, compared, make_run, plain_run, pretext, seeds, several
 from rich.console import Console
 from runs import change
 
@@ -138,6 +138,28 @@ def test_what_runs_do_not_share_is_a_setting_a_warning_or_harmless(tmp_path, cas
     assert all(each in line for each, line in zip(words, comparison.warnings, strict=True))
     assert all((each.to_best is None) == (NOT_RANKED in words) for each in comparison.groups[1:])
     assert NOT_RANKED not in words or not comparison.verdict, "the warning says it all: an accuracy was measured"
+
+
+def test_losses_of_different_tasks_are_not_ranked(tmp_path):
+    """Of one task they are, with a warning if a setting of the task or its batch may have changed what is counted."""
+    loss = {"loss/loss": {"better": "smaller", "unit": "number"}, "probe/top1": ACCURACY}
+
+    def run(folder, seed, task, value, **change):
+        summary = {"final": {"loss/loss": value, "probe/top1": value / 9}, "metrics": loss}
+        make_run(tmp_path / folder, summary=summary, seed=seed, **pretext(task), **change)
+
+    for seed in range(3):
+        run(f"two/rotation{seed}", seed, "rotation", 1 + seed / 100)
+        run(f"two/simclr{seed}", seed, "simclr", 4 + seed / 90)
+        run(f"one/small{seed}", seed, "rotation", 1 + seed / 100)
+        run(f"one/large{seed}", seed, "rotation", 4 + seed / 90, batch_size=128)
+    comparison = compared(tmp_path / "two", "loss/loss")
+    assert (comparison.best, comparison.verdict, comparison.larger_is_better("loss/loss")) == (False, "", None)
+    assert [line.partition(",")[0] for line in comparison.warnings] == ["the tasks differ"]
+    assert compared(tmp_path / "two", "probe/top1").best
+    comparison = compared(tmp_path / "one", "loss/loss")
+    assert comparison.best
+    assert comparison.warnings == ["batch_size differs: so may what the loss counts, and not what was learnt alone"]
 
 
 def test_a_changed_folder_of_images_is_other_data(tmp_path):

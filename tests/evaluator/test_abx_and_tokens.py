@@ -1,5 +1,7 @@
 """ABX and token probes on rows that can be solved by hand."""
 
+import math
+
 import pytest
 import torch
 from evaluator_toys import EVERY, KINDS, metrics, numbers
@@ -162,6 +164,13 @@ def test_the_choice_is_made_on_other_rows_than_those_that_are_fitted():
     rows = torch.arange(40).repeat_interleave(6)
     held = tokens.held_rows(rows)
     assert held.view(40, 6).all(1).sum() == 8 == (held.sum() / 6)
+
+
+def test_a_row_is_left_to_be_fitted_whatever_share_is_held_out():
+    """Of none all weights are NaN, and their guesses an accuracy like any other."""
+    x, phones = spoken(3, 0)
+    split = Split(x, None, {}, {"phone": phones})
+    assert math.isfinite(probe(split, split, held_out=0.9)["ece"].value)
 
 
 def test_words_have_parts_of_speech_by_their_own_embedding():

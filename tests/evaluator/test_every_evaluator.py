@@ -24,6 +24,7 @@ from ssl_runner.engine.measurements import measure
 from ssl_runner.run.job import RUNTIME
 from ssl_runner.run_folder.metrics import FIRST
 from ssl_runner.run_folder.summary import guessed_meaning
+from ssl_runner.sweep.objective import is_better_smaller
 
 FILES = {name: yaml.safe_load((TREE / f"evaluator/{name}.yaml").read_text()) for name in names("evaluator")}
 assert FILES.pop("none") == {}
@@ -44,7 +45,7 @@ def build(name, split, folder, **change):
     runtime = {"bank": split, "query": split, "validation": None, "train": split.x, "classes": 10, "sample": IMAGE}
     runtime |= {
         "class_names": (),
-        "score": lambda rows: {"loss": 2.5, "accuracy": 0.5},
+        "score": lambda rows: {"loss": 2.5, "cross_entropy": 2.0, "accuracy": 0.5},
         "tokenise": None,
         "decode": None,
     }
@@ -113,11 +114,10 @@ def test_what_it_meets_is_left_as_found_and_measured_alike_again(name, shapes, t
     assert evaluator.headline in values[0]
     declared = getattr(evaluator, "numbers", ("*",))
     assert all(any(fnmatch(key, each) for each in declared) for key in values[0])
-    for key, each in values[
-        0
-    ].items():  # runs of version 0.1, which had no details, are compared with those that tell it
-        guessed = name in FIRST and not each.detail
+    for key, each in values[0].items():
+        guessed = name in FIRST and not each.detail  # runs of 0.1 had no details, and are compared with newer ones
         assert not guessed or guessed_meaning(f"{name}/{key}") == {"better": each.better, "unit": each.unit}, key
+        assert each.better is None or is_better_smaller(f"test/{name}/{key}") == (each.better == "smaller"), key
     torch.testing.assert_close(encoder.state_dict(), weights, rtol=0, atol=0)
     held = [
         (key, p.requires_grad) for key, p in encoder.named_parameters() if p.grad is not None or not p.requires_grad

@@ -50,6 +50,16 @@ def test_shuffled_labels_and_collapsed_features_give_chance_and_separate_classes
 
 
 @EITHER
+def test_features_whose_length_float32_cannot_hold_are_refused(kind):
+    """At 1e19 a cosine is 0 over infinity; up to 1e18 the scale changes nothing."""
+    bank, query = blobs(300), blobs(300, seed=1)
+    plain, large = (measured(kind, bank, query, encode=lambda x, scale=scale: scale * x) for scale in (1, 1e18))
+    assert large["top1"] == pytest.approx(plain["top1"], abs=1 / 300 + 1e-9)
+    with pytest.raises(FloatingPointError, match="diverged"):
+        measured(kind, bank, query, encode=lambda x: 1e25 * x)
+
+
+@EITHER
 def test_dead_features_change_nothing(kind):
     """Constants that float32 cannot average exactly are dead too, and if their last bits tell the bank's classes."""
     bank, query = blobs(300), blobs(300, seed=1)

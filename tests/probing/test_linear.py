@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 from unittest import mock
 
 import pytest
@@ -15,12 +16,12 @@ from torch import nn
 from ssl_runner.probing import linear, logistic
 from ssl_runner.probing.class_scores import top_accuracies
 from ssl_runner.probing.label_efficiency import half_width, overlap, rank_within_class, stratified_sample
-from ssl_runner.probing.linear import fit_ridge, mean_average_precision, r_squared, ridge_path
+from ssl_runner.probing.linear import Standardiser, fit_ridge, mean_average_precision, r_squared, ridge_path
 from ssl_runner.probing.logistic import Rotated, fit_path
 
 
 def path(x, y, classes, l2, **settings):
-    return list(fit_path(Rotated.of(x), y, classes, l2, **settings))
+    return list(fit_path(Rotated.of(x.clone()), y, classes, l2, **settings))
 
 
 @pytest.mark.parametrize(("l2", "close"), [(1e-1, 1e-5), (1e-3, 1e-4), (1e-5, 2e-2)])
@@ -50,6 +51,21 @@ def test_the_minimum_does_not_depend_on_the_way_to_it(rng):
     (among,) = path(x, y, 3, (1e-4,), tolerance=1e-9, rows=some)
     for one, other in ((warm[-1], cold), (mixed, cold), (among, alone)):
         torch.testing.assert_close(one.weight, other.weight, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak of memory is read from Linux")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_rows_are_prepared_in_one_copy_and_the_features_stay(rng, dtype):
+    """One in float64 and, on a CPU, one in float32: with those of each intermediate result it was twice as much."""
+    x = torch.randn(2**17, 128, generator=rng).to(dtype)
+    before, size = x.clone(), x.numel() * 4 / 2**10  # kB in float32
+    linear.fit_classifier(x[:50], torch.arange(50) % 3, 3, l2=(1e-1,), held_out=0.2)  # what is imported then
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is now what is held
+    Rotated.of(Standardiser.fit(x)(x))
+    status = Path("/proc/self/status").read_text()
+    held, peak = (int(status.split(f"{key}:")[1].split()[0]) for key in ("VmRSS", "VmHWM"))
+    assert peak - held < 3.5 * size
+    assert torch.equal(x, before)
 
 
 def test_a_warm_start_saves_time():
@@ -88,7 +104,7 @@ def test_float32_first_ends_where_float64_alone_ends():
 
 
 def chosen(x, y, classes, l2):
-    return linear.choose_l2(Rotated.of(x), y, classes, l2=l2, held_out=0.2).l2
+    return linear.choose_l2(Rotated.of(x.clone()), y, classes, l2=l2, held_out=0.2).l2
 
 
 def test_a_strong_penalty_is_chosen_for_equals_and_noise_and_a_weak_one_for_signal(rng):
