@@ -137,7 +137,7 @@ def test_images_of_a_set_stay_comparable_and_what_is_clipped_is_said(root, caplo
         caplog.clear()
         data = load(root, size=8, **WHOLE)
         assert everything(data.train)[:3, 0, 0, 0].tolist() == [249, 255, 31]
-        assert caplog.messages == ["1 of 200 images have values outside 0 to 4095 (12 bits), which are clipped"]
+        assert caplog.messages == ["1 of 200 images has values outside 0 to 4095 (12 bits), which are clipped"]
     caplog.clear()
     stream = load(root, size=8, **WHOLE, stream=True).train
     for _ in range(2):

@@ -99,7 +99,10 @@ def data_server(folder):
         process.terminate()
 
 
-pytestmark = pytest.mark.parametrize("look", [python_backend, data_server], ids=["python", "server"])
+pytestmark = [
+    pytest.mark.parametrize("look", [python_backend, data_server], ids=["python", "server"]),
+    pytest.mark.xdist_group("tensorboard"),  # of one process, which runs the sweep once
+]
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,7 @@ def test_embed_writes_a_row_a_text_with_its_file_and_number(texts, capsys):
     assert (table["path"], table["number"]) == (["b.csv", "b.csv"], [1, 2])
     assert np.array_equal(np.array(table["features"], dtype=np.float32), features(run, ["plough", "cow"]).numpy())
     put("book.txt", "\n".join(TEXTS))
-    enter(capsys, ["embed", str(run), "book.txt", "--unit", "file", "--to", "x.npz"], "1 texts of book.txt")
+    enter(capsys, ["embed", str(run), "book.txt", "--unit", "file", "--to", "x.npz"], "1 text of book.txt")
     enter(capsys, ["embed", str(run), "book.txt", "--unit", "chunk", "--to", "x.npz"])
     book = {"root": "book.txt", "unit": "chunk", "tokenizer": texts[1].tokenizer, "length": 16}
     pieces = TextFolder(**book, validation=0.0, test=0.0).load().train
@@ -157,7 +157,7 @@ def test_embed_writes_a_row_a_recording(sounds, capsys):
     message = enter(capsys, ["embed", str(run), "some", "--to", "x.npz"], "2 sounds", "2 cannot be read")
     assert all(words in message for words in ("broken.wav", "silent.wav (it is empty, or silent)"))
     assert np.load("x.npz")["paths"].tolist() == ["a.wav", "c.wav"]
-    enter(capsys, ["embed", str(run), "some/c.wav", "--to", "x.npz"], "1 sounds of some/c.wav")
+    enter(capsys, ["embed", str(run), "some/c.wav", "--to", "x.npz"], "1 sound of some/c.wav")
     assert np.allclose(np.load("x.npz")["features"], wanted[:1], atol=1e-5)
 
 
