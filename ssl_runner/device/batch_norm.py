@@ -6,7 +6,6 @@ import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from jaxtyping import Float
-from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 
 from ssl_runner.layers.gather import gather, rank_and_count
@@ -23,11 +22,14 @@ class SyncBatchNorm(nn.BatchNorm2d):
     def _check_input_dim(self, input: Tensor) -> None: ...
 
 
-class SyncBatchNormAct(BatchNormAct2d):
-    """timm's, which is followed by an activation."""
+class SyncBatchNormAct(SyncBatchNorm):
+    """timm's BatchNormAct2d, which is followed by dropout and an activation."""
 
     def forward(self, x: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        return self.act(self.drop(normalise(self, x))) if self.training else super().forward(x)
+        z = super().forward(x)
+        for module in (self.drop, self.act):
+            z = cast(nn.Module, module)(z)
+        return z
 
 
 def normalise(norm: nn.BatchNorm2d, x: Float[Tensor, "b c ..."]) -> Float[Tensor, "b c ..."]:
@@ -94,10 +96,10 @@ class Normalise(torch.autograd.Function):
 def synchronise(module: M, device: torch.device) -> M:
     """The module with each batch norm in it synchronised; parameters and buffers stay the same tensors."""
     if device.type == "cuda":
+        from timm.layers import convert_sync_batchnorm  # a second of each start, and few runs have several GPUs
+
         return cast(M, convert_sync_batchnorm(module))
     for each in module.modules():
-        if isinstance(each, BatchNormAct2d):
-            each.__class__ = SyncBatchNormAct
-        elif isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
-            each.__class__ = SyncBatchNorm
+        if isinstance(each, nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d):
+            each.__class__ = SyncBatchNormAct if hasattr(each, "act") else SyncBatchNorm
     return module
