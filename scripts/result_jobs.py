@@ -14,7 +14,7 @@ from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.describe import target_of
 from ssl_runner.config.files import parse_yaml
 from ssl_runner.device.placement import Placement
-from ssl_runner.run_folder.atomic import digest, write
+from ssl_runner.run_folder.atomic import digest, read_json, write
 from ssl_runner.run_folder.layout import HARMLESS
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -33,6 +33,7 @@ class Stage:
     settings: tuple[str, ...] = ()  # what is typed if the task does not presume it; recipes say it themselves
     batch: int | None = None  # None: the task's own settings
     errors: str = ""  # the factor that `abx` compares within and across, and so a further evaluator
+    unheard: bool = False  # test has other speakers than validation, and so a random encoder's numbers of its own
 
     @property
     def lies_somewhere(self) -> bool:
@@ -57,7 +58,9 @@ STAGES = {
     "grammar": Stage("text", 3, ("dataset=grammar",)),
     "utterances": Stage("audio", 3, ("dataset=utterances",), errors="speaker"),
     "clinc150": Stage("text", 10, ("dataset=text_folder", "dataset.root=FOLDER", "dataset.tokenizer=bpe")),
-    "digits": Stage("audio", 10, ("dataset=manifest", "dataset.root=FOLDER/manifest.tsv", *SPLIT), errors="speaker"),
+    "digits": Stage(
+        "audio", 10, ("dataset=manifest", "dataset.root=FOLDER/manifest.tsv", *SPLIT), errors="speaker", unheard=True
+    ),
 }
 VIT_BATCH = 16  # many steps in few minutes
 COMPOSING = Lock()  # Hydra's state is the process's
@@ -89,6 +92,29 @@ def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> lis
     if recipe.exists():
         return [f"experiment={recipe.stem}", *(stage.data if stage.lies_somewhere else ()), *ends]
     return [f"pretext={method}", *stage.data, *(image_settings(method, stage) if stage.batch else []), *ends]
+
+
+def measuring(dataset: str, folder: Path) -> list[str]:
+    """What is typed to measure the random encoder of a run on the test split."""
+    stage = STAGES[dataset]
+    more = [f"evaluator.abx.by={stage.errors}"] if stage.errors else []
+    return [
+        "evaluate",
+        str(folder),
+        *stage.evaluators,
+        "split=test",
+        "init=random",
+        *more,
+        "device=cpu",
+        "device.threads=1",
+    ]
+
+
+def at_random(folder: Path, protocol: str, number: str) -> float:
+    """What that has found."""
+    results = read_json(folder / "evaluation" / f"{protocol}.json")["results"]
+    (found,) = (each for each in results if (each["encoder"], each["split"]) == ("random", "test"))
+    return round(found["values"][number], 4)
 
 
 def key_of(row: Row) -> tuple[str, str, str, int]:

@@ -72,9 +72,13 @@ def mean_shown(values: Sequence[float]) -> str:
 
 
 def gained(rows: Sequence[Row], protocol: str) -> str:
-    """The trained encoder's mean in per cent, and how many points above its random encoder that is."""
-    gain = sum(row[protocol]["trained"] - row[protocol]["random"] for row in rows) / len(rows)
-    return f"{shown(rows, protocol, 'trained')} ({100 * gain:+.0f})"
+    """The trained encoder's mean in per cent, and how many points above its random encoder that is.
+
+    On test, where its speakers are in no other part: validation then has those of training.
+    """
+    before, after = ("random_test", "test") if "random_test" in rows[0][protocol] else ("random", "trained")
+    gain = sum(row[protocol][after] - row[protocol][before] for row in rows) / len(rows)
+    return f"{shown(rows, protocol, after)} ({100 * gain:+.0f})"
 
 
 def results(rows: Sequence[Row]) -> list[str]:
@@ -103,9 +107,10 @@ def results(rows: Sequence[Row]) -> list[str]:
 
 
 def cells(rows: Sequence[Row], protocol: str, raw: bool) -> list[str]:
-    """Random and trained on validation, perhaps raw features, and test."""
+    """Random and trained on validation, perhaps raw features, and test, there too with random where that is known."""
     gain = f"{shown(rows, protocol, 'random')} → {shown(rows, protocol, 'trained')}"
-    return [gain, *([shown(rows, protocol, "raw")] if raw else []), shown(rows, protocol, "test")]
+    random, test = shown(rows, protocol, "random_test"), shown(rows, protocol, "test")
+    return [gain, *([shown(rows, protocol, "raw")] if raw else []), f"{random} → {test}" if random else test]
 
 
 def stages(rows: Sequence[Row]) -> list[str]:

@@ -36,7 +36,22 @@ from pathlib import Path
 from threading import Lock
 
 import result_jobs
-from result_jobs import ROOT, SHARES, STAGES, Row, git, holds, key_of, minutes, resolved, suits, words, write_rows
+from result_jobs import (
+    ROOT,
+    SHARES,
+    STAGES,
+    Row,
+    at_random,
+    git,
+    holds,
+    key_of,
+    measuring,
+    minutes,
+    resolved,
+    suits,
+    words,
+    write_rows,
+)
 from result_pages import FAMILY, paper_of, write_pages, write_recipes
 
 from ssl_runner.config.compose import TREE
@@ -90,16 +105,20 @@ class Runs:
         steps = max(40, round(60 * minutes(method, dataset) * self.scale / step, -1))
         final = [*typed, f"length={steps:.0f}st"]
         folder = self.out / dataset / f"{method}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
-        seconds = self.run(self.placed(final, dataset, seed), folder)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        seconds = self.run([*self.placed(final, dataset, seed), f"hydra.run.dir={folder}"])
         summary = read_json(folder / SUMMARY)
+        stage = STAGES[dataset]
+        if stage.unheard:
+            self.run(measuring(dataset, folder))
 
         def shares(protocol: str, number: str) -> dict[str, float]:
             at, began = f"{protocol}/{number}", "initial" if self.after else "baseline"
             places = {"random": (began, at), "trained": ("final", at), "test": ("final", f"test/{at}")}
             places |= {"raw": ("raw", at)} if at in summary.get("raw", {}) else {}
-            return {each: round(summary[part][key], 4) for each, (part, key) in places.items()}
+            found = {each: round(summary[part][key], 4) for each, (part, key) in places.items()}
+            return found | ({"random_test": at_random(folder, protocol, number)} if stage.unheard else {})
 
-        stage = STAGES[dataset]
         return {
             "method": method,
             **({"after": self.after} if self.after else {}),
@@ -136,7 +155,7 @@ class Runs:
         with tempfile.TemporaryDirectory() as folder:
 
             def cost(steps: int, name: str) -> float:
-                return self.run([*typed, f"length={steps}st"], Path(folder, name))
+                return self.run([*typed, f"length={steps}st", f"hydra.run.dir={Path(folder, name)}"])
 
             if not self.warm:
                 cost(SHORT, "warm-up")
@@ -146,11 +165,10 @@ class Runs:
             raise RuntimeError(f"{LONG} steps took {second:.1f} s of CPU and {SHORT} took {first:.1f} s; type it again")
         return (second - first) / (LONG - SHORT)
 
-    def run(self, typed: Sequence[str], folder: Path) -> float:
-        """CPU seconds of a run in a process of its own. Raises RuntimeError if it does not complete."""
-        folder.parent.mkdir(parents=True, exist_ok=True)
+    def run(self, typed: Sequence[str]) -> float:
+        """CPU seconds of a command in a process of its own. Raises RuntimeError if it does not complete."""
         with tempfile.TemporaryFile() as said:
-            command = [sys.executable, "-m", "ssl_runner", *typed, f"hydra.run.dir={folder}"]
+            command = [sys.executable, "-m", "ssl_runner", *typed]
             process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
             _, status, used = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)

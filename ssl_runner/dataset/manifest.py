@@ -23,13 +23,13 @@ FAIRSEQ = re.compile(r"[^\t]+\t[0-9]+ *")
 class Manifest(Recordings):
     """`root` is a .tsv or .csv; paths in it are below its folder, unless it has a line with another.
 
-    path, label, speaker: columns of a table with names, the latter two left out if it has none of that name. split: the
-    column that says train, valid or test, as folders are called; without it shares are held out. A training row whose
+    audio, label, speaker: columns of a table with names, that of the paths and two that are left out if it has none of
+    that name. split: the column that says train, valid or test, as folders are called; without it shares are held out. A training row whose
     label is empty is learnt from, and in no other part.
     Raises ValueError for columns that are not there, a split that is called otherwise, and a file that is no UTF-8.
     """
 
-    path: str = "path"
+    audio: str = "path"
     label: str = "label"
     speaker: str = "speaker"
     split: str = "split"
@@ -76,9 +76,9 @@ class Manifest(Recordings):
     def columns(self, names: Sequence[str]) -> dict[str, int]:
         """Places of the columns that there are. Raises ValueError for one that was named and is not there."""
         fields = type(self).__dataclass_fields__
-        columns = {key: getattr(self, key) for key in ("path", "label", "speaker", "split")}
+        columns = {key: getattr(self, key) for key in ("audio", "label", "speaker", "split")}
         for key, column in columns.items():
-            if column not in names and (key == "path" or column != fields[key].default):
+            if column not in names and (key == "audio" or column != fields[key].default):
                 raise ValueError(
                     f"{key}: given {column}, and {printable(self.root)} has the columns {', '.join(names)}"
                     f"{nearest(column, names)}; type dataset.{key}=COLUMN"
@@ -96,7 +96,7 @@ class Manifest(Recordings):
             if part not in ("train", "unlabelled"):
                 raise ValueError(f"{line}: the label is empty; fill it in, or call the split unlabelled")
             part = "unlabelled"
-        return Recording(row["path"], part, label, row.get("speaker") or None)
+        return Recording(row["audio"], part, label, row.get("speaker") or None)
 
 
 def cells(line: str, head: str) -> list[str]:

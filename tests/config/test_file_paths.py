@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
-from ssl_runner.config.file_paths import absent_places, relative_places, start_of_paths, with_places
+from ssl_runner.config.compose import TREE
+from ssl_runner.config.file_paths import absent_places, names_path, relative_places, start_of_paths, with_places
+from ssl_runner.config.override import leaves
 
 CONTENT = {
     "dataset": {
@@ -62,3 +65,11 @@ def test_they_start_where_the_run_was_begun_unless_they_lie_here_alone(home):
     assert start_of_paths({}, home) == home
     for origin in (None, Path.cwd(), home / "absent"):
         assert start_of_paths(content, origin) is None
+
+
+def test_no_committed_setting_is_taken_for_a_path_and_is_none():
+    """A column of a table was, called `path`: a run on it could not be evaluated from another folder."""
+    for file in (file for group in ("dataset", "evaluator") for file in (TREE / group).rglob("*.yaml")):
+        content = yaml.safe_load(file.read_text()) or {}
+        named = {key: value for key, value in leaves(content).items() if key != "defaults" and names_path(key)}
+        assert {*named.values()} <= {"???", "data", True, None}, f"{file}: {named}"

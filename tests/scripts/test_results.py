@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ import result_pages
 import results
 from conftest import in_turn, names, names_of
 from result_pages import FAMILY, catalogue, paper_of, write_pages, write_recipes
+from runs import put
 
 from ssl_runner.device.placement import Placement
 from ssl_runner.run_folder.atomic import digest, write_json
@@ -26,8 +28,14 @@ def desk(tmp_path, monkeypatch):
     """Pages and rows in a folder; runs are not carried out but noted, at 0.02 CPU seconds a step and 5 beside."""
     ran = []
 
-    def run(self, typed, folder):
+    def run(self, typed):
         ran.append([*typed])
+        if typed[0] == "evaluate":
+            for name, number in (("knn", "top1"), ("probe", "top1"), ("abx", "pooled_across")):
+                found = {"encoder": "random", "split": "test", "values": {number: 0.2}}
+                put(Path(typed[1]) / f"evaluation/{name}.json", json.dumps({"results": [found]}))
+            return 1.0
+        folder = Path(next(word for word in typed if word.startswith("hydra.run.dir="))[14:])
         steps = int(next(word for word in typed if word.startswith("length="))[7:-2])
         numbers = {f"{each}/top1": 0.5 for each in ("knn", "probe")}
         kept = {} if "device.precision=bf16" in typed else {**numbers}
@@ -183,7 +191,11 @@ def test_rows_of_text_and_sound_have_raw_features_errors_and_the_run_that_they_b
     place = desk.folder / "spoken"
     place.mkdir()
     assert carry_out_on("digits", "--only", "cpc", "--digits", str(place)) == 0
-    assert f"dataset.root={place}/manifest.tsv" in desk.ran[-1]
+    assert f"dataset.root={place}/manifest.tsv" in desk.ran[-2]
+    assert {"split=test", "init=random", "evaluator.abx.by=speaker"} <= {*desk.ran[-1]}
+    assert desk.rows()[0]["abx"] == SHARES | {"random_test": 0.2}
+    assert "| 25.0 → 50.0 | 30.0 | 20.0 → 45.0 |" in (desk.folder / "results.md").read_text()
+    assert "| 45.0 (+25) / 45.0 (+25) |" in (desk.folder / "README.md").read_text()
     assert "dataset.root=FOLDER/manifest.tsv" in shlex.split(desk.rows()[0]["command"])
 
 
@@ -203,10 +215,10 @@ def test_a_cold_start_makes_no_endless_run(desk, monkeypatch, capsys):
 def test_a_run_is_the_ordinary_command_and_its_failure_is_said(tmp_path):
     runs = results.Runs(SimpleNamespace(scale=1, again=False, after="", set=(), out=tmp_path))
     small = ("dataset.images=60", "dataset.test=10", "batch_size=16", "device=cpu")
-    assert 0.1 < runs.run(["evaluator=none", *small, "length=1st"], tmp_path / "run") < 60
+    assert 0.1 < runs.run(["evaluator=none", *small, "length=1st", f"hydra.run.dir={tmp_path / 'run'}"]) < 60
     assert (tmp_path / "run" / "summary.json").exists()
     with pytest.raises(RuntimeError, match=r"optimizer\.rate: is no setting"):
-        runs.run(["optimizer.rate=1"], tmp_path / "other")
+        runs.run(["optimizer.rate=1", f"hydra.run.dir={tmp_path / 'other'}"])
 
 
 def test_without_rows_the_catalogue_lists_the_methods_and_a_page_without_markers_is_left(tmp_path, monkeypatch, capsys):
