@@ -5,16 +5,22 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-LEARNT_INPUTS = {"token", "tokens", "position", "positions", "pos", "class", "cls", "mask"}
+LEARNT_INPUTS = {"token", "tokens", "position", "positions", "pos", "places", "rel", "class", "cls", "mask"}
+BIASES = {"bias", "biases"}
 
 
 def is_weight(name: str, parameter: nn.Parameter) -> bool:
     """Whether a parameter multiplies activations: two dimensions or more, and no learnt token or position.
 
-    It leaves out biases, the scales of norms, and parameters with a word of LEARNT_INPUTS in their own name
-    (`class_token`, `pos_embed`). Weight decay and the regularisers on weights draw the same line.
+    It leaves out biases, the scales of norms, and parameters with a word of LEARNT_INPUTS or BIASES in their own name
+    (`class_token`, `pos_embed`, LeViT's `attention_biases`). Weight decay and the regularisers on weights draw the same
+    line.
     """
-    return parameter.ndim >= 2 and LEARNT_INPUTS.isdisjoint(name.rpartition(".")[2].split("_"))
+    own = name.rpartition(".")[2]
+    if parameter.ndim < 2 or not (LEARNT_INPUTS | BIASES).isdisjoint(own.split("_")):
+        return False
+    # A scale a channel may have further dimensions of 1: `gain` of NFNet, `gamma` of FastViT, `logit_scale` of Swin v2.
+    return parameter.ndim == 2 or own == "weight" or parameter.numel() > max(parameter.shape)
 
 
 def device_of(module: nn.Module) -> torch.device:

@@ -4,8 +4,12 @@ Keller Jordan and others. 2024, https://kellerjordan.github.io/posts/muon. Steps
 that both share a rate: Jingyuan Liu and others, Muon is Scalable for LLM Training, 2025, arXiv 2502.16982, section 2.2.
 
 timm's, from 1.0.27 (before it, the rate of what AdamW takes did not follow the schedule): torch.optim.Muon takes
-matrices only, and exists from torch 2.9. Newton-Schulz has timm's coefficients: a step differs by 19-25 % from that of
-torch.optim.Muon, and is nearer the exact polar factor (off by 2-4 %, where torch's is off by 20-22 %).
+matrices only, and exists from torch 2.9. Newton-Schulz has timm's coefficients: a step differs by 21-25 % from that of
+torch.optim.Muon, and is nearer the exact polar factor (of random matrices off by 2 %, of square ones by up to 12 %,
+where torch's is off by 19-24 %).
+
+Differs: embeddings of words and the layers that tell words are orthogonalised, too; both papers leave them to AdamW.
+mlm on `grammar` learns no slower so: a loss of 2.96 after 250 steps at a rate of 0.006, and 3.10 with them in AdamW.
 """
 
 from dataclasses import dataclass

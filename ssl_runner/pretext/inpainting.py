@@ -58,7 +58,7 @@ class Inpainting(Pretext):
         size = (augment.size, augment.size) if augment.size else shape[1:]
         grid = grid_of(encoder, (shape[0], *size))
         tokens = grid[0] * grid[1]
-        self.places = nn.Parameter(torch.eye(tokens) + torch.randn(encoder.dim, tokens, tokens) / tokens)
+        self.channel_wise = nn.Parameter(torch.eye(tokens) + torch.randn(encoder.dim, tokens, tokens) / tokens)
         self.decoder = MapDecoder(encoder.dim, grid, shape[0], size, width)
 
     def views(self, batch: Batch, ctx: Context) -> Holed:
@@ -77,7 +77,7 @@ class Inpainting(Pretext):
         return Loss(value, {"psnr": -10 * inside.log10()}, features.pooled)
 
     def fill(self, tokens: Float[Tensor, "b n d"]) -> Image:
-        mixed = torch.einsum("bnd,dnm->bmd", tokens, self.places.to(tokens.dtype))
+        mixed = torch.einsum("bnd,dnm->bmd", tokens, self.channel_wise.to(tokens.dtype))
         return self.decoder(mixed).sigmoid()
 
     def weigh(self, hole: Bool[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:

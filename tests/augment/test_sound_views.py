@@ -66,6 +66,15 @@ def test_a_part_is_cut_of_what_is_real_and_lies_anywhere_in_it(x):
     assert max(starts) > 0.85
 
 
+@pytest.mark.parametrize("length", [1, 2, 7])
+def test_of_a_clip_of_few_samples_one_at_least_is_kept(length):
+    """A part of none would begin behind the clip."""
+    clips = 0.5 * (torch.arange(length) < torch.arange(length + 1)[:, None]).float()[:, None]  # the first one is silent
+    for seed in range(20):
+        view = SoundViews(**{**OFF, "part": (0.1, 0.2), "speed": (0.5, 4.0)})(clips, rng(seed))
+        assert torch.equal((view != 0).any(2)[:, 0], torch.arange(length + 1) > 0)
+
+
 def test_speed_changes_pitch_and_length_together(x):
     view = SoundViews(**{**OFF, "speed": (1.25, 1.25)})(x, rng())
     assert torch.allclose(pitch(view) / pitch(x), torch.tensor(1.25), rtol=0.01)

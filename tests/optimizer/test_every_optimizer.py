@@ -11,6 +11,7 @@ from toys import choice
 
 from ssl_runner.duration import Duration, Length
 from ssl_runner.layers.weights import is_weight
+from ssl_runner.layers.word_encoder import WordEncoder
 from ssl_runner.optimizer.lars import LARS
 from ssl_runner.optimizer.recipe import cosine, split
 from ssl_runner.optimizer.sgd import SGD
@@ -72,6 +73,13 @@ def test_weights_decay_and_the_rest_does_not():
     # A head that tells positions has weights like any other.
     kinds = [is_weight(name, weight[1]) for name in ("position.weight", "classifier", "decoder.mask_token")]
     assert kinds == [True, True, False]
+    # Encoders name theirs: positions of a sequence, and timm's gains, scales of layers and biases of attention.
+    shapes = {"places": (9, 8), "attention_biases": (4, 9), "rel_height": (9, 8), "gain": (8, 1, 1, 1)}
+    assert not any(is_weight(f"encoder.{name}", nn.Parameter(torch.ones(shape))) for name, shape in shapes.items())
+    assert is_weight("head.weight", nn.Conv2d(8, 1, 1).weight), "a layer of one unit is no scale"
+    learned = WordEncoder(9, 8, 1, 2, length=5, positions="learned")
+    shrunk = {name.rpartition(".")[2] for name, p in learned.named_parameters() if is_weight(name, p)}
+    assert shrunk == {"weight"}
     for named, decays in (([weight, bias], [0.1, 0.0]), ([bias], [0.0]), ([weight], [0.1])):  # no empty group
         assert [group["weight_decay"] for group in split(named, 0.1)] == decays
 

@@ -74,7 +74,7 @@ def test_the_loss_is_of_the_hole_alone_and_of_its_rim_if_wanted(overlap, monkeyp
 def test_places_reach_each_other_channel_by_channel():
     pretext = inpainting().eval()
     tokens = torch.randn(2, 16, 12)
-    mixed = torch.stack([tokens[:, :, d] @ pretext.places[d] for d in range(12)], 2)
+    mixed = torch.stack([tokens[:, :, d] @ pretext.channel_wise[d] for d in range(12)], 2)
     torch.testing.assert_close(pretext.fill(tokens), pretext.decoder(mixed).sigmoid())
     moved = tokens.clone()
     moved[:, 0] += 1

@@ -110,9 +110,9 @@ class SoundViews:
             return x[:, 0], torch.zeros_like(real), real
         logs = (math.log(self.speed[0]), math.log(self.speed[1]))
         speed = within(logs, draw.speed).exp()
-        kept = (within(self.part, draw.part) * real).floor()  # samples
+        kept = (within(self.part, draw.part) * real).floor().clamp(min=1)  # samples
         start = (draw.start * (real - kept + 1)).floor()
-        long = (kept / speed).floor().clamp(max=room)  # of the view
+        long = (kept / speed).floor().clamp(1, room)  # of the view
         begins = (self.onset * draw.onset * (room - long + 1)).floor()
         place = (torch.arange(room, device=x.device) - begins[:, None]) * speed[:, None]  # of the part, in samples
         heard = (place >= 0) & (place < (long * speed)[:, None])
