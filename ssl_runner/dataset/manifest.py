@@ -23,9 +23,9 @@ FAIRSEQ = re.compile(r"[^\t]+\t[0-9]+ *")
 class Manifest(Recordings):
     """`root` is a .tsv or .csv; paths in it are below its folder, unless it has a line with another.
 
-    audio, label, speaker: columns of a table with names, that of the paths and two that are left out if it has none of
-    that name. split: the column that says train, valid or test, as folders are called; without it shares are held out. A training row whose
-    label is empty is learnt from, and in no other part.
+    audio, label, speaker: columns of a table with names: that of the paths, and two that are left out if it has none of
+    that name. split: the column that says train, valid or test, as folders are called; without it shares are held out.
+    A training row whose label is empty is learnt from, and in no other part.
     Raises ValueError for columns that are not there, a split that is called otherwise, and a file that is no UTF-8.
     """
 
