@@ -98,7 +98,7 @@ MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.e
 
 
 def pytest_addoption(parser):
-    said = "slow tests, of a run of all tests; some: one in eight, others with each commit, and what that has changed"
+    said = "slow tests, of a run of all tests; some: one in twelve, others with each commit, and what that has changed"
     parser.addoption("--slow", choices=["some", "all", "none"], default="some", help=said)
 
 
@@ -120,7 +120,7 @@ def pytest_collection_modifyitems(config, items):
         if not slow or chosen != "some":
             return bool(slow) and chosen == "none"
         name = slow.kwargs.get("of", item.nodeid)
-        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 8 > 0
+        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 12 > 0
 
     left_out = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)
@@ -134,7 +134,7 @@ def said_by_git(config, *words):
 
 def pytest_terminal_summary(terminalreporter, config):
     if of_slow_tests(config) == "some":
-        terminalreporter.write_line("one in eight of the slow tests; all of them: pytest --slow all")
+        terminalreporter.write_line("one in twelve of the slow tests; all of them: pytest --slow all")
 
 
 def in_turn(cases):
