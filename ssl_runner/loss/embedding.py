@@ -17,7 +17,7 @@ class EmbeddingTerm(Regulariser):
 
     The embedding is (B', D): B' = views * B rows of D numbers, view after view as torch.cat leaves them. Each view is
     measured alone, in float32 and with the rows of all ranks, since the rows of one sample are meant to meet. If a
-    method embeds a single view, `views` of 2 measures two halves of the batch. Fewer than it embeds are refused.
+    method embeds a single view, `views` of 2 measures two halves of the batch.
     """
 
     name: ClassVar[str]
@@ -44,19 +44,6 @@ class EmbeddingTerm(Regulariser):
             )
         views = torch.tensor_split(loss.embedding.float(), self.views)  # (B, D) each
         return {self.name: self.weight * torch.stack([self.cost(gather(view)) for view in views]).mean()}
-
-
-def check_views(regulariser: Regulariser, loss: Loss, samples: int) -> None:
-    """Raises ValueError if a term measures several rows of one of so many samples as one view.
-
-    It would hold a sample against itself: KoLeo drives what is nearest apart, which is then another view of the same.
-    """
-    stacked = 0 if loss.embedding is None else len(loss.embedding) // samples
-    for name, term in regulariser.named_modules():
-        if isinstance(term, EmbeddingTerm) and term.views < stacked:
-            key = ".".join(part for part in ("regulariser", name, "views") if part)
-            given = f"{key}={term.views}, and this pretext embeds {stacked} views of each sample"
-            raise ValueError(f"{given}; type {key}={stacked}")
 
 
 def unit(z: Float[Tensor, "n d"]) -> Float[Tensor, "n d"]:

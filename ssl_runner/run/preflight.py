@@ -19,7 +19,6 @@ from ssl_runner.engine.learner import main_group
 from ssl_runner.engine.loggers import check_loggers
 from ssl_runner.errors import frames_in, last_line, one_line
 from ssl_runner.layers.counter_rng import CounterRng
-from ssl_runner.loss.embedding import check_views
 from ssl_runner.run.estimate import check_size
 from ssl_runner.run.job import RUNTIME, Job, processes_of
 from ssl_runner.run.kinds import check_kinds, check_unknown_word
@@ -147,7 +146,8 @@ def build_pretext(job: Job, dataset: Dataset, encoder: Encoder, rows: int, asset
     `assets`: of the data, none before it is read.
     """
     samples = dataset.samples
-    pretext = job.pretext.build(encoder=encoder, samples=samples, shape=samples.shape, rows=rows, assets=assets)
+    given: dict[str, Any] = {"samples": samples, "shape": samples.shape, "rows": rows, "assets": assets}
+    pretext = job.pretext.build(encoder=encoder, **given)
     if stored_samples(dataset) != samples:
         for name, views in list(vars(pretext).items()):
             if getattr(views, "size", 0) is None:  # a recipe of views
@@ -188,7 +188,8 @@ def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, size:
 
     Raises ValueError with the words of whatever refuses.
     """
-    n, rng, samples = min(4, size), CounterRng(0, torch.device("cpu")), stored_samples(dataset)
+    n, rng = min(4, size), CounterRng(0, torch.device("cpu"))
+    samples = stored_samples(dataset)
     batch = Batch(samples.example(n, torch.Generator().manual_seed(0)), numbers or torch.arange(n))
     ctx = Context(step=0, length=Length(1, 1, n), rng=rng, sweep=lambda: iter([batch]))
     with torch.no_grad():
@@ -196,5 +197,4 @@ def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, size:
         if samples != dataset.samples and any(view.shape[1:] == samples.shape for view in views):
             given = f"{type(pretext).__name__} makes views of {samples.shape[1]} pixels a side, as rows are stored"
             raise ValueError(f"{given}, and the encoder takes {dataset.samples.shape[1]}; type dataset.stored=null")
-        check_views(regulariser, loss := pretext(views, main_group(pretext)), n)
-        regulariser(loss, pretext)
+        regulariser(pretext(views, main_group(pretext)), pretext)

@@ -214,13 +214,3 @@ def test_a_term_that_the_method_cannot_feed_is_refused_before_anything_starts(co
     monkeypatch.setattr(BYOL, "forward", lambda *arguments: forward(*arguments)._replace(embedding=None))
     (line,) = problems(composer, *small, "batch_size=16")
     assert "regulariser" in line
-
-
-def test_a_term_that_would_hold_a_sample_against_itself_is_refused_with_the_number_of_its_views(composer):
-    small = ("dataset.images=100", "batch_size=16", "pretext=lejepa")
-    assert problems(composer, *small, "regulariser=koleo") == [
-        "pretext: regulariser.views=2, and this pretext embeds 4 views of each sample; type regulariser.views=4"
-    ]
-    assert not problems(composer, *small, "regulariser=koleo", "regulariser.views=4")
-    (line,) = problems(composer, *small, "regulariser=sum")
-    assert "type regulariser.terms.variance.views=4" in line
