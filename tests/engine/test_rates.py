@@ -83,6 +83,16 @@ def test_clipped_is_what_learns():
     assert torch.allclose(weights(taught), START - 0.5 * MEAN / 20**0.5, atol=1e-6)
 
 
+@pytest.mark.parametrize("precision", ["float32", "fp16"])
+def test_an_optimizer_all_of_whose_parameters_are_held_still_leaves_them(precision):
+    """As a discriminator that is to begin late; fp16's scaler asks for a gradient."""
+    taught = learner(Headed(lambda step: {"": Rate(float(step > 0))}), precision=precision, clip=1.0)
+    assert "optimizer/gradient_norm" not in learn(taught, 1, measure_gradient=True)
+    assert torch.equal(weights(taught), START)
+    taught.step(1)
+    assert not torch.equal(weights(taught), START)
+
+
 def test_groups_are_cut_without_losing_a_parameter_or_an_option():
     taught = learner(pretext := Headed())
     named, recipe = list(pretext.named_parameters()), SGD(batch_size=8, momentum=0.9, nesterov=True)
