@@ -20,6 +20,7 @@ from ssl_runner.run_folder.layout import HARMLESS
 ROOT = Path(__file__).resolve().parents[1]
 ONCE = ("show_every=100%", "save_every=100%")
 SHARES = ("knn", "probe")
+THREAD = ("device=cpu", "device.threads=1")
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,16 @@ class Stage:
     def evaluators(self) -> tuple[str, ...]:
         return (*SHARES, *(["abx"] if self.errors else []))
 
+    @property
+    def compared(self) -> tuple[str, ...]:
+        return (f"evaluator.abx.by={self.errors}",) if self.errors else ()
+
     def protocol(self) -> tuple[str, ...]:
         """What is typed for every row, whatever its task."""
         precision = ("device.precision=bf16",) if self.kind == "image" else ()
-        more = (f"evaluator.abx.by={self.errors}", "evaluator.abx.every=100%") if self.errors else ()
+        more = (*self.compared, "evaluator.abx.every=100%") if self.errors else ()
         measured = (f"evaluator=[{','.join(self.evaluators)}]", *(f"evaluator.{each}.every=100%" for each in SHARES))
-        return ("device=cpu", "device.threads=1", *precision, *ONCE, *measured, *more)
+        return (*THREAD, *precision, *ONCE, *measured, *more)
 
 
 SPLIT = ("dataset.label=digit", "dataset.split=speaker_split", "dataset.rate=8000")
@@ -97,17 +102,7 @@ def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> lis
 def measuring(dataset: str, folder: Path) -> list[str]:
     """What is typed to measure the random encoder of a run on the test split."""
     stage = STAGES[dataset]
-    more = [f"evaluator.abx.by={stage.errors}"] if stage.errors else []
-    return [
-        "evaluate",
-        str(folder),
-        *stage.evaluators,
-        "split=test",
-        "init=random",
-        *more,
-        "device=cpu",
-        "device.threads=1",
-    ]
+    return ["evaluate", str(folder), *stage.evaluators, "split=test", "init=random", *stage.compared, *THREAD]
 
 
 def at_random(folder: Path, protocol: str, number: str) -> float:
