@@ -45,6 +45,11 @@ def plural(n: int, noun: str) -> str:
     return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}{'es' if noun.endswith('s') else 's'}"
 
 
+def are(n: int) -> str:
+    """The verb behind a number of things."""
+    return "is" if n == 1 else "are"
+
+
 def one_line(error: BaseException) -> str:
     """An error's own words on one line."""
     return " ".join(str(error).split())

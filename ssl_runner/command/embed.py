@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from ssl_runner.data.text_files.reading import Unit
 from ssl_runner.engine.console import Terminal
-from ssl_runner.errors import DONE, plural, printable, refuse
+from ssl_runner.errors import DONE, are, plural, printable, refuse
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,7 +64,7 @@ def main(words: list[str]) -> int:
     for line in found.unreadable[:FIRST]:
         print(f"cannot be read: {line}", file=sys.stderr)
     left = len(found.unreadable)
-    rest = f"; {left:,} cannot be read and {'is' if left == 1 else 'are'} left out" if left else ""
+    rest = f"; {left:,} cannot be read and {are(left)} left out" if left else ""
     encoded = plural(len(features), PLURAL[kind].removesuffix("s"))
     count = f"{encoded} of {printable(place)}, {plural(features.shape[1], 'feature')} each"
     console.print(f"{count}{rest}")

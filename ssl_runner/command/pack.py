@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from ssl_runner.engine.console import Terminal
-from ssl_runner.errors import DONE, plural, printable, refuse
+from ssl_runner.errors import DONE, are, plural, printable, refuse
 
 if TYPE_CHECKING:
     from ssl_runner.data.image_files.folders import Labels
@@ -70,7 +70,7 @@ def main(words: list[str]) -> int:
     for line in [f"left out: {line}" for line in packing.unreadable[:FIRST]]:
         console.print(line, style="yellow", soft_wrap=True)
     missing = len(plan.files) - len(index.table)
-    rest = f"; {missing:,} cannot be read and {'is' if missing == 1 else 'are'} left out" if missing else ""
+    rest = f"; {missing:,} cannot be read and {are(missing)} left out" if missing else ""
     total = sum(shard.bytes for shard in index.shards)
     packed = f"{plural(len(index.table), 'image')} in {plural(len(index.shards), 'shard')}"
     said = f"{packed}, {total / 1e6:,.1f} MB{rest}"

@@ -7,7 +7,7 @@ from typing import Any
 
 from ssl_runner.comparison.run import ABSENT, Run, Ways, base_name, device_of, machine_of
 from ssl_runner.comparison.settings import DATA, IGNORED
-from ssl_runner.errors import plural
+from ssl_runner.errors import are, plural
 from ssl_runner.run_folder.summary import protocol_of
 
 SHOWN = 8  # digits of a fingerprint
@@ -158,8 +158,7 @@ def comparison_warnings(
     done = [run for run in runs if run.completed]
     lines = measurement_warnings(base_name(metric), ways)
     if early := sum(run.early for run in runs):
-        is_are = "is" if early == 1 else "are"
-        lines.append(f"{plural(early, 'result')} of checkpoints before the last step {is_are} left out")
+        lines.append(f"{plural(early, 'result')} of checkpoints before the last step {are(early)} left out")
     if why := obstacle(metric, keys):
         lines.append(why)
     elif is_own_loss(metric) and (own := [key for key in keys if key.startswith("pretext.") or key == "batch_size"]):

@@ -20,7 +20,7 @@ from ssl_runner.data.rows import Share, fingerprint, stratified_split
 from ssl_runner.data.text_files.listing import text_files
 from ssl_runner.data.text_files.reading import Found, Text, Unit, cut_text, read_texts
 from ssl_runner.data.text_files.texts import Texts, assets_of, digest_of
-from ssl_runner.errors import plural
+from ssl_runner.errors import are, plural
 
 log = logging.getLogger("ssl_runner")
 
@@ -116,7 +116,7 @@ class TextFolder(Texts, Challenges):
         """What was found, in a line."""
         parts = ", ".join(f"{len(part):,} {name}" for name, part in self.parts.items() if part)
         classes, blank = describe_classes(self.learnable), self.found.blank
-        rows = f", {plural(blank, 'row')} without a text {'is' if blank == 1 else 'are'} left out" if blank else ""
+        rows = f", {plural(blank, 'row')} without a text {are(blank)} left out" if blank else ""
         alone = "".join(f", {name}/ is no part without a train/" for name in self.found.alone)
         return f"{plural(len(self._files), 'file')}, {parts} texts, {classes}{rows}{alone}"
 

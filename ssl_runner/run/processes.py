@@ -6,7 +6,7 @@ import torch
 
 from ssl_runner.device.placement import Placement
 from ssl_runner.device.torchrun import group_size
-from ssl_runner.errors import plural
+from ssl_runner.errors import are, plural
 from ssl_runner.run.job import Job
 
 
@@ -20,7 +20,7 @@ def check_processes(job: Job, device: Placement, count: int) -> list[str]:
         remedy = " or ".join(f"batch_size={each}" for each in near)
         problems.append(f"batch_size: given {job.batch_size}, which {shares} cannot share; type {remedy}")
     if device.device.type == "cuda" and device.processes > gpus and group_size(os.environ) == 1:
-        there = f"there {'is' if gpus == 1 else 'are'} {plural(gpus, 'GPU')}"
+        there = f"there {are(gpus)} {plural(gpus, 'GPU')}"
         problems.append(f"device.processes: given {device.processes}, and {there}; type auto, or {gpus}")
     if device.device.type == "mps":
         problems.append(f"device: given mps, and {count} processes cannot share it; type device.processes=1")

@@ -12,7 +12,7 @@ from rich.console import Console
 from ssl_runner.comparison.record import load_runs
 from ssl_runner.comparison.render import print_terminal
 from ssl_runner.comparison.table import Unknown, compare
-from ssl_runner.errors import DONE, FAILED, REFUSED, Refused, hide_passwords, plural
+from ssl_runner.errors import DONE, FAILED, REFUSED, Refused, are, hide_passwords, plural
 from ssl_runner.run_folder.layout import SWEEP
 from ssl_runner.run_folder.lock import claim, claim_new, locked
 from ssl_runner.run_folder.summary import ENDED
@@ -44,7 +44,7 @@ def start(request: "Request", command: list[str], console: Console, run_job: Run
             for line in dict.fromkeys(line for job in request.jobs for line in job.composed.notes):
                 console.print(line, highlight=False, soft_wrap=True)
             if done := sum(each.status in ENDED for each in ledger.jobs.values()):
-                console.print(f"{plural(done, 'job')} {'is' if done == 1 else 'are'} done already")
+                console.print(f"{plural(done, 'job')} {are(done)} done already")
             jobs = Jobs(ledger, request, console) if optuna is None else Search(ledger, request, console)
             return run(jobs, launcher, run_job)
     except (Refused, OSError) as error:

@@ -17,7 +17,7 @@ from ssl_runner.data.audio_files.plan import SHOWN, Recording, plan_clips
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import HASHED, Share, Subset, evenly_spaced, fingerprint, statistics
-from ssl_runner.errors import plural, printable
+from ssl_runner.errors import are, plural, printable
 
 logger = logging.getLogger("ssl_runner")
 
@@ -136,5 +136,5 @@ class Recordings(Challenges):
         speakers = f"; {plural(len(plan.speakers), 'speaker')}" if plan.speakers else ""
         what = f"{plural(len(plan.files), 'file')} as clips of {self.seconds:g} s at {self.rate:,} Hz"
         said = [*(f"{count:,} {words}" for words, count in plan.remarks.items())]
-        said += [f"{plural(silent, 'clip')} {'is' if silent == 1 else 'are'} silent, and left out"] * (silent > 0)
+        said += [f"{plural(silent, 'clip')} {are(silent)} silent, and left out"] * (silent > 0)
         return f"{counts}; {classes}{speakers}; {what}{''.join(f'; {each}' for each in said)}"

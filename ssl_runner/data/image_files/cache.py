@@ -25,6 +25,7 @@ from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
 from ssl_runner.data.memory import available_memory
 from ssl_runner.data.places import cache_folder, expand_home
+from ssl_runner.errors import are
 from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
 
 GIB = 2**30
@@ -65,8 +66,7 @@ def load_images(source: Source, cache: bool | str, stream: bool | Literal["auto"
     for name in source.describe(source.broken)[:10]:
         logger.warning("cannot read %s", name)
     if many := len(source.broken):
-        is_are = "is" if many == 1 else "are"
-        logger.warning("%d of %d images cannot be read and %s left out", many, len(source), is_are)
+        logger.warning("%d of %d images cannot be read and %s left out", many, len(source), are(many))
     return images
 
 
