@@ -41,6 +41,7 @@ def test_short_options_and_a_config_of_ones_own(here, capsys):
     refusal(capsys, "-cd nowhere", "there is no folder nowhere")
 
 
+@pytest.mark.slow
 def test_info_says_where_a_config_came_from(here):
     """In a process, since Hydra's printing sets up logging."""
     put("mine/augment/own.yaml", "defaults:\n  - simclr\n")

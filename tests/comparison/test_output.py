@@ -154,6 +154,7 @@ def test_a_long_run_is_read_as_no_more_points_than_a_page_shows(tmp_path):
     assert {round(curves["a"][step][1], 1) for step in others} == {0.5}
 
 
+@pytest.mark.slow
 def test_three_hundred_runs_take_seconds_and_a_page_of_a_few_megabytes(tmp_path, capsys):
     for n, (lr, decay, seed) in enumerate(itertools.product(range(10), range(10), range(3))):
         config = {"optimizer": {"lr": lr, "weight_decay": decay}, "seed": seed}

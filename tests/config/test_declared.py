@@ -110,6 +110,7 @@ def test_what_is_typed_wrong_is_refused_in_the_same_lines(composer, overrides):
     assert prepare_job(composed, overrides) == (None, composed.problems)
 
 
+@pytest.mark.slow
 def test_random_mistakes_are_refused_in_the_same_lines(composer):
     rng, wrong = random.Random(0), 0
     pool = [(group, content_of(composer, choose(group, name))[group]) for group, name in rng.sample(CHOICES, 8)]

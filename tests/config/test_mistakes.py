@@ -131,6 +131,7 @@ def test_each_mistake_has_its_line(composer, override, words):
     assert (early.problems, early.refused) == known, "only what the built job says takes torch"
 
 
+@pytest.mark.slow
 def test_a_network_of_endless_depth_is_refused_in_seconds(composer):
     began = time.monotonic()
     (line,) = problems(composer, "model=vit_tiny", "model.depth=4294967295")

@@ -82,6 +82,7 @@ def test_every_plugins_settings_are_what_they_were_and_no_snapshot_is_too_many()
     assert {*names(SNAPSHOTS)} == {*GROUPS, "hydra", *names(".")}, "no snapshot outlives its group"
 
 
+@pytest.mark.slow
 def test_a_changed_value_a_changed_default_and_a_new_choice_are_noticed(composer, tmp_path, monkeypatch):
     monkeypatch.delenv(UPDATE, raising=False)
     original = (TREE / "device" / "cpu.yaml").read_text()

@@ -138,6 +138,7 @@ def test_a_deletion_that_can_be_is_one(composer):
 ODD = "a=b (1) [x] naïve 画像 %s, ~"
 
 
+@pytest.mark.slow
 def test_data_and_runs_with_odd_names_go_through_every_verb(here, capsys, monkeypatch):
     monkeypatch.setenv("HOME", str(here))
     monkeypatch.setenv("XDG_CACHE_HOME", str(here / "cache"))

@@ -103,6 +103,7 @@ def test_the_lines_it_prints_load_it_where_there_is_no_ssl_runner(small, capsys)
         assert torch.equal(space["encoder"](x).pooled, wanted.pooled)
 
 
+@pytest.mark.slow
 def test_a_run_and_its_checkpoints_have_folders_of_their_own(capsys):
     assert main(tiny("length=2st", "evaluator=none", "save_every=1st", "hydra.run.dir=run")) == 0
     before = {file: file.read_bytes() for file in Path("run").rglob("*") if file.is_file()}

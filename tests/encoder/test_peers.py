@@ -31,6 +31,7 @@ SHORT += ["length=1st", "save_every=1st", "evaluator=none", "dataset.size=16", "
 SHORT += ["pretext=simclr", "hydra.run.dir=new"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", THEIRS)
 def test_the_printed_lines_build_their_network_with_the_same_features(composer, words, capsys):
     model, *settings = words.split()
@@ -64,6 +65,7 @@ def pth(model, name="theirs.pth", wrap=lambda state: state):
     return model.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "build", "wrap"),
     [

@@ -206,6 +206,7 @@ def test_the_predictor_leaves_weights_as_they_were(method):
     torch.testing.assert_close(dict(bare), kept, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_resumed_run_says_the_same(make):
     words = f"{LEARNT} {BYOL} optimizer.lr=0.01".split()
     whole = fit(make(*words, folder="whole"))

@@ -93,6 +93,7 @@ def test_it_is_the_mean_over_whole_batches_and_a_short_set_is_one(make, monkeypa
     assert math.isfinite(score(ROWS[:5])["loss"])
 
 
+@pytest.mark.slow
 def test_all_that_training_changes_is_left_as_it_was(make):
     """Batch norms, teachers, queues and modes; a run with the evaluator ends in the weights of one without it."""
     with_loss, without = (

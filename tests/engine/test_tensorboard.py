@@ -150,6 +150,7 @@ def test_every_job_of_a_sweep_has_every_swept_key_every_final_metric_and_one_lay
     assert not any(chart.startswith(("test/", "accuracy/")) for chart in charts)
 
 
+@pytest.mark.slow
 def test_an_evaluation_of_one_run_hides_no_other_and_adds_no_run(sweep, look, capsys):
     """Its numbers are in the row of the run, once, however often it is measured; those of its own step 0 are apart."""
     run = next(

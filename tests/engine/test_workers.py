@@ -135,6 +135,7 @@ def held_bytes(pids):
     return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="needs Linux")
 def test_memory_stays_flat_over_epochs():
     each, held = loader(Numbered(n=4000, side=16), batch_size=200, epochs=40.0), []

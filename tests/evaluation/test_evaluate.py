@@ -185,6 +185,7 @@ def test_the_encoder_is_the_one_asked_for_or_the_newest_that_can_be_read(run):
     assert find_encoder(run).step == 6
 
 
+@pytest.mark.slow
 def test_each_way_of_measuring_has_its_own_place_in_results_and_in_tensorboard(run):
     """The same again takes the place of the one before; a torn file is put aside; no file of the run is touched."""
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -255,6 +256,7 @@ def test_without_labels_what_needs_none_is_measured(run, here, capsys):
     assert {*by_split(run, "geometry")} == {"train"}
 
 
+@pytest.mark.slow
 def test_rows_that_are_not_the_runs_are_said_to_be_others_and_filed_so(here, capsys):
     """A row is lost, and the split drawn anew. A dataset that is named is another, of which nothing need be said."""
     root = paint_classes(here / "images", each=30)

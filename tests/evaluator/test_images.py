@@ -33,6 +33,7 @@ def robustness(bank, query, folder, encoder=None, encode=None, classes=10, **set
     return numbers(Robustness(every=EVERY, bank=bank, query=query, **more), encoder or pixels(), encode)
 
 
+@pytest.mark.slow
 def test_copies_are_counted_and_listed_and_accuracy_is_measured_without_them(tmp_path):
     """Labels are drawn by lot: only copies can be right by more than chance. One copy has another label."""
     y = torch.randint(4, (300,), generator=torch.Generator().manual_seed(1))
@@ -57,6 +58,7 @@ def test_copies_are_counted_and_listed_and_accuracy_is_measured_without_them(tmp
     assert imread(folder / "duplicates.png").shape[1] > 1000
 
 
+@pytest.mark.slow
 def test_leakage_of_all_and_of_none(tmp_path, monkeypatch):
     """Training rows that are the bank's, or a copy of them, are not searched again."""
     searches, find = [], leakage_file.find_pairs
@@ -131,6 +133,7 @@ def test_accuracy_suffers_where_a_feature_is_hit_and_nowhere_else(tmp_path, rng)
     assert some["probe_clean"] == some["knn_clean"] == some["probe_brightness_1"] == 1
 
 
+@pytest.mark.slow
 def test_each_encoder_meets_the_same_images_and_few_at_once(shapes, tmp_path, monkeypatch):
     monkeypatch.setattr(robustness_file, "AT_ONCE", 16)
     first, second = pixels(), pixels()

@@ -238,6 +238,7 @@ def accuracy(pretext) -> float:
     return number(torch.stack(hits).float().mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", KINDS)
 def test_the_hue_that_views_share_is_found_but_not_from_views_of_different_samples(name):
     pretext, other = (task(name, augment=LIGHT, hidden=32, out=16) for _ in range(2))

@@ -165,6 +165,7 @@ def test_ridge_by_hand():
     assert (one.l2, float(one.scores(x[:1]))) == (1.0, 1.0)
 
 
+@pytest.mark.slow
 def test_intervals_cover_other_labels_also_if_draws_overlap(rng):
     """A score is the mean of its rows, with mean 0 where they come from: 19 of 20 intervals hold it, by any bank."""
     assert half_width([0.4, 0.5, 0.6], 0.0) == pytest.approx(4.3026527 * 0.1 / 3**0.5)  # draws that share nothing

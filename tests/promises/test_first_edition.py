@@ -41,6 +41,7 @@ def test_its_summary_is_read_by_todays_names(old):
     assert read_summary(old)["metrics"].keys() >= DONE["final"].keys()
 
 
+@pytest.mark.slow
 def test_it_is_compared_with_a_run_of_today(old, capsys):
     status = main(["rerun", "old", "--to", "new", "--strict"])
     message = said(capsys)

@@ -42,6 +42,7 @@ def children(pid):
     return found - {pid}
 
 
+@pytest.mark.slow
 def test_a_stream_is_the_cache_and_either_goes_on_as_the_other(capsys):
     for folder, how in (("kept", KEPT), ("streamed", ON_DEMAND)):
         assert main(words(*how, "keep=9", folder=folder)) == 0

@@ -199,6 +199,7 @@ def test_a_header_says_what_was_typed_and_what_came_of_it(keep):
         assert progress({"status": "completed", "seconds": seconds}, {"length": "1ep"}) == f"1 epoch in {time}"
 
 
+@pytest.mark.slow
 def test_save_writes_once_and_says_what_to_type(here, keep, monkeypatch, capsys):
     keep("dataset=image_folder", "dataset.root=/x/y")
     save = "save run mine --to conf"

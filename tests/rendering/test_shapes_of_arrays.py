@@ -6,6 +6,8 @@ Checked here alone: with checks at each of its thousands of small calls, the sui
 import subprocess
 import sys
 
+import pytest
+
 DRAW = """
 import random
 
@@ -25,6 +27,7 @@ canvas.over_pixels(torch.zeros(2, 2))
 """
 
 
+@pytest.mark.slow
 def test_shapes_and_types_are_those_of_the_signatures(tmp_path):
     # A cache of its own: other lists of packages leave unchecked modules there that pass for checked, see conftest.
     alone = ["-X", f"pycache_prefix={tmp_path}"]

@@ -71,6 +71,7 @@ def test_idle_cores_and_an_accelerator_that_was_not_chosen_are_named(monkeypatch
     assert told.endswith("device.threads=4 (now 1), device=auto")
 
 
+@pytest.mark.slow
 def test_a_run_says_it_once_and_a_short_one_says_nothing(here, capsys, monkeypatch):
     words = tiny("length=6st", "device=cpu", "log_every=2st")
     short = enter(capsys, [*words, "hydra.run.dir=short"], "shapes: 90 training samples (3 x ", "; 10 classes: ")

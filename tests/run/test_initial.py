@@ -51,6 +51,7 @@ def test_every_form_of_an_encoder_may_be_begun_from(run, place, capsys):
     assert config("new")["init"] == {"path": place, "digest": digest_weights(load_encoder(place).state_dict())}
 
 
+@pytest.mark.slow
 def test_a_run_from_given_weights_is_resumed_without_them_and_rerun_with_them(run, monkeypatch, capsys):
     enter(capsys, [*BEGUN, "init=run"])
     Path("away").mkdir()

@@ -23,6 +23,7 @@ COLLAPSE = tiny(
 )
 
 
+@pytest.mark.slow
 def test_stop_stops_also_when_resumed_and_warn_goes_on_with_a_verdict(here, capsys):
     remedy, metrics = "type pretext.predictor=true", here / "run/metrics.jsonl"
     enter(capsys, [*COLLAPSE, "on_collapse=stop"], remedy, "ssl-runner resume run on_collapse=warn", status=3)

@@ -148,6 +148,7 @@ def test_only_what_is_asked_for_is_checked():
     assert any("model.widths" in line for line in own.check(["speed"]))
 
 
+@pytest.mark.slow
 def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
     for name, value in {"BATCH": 8, "ROWS": 40, "cores": lambda: 2}.items():  # fewer rows than a turn takes
         monkeypatch.setattr(augmentation, name, value)
@@ -160,6 +161,7 @@ def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
     assert sum(table.row_count for table in augmentation.tables(found)) == len(found["rows"])
 
 
+@pytest.mark.slow
 def test_sections_measure():
     """In this process, where they would take one of their own."""
     evaluated = evaluation.evaluate(SETTINGS)

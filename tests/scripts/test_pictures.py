@@ -16,6 +16,7 @@ def run(tmp_path):
     return tmp_path / "run"
 
 
+@pytest.mark.slow
 def test_pictures_are_made_with_the_newest_weights_and_drawn_a_row_each(run, tmp_path, capsys):
     title, rows = pictures.load_pictures(run)
     assert (title, [*rows]) == ("autoencoder, step 3", ["input", "reconstruction", "target"])

@@ -144,6 +144,7 @@ def test_every_method_of_images_has_a_job(name, dataset):
     assert [config["evaluator"][each]["every"] for each in ("knn", "probe")] == ["100%", "100%"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dataset", [name for name, stage in result_jobs.STAGES.items() if stage.kind != "image"])
 def test_every_method_of_text_and_sound_has_a_job(dataset):
     kind = result_jobs.STAGES[dataset].kind
@@ -157,6 +158,7 @@ def test_every_method_of_text_and_sound_has_a_job(dataset):
     assert not result_jobs.suits("rotation", dataset)
 
 
+@pytest.mark.slow
 def test_rows_of_text_and_sound_have_raw_features_errors_and_the_run_that_they_begin_from(desk, capsys):
     def carry_out_on(dataset, *words):
         return results.main(["--datasets", dataset, "--out", str(desk.folder / "runs"), *words])

@@ -81,6 +81,7 @@ class Contestant:
 """
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_in_a_contestant_s_process_is_raised_here(monkeypatch, tmp_path):
     (tmp_path / "fragile.py").write_text(FRAGILE)
     monkeypatch.syspath_prepend(str(tmp_path))

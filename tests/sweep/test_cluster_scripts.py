@@ -113,6 +113,7 @@ def test_pods_find_each_other_and_share_a_disk():
     assert environment[0]["FOLDER"] == environment[1]["FOLDER"]
 
 
+@pytest.mark.slow
 def test_every_pod_begins_and_begins_again_by_the_same_commands(programs, capsys):
     """The job of the manifest can be composed; its folder is prepared by two pods at once, and then resumed."""
     *_, job = yaml.safe_load_all(MANIFEST.read_text())

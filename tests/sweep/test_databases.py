@@ -124,6 +124,7 @@ def test_no_password_is_written(server, monkeypatch, capsys):
     assert [trial.state.name for trial in trials(server.url())] == ["COMPLETE"] * 4
 
 
+@pytest.mark.slow
 def test_a_database_that_is_out_of_reach_is_refused(server, capsys):
     """In a line, and before a folder is made."""
     server.stop()

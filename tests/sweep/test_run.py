@@ -308,6 +308,7 @@ def test_other_launchers_run_the_same_jobs(launcher):
     assert jobs_of("attempts") == [1, 1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["local", *in_turn(["submitit_local", "ray"])])
 def test_nothing_is_imported_from_where_a_sweep_says_it_was_begun(launcher, composer):
     """Its sweep.json may be a stranger's."""

@@ -118,6 +118,7 @@ def trials(url="sqlite:///sweep/study.db"):
     return optuna.load_study(study_name="sweep", storage=url).trials
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sampler", ["tpe", "random", "cmaes"])
 def test_a_study_goes_on_where_it_was_cut_off(sampler):
     """Trials cut off are evaluated first and only the missing ones are added; none of them comes twice by its seed."""
@@ -140,6 +141,7 @@ def test_a_study_goes_on_where_it_was_cut_off(sampler):
     assert search(sweeper, launcher)[0] == status, "a study that has its trials is done"
 
 
+@pytest.mark.slow
 def test_a_place_is_never_left_free_for_a_slow_trial():
     """One that takes forever is still running when all others have come and gone."""
     lasting = Instant(3, lasts=lambda number: 13 if number == 0 else 1)
