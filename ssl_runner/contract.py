@@ -56,8 +56,9 @@ class Features:
 class Loss(NamedTuple):
     value: Float[Tensor, ""]  # mean over the batch
     metrics: Mapping[str, Tensor] = {}  # detached scalars for the log, left on the device
-    embedding: Tensor | None = None  # (B', D) with its graph, for regularisers on representations
+    embedding: Tensor | None = None  # (V B, D) with its graph, view after view, for regularisers on representations
     kept: Mapping[str, Tensor] = {}  # detached rows for after_step: keys of a queue, bank rows, sums of a centre
+    samples: int | None = None  # B, which the engine fills in for regularisers
 
 
 @runtime_checkable

@@ -24,7 +24,11 @@ class Contestant:
         self.learner = learner = setting.trainer(Path(self.folder.name)).learner
         self.place = Place(learner.device, ours=True)
         self.views = itertools.cycle(
-            [learner.views(batch, step, learner.main) for step in range(2) for batch in learner.loader.batches(step)]
+            [
+                (learner.views(batch, step, learner.main), learner.main, len(batch.index))
+                for step in range(2)
+                for batch in learner.loader.batches(step)
+            ]
         )
         (optimizer,) = learner.optimizers.values()
         optimizer.apply(learner.settings(learner.length.steps // 2), {})
@@ -36,9 +40,9 @@ class Contestant:
     def run(self, steps: int) -> float:
         return timed(self.place, self.views, self.learn, 2, steps)
 
-    def learn(self, views: tuple) -> None:
+    def learn(self, given: tuple) -> None:
         self.place.step_begins()
-        self.learner.score(views, self.learner.main).total.backward()
+        self.learner.score(*given).total.backward()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
 

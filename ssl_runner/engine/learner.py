@@ -72,7 +72,7 @@ class Learner:
             for micro, batch in enumerate(batches):
                 views = self.views(batch, step, group, micro)
                 with gradients_of(self.objective, last=micro == len(batches) - 1):
-                    parts = self._backward(views, group, 1 / len(batches), kept)
+                    parts = self._backward(views, group, len(batch.index), 1 / len(batches), kept)
                 for name, part in parts.items():
                     numbers[name] = numbers[name] + part if name in numbers else part
             norm = optimizer.step(settings, rates, measure=measure_gradient)
@@ -160,9 +160,11 @@ class Learner:
         self.whole_encoder.load_state_dict(whole_state(encoder))
         return copy.deepcopy(self.whole_encoder).to(self.device.device)
 
-    def _backward(self, views: tuple, group: str, share: float, kept: dict[str, list[Tensor]]) -> dict[str, Tensor]:
+    def _backward(
+        self, views: tuple, group: str, samples: int, share: float, kept: dict[str, list[Tensor]]
+    ) -> dict[str, Tensor]:
         """Adds a micro-batch's share to the gradient, and its rows to `kept`. Returns its share of each number."""
-        score = self.score(views, group)
+        score = self.score(views, group, samples)
         self.optimizers[group].scaler.scale(score.total * share).backward()
         self.finite = self.finite & torch.isfinite(score.total.detach())
         for name, rows in score.kept.items():

@@ -64,7 +64,7 @@ def fits(learner: "Learner", size: int, precision: str | None = None) -> bool:
         repeated = -(-size // len(x))
         batch = Batch(x.repeat(repeated, *[1] * (x.ndim - 1))[:size], index.repeat(repeated)[:size])
         for group in learner.groups:
-            learner.objective(learner.views(batch, 0, group), group).total.backward()
+            learner.objective(learner.views(batch, 0, group), group, size).total.backward()
         del averages
     except Exception:  # out of memory, or a size that the task cannot take
         return False

@@ -25,9 +25,9 @@ class Objective(nn.Module):
         super().__init__()
         self.pretext, self.regulariser, self.main, self.device = pretext, regulariser, main, device
 
-    def forward(self, views: tuple, group: str) -> Score:
+    def forward(self, views: tuple, group: str, samples: int) -> Score:
         with self.device.autocast():
-            loss = self.pretext(views, group)
+            loss = self.pretext(views, group)._replace(samples=samples)
         total = loss.value.float()
         terms = self.regulariser(loss, self.pretext) if group == self.main else {}
         for term in terms.values():

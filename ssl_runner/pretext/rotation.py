@@ -45,7 +45,7 @@ class Rotation(TransformationTask):
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "n c s s"], Int[Tensor, " n"]]:
         x = self.augment(batch.x, ctx.rng)
         if self.copies == "all":
-            turns = torch.arange(4, device=x.device).repeat(len(x))
-            return torch.stack([x.rot90(k, (2, 3)) for k in range(4)], 1).flatten(0, 1), turns  # (4B, C, S, S)
+            turns = torch.arange(4, device=x.device).repeat_interleave(len(x))
+            return torch.cat([x.rot90(k, (2, 3)) for k in range(4)]), turns  # (4B, C, S, S)
         turns = ctx.rng.randint(4, len(x))
         return geometry.rot90(x, turns), turns

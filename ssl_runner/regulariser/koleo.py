@@ -21,7 +21,7 @@ class KoLeo(EmbeddingTerm):
 
     name = "koleo"
 
-    def __init__(self, *, weight: NotNegative = 0.1, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 0.1, views: Count | None = None):
         super().__init__(weight, views)
 
     def cost(self, z: Float[Tensor, "n d"]) -> Float[Tensor, ""]:

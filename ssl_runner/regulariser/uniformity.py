@@ -21,7 +21,7 @@ class Uniformity(EmbeddingTerm):
 
     name = "uniformity"
 
-    def __init__(self, *, weight: NotNegative = 1.0, t: Positive = 2.0, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 1.0, t: Positive = 2.0, views: Count | None = None):
         super().__init__(weight, views)
         self.t = t
 

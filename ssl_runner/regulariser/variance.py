@@ -21,7 +21,7 @@ class Variance(EmbeddingTerm):
 
     name = "variance"
 
-    def __init__(self, *, weight: NotNegative = 1.0, target: Positive = 1.0, views: Count = 2):
+    def __init__(self, *, weight: NotNegative = 1.0, target: Positive = 1.0, views: Count | None = None):
         super().__init__(weight, views)
         self.target = target
 

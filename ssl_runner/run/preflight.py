@@ -197,4 +197,4 @@ def rehearse(pretext: Pretext, regulariser: Regulariser, dataset: Dataset, size:
         if samples != dataset.samples and any(view.shape[1:] == samples.shape for view in views):
             given = f"{type(pretext).__name__} makes views of {samples.shape[1]} pixels a side, as rows are stored"
             raise ValueError(f"{given}, and the encoder takes {dataset.samples.shape[1]}; type dataset.stored=null")
-        regulariser(pretext(views, main_group(pretext)), pretext)
+        regulariser(pretext(views, main_group(pretext))._replace(samples=n), pretext)

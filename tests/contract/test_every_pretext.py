@@ -13,6 +13,7 @@ from ssl_runner.augment.image.views import Views
 from ssl_runner.augment.recipe import Recipe
 from ssl_runner.contract import Batch, Context, Encoder
 from ssl_runner.duration import Length
+from ssl_runner.engine.learner import main_group
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.pretext.simclr import SimCLR
 from ssl_runner.regulariser.variance import Variance
@@ -100,6 +101,17 @@ def test_each_group_learns_all_of_its_parameters_and_nothing_else_is_attached(na
 
 
 @every_pretext
+def test_the_embedding_is_whole_views_one_after_another(name, method):
+    """So a regulariser can measure each alone; in eval mode, in which batch norms see no batch mates."""
+    pretext = method(name).eval()
+    beside = views_beside_others(pretext, kind_of("pretext", name))
+    rows, others = (pretext(views, main_group(pretext)).embedding for views in beside)
+    same = torch.isclose(rows, others).all(1).view(-1, 8)
+    assert same[:, 0].all(), "a row is not of the sample whose place it has"
+    assert not same[:, 1:].any()
+
+
+@every_pretext
 def test_trained_is_a_part_and_rates_name_parameters(name, method):
     pretext = method(name)
     assert isinstance(pretext.trained(), Encoder)
@@ -123,7 +135,7 @@ def take_step(pretext, kind="image"):
         for group in pretext.groups():
             views = pretext.views(batch, ctx)
             loss = pretext(views, group)
-            terms = [] if loss.embedding is None else Variance()(loss, pretext).values()
+            terms = [] if loss.embedding is None else Variance()(loss._replace(samples=4), pretext).values()
             tensors = [*views, loss.value, *loss.metrics.values(), *loss.kept.values(), *terms]
             assert {each.device.type for each in tensors} == {"cuda"}
             kept |= loss.kept

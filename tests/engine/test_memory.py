@@ -18,10 +18,10 @@ def small_memory(monkeypatch):
     """A device that holds views of so many samples at most."""
     forward = Objective.forward
 
-    def limited(self, views, group):
+    def limited(self, views, group, samples):
         if len(views[0]) > LIMIT:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return forward(self, views, group)
+        return forward(self, views, group, samples)
 
     monkeypatch.setattr(Objective, "forward", limited)
 

@@ -43,7 +43,9 @@ class Task(Pretext):
 
 
 def terms(regulariser: Regulariser, z: Tensor | None = None, task: Pretext | None = None) -> dict[str, Tensor]:
-    return dict(regulariser(Loss(torch.zeros(()), {}, z), task or Task()))
+    """Of two views."""
+    samples = None if z is None else len(z) // 2
+    return dict(regulariser(Loss(torch.zeros(()), {}, z, samples=samples), task or Task()))
 
 
 def value(*given) -> Tensor:
@@ -85,7 +87,7 @@ def test_terms_are_invariant_to_rotation_and_length_or_to_translation_and_order_
     torch.testing.assert_close(value(kind(), z), value(kind(), same), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(value(kind(weight=0.6), z), 3 * value(kind(weight=0.2), z))
     first, second = torch.randn(2, 12, 5, generator=rng)
-    both = value(kind(views=2), torch.cat([first, second]))
+    both = value(kind(), torch.cat([first, second]))
     torch.testing.assert_close(both, (value(kind(views=1), first) + value(kind(views=1), second)) / 2)
 
 
@@ -136,8 +138,11 @@ def test_half_precision_embeddings_are_measured_in_float32_and_what_made_them_is
 def test_a_method_without_an_embedding_or_with_too_few_rows_is_told_what_works(kind):
     with pytest.raises(ValueError, match=f"{kind.__name__.lower()} reads the embedding.*l1, l2, elastic_net"):
         value(kind())
-    with pytest.raises(ValueError, match=r"2 views share 3 rows.*batch_size"):
-        value(kind(), torch.zeros(3, 2))
+    with pytest.raises(ValueError, match=r"2 views share 2 rows.*batch_size"):
+        value(kind(), torch.zeros(2, 2))
+    with pytest.raises(ValueError, match=r"5 rows are no whole number of views of 2 samples.*regulariser.views=N"):
+        value(kind(), torch.zeros(5, 2))
+    assert value(kind(views=1), torch.zeros(5, 2)).isfinite()
 
 
 @pytest.mark.parametrize(
