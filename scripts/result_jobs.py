@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ONCE = ("show_every=100%", "save_every=100%")
 SHARES = ("knn", "probe")
 THREAD = ("device=cpu", "device.threads=1")
+FLOAT32 = "device.precision=float32"
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,14 @@ def suits(method: str, dataset: str) -> bool:
     return STAGES[dataset].kind in getattr(import_module(module), name).kinds
 
 
-def cannot_time(datasets: Iterable[str]) -> str:
-    """Why minutes of this CPU would say nothing of a stage; nothing if they do."""
-    images = any(STAGES[each].kind == "image" for each in datasets)
+def cannot_time(datasets: Iterable[str], more: Sequence[str] = ()) -> str:
+    """Why minutes of this CPU would say nothing of a stage; nothing if they do, or if none are asked for."""
+    images = any(STAGES[each].kind == "image" for each in datasets) and FLOAT32 not in more
     slower = Placement(name="cpu", precision="bf16").slower() if images else ""
-    return slower and f"rows of images are of minutes in bf16. {slower.partition(';')[0]}"
+    return slower and (
+        f"rows of images are of minutes in bf16. {slower.partition(';')[0]}; "
+        f"what has a length may be run with --set {FLOAT32}"
+    )
 
 
 def words(method: str, dataset: str, seed: int, more: Sequence[str] = ()) -> list[str]:
@@ -156,6 +160,10 @@ def git(*arguments: str) -> str:
     return subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, capture_output=True, text=True).stdout
 
 
+def without_length(typed: Iterable[str]) -> list[str]:
+    return [word for word in typed if not word.startswith("length=")]
+
+
 def holds(row: Row, typed: Sequence[str]) -> bool:
     """Whether a row is what its command would give today, and the protocol still asks for that command.
 
@@ -163,7 +171,7 @@ def holds(row: Row, typed: Sequence[str]) -> bool:
     the evaluators.
     """
     given = shlex.split(row["command"])[1:]
-    if [word for word in given if not word.startswith("length=")] != [*typed]:
+    if without_length(given) != without_length(typed):
         return False
     try:
         config = resolved(given)

@@ -15,7 +15,8 @@ A task of images that presumes a model, a small ViT, keeps it, has batches of 16
 cifar10 8 minutes. What conf/experiment/NAME_STAGE.yaml recommends for a task is laid under these settings.
 --after TASK goes on from the run of that task's row, on the same data and of the same seed, which is below --out.
 The length is what the time allows: CPU seconds a step are measured first, and the command in the row then says
-length=Nst, so it repeats the run on any machine.
+length=Nst, so it repeats the run on any machine. Further seeds are as long as the first one's row says. A CPU without
+units for bf16 can run those, or what --set length=Nst gives, with --set device.precision=float32, in more minutes.
 
 A row is written as soon as it is there, and a run is not repeated while its row holds: its command composes to what has
 the digest in the row, and golden traces of its task and optimizer and versions of its protocols are the row's commit's.
@@ -37,6 +38,7 @@ from threading import Lock
 
 import result_jobs
 from result_jobs import (
+    FLOAT32,
     ROOT,
     SHARES,
     STAGES,
@@ -79,7 +81,8 @@ class Runs:
         typed, name = words(method, dataset, seed, more), f"{method} on {dataset}, seed {seed}"
         key = (dataset, method, self.after, seed)
         before = next((row for row in self.rows if key_of(row) == key), None)
-        if before and not self.again and holds(before, typed):
+        in_bf16 = [word for word in typed if word != FLOAT32]  # which is what a row of images is meant to be in
+        if before and not self.again and (holds(before, typed) or holds(before, in_bf16)):
             print(f"{name}: is there")
             return
         try:
@@ -100,10 +103,8 @@ class Runs:
         """Times a step, trains as long as the budget allows, and returns the row. Raises ValueError, RuntimeError."""
         commit = git("rev-parse", "--short=10", "HEAD").strip()
         resolved(typed)  # raises before anything is run
-        unmeasured = [f"~evaluator.{each}" for each in STAGES[dataset].evaluators]
-        step = self.cost_of_step(self.placed([*typed, *unmeasured], dataset, seed))
-        steps = max(40, round(60 * minutes(method, dataset) * self.scale / step, -1))
-        final = [*typed, f"length={steps:.0f}st"]
+        given = any(word.startswith("length=") for word in typed)
+        final = typed if given else [*typed, self.length(method, dataset, seed, typed)]
         folder = self.out / dataset / f"{method}-{seed}-{time.strftime('%Y-%m-%d_%H-%M-%S')}"
         folder.parent.mkdir(parents=True, exist_ok=True)
         seconds = self.run([*self.placed(final, dataset, seed), f"hydra.run.dir={folder}"])
@@ -136,6 +137,20 @@ class Runs:
             "command": shlex.join(["ssl-runner", *final]),
             "config": digest(resolved(final)),
         }
+
+    def length(self, method: str, dataset: str, seed: int, typed: list[str]) -> str:
+        """That of the first seed's row, since an interval is of equal runs; else what the time allows.
+
+        Raises ValueError, RuntimeError.
+        """
+        first = next((row for row in self.rows if key_of(row) == (dataset, method, self.after, 0)), None)
+        if seed and first:
+            return f"length={first['steps']}st"
+        if STAGES[dataset].kind == "image" and FLOAT32 in typed:
+            raise ValueError("no row of seed 0 says how many steps its minutes in bf16 are; type --set length=Nst")
+        unmeasured = [f"~evaluator.{each}" for each in STAGES[dataset].evaluators]
+        step = self.cost_of_step(self.placed([*typed, *unmeasured], dataset, seed))
+        return f"length={max(40, round(60 * minutes(method, dataset) * self.scale / step, -1)):.0f}st"
 
     def placed(self, typed: Sequence[str], dataset: str, seed: int) -> list[str]:
         """Words with folders in the place of FOLDER and RUN. Raises ValueError if there is no run to begin from."""
@@ -207,7 +222,7 @@ def main(given: Sequence[str] | None = None) -> int:
             parser.error(f"--{name}: given {folder}; name the folder of its data, or type --datasets shapes")
     if changed := git("status", "--porcelain", "--untracked-files=no", "--", "ssl_runner", "conf").strip():
         parser.error(f"a row names the commit that it is of, and this is in none: {changed}; commit it first")
-    if untimed := result_jobs.cannot_time(arguments.datasets):
+    if untimed := result_jobs.cannot_time(arguments.datasets, arguments.set):
         parser.error(untimed)
     pairs = [(m, d) for d in arguments.datasets for m in arguments.only if suits(m, d)]
     wanted = [(*pair, seed) for seed in range(arguments.seeds) for pair in pairs]

@@ -60,7 +60,7 @@ def desk(tmp_path, monkeypatch):
     monkeypatch.setattr(result_pages, "PAGES", pages)
     for module in (results, result_jobs):
         monkeypatch.setattr(module, "git", lambda *words: "abc\n" if words[0] == "rev-parse" else "")
-    monkeypatch.setattr(result_jobs, "cannot_time", lambda datasets: "")
+    monkeypatch.setattr(result_jobs, "cannot_time", lambda datasets, more: "")
     return SimpleNamespace(ran=ran, folder=tmp_path, rows=lambda: json.loads((tmp_path / "results.json").read_text()))
 
 
@@ -79,6 +79,21 @@ def test_minutes_of_a_cpu_without_bf16_give_no_row_of_images(desk, monkeypatch, 
     said = capsys.readouterr().err
     assert "of minutes in bf16. device.precision=bf16: this CPU multiplies matrices 40 times as slowly" in said
     assert not result_jobs.cannot_time(["grammar", "utterances"])
+    assert not result_jobs.cannot_time(["shapes"], ["device.precision=float32"])
+
+
+def test_further_seeds_are_as_long_as_the_first_also_in_float32(desk, capsys):
+    float32 = ("--set", "device.precision=float32")
+    assert results.main(["--only", "simclr", "--datasets", "shapes", *float32]) == 1
+    assert "no row of seed 0 says how many steps that is" in capsys.readouterr().err
+    assert carry_out(desk) == 4
+    assert carry_out(desk, "--seeds", "2", *float32) == 1, "nothing is timed, and what is there in bf16 stays"
+    assert [row["steps"] for row in desk.rows()] == [9000, 9000]
+    assert [("float32" in row["command"]) for row in desk.rows()] == [False, True]
+    assert carry_out(desk, "--seeds", "2") == 1, "in bf16, as the protocol says, where that is possible"
+    assert carry_out(desk, "--again", *float32, "length=70st") == 1
+    assert shlex.split(desk.rows()[0]["command"])[-3:] == ["seed=0", "device.precision=float32", "length=70st"]
+    assert carry_out(desk, *float32, "length=70st") == 0
 
 
 def test_a_budget_becomes_a_length_and_a_row_with_the_command(desk):
@@ -102,7 +117,7 @@ def test_a_row_that_holds_is_not_run_again_and_one_that_does_not_is(desk, monkey
     carry_out(desk)
     assert carry_out(desk) == 0
     assert carry_out(desk, "--again") == 4
-    assert carry_out(desk, "--seeds", "2", "--jobs", "2") == 4, "only the second seed"
+    assert carry_out(desk, "--seeds", "2", "--jobs", "2") == 1, "only the second seed, as long as the first"
     assert [row["seed"] for row in desk.rows()] == [0, 1]
     assert carry_out(desk, "--set", "optimizer.lr=0.01", "log_every=9st") == 4, "the protocol asks for another command"
     monkeypatch.setattr(result_jobs, "resolved", lambda typed: {"another": "meaning"})
