@@ -85,7 +85,7 @@ def test_minutes_of_a_cpu_without_bf16_give_no_row_of_images(desk, monkeypatch, 
 def test_further_seeds_are_as_long_as_the_first_also_in_float32(desk, capsys):
     float32 = ("--set", "device.precision=float32")
     assert results.main(["--only", "simclr", "--datasets", "shapes", *float32]) == 1
-    assert "no row of seed 0 says how many steps that is" in capsys.readouterr().err
+    assert "no row of seed 0 says how many steps its minutes in bf16 are" in capsys.readouterr().err
     assert carry_out(desk) == 4
     assert carry_out(desk, "--seeds", "2", *float32) == 1, "nothing is timed, and what is there in bf16 stays"
     assert [row["steps"] for row in desk.rows()] == [9000, 9000]
