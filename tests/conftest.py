@@ -98,7 +98,7 @@ MEASURED_ONCE = (*TINY, "evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.e
 
 
 def pytest_addoption(parser):
-    said = "slow tests, of a run of all tests; some: one in twelve, others with each commit, and what that has changed"
+    said = "slow tests, of a run of all tests; some: one in 12, others with each commit, and what it has changed"
     parser.addoption("--slow", choices=["some", "all", "none"], default="some", help=said)
 
 
@@ -110,7 +110,7 @@ def of_slow_tests(config):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves out slow tests. Those that are `of` one name, such as a task, are chosen together."""
+    """Leaves out slow tests. Those `of` one name, such as a task, are chosen together; `one_in` says how rarely."""
     chosen = of_slow_tests(config)
     commit = said_by_git(config, "rev-parse", "HEAD")
     changed = {Path(each).stem for each in said_by_git(config, "diff", "--name-only", "HEAD^", "HEAD").splitlines()}
@@ -120,7 +120,7 @@ def pytest_collection_modifyitems(config, items):
         if not slow or chosen != "some":
             return bool(slow) and chosen == "none"
         name = slow.kwargs.get("of", item.nodeid)
-        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % 12 > 0
+        return name not in changed and zlib.crc32(f"{commit} {name}".encode()) % slow.kwargs.get("one_in", 12) > 0
 
     left_out = [item for item in items if is_left_out(item)]
     config.hook.pytest_deselected(items=left_out)

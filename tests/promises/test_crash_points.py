@@ -74,13 +74,13 @@ def trained(tmp_path_factory) -> Path:
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_training(tmp_path):
     (tmp_path / "begun").mkdir()
     crash_and_go_on(tmp_path, tmp_path / "begun", TRAIN, [["resume", "run"], TRAIN])
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 @pytest.mark.parametrize(
     "words",
     [
@@ -98,14 +98,14 @@ SWEEP = ["-m", *TINY, "evaluator=none", "length=4st", "log_every=2st", "save_eve
 SWEEP += ["sweep.jobs_per_device=1", "hydra.sweep.dir=sweep"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 @pytest.mark.parametrize("whose", ["own", "jobs"])
 def test_a_sweep(tmp_path, whose):
     (tmp_path / "begun").mkdir()
     crash_and_go_on(tmp_path, tmp_path / "begun", SWEEP, [["-m", "sweep.resume=sweep"], SWEEP], whose)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_images_decoded_into_a_cache(tmp_path):
     paint_classes(tmp_path / "begun/images")
     words = [word for word in TINY if not word.startswith("dataset")]

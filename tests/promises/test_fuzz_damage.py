@@ -71,12 +71,12 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
     return cases
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_damaged_files(begun, tmp_path):
     require_no_faults(make_cases(begun, tmp_path, CASES, random.Random(SEED)), tmp_path)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_no_flipped_bit_of_weights_goes_unnoticed(begun, tmp_path):
     rng = random.Random(SEED)
     cases, damages = [], []

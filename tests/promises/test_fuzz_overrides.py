@@ -92,7 +92,7 @@ def make_cases(begun: Path, tmp_path: Path, number: int, rng: random.Random) -> 
     return cases
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_random_overrides(whole, tmp_path):
     begun = tmp_path / "begun"
     shutil.copytree(whole, begun / "run")

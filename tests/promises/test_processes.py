@@ -108,7 +108,7 @@ def two(tmp_path_factory):
     return folder
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     assert "running" not in enter(capsys, [*WORDS, "hydra.run.dir=one"])
     ours, theirs = numbers(two), numbers("one")
@@ -124,7 +124,7 @@ def test_two_processes_end_in_the_numbers_of_one(two, capsys):
     assert (two / "run.log").read_text().count("run folder: ") == 1
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_share_of_the_model_ends_in_the_numbers_of_the_whole(two, capsys):
     """FSDP: its checkpoint and its encoder are ordinary files, and one process goes on."""
     assert main([*WORDS, "device.processes=2", "device.strategy=fsdp", "hydra.run.dir=shared"]) == 0
@@ -136,7 +136,7 @@ def test_a_share_of_the_model_ends_in_the_numbers_of_the_whole(two, capsys):
     enter(capsys, "resume shared length=20st device.processes=1", "resumed at step")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_torchrun_on_one_node_and_on_two_gives_the_same_bits(two):
     first = torchrun("--nproc-per-node=2", words=[*WORDS, "hydra.run.dir=one"])
     assert "run folder:   one" in first.communicate(timeout=200)[0]
@@ -155,7 +155,7 @@ def test_torchrun_on_one_node_and_on_two_gives_the_same_bits(two):
         assert Path(folder, "encoder.safetensors").read_bytes() == (two / "encoder.safetensors").read_bytes()
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_refusal_under_torchrun_is_said_once_and_begins_nothing():
     process = torchrun("--nproc-per-node=2", words=[*WORDS, "batch_size=13", "hydra.run.dir=run"])
     message, _ = process.communicate(timeout=120)
@@ -174,7 +174,7 @@ def test_what_several_processes_cannot_do_is_refused(capsys):
     refusal(capsys, [*WORDS, "device.processes=2", "device.strategy=fsdp", "device.precision=fp16"], "type bf16")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer():
     process, pids = at_work("device.processes=3")
     assert len(pids) == 3
@@ -195,7 +195,7 @@ def test_a_killed_process_ends_the_run_in_seconds_which_goes_on_with_fewer():
     assert (summary("run")["status"], summary("run")["error"]) == ("completed", None)
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_with_restarts_all_begin_again_from_the_newest_checkpoint():
     process = begin(*WORDS, "length=60st", "device.processes=2", "device.restarts=1", "hydra.run.dir=run")
     wait_for(lambda: saved("run"), process)
@@ -207,7 +207,7 @@ def test_with_restarts_all_begin_again_from_the_newest_checkpoint():
     assert summary("run")["status"] == "completed"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 @pytest.mark.parametrize("whose", ["parent", 1])
 def test_a_signal_to_any_process_saves_once_and_ends(whose):
     process, pids = at_work("device.processes=2")
@@ -220,7 +220,7 @@ def test_a_signal_to_any_process_saves_once_and_ends(whose):
     assert not Path("run/run.log").read_text().count("ERROR")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_processes_end_with_their_parent_and_leave_the_folder_free():
     process, pids = at_work("device.processes=2")
     began = time.monotonic()
@@ -230,7 +230,7 @@ def test_processes_end_with_their_parent_and_leave_the_folder_free():
     assert not held(Path("run"))
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_an_exception_of_one_process_is_in_the_log_and_the_summary(monkeypatch):
     plant("raise ValueError(f'planted, hydra: {\"hydra\" in sys.modules}')")
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
@@ -246,7 +246,7 @@ def test_an_exception_of_one_process_is_in_the_log_and_the_summary(monkeypatch):
     assert saved("run") == [4]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_process_that_hangs_ends_the_run_by_the_time_out(monkeypatch):
     plant("time.sleep(1000)")
     monkeypatch.setenv("PYTHONPATH", f"{Path.cwd()}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")

@@ -20,7 +20,7 @@ WORDS += ["evaluator=[knn]", "evaluator.knn.k=3", "evaluator.knn.every=3st"]
 
 
 @pytest.mark.timeout(240 + 30 * KILLS)
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_kills_at_random_moments(tmp_path, caplog):
     rng = random.Random(SEED)
     names = rng.sample(list(TASKS), min(len(TASKS), KILLS))

@@ -82,7 +82,7 @@ def words(url, folder="sweep"):
     return ["-m", *job, *search, "optimizer.lr=tag(log,interval(1e-4,1e-1))"]
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
 def test_two_sweeps_share_a_study(database, request):
     """They begin at once, on a database without tables. Each trial is a job of one of them, and told its value."""
@@ -98,7 +98,7 @@ def test_two_sweeps_share_a_study(database, request):
     assert len(values) == len(done) == sum(map(len, jobs)), "none is run twice"
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_no_password_is_written(server, monkeypatch, capsys):
     """Neither in the ledger nor by a job, nor is it said; so it is typed again, or libpq knows it."""
     process = start(*words(server.url()), "hydra.sweeper.n_trials=2")
@@ -124,7 +124,7 @@ def test_no_password_is_written(server, monkeypatch, capsys):
     assert [trial.state.name for trial in trials(server.url())] == ["COMPLETE"] * 4
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_database_that_is_out_of_reach_is_refused(server, capsys):
     """In a line, and before a folder is made."""
     server.stop()
@@ -134,7 +134,7 @@ def test_a_database_that_is_out_of_reach_is_refused(server, capsys):
     refusal(capsys, words("nosql://there"), "nosql://there: ")
 
 
-@pytest.mark.slow
+@pytest.mark.slow(one_in=48)
 def test_a_database_that_goes_ends_the_sweep_and_the_sweep_goes_on_with_it(server):
     """Its jobs save; their trials are told when the sweep goes on."""
     search = [*words(server.url()), "hydra.sweeper.n_trials=3", "length=60st", "hydra.sweeper.n_jobs=1"]
