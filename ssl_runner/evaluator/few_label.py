@@ -84,12 +84,17 @@ class FewLabel(Trained):
     trains = property(lambda self: bool({"finetune", "supervised"} & set(self.methods)))
     class_sizes = property(lambda self: self.bank.y.cpu().bincount(minlength=self.classes))  # rows of the bank
 
-    def label_counts(self) -> dict[str, Int[Tensor, " c"]]:
-        """Labelled rows of each class by the name of their number, without those that take the whole bank."""
+    def asked(self) -> dict[str, Int[Tensor, " c"]]:
+        """Labels of each class by the name of their number."""
         has = self.class_sizes
-        asked = {str(number): torch.full_like(has, number) for number in sorted(set(self.labels))}
-        asked |= {f"{share:g}": (share * has).round().long().clamp(min=1) for share in sorted(set(self.shares))}
-        return {name: each.minimum(has) for name, each in asked.items() if bool((each < has).any())}
+        numbers = {str(number): torch.full_like(has, number) for number in sorted(set(self.labels))}
+        shares = {f"{share:g}": (share * has).round().long().clamp(min=1) for share in sorted(set(self.shares))}
+        return numbers | shares
+
+    def label_counts(self) -> dict[str, Int[Tensor, " c"]]:
+        """The same as rows that there are, without those numbers that take the whole bank."""
+        has = self.class_sizes
+        return {name: each.minimum(has) for name, each in self.asked().items() if bool((each < has).any())}
 
     def short_classes(self) -> dict[str, Metric]:
         """How many classes have fewer rows than labels are drawn of each: `short_20` of twenty, with their rows."""
@@ -107,6 +112,9 @@ class FewLabel(Trained):
     def __call__(self, encoder: Encoder, encode: Encode) -> dict[str, Metric]:
         rng, y = torch.Generator().manual_seed(self.seed), self.bank.y.cpu()
         table, top1 = [",".join(("labels,draw,rows,method", *COLUMNS))], {}
+        if left_out := self.asked().keys() - self.label_counts().keys():
+            taken = ", ".join(sorted(left_out, key=float))
+            log.warning("few_label: %s labels a class take all %d labelled rows, and are left out", taken, len(y))
         fits = self.draws * len(self.methods) * len(self.label_counts())
         phase = Phase("few_label", fits, "fits")
         for draw in range(self.draws):

@@ -105,6 +105,7 @@ def test_a_class_with_fewer_rows_than_labels_is_named_and_accuracy_is_as_before(
     with caplog.at_level(logging.WARNING, "ssl_runner"):
         values = metrics(evaluator, Small())
     assert [each.message for each in caplog.records] == [
+        f"few_label: 30 labels a class take all {len(bank.y)} labelled rows, and are left out",
         "few_label: 7 labels a class are more than the rows of none (0), which give all they have",
         "few_label: 20 labels a class are more than the rows of up (7), none (0), which give all they have",
     ]
