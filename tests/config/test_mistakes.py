@@ -35,7 +35,7 @@ def test_pretexts_take_every_model_that_can(composer, pretext):
 @pytest.mark.parametrize("experiment", in_turn(names("experiment")))
 def test_every_committed_recipe_is_a_job(composer, experiment):
     override = f"experiment={experiment}"
-    kind = kind_of("pretext", composer.compose([override]).choices["pretext"])
+    kind = kind_of("model", composer.compose([override]).choices["model"])
     assert not problems(composer, override, f"dataset={EMBEDDED[kind]}")
     assert composer.compose([f"+{override}"]).content == composer.compose([override]).content
 
