@@ -146,9 +146,8 @@ class Pretext(nn.Module):
         """Factors by parameter-name prefix, the longest that fits; the prefixes are the same at every step."""
         return {}
 
-    # Without gradient: schedules, pseudo-labels of an epoch; a teacher follows its student, a queue takes its keys.
-    def before_step(self, ctx: Context) -> None: ...
-    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None: ...
+    def before_step(self, ctx: Context) -> None: ...  # both without gradient: schedules, pseudo-labels of an epoch
+    def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None: ...  # a teacher follows, a queue takes keys
 
     def trained(self) -> Encoder:
         """The encoder that is measured and saved: the teacher's if the paper measures the teacher."""

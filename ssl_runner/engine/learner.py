@@ -170,8 +170,7 @@ class Learner:
         for name, rows in score.kept.items():
             kept[name].append(rows)
         prefix = self.prefix(group)
-        numbers = {f"train/{prefix}loss": score.loss}
-        numbers |= {f"train/{prefix}{name}": value for name, value in score.metrics.items()}
+        numbers = {f"train/{prefix}{name}": value for name, value in {"loss": score.loss, **score.metrics}.items()}
         numbers |= {f"regulariser/{name}": value for name, value in score.terms.items()}
         # under autocast a number may be bf16, in which 256 + 1 is 256
         return {name: value.float() * share for name, value in numbers.items()}
