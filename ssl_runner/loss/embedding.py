@@ -44,12 +44,15 @@ class EmbeddingTerm(Regulariser):
 
     def count(self, rows: int, samples: int | None) -> int:
         """How many views are in the rows. Raises ValueError."""
-        if self.views is None and (not samples or rows % samples):
+        if self.views is not None:
+            count = self.views
+        elif samples and rows % samples == 0:
+            count = rows // samples
+        else:
             raise ValueError(
                 f"regulariser {self.name} measures each view alone, and {rows} rows are no whole number of views of "
                 f"{samples} samples; type regulariser.views=N, how many the method embeds, view after view"
             )
-        count = self.views or rows // (samples or rows)
         if rows < 2 * count:
             raise ValueError(
                 f"regulariser {self.name} needs two rows a view, and {count} views share {rows} rows; "

@@ -46,10 +46,11 @@ def test_the_limit_does_the_runner_s_work(tmp_path, pretext):
     work, step = replace(WORK, pretext=pretext), 10
     ideal, learner = limit.Contestant(work), work.trainer(tmp_path).learner
     before = [p.clone() for p in learner.pretext.parameters()]
-    views = learner.views(learner.loader.batches(step)[0], step, learner.main)
+    batch = learner.loader.batches(step)[0]
+    views = learner.views(batch, step, learner.main)
     for group in ideal.optimizer.param_groups:
         group["lr"] = learner.settings(step).lr
-    ideal.learn(views)
+    ideal.learn((views, learner.main, len(batch.index)))
     learner.step(step)
     for old, new, ours in zip(before, learner.pretext.parameters(), ideal.learner.pretext.parameters(), strict=True):
         assert torch.equal(new, ours)
@@ -103,7 +104,7 @@ def test_rotation_turns_a_batch_as_the_runner_does(rng):
     theirs = {(i % 3, int(turn)): image for i, (image, turn) in enumerate(zip(images, turns, strict=True))}
     context = Context(0, Length(1, 1, 3), CounterRng(0, x.device), lambda: iter(()))
     for i, (image, turn) in enumerate(zip(*task.views(Batch(x, torch.arange(3)), context), strict=True)):
-        assert torch.equal(theirs[i // 4, int(turn)], image)
+        assert torch.equal(theirs[i % 3, int(turn)], image)
 
 
 @pytest.mark.filterwarnings("ignore")
