@@ -79,8 +79,7 @@ class Runs:
         """One row, unless it is there; what goes wrong is printed."""
         more = [*self.more, *(["init=RUN"] if self.after else [])]
         typed, name = words(method, dataset, seed, more), f"{method} on {dataset}, seed {seed}"
-        key = (dataset, method, self.after, seed)
-        before = next((row for row in self.rows if key_of(row) == key), None)
+        before = self.row_of(method, dataset, seed)
         in_bf16 = [word for word in typed if word != FLOAT32]  # which is what a row of images is meant to be in
         if before and not self.again and (holds(before, typed) or holds(before, in_bf16)):
             print(f"{name}: is there")
@@ -92,12 +91,19 @@ class Runs:
             self.failed = True
             return
         with self.lock:
-            self.rows = [row, *(each for each in self.rows if key_of(each) != key)]
+            self.rows = [row, *(each for each in self.rows if key_of(each) != key_of(row))]
             self.rows.sort(key=key_of)
             write_rows(ROWS, self.rows)
             write_pages(self.rows)
         shown = ", ".join(f"{each} {row[each]['random']:.1%} -> {row[each]['trained']:.1%}" for each in SHARES)
         print(f"{name}: {shown}, {row['steps']} steps in {row['seconds']} s of CPU", flush=True)
+
+    def row_of(self, method: str, dataset: str, seed: int) -> Row | None:
+        return next((row for row in self.rows if key_of(row) == (dataset, method, self.after, seed)), None)
+
+    def less(self, method: str, dataset: str) -> Row:
+        """What a row says of its CPU minutes if they are not the protocol's."""
+        return {"minutes": round(minutes(method, dataset) * self.scale, 2)} if self.scale != 1 else {}
 
     def measure(self, method: str, dataset: str, seed: int, typed: list[str]) -> Row:
         """Times a step, trains as long as the budget allows, and returns the row. Raises ValueError, RuntimeError."""
@@ -130,7 +136,7 @@ class Runs:
             **{each: shares(each, "top1") for each in SHARES},
             **({"abx": shares("abx", "pooled_across")} if stage.errors else {}),
             "steps": summary["steps"],
-            **({"minutes": round(minutes(method, dataset) * self.scale, 2)} if self.scale != 1 else {}),
+            **self.less(method, dataset),
             "samples_per_second": summary["samples_per_second"],
             "seconds": round(seconds),  # of the whole process, on its CPU thread
             "commit": commit,
@@ -143,8 +149,8 @@ class Runs:
 
         Raises ValueError, RuntimeError.
         """
-        first = next((row for row in self.rows if key_of(row) == (dataset, method, self.after, 0)), None)
-        if seed and first:
+        first = self.row_of(method, dataset, 0)
+        if seed and first and first.get("minutes") == self.less(method, dataset).get("minutes"):
             return f"length={first['steps']}st"
         if STAGES[dataset].kind == "image" and FLOAT32 in typed:
             raise ValueError("no row of seed 0 says how many steps its minutes in bf16 are; type --set length=Nst")

@@ -9,15 +9,14 @@ from ssl_runner.contract import Context, Pretext
 from ssl_runner.duration import Length
 from ssl_runner.layers.counter_rng import CounterRng
 from ssl_runner.pretext.mae import MAE
-from ssl_runner.pretext.rotation import Rotation
+from ssl_runner.pretext.rotation import Rotation, all_turns
 
 
 def views_of(pretext: Pretext, images: list[Tensor], place: Place) -> tuple:
     """What the task's forward takes, from the view or two that somebody else augmented; rotation turns its only one."""
     if isinstance(pretext, Rotation):
-        x = images[0].to(place.device, non_blocking=True)
-        turns = torch.arange(4, device=place.device).repeat_interleave(len(x))
-        return place.images(torch.cat([x.rot90(k, (2, 3)) for k in range(4)])), turns  # (4B, C, S, S)
+        turned, turns = all_turns(images[0].to(place.device, non_blocking=True))
+        return place.images(turned), turns
     moved = [place.images(image) for image in images]
     if isinstance(pretext, MAE):
         rng = CounterRng(int(torch.randint(2**31, ())), place.device)

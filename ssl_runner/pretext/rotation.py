@@ -45,7 +45,11 @@ class Rotation(TransformationTask):
     def views(self, batch: Batch, ctx: Context) -> tuple[Float[Tensor, "n c s s"], Int[Tensor, " n"]]:
         x = self.augment(batch.x, ctx.rng)
         if self.copies == "all":
-            turns = torch.arange(4, device=x.device).repeat_interleave(len(x))
-            return torch.cat([x.rot90(k, (2, 3)) for k in range(4)]), turns  # (4B, C, S, S)
+            return all_turns(x)
         turns = ctx.rng.randint(4, len(x))
         return geometry.rot90(x, turns), turns
+
+
+def all_turns(x: Float[Tensor, "b c s s"]) -> tuple[Float[Tensor, "n c s s"], Int[Tensor, " n"]]:
+    """Images turned by 0, 90, 180 and 270 degrees, one turn of all after another, and the class of each; n is 4 b."""
+    return torch.cat([x.rot90(k, (2, 3)) for k in range(4)]), torch.arange(4, device=x.device).repeat_interleave(len(x))

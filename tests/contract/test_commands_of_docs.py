@@ -2,11 +2,10 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
+from pages import BLOCK, COMMENT, ROOT
 
-ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 PLACES = re.compile(r"\b(NAME|FOLDER|GROUP|RUN|MODULE|TASK|FILE|KEY|VALUE|N)(\b|_)|\.\.\.|--|\||interval\(")
 WRONG = "pretext=simclar lr=1 batch_size=-2"  # which README shows being refused
@@ -17,9 +16,9 @@ ELSEWHERE = "experiment=demo"  # of a team's own repository
 def commands(page):
     """What is trained in a page's blocks and between its backquotes, without what stands for something else."""
     text = page.read_text(encoding="utf-8")
-    blocks = "\n".join(re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)).replace("\\\n", " ").split("\n")
+    blocks = "".join(BLOCK.findall(text)).replace("\\\n", " ").splitlines()
     for line in [*blocks, *re.findall(r"`(ssl-runner [^`]+)`", text)]:
-        words = line.split("  #")[0].split(" # ")[0].strip().removeprefix("$ ")
+        words = COMMENT.sub("", line).strip().removeprefix("$ ")
         known = not words.endswith((WRONG, ELSEWHERE))
         if words.startswith("ssl-runner ") and known and not PLACES.search(words):
             typed = [word for word in shlex.split(words)[1:] if not word.startswith(OF_SWEEPS)]
@@ -36,7 +35,7 @@ def commands(page):
     ],
 )
 def test_they_compose(composer, page):
-    for typed in {tuple(each): each for each in commands(page)}.values():
+    for typed in dict.fromkeys(map(tuple, commands(page))):
         jobs, problems = composer.expand(typed)
         assert not problems, typed
         assert not composer.compose(jobs[0]).problems, typed

@@ -1,14 +1,11 @@
 """Translated pages say what the English ones say: the same commands, code and figures, in the same order."""
 
 import re
-from pathlib import Path
 
 import pytest
+from pages import BLOCK, COMMENT, ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = {"README.zh-CN.md": "README.md", "docs/quickstart.zh-CN.md": "docs/quickstart.md"}
-BLOCK = re.compile(r"^ *```\w*\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
-COMMENT = re.compile(r" +# .*")
 FIGURE = re.compile(r"\d[\d.,-]*\d|\d")
 CATALOGUE = re.compile(r"<!-- catalogue: begin -->.*<!-- catalogue: end -->", re.DOTALL)  # in the English page alone
 

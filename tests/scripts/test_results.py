@@ -91,6 +91,8 @@ def test_further_seeds_are_as_long_as_the_first_also_in_float32(desk, capsys):
     assert [row["steps"] for row in desk.rows()] == [9000, 9000]
     assert [("float32" in row["command"]) for row in desk.rows()] == [False, True]
     assert carry_out(desk, "--seeds", "2") == 1, "in bf16, as the protocol says, where that is possible"
+    assert carry_out(desk, "--seeds", "3", "--scale", "0.5") == 4, "of other minutes it is measured"
+    assert [(row["steps"], row.get("minutes")) for row in desk.rows()] == [(9000, None), (9000, None), (4500, 1.5)]
     assert carry_out(desk, "--again", *float32, "length=70st") == 1
     assert shlex.split(desk.rows()[0]["command"])[-3:] == ["seed=0", "device.precision=float32", "length=70st"]
     assert carry_out(desk, *float32, "length=70st") == 0
