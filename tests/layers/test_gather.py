@@ -21,7 +21,7 @@ LOSSES: Mapping[str, Callable[[Tensor], Tensor]] = {
     "nt_xent": lambda z: nt_xent(z, 0.3)[0],
     "info_nce": lambda z: info_nce(*z.chunk(2), torch.eye(DIM), 0.3)[0],
     **{
-        kind.name: lambda z, kind=kind: kind()(Loss(z.sum(), {}, z), Pretext())[kind.name]
+        kind.name: lambda z, kind=kind: kind()(Loss(z.sum(), {}, z, samples=len(z) // 2), Pretext())[kind.name]
         for kind in (Variance, Covariance, KoLeo, Uniformity)
     },
 }
