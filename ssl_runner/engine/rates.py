@@ -54,12 +54,12 @@ class GroupOptimizer:
     def step(self, settings: Settings, rates: Mapping[str, Rate], *, measure: bool) -> Tensor | None:
         """Clips and steps. Returns the norm of the gradient if it was clipped or must be measured, and there is one."""
         self.apply(settings, rates)
-        if all(p.grad is None for p in self.parameters):  # held still: fp16's scaler would miss its checks of them
+        gradients = [p.grad for p in self.parameters if p.grad is not None]
+        if not gradients:  # held still: fp16's scaler would miss its checks of them
             return None
         norm, clip, clip_each = None, self.recipe.clip, self.recipe.clip_each
         if clip is not None or clip_each is not None or measure:
             self.scaler.unscale_(self.optimizer)
-            gradients = [p.grad for p in self.parameters if p.grad is not None]
             if clip_each is not None:
                 clip_tensors(gradients, clip_each)
             norm = nn.utils.get_total_norm(gradients)
