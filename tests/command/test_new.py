@@ -7,6 +7,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hydra.core.plugins import Plugins
 from runs import enter, put, refusal
 
 import ssl_runner
@@ -28,9 +29,10 @@ def forget():
 
 @pytest.fixture(scope="module", autouse=True)
 def imported():
-    """All modules of the runner: `pytester` forgets those that are imported while it is there, and imported anew they
-    would have other classes of the same names.
+    """All modules of the runner and Hydra's plugins: `pytester` forgets those that are imported while it is there, and
+    imported anew they would have other classes of the same names.
     """
+    Plugins.instance()
     for each in pkgutil.walk_packages(ssl_runner.__path__, "ssl_runner."):
         if not each.name.endswith("__main__"):
             import_module(each.name)
