@@ -23,7 +23,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
-from ssl_runner.data.memory import available_memory
+from ssl_runner.data.machine import available_memory
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.errors import are
 from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
