@@ -27,7 +27,7 @@ from ssl_runner.data.audio_files.plan import ClipPlan
 from ssl_runner.data.image_files.source import cores
 from ssl_runner.data.places import cache_folder, expand_home
 from ssl_runner.duration import Phase
-from ssl_runner.errors import plural
+from ssl_runner.errors import one_line, plural
 from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 VERSION = 1  # of what decode.py makes of a file
@@ -113,7 +113,7 @@ def read_file(path: Path, rate: int) -> Float32[np.ndarray, " n"] | str:
     try:
         wave = read_wave(path, rate)
     except Exception as problem:  # libsndfile's errors, and numpy's of what it returned
-        return " ".join(str(problem).split()) or type(problem).__name__
+        return one_line(problem) or type(problem).__name__
     return wave if len(wave) else "no sound is behind its header"
 
 
