@@ -162,7 +162,7 @@ def main() -> None:
 
     from ssl_runner.command import compare, evaluate, export, rerun, resume, save, sweep, train  # noqa: F401
     from ssl_runner.evaluation.measure import Evaluation  # noqa: F401
-    from ssl_runner.run.session import begin  # noqa: F401
+    from ssl_runner.run.session import begin_new  # noqa: F401
     from ssl_runner.sweep import run  # noqa: F401
     from ssl_runner.sweep.launcher import local
 
