@@ -2,11 +2,14 @@
 
 Alexei Baevski, Wei-Ning Hsu, Qiantong Xu, Arun Babu, Jiatao Gu, Michael Auli. ICML 2022, arXiv 2202.03555.
 
-Differs: outputs of blocks are normalised over the tokens of a sample, as the authors do for audio in data2vec 2.0 (ICML
-2023, arXiv 2212.07525), and not over the numbers of a token. The defaults suit small images and short runs (targets of
-2 blocks and not 6, momentum 0.97 to 0.99 and not 0.9998). There is no stochastic depth, and the mask's smallest block
-is 4 patches of a small grid and not 16 of 196. In text and sound spans of tokens are hidden, always behind the learnt
-vector (the paper has BERT's random words), and each sample has the same weight, however long it is.
+Differs: outputs of blocks are normalised over the tokens of a sample, as the authors do for sound, and for all three in
+data2vec 2.0 (ICML 2023, arXiv 2212.07525), and not over the numbers of a token. The defaults suit small images and
+short runs (targets of 2 blocks and not 6, momentum 0.97 to 0.99 and not 0.9998). There is no stochastic depth, and the
+mask's smallest block is 4 patches of a small grid and not 16 of 196. Text and sound have the targets, the loss and the
+head of images; the authors take what the last layer of a block adds and not its output, do not normalise the mean of
+blocks, and square all errors of sound. Spans of tokens are hidden there, always behind the learnt vector (the paper has
+BERT's random words), and each sample has the same weight, however long it is. If the encoder has dropout, so has the
+teacher, which is in evaluation mode in the authors' code.
 """
 
 from collections.abc import Mapping, Sequence
