@@ -30,12 +30,12 @@ class TokenDistillation(Pretext):
     """A subclass is heads, which end in `prototypes`, and the `targets` that the teacher's features give by them.
 
     heads: a module by name; the first is for views, the last for patches. They may be one.
-    usual_temperature, usual_momentum: of the teacher, what `suspects` advises.
+    usual_sharpness, usual_momentum: what `suspects` advises: the teacher's temperature as a share of the student's.
     Raises ValueError for an encoder that cannot hide tokens or whose tokens are no patches, or that cannot encode local
     views, for global views that differ in size, and for a ratio upside down.
     """
 
-    usual_temperature: ClassVar[float]
+    usual_sharpness: ClassVar[float]
     usual_momentum: ClassVar[float]
 
     def __init__(
@@ -137,5 +137,7 @@ class TokenDistillation(Pretext):
         suspects = []
         if self.teacher_temperature >= self.temperature:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
-            suspects.append(Suspect(cause, f"pretext.teacher_temperature={self.usual_temperature:g}", 0.9))
+            suspects.append(
+                Suspect(cause, f"pretext.teacher_temperature={self.usual_sharpness * self.temperature:g}", 0.9)
+            )
         return [*suspects, *suspect_momentum(self.momentum, self.usual_momentum)]

@@ -127,7 +127,7 @@ class DINO(Pretext):
         suspects = []
         if self.teacher_temperature >= self.temperature:  # section 5.3: without sharpening all prototypes become alike
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} does not sharpen the targets"
-            suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.9))
+            suspects.append(Suspect(cause, f"pretext.teacher_temperature={0.4 * self.temperature:g}", 0.9))
         elif self.teacher_temperature > 0.07:
             cause = f"pretext.teacher_temperature={self.teacher_temperature:g} is high, targets are hardly sharpened"
             suspects.append(Suspect(cause, "pretext.teacher_temperature=0.04", 0.5))

@@ -58,7 +58,7 @@ class DINOv2(TokenDistillation):
     views, for global views that differ in size, and for a ratio upside down.
     """
 
-    usual_temperature, usual_momentum = 0.04, 0.95
+    usual_sharpness, usual_momentum = 0.4, 0.95
 
     def __init__(
         self,

@@ -46,7 +46,7 @@ class IBOT(TokenDistillation):
     views, for global views that differ in size, and for a ratio upside down.
     """
 
-    usual_temperature, usual_momentum = 0.07, 0.98
+    usual_sharpness, usual_momentum = 0.7, 0.98
 
     def __init__(
         self,

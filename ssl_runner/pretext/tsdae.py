@@ -60,5 +60,6 @@ class TSDAE(Pretext):
 
     def suspects(self) -> Sequence[Suspect]:
         if not any(getattr(self.augment, each, 1) for each in ("deletion", "span_deletion", "shuffle", "word_dropout")):
-            return [Suspect("nothing is deleted from the text that is made again", "pretext.augment.deletion=0.6", 0.4)]
+            cause = "pretext.augment.deletion=0, and nothing else is done to the text that is made again"
+            return [Suspect(cause, "pretext.augment.deletion=0.6", 0.4)]
         return []

@@ -243,7 +243,7 @@ def test_embeddings_have_no_gradient_as_targets():
         assert bool(patchify(gradient.abs(), (2, 2))[:, 15].any()) is not stopped
 
 
-def test_the_spread_shows_that_embeddings_have_become_alike_and_the_suspect_is_named():
+def test_the_spread_shows_that_embeddings_have_become_alike():
     spreads = {}
     for stopped in (True, False):
         pretext = task(NEPA, stop_gradient=stopped)
@@ -251,8 +251,6 @@ def test_the_spread_shows_that_embeddings_have_become_alike_and_the_suspect_is_n
         spreads[stopped] = number(pretext((batch(32, 99).x,)).metrics["spread"])
     assert spreads[False] < 0.5 * spreads[True]
     assert number(task(NEPA)((batch(1).x.expand(8, -1, -1, -1),)).metrics["spread"]) < 1e-4
-    assert not task(NEPA).suspects()
-    assert "stop_gradient=true" in task(NEPA, stop_gradient=False).suspects()[0].remedy
 
 
 @pytest.mark.parametrize("kind", [AIM, NEPA])

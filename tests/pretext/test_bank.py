@@ -153,14 +153,3 @@ def test_pirls_tiles_are_small_squares_of_their_own_sample_in_an_order_of_its_ow
 def test_pirl_refuses_tiles_that_cannot_be_encoded_with_what_to_type():
     with pytest.raises(ValueError, match=r"ConvNet .* tiles of 3x3 px .*; type pretext\.augment_tiles\.size=16"):
         pirl(encoder=ConvNet(shape=SHAPE, mean=(0.5,) * 3, std=(0.5,) * 3, widths=(4, 4, 4)))
-
-
-SUSPECTS = [(discrimination, "momentum", 1.0), (discrimination, "temperature", 2.0)]
-SUSPECTS += [(pirl, "momentum", 1.0), (pirl, "temperature", 0.01), (pirl, "tile_weight", 1.0)]
-
-
-@pytest.mark.parametrize(("task", "key", "value"), SUSPECTS)
-def test_suspects_are_its_own_settings(task, key, value):
-    assert not task().suspects()
-    (suspect,) = task(**{key: value}).suspects()
-    assert f"pretext.{key}" in suspect.cause

@@ -268,16 +268,3 @@ def test_the_hue_that_views_share_is_found_but_not_from_pairs_without_one(name, 
         nearest = [nt_xent(pretext.projector(pretext.encoder(x).pooled), 0.1)[1] for x in draws]
     accuracy = torch.cat(nearest).float().mean()
     assert (accuracy > 0.17) if paired else (accuracy < 0.15), accuracy
-
-
-SUSPECTS = [(name, "temperature", value) for name in ("dcl", "moco_v3", "nnclr") for value in (2.0, 0.01)]
-SUSPECTS += [("ressl", "teacher_temperature", 0.1), ("ressl", "momentum", 0.0)]
-SUSPECTS += [("simsiam", "predictor", False), ("simsiam", "stop_gradient", False)]
-
-
-@pytest.mark.parametrize(("name", "key", "value"), SUSPECTS)
-def test_suspects_are_its_own_settings(name, key, value):
-    assert not task(name).suspects()
-    (suspect,) = task(name, **{key: value}).suspects()
-    assert f"pretext.{key}=" in suspect.cause
-    assert suspect.remedy.startswith(f"pretext.{key}=")

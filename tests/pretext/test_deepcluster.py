@@ -88,9 +88,3 @@ def test_deepcluster_finds_what_views_share_unless_labels_are_of_other_rows(mist
         loss.value.backward()
         optimizer.step()
     assert (number(loss.metrics["accuracy"]) > 0.6) != mistake, loss.metrics
-
-
-def test_suspects_are_its_own_settings():
-    assert not task().suspects()
-    (suspect,) = task(temperature=2.0).suspects()
-    assert "pretext.temperature" in suspect.cause

@@ -117,13 +117,3 @@ def test_densecls_key_networks_follow_once_a_step_and_both_queues_take_all_micro
     trained = pretext.dense_projector.parameters()
     for was, now, towards in zip(before, pretext.key_dense_projector.parameters(), trained, strict=True):
         torch.testing.assert_close(now, 0.9 * was + 0.1 * towards)
-
-
-SUSPECTS = [(densecl, "dense_weight", 1.0), (densecl, "momentum", 0.0), (densecl, "temperature", 2.0)]
-
-
-@pytest.mark.parametrize(("task", "key", "value"), SUSPECTS)
-def test_suspects_are_its_own_settings(task, key, value):
-    assert not task().suspects()
-    (suspect,) = task(**{key: value}).suspects()
-    assert f"pretext.{key}" in suspect.cause

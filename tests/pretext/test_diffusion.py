@@ -115,5 +115,3 @@ def test_a_convnets_cells_are_patches_too_and_what_does_not_fit_is_refused():
     assert pretext.patch == (2, 2)
     with pytest.raises(ValueError, match=r"pretext\.components=13, and a patch has 12 numbers; type null"):
         diffusion(components=13)
-    assert not diffusion().suspects()
-    assert "pretext.sigma=9" in diffusion(sigma=9.0).suspects()[0].cause

@@ -101,9 +101,7 @@ def test_what_the_surroundings_tell_is_filled_in_and_shown():
     assert (pictures["filled"] - target).square().mean() < 0.5 * (holed - target).square().mean()
 
 
-def test_a_hole_that_leaves_nothing_is_suspected_and_all_parts_learn():
-    assert not inpainting().suspects()
-    assert "pretext.share" in inpainting(share=0.9).suspects()[0].cause
+def test_all_parts_learn():
     pretext = inpainting()
     pretext(pretext.views(batch(), context())).value.backward()
     assert all(p.grad.abs().sum() > 0 for p in pretext.parameters())

@@ -263,14 +263,3 @@ def test_byol_and_dino_find_what_views_share_and_do_not_collapse():
             paired, other = (pretext((each, local)).metrics["divergence"] for each in pairs)
         shares.append(float(paired / other))
     assert min(shares) < 0.3, shares
-
-
-SUSPECTS = [("moco_v2", "momentum", 0.0), ("moco_v2", "temperature", 2.0), ("moco_v2", "temperature", 0.01)]
-SUSPECTS += [("dino", "momentum", 0.0), ("dino", "teacher_temperature", 0.2), ("dino", "centre_momentum", 0.999)]
-
-
-@pytest.mark.parametrize(("name", "key", "value"), SUSPECTS)
-def test_suspects_are_its_own_settings(name, key, value):
-    assert not task(name).suspects()
-    (suspect,) = task(name, **{key: value}).suspects()
-    assert f"pretext.{key}" in suspect.cause

@@ -206,18 +206,6 @@ def test_frossl_brings_each_dimension_and_not_each_row_to_one_length():
     assert scored(pretext, z * torch.linspace(0.1, 3, 16).repeat(3)[:, None]) != pytest.approx(value, rel=1e-2)
 
 
-SUSPECTS = [("lejepa", "weight", 0.0), ("visreg", "weight", 0.001), ("visreg", "scale_weight", 0.0)]
-SUSPECTS += [("frossl", "invariance", 1e4), ("emp_ssl", "invariance", 1e5), ("emp_ssl", "epsilon", 10.0)]
-
-
-@pytest.mark.parametrize(("name", "key", "value"), SUSPECTS)
-def test_suspects_are_its_own_settings(name, key, value):
-    assert not task(name).suspects()
-    (suspect,) = task(name, **{key: value}).suspects()
-    assert f"pretext.{key}" in suspect.cause
-    assert suspect.remedy.startswith(f"pretext.{key}=")
-
-
 LIGHT = Views(scale=(0.3, 1.0), jitter=1.0, brightness=0.6, contrast=0.6, saturation=0.0, hue=0.0, grey=0.0)
 
 

@@ -86,14 +86,3 @@ def test_msn_needs_an_encoder_that_drops_tokens_and_keeps_one():
         task(encoder=Conv())
     assert task(drop=0.99).views(batch(), context())[2].shape == (8, 1)
     assert len(task(local_views=0).views(batch(), context())) == 3
-
-
-ONE = {"momentum": {"momentum": 0.0}, "target_temperature": {"target_temperature": 0.1}}
-SUSPECTS = ONE | {"weight": {"weight": 0.0, "iterations": 0}}
-
-
-@pytest.mark.parametrize(("key", "settings"), SUSPECTS.items())
-def test_suspects_are_its_own_settings(key, settings):
-    assert not task().suspects()
-    (suspect,) = task(**settings).suspects()
-    assert f"pretext.{key}" in suspect.cause

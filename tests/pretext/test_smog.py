@@ -209,10 +209,3 @@ def test_smog_finds_what_views_share_and_its_numbers_show_what_goes_wrong(mistak
 def test_a_memory_holds_a_row_for_each_group():
     with pytest.raises(ValueError, match=r"20 rows are too few for 30 groups; type pretext\.memory=960"):
         task(prototypes=30)
-
-
-@pytest.mark.parametrize(("key", "setting"), {"regroup": Duration(100, "%"), "temperature": 2.0}.items())
-def test_suspects_are_its_own_settings(key, setting):
-    assert not task().suspects()
-    (suspect,) = task(**{key: setting}).suspects()
-    assert f"pretext.{key}" in suspect.cause

@@ -117,9 +117,3 @@ def test_swav_finds_what_views_share_unless_assignments_may_collapse(mistake, mo
         paired, other = (pretext((each, local[:0])) for each in (x, torch.cat([x[:64], x[64:].roll(1, 0)])))
     learnt = number(paired.value) < 0.6 * number(other.value) and number(paired.metrics["perplexity"]) > 4
     assert learnt != mistake, (paired, other)
-
-
-def test_suspects_are_its_own_settings():
-    assert not task().suspects()
-    (suspect,) = task(epsilon=0.2).suspects()
-    assert "pretext.epsilon" in suspect.cause

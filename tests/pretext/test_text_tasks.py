@@ -304,16 +304,6 @@ def test_the_wrong_direction_is_refused(task):
         task(encoder=encoder(causal=causal), samples=SAMPLES, **given)
 
 
-def test_suspects():
-    assert mlm().suspects() == mlm(ratio=0.4).suspects() == []
-    assert [each.remedy for each in mlm(ratio=0.9).suspects()] == ["pretext.ratio=0.2"]
-    assert [each.remedy for each in mlm(kept=0.8).suspects()] == ["pretext.replaced=0.1 pretext.kept=0.1"]
-    electra = ELECTRA(encoder=encoder(), samples=SAMPLES, width=8, heads=2, weight=0.0)
-    assert [(each.remedy, each.weight) for each in electra.suspects()] == [("pretext.weight=50", 1.0)]
-    tsdae = TSDAE(encoder=encoder(), samples=SAMPLES, augment=STILL, heads=2)
-    assert [each.remedy for each in tsdae.suspects()] == ["pretext.augment.deletion=0.6"]
-
-
 VIEWS = {
     "deletion": TextViews(deletion=0.4),
     "spans": TextViews(deletion=0.0, span_deletion=0.4, span=4.0),

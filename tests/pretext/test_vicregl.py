@@ -170,10 +170,3 @@ def test_more_matches_than_cells_are_refused():
     pretext = vicregl(matches=17)  # of 4 x 4 cells
     with pytest.raises(ValueError, match=r"17 of maps of 16 cells; type pretext\.matches=16"):
         pretext(pretext.views(batch(), context()))
-
-
-@pytest.mark.parametrize(("key", "value"), [("variance", 0.0), ("covariance", 0.0)])
-def test_suspects_are_its_own_settings(key, value):
-    assert not vicregl().suspects()
-    (suspect,) = vicregl(**{key: value}).suspects()
-    assert f"pretext.{key}" in suspect.cause
