@@ -10,7 +10,7 @@ setup:  ## Install the runner and what its tests need into the active environmen
 run:  ## Train the default job
 	ssl-runner
 
-test:  ## Run the tests, one in four of the slow ones
+test:  ## Run the tests, one in twelve of the slow ones
 	pytest
 
 test-all:  ## Run every test, as before a release
