@@ -11,11 +11,11 @@ import threading
 import time
 from argparse import ArgumentParser
 from ast import literal_eval
-from contextlib import suppress
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import torch
+from benchmarking.loaders import children, held_mb
 
 from ssl_runner.dataset.shards import Shards
 from ssl_runner.device.placement import keep_freed_memory
@@ -25,28 +25,9 @@ from ssl_runner.engine.loader import Loader
 EVERY = 0.5  # seconds between two samples
 
 
-def proportional_bytes(process: str) -> int:
-    """Memory of a process, of pages that n processes share the n-th part; 0 if it has ended."""
-    try:
-        lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    except OSError:
-        return 0
-    return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
-
-
 def memory() -> float:
     """GB of this process and of all below it."""
-    children: dict[str, list[str]] = {}
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):  # it has ended
-            parent = path.read_text().rpartition(") ")[2].split()[1]
-            children.setdefault(parent, []).append(path.parent.name)
-    total, pending = 0, [str(os.getpid())]
-    while pending:
-        process = pending.pop()
-        total += proportional_bytes(process)
-        pending += children.get(process, [])
-    return total / 1e9
+    return held_mb({os.getpid(), *children(os.getpid())}, "Pss") * 2**20 / 1e9
 
 
 def main(words: list[str] | None = None) -> None:

@@ -22,12 +22,13 @@ from benchmarking.augmenters import kornia_batched, torchvision_pil, torchvision
 from benchmarking.choices import installed
 from benchmarking.loop import timed, warm_up, whole
 from benchmarking.photographs import Photographs, batches_of, endless
-from benchmarking.place import Place, cores
+from benchmarking.place import Place
 from benchmarking.process import Hired
 from benchmarking.settings import Settings
 from benchmarking.turns import alternate, ratio
 from benchmarking.work import pictures
 from ssl_runner.augment.image.views import Views
+from ssl_runner.data.machine import usable_cores
 from ssl_runner.device.placement import Placement
 from ssl_runner.layers.counter_rng import CounterRng
 
@@ -102,7 +103,7 @@ def measure(settings: Settings, tell: Callable[[str], None]) -> dict[str, Any]:
             name: stack.enter_context(closing(Hired("benchmarking.augmentation", ours=name == "fused")))
             for name in names
         }
-        for threads in dict.fromkeys((1,) if settings.quick else (1, cores())):
+        for threads in dict.fromkeys((1,) if settings.quick else (1, usable_cores())):
             for name, each in hired.items():
                 each.prepare(Recipe(name, settings.device, threads))
             rounds = alternate(

@@ -5,6 +5,7 @@ and no blur. What differs is theirs: they turn the hue in HSV and clamp after ea
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from PIL import Image
@@ -21,22 +22,21 @@ def torchvision_pil(views: Views) -> Callable[[Image.Image], Tensor]:
     """
     from torchvision import transforms as T
 
-    jitter = T.ColorJitter(views.brightness, views.contrast, views.saturation, views.hue)
-    colour = [T.RandomApply([jitter], views.jitter), T.RandomGrayscale(views.grey)] if views.jitter else []
-    crop = T.RandomResizedCrop(SIDE, views.scale, views.ratio)
-    return T.Compose([crop, *colour, T.RandomHorizontalFlip(views.flip), T.ToTensor()])
+    return T.Compose([*of_torchvision(T, views), T.ToTensor()])
 
 
 def torchvision_tensor(views: Views) -> Callable[[Tensor], Tensor]:
     """torchvision's v2 transforms on one uint8 tensor at a time, to a float tensor in [0, 1]."""
     from torchvision.transforms import v2 as T
 
+    return T.Compose([*of_torchvision(T, views), T.ToPureTensor(), T.ToDtype(torch.float32, scale=True)])
+
+
+def of_torchvision(T: Any, views: Views) -> list[Any]:
+    """Crop, colour and flip of torchvision's transforms, of the module that is given: the first version or v2."""
     jitter = T.ColorJitter(views.brightness, views.contrast, views.saturation, views.hue)
     colour = [T.RandomApply([jitter], views.jitter), T.RandomGrayscale(views.grey)] if views.jitter else []
-    crop = T.RandomResizedCrop(SIDE, views.scale, views.ratio)
-    return T.Compose(
-        [crop, *colour, T.RandomHorizontalFlip(views.flip), T.ToPureTensor(), T.ToDtype(torch.float32, scale=True)]
-    )
+    return [T.RandomResizedCrop(SIDE, views.scale, views.ratio), *colour, T.RandomHorizontalFlip(views.flip)]
 
 
 def kornia_batched(views: Views, device: torch.device) -> nn.Module:

@@ -3,10 +3,10 @@
 import io
 import os
 import random
-import subprocess
 import tarfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,18 +124,20 @@ def shuffled(paths: list[Path]) -> list[Path]:
 
 def children(pid: int) -> set[int]:
     """Processes below one, at any depth."""
-    lines = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
-    parents = {int(child): int(parent) for child, parent in map(str.split, lines)}
+    parents: dict[int, int] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has ended
+            parents[int(path.parent.name)] = int(path.read_text().rpartition(") ")[2].split()[1])
     below: set[int] = {pid}
     while more := {child for child, parent in parents.items() if parent in below} - below:
         below |= more
     return below - {pid}
 
 
-def held_mb(pids: set[int]) -> float:
-    """Memory of processes that is of no file."""
+def held_mb(pids: Iterable[int], counted: str = "Anonymous") -> float:
+    """Memory of processes: what is of no file; or as Pss all of it, of pages that n processes share the n-th part."""
     lines: list[str] = []
     for pid in pids:
-        if (file := Path(f"/proc/{pid}/smaps_rollup")).exists():
-            lines += file.read_text().splitlines()
-    return sum(int(line.split()[1]) for line in lines if line.startswith("Anonymous:")) / 1024
+        with suppress(OSError):  # it has ended
+            lines += Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(f"{counted}:")) / 1024

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ssl_runner.contract import Optimizer
+from ssl_runner.data.machine import usable_cores
 from ssl_runner.device.placement import Placement
 
 M = TypeVar("M", bound=nn.Module)
@@ -71,7 +72,8 @@ class Place:
     def workers(self) -> tuple[int, ...]:
         """Numbers of a DataLoader's worker processes to choose the best of: 0 and one a core; beside a GPU and with
         more than eight cores 8 and one a core, at most 16."""
-        return (8, min(16, cores())) if self.device.type == "cuda" and cores() > 8 else (0, cores())
+        cores = usable_cores()
+        return (8, min(16, cores)) if self.device.type == "cuda" and cores > 8 else (0, cores)
 
 
 def synchronise(device: torch.device) -> None:
@@ -79,11 +81,6 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
     elif device.type == "mps":
         torch.mps.synchronize()
-
-
-def cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def give_memory_back() -> None:
@@ -115,4 +112,4 @@ def machine(device: str) -> str:
     for package in ("lightly", "lightning", "kornia"):
         with suppress(PackageNotFoundError):
             versions.append(f"{package} {version(package)}")
-    return f"{gpu}{name}, {cores()} cores, {torch.get_num_threads()} threads, {', '.join(versions)}"
+    return f"{gpu}{name}, {usable_cores()} cores, {torch.get_num_threads()} threads, {', '.join(versions)}"

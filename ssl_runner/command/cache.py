@@ -5,7 +5,6 @@ FOLDER is one that dataset.cache=FOLDER named; by default it is the user's, $XDG
 """
 
 import contextlib
-import json
 import shutil
 import time
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
@@ -16,6 +15,7 @@ from rich.filesize import decimal
 
 from ssl_runner.engine.console import Terminal
 from ssl_runner.errors import DONE, nearest, printable, refuse
+from ssl_runner.run_folder.atomic import read_json
 
 SHARD, NOTE, DAY = ".shard", ".json", 86400
 EXAMPLES = """\
@@ -87,8 +87,8 @@ def read_entries(folder: Path) -> list[Entry]:
     entries = []
     for path in sorted(folder.glob("*.npy")):
         beside = path.with_suffix(NOTE)
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):  # none of ours
-            note = json.loads(beside.read_text(encoding="utf-8"))
+        with contextlib.suppress(KeyError):  # none of ours
+            note = read_json(beside)
             content = f"{note.get('kind', 'images')} of {printable(note['root'])}, decoded"
             entries.append(Entry(path.stem, content, [path, beside]))
     for place in (folder, folder / "shards"):

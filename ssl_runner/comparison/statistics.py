@@ -10,6 +10,7 @@ from scipy.special import stdtr, stdtrit
 
 from ssl_runner.comparison.run import ABSENT, Run
 from ssl_runner.comparison.settings import ORDER, shorten
+from ssl_runner.errors import are
 
 LEVEL = 0.95
 MOST_SEEDS = 50  # no advice beyond
@@ -159,7 +160,7 @@ def explain_undecided(first: Group, others: Sequence[Group]) -> str:
     """Why the first is not shown to be the best, and what would show it."""
     advice = "the same seeds in every group."
     if better := [each.name for each in others if each.better]:
-        ahead = f"{' and '.join(better)} {'is' if len(better) == 1 else 'are'} better than the first"
+        ahead = f"{' and '.join(better)} {are(len(better))} better than the first"
         return f"on the seeds that both have, {ahead}, and the means are over different seeds. Run {advice}"
     left = [(each, each.to_best) for each in others if each.to_best and not each.worse]
     which = "the other" if len(others) == 1 else f"{len(left)} of {len(others)} others"

@@ -16,6 +16,7 @@ from ssl_runner.contract import Data, Split
 from ssl_runner.data.challenges import Challenges
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.rows import Share, fingerprint, held_out_count, statistics, stratified_split
+from ssl_runner.errors import one_line
 from ssl_runner.run_folder.atomic import remove_abandoned
 
 ASIDE = ".ssl_runner-fetch-"  # begins the name of a folder in the root while a download lasts
@@ -104,7 +105,7 @@ class Published(Challenges):
                 for file in self.files:
                     shutil.move(Path(aside) / self.folder / file, base / self.folder / file)
         except (OSError, RuntimeError, EOFError, tarfile.TarError) as problem:
-            reason = " ".join(str(problem).split())
+            reason = one_line(problem)
             raise ConnectionError(self.absent(f"is absent, and its download failed ({reason})")) from problem
         return base / self.folder
 

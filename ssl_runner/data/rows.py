@@ -1,12 +1,14 @@
 """Rows of samples: stratified splits, subsets by index, channel statistics and fingerprints."""
 
 import hashlib
+import warnings
 from dataclasses import dataclass
 from typing import Annotated
 
+import numpy as np
 import torch
 from annotated_types import Interval
-from jaxtyping import Int
+from jaxtyping import Int, Shaped
 from torch import Tensor
 
 from ssl_runner.contract import Rows
@@ -90,6 +92,13 @@ def statistics(rows: Rows, limit: int = 10_000) -> tuple[tuple[float, ...], tupl
     variance = (square.double() / numbers - mean.square()).clamp(min=0)
     deviation, levels = variance.sqrt().clamp(min=1), LEVELS[rows[index[:1]].dtype]
     return tuple((mean / levels).tolist()), tuple((deviation / levels).tolist())
+
+
+def wrap_array(array: Shaped[np.ndarray, "*shape"]) -> Shaped[Tensor, "*shape"]:
+    """A tensor on a read-only array, without a copy. Writing to it ends the process: rows are to be indexed."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return torch.from_numpy(array)
 
 
 def evenly_spaced(rows: Rows, most: int) -> Int[Tensor, " k"]:

@@ -14,8 +14,7 @@ from torch import Tensor
 
 from ssl_runner.contract import Data, Samples, Split
 from ssl_runner.data.download import Published
-from ssl_runner.data.image_files.cache import wrap_array
-from ssl_runner.data.rows import Share, Subset, fingerprint, statistics
+from ssl_runner.data.rows import Share, Subset, fingerprint, statistics, wrap_array
 
 PIXELS = 3 * 96 * 96  # bytes an image
 

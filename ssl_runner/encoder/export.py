@@ -9,6 +9,7 @@ from ssl_runner.contract import Samples
 from ssl_runner.encoder.formats import FORMATS, Function, Named
 from ssl_runner.encoder.load import TrainedEncoder
 from ssl_runner.encoder.peers import NoPeer
+from ssl_runner.errors import one_line
 from ssl_runner.run_folder.atomic import remove_halves, write
 
 BATCHES = (1, 2, 3, 17)  # samples, in each of which a file must agree with the encoder
@@ -58,7 +59,7 @@ def export(name: str, source: TrainedEncoder) -> Export:
     except NoPeer as error:
         raise Unequal(str(error)) from None
     except Exception as error:  # exporters raise many kinds of errors, and one format must not cost the others
-        reason = " ".join(str(error).split())[:300] or type(error).__name__
+        reason = one_line(error)[:300] or type(error).__name__
         raise Unequal(f"cannot be exported ({type(error).__name__}: {reason})") from error
     return Export({kind.file: content, **beside, **source.assets}, worst, largest)
 

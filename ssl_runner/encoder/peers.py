@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ssl_runner.encoder.foreign import PREFIX, RESNET, TIMM
 from ssl_runner.encoder.load import TrainedEncoder
+from ssl_runner.errors import one_line
 
 VIT = "ssl_runner.model.vit.ViT"
 WIDTHS = {192: "tiny", 384: "small"}  # of timm's vision transformers; others are larger ones with other settings
@@ -70,7 +71,7 @@ class Peer:
                 model.maxpool = nn.Identity() if self.is_small else model.maxpool
             model.load_state_dict(dict(weights))
         except (RuntimeError, ValueError) as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error)[:200]
             raise NoPeer(f"{self.library}'s {self.name} is another network, or there is none ({reason})") from None
         return model.eval()
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from ssl_runner.contract import Batch, Rows, Samples
-from ssl_runner.data.memory import available_memory
+from ssl_runner.data.machine import available_memory
 from ssl_runner.data.order import epoch_order
 from ssl_runner.device.ranks import count, rows_of_rank
 from ssl_runner.duration import Length

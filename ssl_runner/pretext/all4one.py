@@ -4,7 +4,8 @@ Imanol G. Estepa, Ignacio Sarasúa, Bhalaji Nagarajan, Petia Radeva. ICCV 2023, 
 
 Differs: the defaults suit small images and short runs (a queue of 2048 and not 98304, widths of 512 and 128 and not
 2048, 4096 and 256, momentum 0.99 for these). The transformer has no dropout, so that a step is a function of its views.
-Negatives and correlations are of a micro-batch, on all ranks.
+It learns at the rate of the rest, and not at a tenth of it, and the positions that it is told are those of the
+neighbours, where the authors' code encodes dimensions. Negatives and correlations are of a micro-batch, on all ranks.
 """
 
 from collections.abc import Mapping, Sequence

@@ -6,9 +6,10 @@ Differs: the defaults suit small images and short runs (128 clusters and not 163
 not as wide as the encoder and half as deep, a quarter of the hidden patches asked for and not 5 %). The teacher's
 numbers are first normalised over the patches of an image, as those of data2vec 2.0 (ICML 2023, arXiv 2212.07525), and
 lose the mean of their place in the batch, so that clusters are not those of an image's colours or of a place. One
-optimizer has all parameters. The momentum rises to 1 from the first step, where the authors lower it first. Of a block
-that is larger than what is shown, patches at random are hidden. Positions are sines and cosines. The predictor sees
-pooled features as well as tokens. There is no stochastic depth.
+optimizer has all parameters, and the projection of patches has the rate of the rest and not a fifth of it. The momentum
+rises to 1 from the first step, where the authors lower it first. Of a block that is larger than what is shown, patches
+at random are hidden. Positions are sines and cosines. Prototypes have length 1. The predictor sees pooled features as
+well as tokens. There is no stochastic depth.
 """
 
 from collections.abc import Mapping, Sequence

@@ -5,7 +5,8 @@ TMLR 2025, arXiv 2401.14391.
 
 Differs: the defaults are for small encoders, images and runs: 60 % of the patches are hidden and not 75, pixels are not
 normalised by patch, and the decoder is 64 wide and 2 deep and not 512 and 12. It reads the last blocks of the encoder
-and not all of them, the last one behind the encoder's norm, and neither its input nor a class token.
+and not all of them, the last one behind the encoder's norm, and neither its input nor a class token; a linear layer
+brings them to its width. The variance of a target patch divides by the number of values and not by one less.
 """
 
 from collections.abc import Sequence

@@ -2,11 +2,13 @@
 
 Alexei Baevski, Wei-Ning Hsu, Qiantong Xu, Arun Babu, Jiatao Gu, Michael Auli. ICML 2022, arXiv 2202.03555.
 
-Differs: outputs of blocks are normalised over the tokens of a sample, as the authors do for audio in data2vec 2.0 (ICML
-2023, arXiv 2212.07525), and not over the numbers of a token. The defaults suit small images and short runs (targets of
-2 blocks and not 6, momentum 0.97 to 0.99 and not 0.9998). There is no stochastic depth, and the mask's smallest block
-is 4 patches of a small grid and not 16 of 196. In text and sound spans of tokens are hidden, always behind the learnt
-vector (the paper has BERT's random words), and each sample has the same weight, however long it is.
+Differs: outputs of blocks are normalised over the tokens of a sample, as the authors do for sound, and for all three in
+data2vec 2.0 (ICML 2023, arXiv 2212.07525), and not over the numbers of a token. The defaults suit small images and
+short runs (targets of 2 blocks and not 6, momentum 0.97 to 0.99 and not 0.9998). There is no stochastic depth, and the
+mask's smallest block is 4 patches of a small grid and not 16 of 196. Text and sound have the targets, the loss and the
+head of images; the authors take what the last layer of a block adds and not its output, do not normalise the mean of
+blocks, and square all errors of sound. Spans of tokens are hidden there, always behind the learnt vector (the paper has
+BERT's random words), and each sample has the same weight, however long it is.
 """
 
 from collections.abc import Mapping, Sequence
@@ -79,7 +81,7 @@ class Data2Vec(Pretext):
         require_layers(encoder, samples.example(1, torch.Generator().manual_seed(0)), layers)
         self.token = nn.Parameter(0.02 * torch.randn(encoder.dim))
         self.predict = nn.Linear(encoder.dim, encoder.dim)
-        self.teacher_encoder = frozen_copy(self.encoder)
+        self.teacher_encoder = frozen_copy(self.encoder).eval()
 
     def views(self, batch: Batch, ctx: Context) -> tuple:
         """Samples, and positions of the patches hidden (B, m), or which tokens are (B, n)."""
@@ -130,6 +132,12 @@ class Data2Vec(Pretext):
 
     def after_step(self, ctx: Context, kept: Mapping[str, Tensor]) -> None:
         follow(self.teacher_encoder, self.encoder, self.momentum_at(ctx), copy_buffers=False)
+
+    def train(self, mode: bool = True) -> "Data2Vec":
+        """The teacher stays in evaluation mode: dropout in targets is noise that nothing can predict."""
+        super().train(mode)
+        self.teacher_encoder.eval()
+        return self
 
     def trained(self) -> Encoder:
         return self.teacher_encoder

@@ -3,9 +3,9 @@
 Mathilde Caron, Ishan Misra, Julien Mairal, Priya Goyal, Piotr Bojanowski, Armand Joulin. NeurIPS 2020,
 arXiv 2006.09882; on Deep Clustering for Unsupervised Learning of Visual Features, ECCV 2018, arXiv 1807.05520.
 
-Differs: a view of each row is encoded at the start of an epoch, where the paper keeps what it made of the views of the
-epoch before. The defaults suit small images and short runs (3 times 128 prototypes and not 3000, 4 local views and not
-6, hidden width 512 and not 2048).
+Differs: a view of each row is encoded at the start of an epoch, the same for all clusterings, where the paper keeps
+what it made of both global views in the epoch before, and clusters them in turn. The defaults suit small images and
+short runs (3 times 128 prototypes and not 3000, 4 local views and not 6, hidden width 512 and not 2048).
 """
 
 from collections.abc import Sequence

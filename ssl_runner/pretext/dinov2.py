@@ -8,7 +8,7 @@ Differs: the defaults suit small images and short runs (no local views and not 8
 width 256 and not 2048, momentum 0.95 and not 0.992). An encoder without a class token is asked for the mean of its
 patches in the place of it. Sinkhorn's algorithm and KoLeo see the rows of a micro-batch, on all ranks; the authors'
 KoLeo sees those of one. Which views have hidden patches is drawn for each by itself, and not for half of the batch.
-There is no stochastic depth, and all blocks have one learning rate. Prototypes have length 1. Gram anchoring compares
+There is no stochastic depth, and all layers have one learning rate. Prototypes have length 1. Gram anchoring compares
 views of one size, and the anchor is an earlier teacher of the same run.
 """
 

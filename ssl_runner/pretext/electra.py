@@ -2,8 +2,9 @@
 
 Kevin Clark, Minh-Thang Luong, Quoc V. Le, Christopher D. Manning. ICLR 2020, arXiv 2003.10555.
 
-Differs: generator and discriminator share no embeddings. Of each row exactly a share of the tokens is hidden. The
-output weights of the generator are its own.
+Differs: generator and discriminator share no embeddings. Of each row exactly a share of the tokens is hidden, all of
+them behind a learnt vector; the authors' code shows the generator 15 % of them. The output weights of the generator are
+its own.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,8 @@ TASLP 29, 2021, arXiv 2106.07447.
 
 Differs: units of the first round are clusters of log-mel bands and not of MFCC with their differences. The second round
 goes on with the same network and does not begin anew. The defaults suit short words and short runs (64 units, spans of
-5 frames that hide half). Each clip has the same weight.
+5 frames that hide half). Each clip has the same weight. Local features have the gradient of the rest and no penalty on
+their size; in the authors' code they have a tenth of it, and one.
 """
 
 from collections.abc import Iterator, Sequence

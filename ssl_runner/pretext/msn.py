@@ -6,7 +6,8 @@ arXiv 2210.07277.
 
 Differs: the defaults suit small images and short runs (4 focal views and not 10, 128 prototypes and not 1024, hidden
 width 512 and not 2048, momentum 0.99 and not 0.996, no batch norm in the head). The mean prediction is that of a
-micro-batch, of all ranks. Rate and weight decay reach the ends of their schedules, which the authors' stop short of.
+micro-batch, of all ranks. Rate, weight decay and momentum reach the ends of their schedules, which the authors' stop
+short of; the momentum does so along a cosine and not along a line.
 """
 
 from collections import OrderedDict

@@ -3,8 +3,9 @@
 Sihan Xu, Ziqiao Ma, Wenhao Chai, Xuweiyi Chen, Weiyang Jin, Joyce Chai, Saining Xie, Stella X. Yu. 2025,
 arXiv 2512.16922.
 
-Differs: positions are those of the encoder, which are added behind the embedding and are no part of the target, and
-not rotary ones. The encoder is measured as it is, and attends to all patches then; the authors keep a moving average.
+Differs: positions are those of the encoder, which are added behind the embedding and are no part of the target, and not
+rotary ones. There is no class token, from which the authors predict the first patch. The encoder is measured as it is,
+and attends to all patches then; the authors keep a moving average.
 """
 
 from collections.abc import Sequence

@@ -2,10 +2,10 @@
 
 Ishan Misra, Laurens van der Maaten. CVPR 2020, arXiv 1912.01991. The transformation is their jigsaw puzzle.
 
-Differs: the defaults suit small images (2 x 2 tiles and not 3 x 3). Both losses are a softmax over all rows of the
-memory bank, and not an estimate from some of them as negatives (32000 in the authors' code). Tiles keep the size that
-they are cut at. The memory begins with what the untrained network makes of the samples, and not at random. Batch norm
-uses the statistics of a micro-batch, for images and tiles apart.
+Differs: the defaults suit small images (2 x 2 tiles and not 3 x 3, a temperature of 0.1 and not 0.07). Both losses are
+a softmax over all rows of the memory bank, and not an estimate from some of them as negatives (32000 in the authors'
+code). Tiles keep the size that they are cut at. The memory begins with what the untrained network makes of the samples,
+and not at random. Batch norm uses the statistics of a micro-batch, for images and tiles apart.
 """
 
 from collections.abc import Mapping, Sequence

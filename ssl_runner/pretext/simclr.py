@@ -3,7 +3,8 @@
 Ting Chen, Simon Kornblith, Mohammad Norouzi, Geoffrey Hinton. ICML 2020, arXiv 2002.05709.
 
 Differs: the defaults suit small images (temperature 0.5, the paper's best on CIFAR-10, appendix B.9; a hidden width of
-512). Negatives are the other samples of the same micro-batch, on all ranks, and not those of other micro-batches.
+512). The head ends in a linear layer, as in the paper; in the authors' code a batch norm comes behind it. Negatives are
+the other samples of the same micro-batch, on all ranks, and not those of other micro-batches.
 """
 
 from collections.abc import Sequence

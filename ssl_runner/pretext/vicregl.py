@@ -5,8 +5,8 @@ Adrien Bardes, Jean Ponce, Yann LeCun. NeurIPS 2022, arXiv 2210.01571.
 Differs: two views of one size, without small crops. The covariance term is the sum over the two sides of a pair, as in
 VICReg; the authors' code takes the mean, which is covariance=0.5 here. By default that code leaves flips out of the
 positions and keeps the match by feature of every cell; here positions have them, and both kinds of match keep the
-nearest pairs. The defaults suit small images (widths of 512, 128 for cells, 6 matches in maps of 4 x 4).
-Statistics are those of a micro-batch, of all ranks.
+nearest pairs. The expander of cells learns at the rate of the rest, and not at a tenth of it. The defaults suit small
+images (widths of 512, 128 for cells, 6 matches in maps of 4 x 4). Statistics are those of a micro-batch, of all ranks.
 """
 
 from collections.abc import Sequence

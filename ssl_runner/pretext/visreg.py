@@ -3,8 +3,8 @@
 Haiyu Wu, Randall Balestriero, Morgan Levine. 2026, arXiv 2606.02572.
 
 Differs: the defaults suit small images and short runs (4 views of one size and no local ones, a projector of width 512
-that ends in 64, half of the loss for the regulariser and not 0.9). The regulariser is of the samples of a micro-batch,
-on all ranks.
+that ends in 64, half of the loss for the regulariser and not 0.9). The projector has ReLU and not GELU. The regulariser
+is of the samples of a micro-batch, on all ranks.
 """
 
 from collections.abc import Sequence

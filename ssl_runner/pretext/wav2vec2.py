@@ -4,7 +4,8 @@ Alexei Baevski, Henry Zhou, Abdelrahman Mohamed, Michael Auli. NeurIPS 2020, arX
 
 Differs: the defaults suit short words and small encoders (2 x 40 codes and not 2 x 320, 20 distractors and not 100,
 spans of 5 frames that hide half and not of 10). The temperature of the codes falls over the run from first to last, and
-not by 0.999995 a step. Each clip has the same weight. Local features have the gradient of the rest, not a tenth of it.
+not by 0.999995 a step. Each clip has the same weight. Local features have the gradient of the rest, not a tenth of it,
+and no penalty on their size.
 """
 
 from collections.abc import Sequence

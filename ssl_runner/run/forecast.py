@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from ssl_runner.contract import Samples
+from ssl_runner.data.machine import usable_cores
 from ssl_runner.duration import clock
 from ssl_runner.run.job import Job
 
@@ -78,7 +79,3 @@ def smaller_choices(run: "Trainer", job: Job, samples: Samples) -> Sequence[str]
     if samples.shape[1] > PIXELS and "size" in job.dataset.arguments:
         words.append(f"dataset.size={PIXELS} (now {samples.shape[1]})")
     return words
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -34,23 +34,16 @@ from ssl_runner.run_folder.summary import read_summary
 log = logging.getLogger("ssl_runner")
 
 
-def begin(prepared: PreparedJob, claim: Callable[[Data], Path], console: Console) -> int:
-    """Runs a job in the new folder that `claim` makes, given the data that was read. Returns the exit status.
-
-    Raises Refused if the data cannot be had or the folder cannot be made or written.
-    """
-    return carry_out(partial(begin_attempt, prepared, claim, console))
-
-
 def begin_new(
     prepared: PreparedJob,
     console: Console,
     to: Path | None = None,
     before: Callable[[Data], None] = lambda data: None,
 ) -> tuple[int, Path]:
-    """`begin` in `to`, the folder that the job names, or a new one in outputs. Returns the exit status and the folder.
+    """Runs a job in `to`, the folder that it names, or a new one in outputs. Returns the exit status and the folder.
 
-    `before`: is called with the data, before the folder is made. Raises Refused as well if the folder is taken.
+    `before`: is called with the data, before the folder is made. Raises Refused if the data cannot be had, or if the
+    folder is taken, or cannot be made or written.
     """
     named = to if to is not None or prepared.composed.folder is None else Path(prepared.composed.folder)
     folders: list[Path] = []
@@ -62,7 +55,7 @@ def begin_new(
         folders.append(claim_new(Path("outputs") / prepared.name) if named is None else claim(named))
         return folders[0]
 
-    return begin(prepared, claim_folder, console), folders[0]
+    return carry_out(partial(begin_attempt, prepared, claim_folder, console)), folders[0]
 
 
 def resume(

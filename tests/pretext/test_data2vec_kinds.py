@@ -105,6 +105,18 @@ def test_what_is_normalised_over_padding_too_would_be_noticed(task, kind, monkey
     assert not torch.allclose(right, made(views).value, rtol=1e-3)
 
 
+def test_targets_are_the_same_whatever_is_dropped_out_of_the_student():
+    made, x = float_task("text"), samples("text")
+    for each in made.modules():
+        if isinstance(each, torch.nn.Dropout):
+            each.p = 0.5
+    for mode in (True, False, True):
+        made.train(mode)
+        assert torch.equal(made.mean_of_blocks(x), made.mean_of_blocks(x))
+    views = made.views(Batch(x, torch.arange(3)), context())
+    assert made(views).value != made(views).value  # while the student is asked with dropout
+
+
 def test_an_encoder_without_blocks_is_refused():
     encoder = choice("model", "audio_convnet")
     with pytest.raises(ValueError, match="model="):

@@ -162,14 +162,14 @@ def main() -> None:
 
     from ssl_runner.command import compare, evaluate, export, rerun, resume, save, sweep, train  # noqa: F401
     from ssl_runner.evaluation.measure import Evaluation  # noqa: F401
-    from ssl_runner.run.session import begin  # noqa: F401
+    from ssl_runner.run.session import begin_new  # noqa: F401
     from ssl_runner.sweep import run  # noqa: F401
     from ssl_runner.sweep.launcher import local
 
     torch.set_num_threads(1)
     fork = multiprocessing.get_context("fork")  # a job of a sweep then starts at once, and its operations are counted
     local.multiprocessing = SimpleNamespace(get_context=lambda _: fork, connection=multiprocessing.connection)
-    local.start_server = lambda: None
+    local.start_fork_server = lambda *modules: None
     place = Path(sys.argv[1])
     with contextlib.redirect_stdout(io.StringIO()):  # what the first run imports
         train.main([*WARM, f"hydra.run.dir={place / 'warm'}"])

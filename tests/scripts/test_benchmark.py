@@ -150,7 +150,7 @@ def test_only_what_is_asked_for_is_checked():
 
 @pytest.mark.slow
 def test_augmentation_is_measured_for_all_who_augment(here, monkeypatch):
-    for name, value in {"BATCH": 8, "ROWS": 40, "cores": lambda: 2}.items():  # fewer rows than a turn takes
+    for name, value in {"BATCH": 8, "ROWS": 40, "usable_cores": lambda: 2}.items():  # fewer rows than a turn takes
         monkeypatch.setattr(augmentation, name, value)
     monkeypatch.setattr(torch, "set_num_threads", lambda _: None)
     found = augmentation.measure(replace(SETTINGS, quick=False, seconds=0.02), lambda _: None)

@@ -10,7 +10,6 @@ import logging
 import os
 import re
 import time
-import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -26,8 +25,9 @@ from ssl_runner.data.audio_files.decode import cut_rows, read_wave
 from ssl_runner.data.audio_files.plan import ClipPlan
 from ssl_runner.data.image_files.source import cores
 from ssl_runner.data.places import cache_folder, expand_home
+from ssl_runner.data.rows import wrap_array
 from ssl_runner.duration import Phase
-from ssl_runner.errors import plural
+from ssl_runner.errors import one_line, plural
 from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 VERSION = 1  # of what decode.py makes of a file
@@ -113,7 +113,7 @@ def read_file(path: Path, rate: int) -> Float32[np.ndarray, " n"] | str:
     try:
         wave = read_wave(path, rate)
     except Exception as problem:  # libsndfile's errors, and numpy's of what it returned
-        return " ".join(str(problem).split()) or type(problem).__name__
+        return one_line(problem) or type(problem).__name__
     return wave if len(wave) else "no sound is behind its header"
 
 
@@ -138,6 +138,4 @@ def read_entry(path: Path, shape: tuple[int, ...]) -> Clips | None:
         return None
     if rows.shape != shape or rows.dtype != np.int16:
         return None
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return Clips(torch.from_numpy(rows), broken, silent)
+    return Clips(wrap_array(rows), broken, silent)

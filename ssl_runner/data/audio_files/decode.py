@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from jaxtyping import Float32, Int16
 
+from ssl_runner.errors import one_line
+
 SUFFIXES = (".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au", ".w64")
 LOUDEST = 2.0  # sample of a sound, of which full scale is 1: more is another scale
 # A file, what is in one, or an array (n,) or (n, channels) in [-1, 1] and its rate in Hz, as soundfile.read returns it.
@@ -41,7 +43,7 @@ def read_header(path: Path) -> Header | str:
     try:
         known = library.info(os.fspath(path))
     except (library.LibsndfileError, OSError) as error:
-        return " ".join(str(error).split())
+        return one_line(error)
     return Header(known.frames, known.samplerate, known.channels)
 
 

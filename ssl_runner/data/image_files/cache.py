@@ -6,13 +6,11 @@ The .npy gets its name last: an entry is whole or absent, also if two runs write
 
 import errno
 import io
-import json
 import logging
 import math
 import os
 import re
 import shutil
-import warnings
 from pathlib import Path
 from typing import Literal
 
@@ -23,10 +21,11 @@ from torch import Tensor
 
 from ssl_runner.contract import Rows
 from ssl_runner.data.image_files.source import Source
-from ssl_runner.data.memory import available_memory
+from ssl_runner.data.machine import available_memory
 from ssl_runner.data.places import cache_folder, expand_home
+from ssl_runner.data.rows import wrap_array
 from ssl_runner.errors import are
-from ssl_runner.run_folder.atomic import HALVES, remove_abandoned, replacing
+from ssl_runner.run_folder.atomic import HALVES, read_json, remove_abandoned, replacing, write_json
 
 GIB = 2**30
 IN_MEMORY = 4 * GIB  # bytes that are held in memory if the folder cannot be written
@@ -130,14 +129,13 @@ def write_entry(path: Path, source: Source) -> None:
         np.lib.format.write_array_header_1_0(file, header)
         source.decode(file.write)
         note = {"root": str(source.root), "broken": source.broken, "remarks": source.remarks}
-        with replacing(path.with_suffix(".json")) as beside:
-            beside.write(json.dumps(note, indent=1).encode())
+        write_json(path.with_suffix(".json"), note)
 
 
 def read_entry(path: Path, source: Source) -> tuple[UInt8[Tensor, "n c h w"], dict[int, str], dict[str, int]] | None:
     """Images, why by row for those that could not be read, remarks; None if the entry is absent or torn."""
     try:
-        note = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+        note = read_json(path.with_suffix(".json"))
         rows = np.lib.format.open_memmap(path, mode="r")
         if rows.shape != source.shape or rows.dtype != np.uint8:
             return None
@@ -145,10 +143,3 @@ def read_entry(path: Path, source: Source) -> tuple[UInt8[Tensor, "n c h w"], di
         return wrap_array(rows), broken, dict(note.get("remarks", {}))
     except (OSError, ValueError, EOFError, KeyError, AttributeError, TypeError):
         return None
-
-
-def wrap_array(array: UInt8[np.ndarray, "*shape"]) -> UInt8[Tensor, "*shape"]:
-    """A tensor on a read-only array, without a copy. Writing to it ends the process: rows are to be indexed."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        return torch.from_numpy(array)

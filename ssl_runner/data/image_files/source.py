@@ -22,6 +22,7 @@ from torch.utils.data import get_worker_info
 
 from ssl_runner.data.image_files.decode import MAX_PIXELS, read_image
 from ssl_runner.data.image_files.depth import PixelRange
+from ssl_runner.data.machine import usable_cores
 from ssl_runner.duration import Phase
 from ssl_runner.errors import plural, printable
 
@@ -171,5 +172,4 @@ class Source:
 
 def cores() -> int:
     """Cores that this process may use, its share of them if others train beside it on this machine; 16 at most."""
-    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(usable // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 16))
+    return max(1, min(usable_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 16))

@@ -11,7 +11,7 @@ from ssl_runner.data.shards.location import Folder, Remote
 from ssl_runner.data.shards.parts import part_of
 from ssl_runner.data.shards.scan import INDEXES, SUFFIXES, Scan, Shard
 from ssl_runner.duration import Phase
-from ssl_runner.errors import plural, printable
+from ssl_runner.errors import are, plural, printable
 from ssl_runner.run_folder.atomic import digest, read_file
 
 THREADS = 4  # that download
@@ -75,15 +75,15 @@ def require_whole(fetcher: Fetcher, index: Index) -> None:
     ]
     refuse_damaged(location.shown, wrong)
     if further := sizes.keys() - {shard.name for shard in index.shards}:
-        shards, are = plural(len(further), "shard"), "is" if len(further) == 1 else "are"
-        logger.warning("%s of %s %s not in its index and %s left out", shards, location.shown, are, are)
+        shards, verb = plural(len(further), "shard"), are(len(further))
+        logger.warning("%s of %s %s not in its index and %s left out", shards, location.shown, verb, verb)
 
 
 def refuse_damaged(shown: str, wrong: list[str]) -> None:
     if wrong:
         first = "; ".join(wrong[:FIRST]) + ("; ..." if len(wrong) > FIRST else "")
-        shards, are, them = plural(len(wrong), "shard"), *(("is", "it") if len(wrong) == 1 else ("are", "them"))
-        raise ValueError(f"{shards} of {shown} {are} damaged or missing: {first}; pack or download {them} again")
+        shards, them = f"{plural(len(wrong), 'shard')} of {shown}", "it" if len(wrong) == 1 else "them"
+        raise ValueError(f"{shards} {are(len(wrong))} damaged or missing: {first}; pack or download {them} again")
 
 
 def make_index(fetcher: Fetcher, shards: list[Shard]) -> Index:

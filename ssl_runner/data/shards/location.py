@@ -14,7 +14,7 @@ from ssl_runner.data.image_files.listing import natural_key
 from ssl_runner.data.places import expand_home
 from ssl_runner.data.shards.columns import INSTALL
 from ssl_runner.data.shards.scan import SUFFIXES
-from ssl_runner.errors import printable
+from ssl_runner.errors import one_line, printable
 from ssl_runner.run_folder.atomic import read_file
 
 SCHEMES = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs", "az": "adlfs", "hf": "huggingface_hub"}
@@ -140,7 +140,7 @@ class Remote:
         raise self.unreachable(name, problem) from problem
 
     def unreachable(self, name: str, error: Exception) -> ConnectionError:
-        reason = printable(" ".join(str(error).split()) or type(error).__name__)
+        reason = printable(one_line(error) or type(error).__name__)
         return ConnectionError(f"cannot read {printable(f'{self.base}/{name}'.rstrip('/'))} ({reason})")
 
 

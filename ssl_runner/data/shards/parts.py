@@ -13,7 +13,7 @@ from ssl_runner.data.image_files.folders import first_names
 from ssl_runner.data.rows import stratified_split
 from ssl_runner.data.shards.index import Index
 from ssl_runner.data.shards.scan import PARTS
-from ssl_runner.errors import plural
+from ssl_runner.errors import are, plural
 
 UNEVEN = 4  # times as many samples in a shard of training as in another, from which on both are named
 
@@ -74,5 +74,4 @@ def warnings(index: Index, rows: Mapping[str, Sequence | Tensor], beside: bool =
         few, many = (f"{each.name} has {plural(each.samples, 'sample')}" for each in (shards[0], shards[-1]))
         lines.append(f"the shards are uneven: {few}, {many}; their samples are mixed, but not evenly")
     empty = [shard.name for shard in index.shards if not shard.samples]
-    are = "is" if len(empty) == 1 else "are"
-    return [*lines, *([f"{plural(len(empty), 'shard')} {are} empty: {first_names(empty)}"] if empty else [])]
+    return lines + ([f"{plural(len(empty), 'shard')} {are(len(empty))} empty: {first_names(empty)}"] if empty else [])

@@ -10,6 +10,7 @@ from functools import partial
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from ssl_runner.data.machine import usable_cores
 from ssl_runner.engine.interrupt import start_fork_server
 from ssl_runner.run_folder.lock import held
 from ssl_runner.sweep.dispatch import BEGUN, LOOK, News, Run, Stop
@@ -31,9 +32,8 @@ class LocalQueue:
         places = range(0, len(visible) - size + 1, size)
         groups: list[str | None] = [",".join(visible[first : first + size]) for first in places]
         self.free = (groups or [None]) * settings.jobs_per_device
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         at_once = len(self.free) * size  # processes
-        self.threads = settings.threads or (max(1, cores // at_once) if at_once > 1 else None)
+        self.threads = settings.threads or (max(1, usable_cores() // at_once) if at_once > 1 else None)
 
     def open(self, sweep: Path, run: Run) -> None:
         self.running: dict[int, tuple[BaseProcess, str | None, Path]] = {}  # the devices and the folder of a job
