@@ -20,7 +20,8 @@ from ssl_runner.config.describe import (
     first_sentence,
     target_of,
 )
-from ssl_runner.config.explain import DURATION, job_settings, own_node, sweep_settings
+from ssl_runner.config.explain import DURATION, job_settings, sweep_settings
+from ssl_runner.config.files import choice_content
 from ssl_runner.config.hydra_node import HYDRA_KEYS
 from ssl_runner.run_folder.atomic import write
 
@@ -61,7 +62,7 @@ def group_page(composer: Composer, group: str, described: Described) -> str:
 
 def about(composer: Composer, group: str, name: str) -> list[str]:
     """What a choice's module opens with, such as a paper, and where it is declared."""
-    target = target_of(own_node(composer, f"{group}/{name}"))
+    target = target_of(choice_content(composer.folders, f"{group}/{name}"))
     module = target.rpartition(".")[0].replace(".", "/") + ".py"
     opening = " ".join(docstring_of(target, whole=True).split("\n\n")[0].split())
     paper = linked(cell(paper_of(name) + "." if group == "pretext" else opening))

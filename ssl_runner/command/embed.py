@@ -67,7 +67,7 @@ def main(words: list[str]) -> int:
     rest = f"; {left:,} cannot be read and {are(left)} left out" if left else ""
     encoded = plural(len(features), PLURAL[kind].removesuffix("s"))
     count = f"{encoded} of {printable(place)}, {plural(features.shape[1], 'feature')} each"
-    console.print(f"{count}{rest}")
+    console.print(f"{count}{rest}", soft_wrap=True)
     console.print(f"written: {to}", soft_wrap=True)
     return DONE
 

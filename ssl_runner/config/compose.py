@@ -14,7 +14,7 @@ from typing import Any
 from ssl_runner.config import hydra_node
 from ssl_runner.config.composed import Composed
 from ssl_runner.config.declared import declared_annotation
-from ssl_runner.config.files import format_of
+from ssl_runner.config.files import choice_content, format_of
 from ssl_runner.config.grammar import Override
 from ssl_runner.config.hydra import Tree, compose_tree, resolve
 from ssl_runner.config.migrate import KEY, migrated
@@ -183,7 +183,7 @@ class Composer:
                 else:
                     annotation = declared_annotation(content, each.key)
                     each = as_typed(each, annotation, get(content, each.key))
-                    apply_override(content, each, possible, self.groups)
+                    apply_override(content, each, possible, self.groups, partial(choice_content, self.folders))
             except ValueError as error:
                 result.problems.append(str(error))
                 unread.add(each.key)

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from typing import Any
 
 from ssl_runner.config.compose import TREE, Composer
 from ssl_runner.config.declared import ROOT, declared_module
@@ -16,7 +15,7 @@ from ssl_runner.config.describe import (
     key_comments,
     target_of,
 )
-from ssl_runner.config.files import parse_yaml
+from ssl_runner.config.files import choice_content
 from ssl_runner.config.grammar import Override, encoded
 from ssl_runner.config.hydra_node import HYDRA_KEYS
 from ssl_runner.config.node import parameters
@@ -95,7 +94,8 @@ def with_others(composer: Composer, key: str) -> list[Setting]:
     group, _, rest = key.partition(".")
     rows = []
     for name in composer.groups.get(group, ()):
-        content, comments = own_node(composer, f"{group}/{name}"), dict(key_comments(composer, f"{group}/{name}"))
+        content = choice_content(composer.folders, f"{group}/{name}")
+        comments = dict(key_comments(composer, f"{group}/{name}"))
         node, last = (content.get(name), rest.removeprefix(f"{name}.")) if group == "evaluator" else (content, rest)
         if isinstance(node, dict) and last in node and not isinstance(node[last], dict):
             word = f"{group}=[{name}]" if group == "evaluator" else f"{group}={name}"
@@ -103,16 +103,6 @@ def with_others(composer: Composer, key: str) -> list[Setting]:
         elif group == "evaluator" and rest == name:
             rows += describe_settings(composer, group, name, key, [f"{group}=[{name}]"])
     return rows
-
-
-def own_node(composer: Composer, name: str) -> dict[str, Any]:
-    """What a choice's file has, laid over what it builds on."""
-    content = parse_yaml(file_of(composer, name).read_text(encoding="utf-8")) or {}
-    below: dict[str, Any] = {}
-    for other in content.pop("defaults", ()):
-        if isinstance(other, str) and other != "_self_":
-            below |= own_node(composer, f"{name.partition('/')[0]}/{other.partition('@')[0]}")
-    return below | content
 
 
 def settings_of(composer: Composer, words: Sequence[str]) -> list[tuple[Setting, str]]:

@@ -55,6 +55,25 @@ def parse_yaml(text: str) -> Any:
     return content
 
 
+def choice_content(folders: Sequence[Path], name: str) -> dict[str, Any]:
+    """What the file of `group/choice` has, in the first folder that has it, laid over what it builds on.
+
+    A file that is absent or broken has nothing: whoever chooses it is told why.
+    """
+    try:
+        file = next(path for each in folders if (path := each / f"{name}.yaml").is_file())
+        content = parse_yaml(file.read_text(encoding="utf-8"))
+    except (StopIteration, OSError, ValueError, RecursionError, yaml.YAMLError):
+        return {}
+    if not isinstance(content, dict):
+        return {}
+    below: dict[str, Any] = {}
+    for other in content.pop("defaults", ()):
+        if isinstance(other, str) and other != "_self_":
+            below |= choice_content(folders, f"{name.partition('/')[0]}/{other.partition('@')[0]}")
+    return below | content
+
+
 def dump(content: Any) -> str:
     """Plain values as YAML, in their order."""
     return OmegaConf.to_yaml(OmegaConf.create(content))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +20,20 @@ ALIASES |= {"epochs": "length", "max_epochs": "length", "batch": "batch_size"}
 
 
 def apply_override(
-    content: dict[str, Any], override: Override, possible: Iterable[str], groups: Mapping[str, Sequence[str]]
+    content: dict[str, Any],
+    override: Override,
+    possible: Iterable[str],
+    groups: Mapping[str, Sequence[str]],
+    content_of: Callable[[str], Mapping[str, Any]],
 ) -> None:
-    """Changes, adds or removes a key. `possible`: keys that may be changed, whether or not they are there.
+    """Changes, adds or removes a key. `possible`: keys that may be changed, whether or not they are there;
+    `content_of`: what the file of GROUP/CHOICE has, so that choices with the key can be named.
 
     Raises ValueError in one line.
     """
     before, deletes = get(content, override.key), override.action == "DEL"
     if override.action == "CHANGE" and before is ABSENT and override.key not in possible:
-        raise ValueError(unknown_key(override, possible, groups))
+        raise ValueError(unknown_key(override, possible, groups, content_of))
     if deletes and (before is ABSENT or override.value not in (None, before)):
         raise ValueError(f"{override.text}: nothing is there to be left out, or another value")
     if override.action == "ADD" and before not in (ABSENT, None) and not isinstance(override.value, dict | list):
@@ -110,7 +115,12 @@ def without_unchosen(tree: Tree, names: Iterable[str]) -> tuple[Tree, list[str]]
     return replace(tree, content={**tree.content, "evaluator": kept}), lines
 
 
-def unknown_key(override: Override, possible: Iterable[str], groups: Mapping[str, Sequence[str]]) -> str:
+def unknown_key(
+    override: Override,
+    possible: Iterable[str],
+    groups: Mapping[str, Sequence[str]],
+    content_of: Callable[[str], Mapping[str, Any]] = lambda _: {},
+) -> str:
     key, value = override.key, SYNONYMS.get(plain(str(override.value)))
     group, *below = key.split(".")
     chosen = sorted({each.split(".")[1] for each in possible if each.startswith("evaluator.")})
@@ -118,9 +128,12 @@ def unknown_key(override: Override, possible: Iterable[str], groups: Mapping[str
         return f"{key}: {below[0]} is not chosen; type evaluator=[{','.join([*chosen, below[0]])}]"
     parent, _, last = key.rpartition(".")
     known = [each for each in possible if not each.endswith("_target_")]
+    siblings = [each for each in known if each.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
+    contents = {each: content_of(f"{group}/{each}") for each in groups.get(group, ()) if below}
+    others = [each for each, content in contents.items() if get(content, ".".join(below)) is not ABSENT]
     same_end = [each for each in known if each.rpartition(".")[2] == last]
     alike = [ALIASES[key]] if ALIASES.get(key) in known else same_end[:3]
     alike = [f"{each}={value}" if value else each for each in alike]
     guess = f"; did you mean {' or '.join(alike)}?" if alike else nearest(key, [*known, *groups])
-    siblings = [each for each in known if each.rpartition(".")[0] == parent] or [k for k in known if "." not in k]
+    guess = f"; it belongs to {group}={', '.join([*others[:6], *(['...'] if others[6:] else [])])}" if others else guess
     return f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}"

@@ -20,6 +20,12 @@ LINES = {  # what is typed, and words of the one line that answers it
     "pretext=SimCLR": ["pretext: given SimCLR", "did you mean simclr?"],
     "pretext=MoCo-v3": ["did you mean moco_v3?"],
     "precision=fp32": ["precision: is no setting", "did you mean device.precision=float32?"],
+    "dataset.root=x": [
+        "possible here: dataset.images, ",
+        "; it belongs to dataset=audio_folder, cifar10, ",
+        " image_folder, ",
+    ],
+    "pretext.momentum=1 pretext=simclr": ["; it belongs to pretext=all4one, byol, ", ", ..."],
     "device.precision=bf16-mixed": ["did you mean bf16?"],
     "device=gpu": ["did you mean cuda?"],
     "-m seed=1,2 sweep.metric=probe/nope": ["no job measures; possible are probe/top1, ", "probe/l2"],
