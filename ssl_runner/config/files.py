@@ -60,18 +60,16 @@ def choice_content(folders: Sequence[Path], name: str) -> dict[str, Any]:
 
     A file that is absent or broken has nothing: whoever chooses it is told why.
     """
+    below: dict[str, Any] = {}
     try:
         file = next(path for each in folders if (path := each / f"{name}.yaml").is_file())
         content = parse_yaml(file.read_text(encoding="utf-8"))
-    except (StopIteration, OSError, ValueError, RecursionError, yaml.YAMLError):
+        for other in content.pop("defaults", ()):
+            if isinstance(other, str) and other != "_self_":
+                below |= choice_content(folders, f"{name.partition('/')[0]}/{other.partition('@')[0]}")
+        return below | content
+    except (StopIteration, OSError, ValueError, TypeError, AttributeError, RecursionError, yaml.YAMLError):
         return {}
-    if not isinstance(content, dict):
-        return {}
-    below: dict[str, Any] = {}
-    for other in content.pop("defaults", ()):
-        if isinstance(other, str) and other != "_self_":
-            below |= choice_content(folders, f"{name.partition('/')[0]}/{other.partition('@')[0]}")
-    return below | content
 
 
 def dump(content: Any) -> str:
