@@ -87,7 +87,7 @@ def read_entries(folder: Path) -> list[Entry]:
     entries = []
     for path in sorted(folder.glob("*.npy")):
         beside = path.with_suffix(NOTE)
-        with contextlib.suppress(KeyError):  # none of ours
+        with contextlib.suppress(KeyError, TypeError):  # none of ours
             note = read_json(beside)
             content = f"{note.get('kind', 'images')} of {printable(note['root'])}, decoded"
             entries.append(Entry(path.stem, content, [path, beside]))

@@ -135,5 +135,5 @@ def unknown_key(
     alike = [ALIASES[key]] if ALIASES.get(key) in known else same_end[:3]
     alike = [f"{each}={value}" if value else each for each in alike]
     guess = f"; did you mean {' or '.join(alike)}?" if alike else nearest(key, [*known, *groups])
-    guess = f"; it belongs to {group}={', '.join([*others[:6], *(['...'] if others[6:] else [])])}" if others else guess
+    guess = f"; it belongs to {group}={', '.join(others[:6])}{', ...' if others[6:] else ''}" if others else guess
     return f"{key}: is no setting; possible here: {', '.join(siblings)}{guess}"
