@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from ssl_runner.errors import plural
+from ssl_runner.layers.bf16 import multiplies_bf16
 from ssl_runner.layers.gather import rank_and_count
 from ssl_runner.layers.ranges import Natural, Positive, Processes, Threads
 
@@ -28,7 +29,8 @@ class Placement:
     """Device, precision, memory format, compilation, determinism and threads of a run.
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
-    around float32 weights; fp16 scales the loss. `channels_last` None takes that memory format if it is known to
+    around float32 weights; fp16 scales the loss; auto is bf16 where the device has units for it, and float32 elsewhere.
+    `channels_last` None takes that memory format if it is known to
     be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
     that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
     number of CPU threads; None leaves it to torch.
@@ -45,7 +47,7 @@ class Placement:
         self,
         *,
         name: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-        precision: Literal["float32", "bf16", "fp16"] = "float32",
+        precision: Literal["auto", "float32", "bf16", "fp16"] = "float32",
         channels_last: bool | None = None,
         compile: bool | Literal["reduce-overhead", "max-autotune"] = False,
         deterministic: bool = False,
@@ -60,6 +62,8 @@ class Placement:
         if name != "auto" and name not in here:
             raise ValueError(f"this machine has no {name} device; it has {', '.join(here)}: type device={here[0]}")
         self.device = torch.device(here[0] if name == "auto" else name)
+        if precision == "auto":
+            precision = "bf16" if multiplies_bf16(self.device) else "float32"
         if channels_last is None:
             channels_last = self.device.type == "cpu" or (self.device.type == "cuda" and precision != "float32")
         self.name, self.precision, self.channels_last = name, precision, channels_last

@@ -4,6 +4,7 @@ import io
 import math
 
 import pytest
+import timm.optim.muon
 import torch
 from conftest import names
 from torch import nn
@@ -170,6 +171,21 @@ def test_muon_orthogonalises_kernels_and_takes_steps_of_the_size_of_adamws(rng):
     train(net.loss, optimizer, rule, 1)
     by_muon = {n for n, p in net.named_parameters() if "momentum_buffer" in optimizer.state[p]}
     assert by_muon == {"convolution.weight", "head.weight"}
+
+
+@pytest.mark.parametrize(("units", "least", "most"), [(False, 0, 1e-5), (True, 1e-4, 0.05)])
+def test_newton_and_schulz_compute_in_bfloat16_only_on_a_cpu_with_units_for_it(units, least, most, rng, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: units)
+    weight = nn.Parameter(torch.zeros(8, 16))
+    optimizer = recipe("muon", lr=1.0, weight_decay=0.0).build([("w", weight)])
+    weight.grad = torch.randn(8, 16, generator=rng)
+    optimizer.step()
+    x = weight.grad.double() / weight.grad.double().norm()
+    for a, b, c in timm.optim.muon._COEFFICIENTS[optimizer.defaults["ns_coefficients"]]:
+        gram = x @ x.T
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    off = (weight.detach() / (0.2 * math.sqrt(16)) + x).abs().max()
+    assert least <= off < most
 
 
 @every
