@@ -18,7 +18,7 @@ LINES = {  # a begun line, and all that may end its last word
     "pretext=simclr pretext.temp": {"pretext.temperature="},
     "pretext=simclr pretext.temperature=": {"pretext.temperature=0.5"},
     "pretext=nope optimizer.l": {"optimizer.lr="},
-    "device.precision=": {f"device.precision={each}" for each in ("float32", "bf16", "fp16")},
+    "device.precision=": {f"device.precision={each}" for each in ("auto", "float32", "bf16", "fp16")},
     "device.determ": {"device.deterministic="},
     "device.deterministic=": {"device.deterministic=true", "device.deterministic=false"},
     "evaluator=[knn,prob": {"evaluator=[knn,probe"},
