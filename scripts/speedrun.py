@@ -67,7 +67,7 @@ def rival(name: str, seed: int, minutes: float, root: Path) -> Row:
     from benchmarking.rivals import train
 
     images = ["dataset=image_folder", f"dataset.root={root}"]
-    job = composed_job(["pretext=simclr", "model=resnet18", *images, "device.precision=bf16"])
+    job = composed_job(["pretext=simclr", "model=resnet18", *images, "device.precision=auto"])
     dataset, place = job.dataset.build(), Place(job.device.build(), ours=True)
     samples, data = dataset.samples, dataset.load()
     torch.manual_seed(seed)

@@ -30,10 +30,9 @@ class Placement:
 
     `name=auto` takes the first of cuda, mps and cpu that this machine has. `precision` bf16 and fp16 are autocast
     around float32 weights; fp16 scales the loss; auto is bf16 where the device has units for it, and float32 elsewhere.
-    `channels_last` None takes that memory format if it is known to
-    be faster: on a CPU, and on CUDA under autocast. `compile` is torch.compile in its default mode, or in the mode of
-    that name, of which reduce-overhead replays CUDA graphs; on a CPU none pays (docs/performance.md). `threads` is the
-    number of CPU threads; None leaves it to torch.
+    `channels_last` None takes that memory format if it is known to be faster: on a CPU, and on CUDA under autocast.
+    `compile` is torch.compile in its default mode, or in the mode of that name, of which reduce-overhead replays CUDA
+    graphs; on a CPU none pays (docs/performance.md). `threads` is the number of CPU threads; None leaves it to torch.
 
     `processes` share each batch: auto is one a GPU of this machine, and one without a GPU. Under torchrun or srun there
     are as many as were started, whatever is set here. `strategy` ddp has the whole model in each; fsdp shards it,

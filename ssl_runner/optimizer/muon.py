@@ -8,10 +8,9 @@ matrices only, and exists from torch 2.9. Newton-Schulz has timm's coefficients:
 torch.optim.Muon, and is nearer the exact polar factor (of random matrices off by 2 %, of square ones by up to 12 %,
 where torch's is off by 19-24 %).
 
-Differs: on a CPU without units for bfloat16 Newton-Schulz is computed in float32, which takes a fortieth to a
-twentieth of the time there. Embeddings of words and the layers that tell words are orthogonalised, too; both papers
-leave them to AdamW. mlm on `grammar` learns no slower so: a loss of 2.96 after 250 steps at a rate of 0.006, and 3.10
-with them in AdamW.
+Differs: on a CPU without units for bfloat16 Newton-Schulz is computed in float32 (docs/performance.md). Embeddings of
+words and the layers that tell words are orthogonalised, too; both papers leave them to AdamW. mlm on `grammar` learns
+no slower so: a loss of 2.96 after 250 steps at a rate of 0.006, and 3.10 with them in AdamW.
 """
 
 from dataclasses import dataclass
